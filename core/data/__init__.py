@@ -1,0 +1,1 @@
+"""Data sets of chest radiographs: read, checked, split, cached, transformed."""

@@ -1,0 +1,224 @@
+"""What a run is: one frozen, validated, serialisable description with a fingerprint.
+
+The launch form, the command line, the stored JSON and the documentation all come from the fields
+below. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from core.errors import ConfigurationError
+
+LABEL_FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""The label fractions that the form offers; any other in (0, 1] may be typed."""
+
+Optimizer = Literal["adamw", "sgd"]
+Augmentation = Literal["none", "crop-flip", "randaugment"]
+Targets = Literal["qv", "qkv", "attn", "mlp", "all"]
+
+BASE_RATES: dict[tuple[str, str], float] = {
+    ("lora", "adamw"): 3e-3,
+    ("full", "adamw"): 5e-4,
+    ("linear", "adamw"): 4e-3,
+    ("lora", "sgd"): 0.2,
+    ("full", "sgd"): 0.04,
+    ("linear", "sgd"): 0.4,
+}
+"""Base learning rates for a batch of 256, by method and optimizer; ``lr = base × batch / 256``.
+
+Those of ``lora`` and ``full`` are the published ones (AdamW: CXR-MAE; SGD: MRM, NIH 1%, given there
+for batches of 64). The study has no linear probe; its rates were chosen here.
+"""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataSpec(_Frozen):
+    """Which radiographs and labels a run learns from."""
+
+    name: str = Field("phantom-14", description="Name of the data set.")
+    root: Path | None = Field(
+        None, description="Folder of the data set in its official layout; phantoms need none."
+    )
+    split: str | None = Field(
+        None,
+        description="Which split of the data set, where it has several; by default its own first.",
+    )
+    label_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.1, description="Share of the training patients whose labels are used, in (0, 1]."
+    )
+    subset_seed: int | None = Field(
+        None, ge=0, description="Seed that draws the labelled subset; by default the run's seed."
+    )
+
+
+class ModelSpec(_Frozen):
+    """Which backbone a run starts from."""
+
+    backbone: str = Field("embedded-mae", description="Name of the backbone.")
+    weights: Path | None = Field(
+        None, description="Local checkpoint, for backbones whose weights are not shipped."
+    )
+    pretrained: bool = Field(
+        True, description="Start from the pre-trained weights; otherwise from random ones."
+    )
+    input_size: int | None = Field(
+        None, ge=32, le=1024, description="Input side in pixels; by default the backbone's own."
+    )
+
+
+class AdapterSpec(_Frozen):
+    """How the backbone is tuned. Full fine-tuning is a method by name, never the absence of one."""
+
+    method: str = Field("lora", description="Name of the method: lora, full, linear, ….")
+    rank: int = Field(4, ge=1, le=1024, description="Rank r of the low-rank update.")
+    alpha: float = Field(32.0, gt=0, le=4096, description="Scale of the update is alpha / rank.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout on the adapter's input.")
+    targets: Targets = Field("qv", description="Projections that are adapted in every block.")
+
+
+class TrainSpec(_Frozen):
+    """How a run is optimised. ``None`` means: the published value for the method and optimizer."""
+
+    epochs: int = Field(12, ge=1, le=10_000, description="Passes over the labelled subset.")
+    batch_size: int = Field(64, ge=1, le=4096, description="Images a step.")
+    optimizer: Optimizer = Field("adamw", description="AdamW (CXR-MAE) or SGD (MRM).")
+    lr: float | None = Field(
+        None, gt=0, le=10, description="Peak learning rate; by default base × batch / 256."
+    )
+    min_lr: float = Field(1e-6, ge=0, description="Learning rate at the end of the cosine.")
+    weight_decay: float | None = Field(
+        None, ge=0, le=1, description="Weight decay; by default 0.05 with AdamW, 0 with SGD."
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
+    layer_decay: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Layer-wise decay of the rate; by default 0.65 for full with AdamW, else 1.",
+    )
+    warmup_epochs: float | None = Field(
+        None, ge=0, description="Linear warm-up; by default 5, and at most a tenth of the epochs."
+    )
+    drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth of the backbone.")
+    augmentation: Augmentation = Field(
+        "crop-flip", description="Random resized crop and flip, RandAugment on top, or none."
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of subset, head, order, crops.")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Mixed precision; auto is bf16 on a GPU that has it, fp32 on a CPU."
+    )
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> TrainSpec:
+        if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"{self.warmup_epochs:g} warm-up epochs leave none of {self.epochs} to train; "
+                "give fewer warm-up epochs or more epochs"
+            )
+        return self
+
+
+class RunSpec(_Frozen):
+    """Everything that decides what a run computes."""
+
+    data: DataSpec = DataSpec()
+    model: ModelSpec = ModelSpec()
+    adapter: AdapterSpec = AdapterSpec()
+    train: TrainSpec = TrainSpec()
+
+    def resolved(self) -> RunSpec:
+        """Fill in each value that was left to its default, so that the store says what ran."""
+        train, method = self.train, self.adapter.method
+        base = BASE_RATES.get((method, train.optimizer), BASE_RATES["lora", train.optimizer])
+        adamw = train.optimizer == "adamw"
+        chosen: dict[str, Any] = {
+            "lr": base * train.batch_size / 256,
+            "weight_decay": 0.05 if adamw else 0.0,
+            "layer_decay": 0.65 if adamw and method == "full" else 1.0,
+            "warmup_epochs": min(5.0, train.epochs / 10),
+        }
+        filled = {name: value for name, value in chosen.items() if getattr(train, name) is None}
+        seed = self.data.subset_seed
+        data = self.data.model_copy(update={"subset_seed": train.seed if seed is None else seed})
+        return self.model_copy(update={"data": data, "train": train.model_copy(update=filled)})
+
+    def fingerprint(self) -> str:
+        """Hash of the resolved specification: 16 hexadecimal digits, equal for equal runs."""
+        return hashlib.sha256(self.resolved().to_json().encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """The specification as canonical JSON, which ``from_json`` reads."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str) -> RunSpec:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ConfigurationError: The text is not a valid specification; all faults are listed.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise faults(error) from error
+
+    @classmethod
+    def of(cls, **fields: Any) -> RunSpec:
+        """Build a specification from flat ``section.field`` names, as a form or a shell gives them.
+
+        Args:
+            **fields: Values by dotted name (``{"data.name": "nih", "adapter.rank": 8}``).
+
+        Raises:
+            ConfigurationError: All faults at once; ``field`` names the first.
+        """
+        nested: dict[str, dict[str, Any]] = {}
+        for dotted, value in fields.items():
+            section, _, name = dotted.partition(".")
+            nested.setdefault(section, {})[name] = value
+        try:
+            return cls.model_validate(nested)
+        except ValidationError as error:
+            raise faults(error) from error
+
+    def title(self) -> str:
+        """A short name for people: ``LoRA r 4 · embedded-mae · phantom-14 10% · seed 0``."""
+        adapter = self.adapter
+        method = {"lora": f"LoRA r {adapter.rank}", "full": "Full", "linear": "Linear"}.get(
+            adapter.method, f"{adapter.method} r {adapter.rank}"
+        )
+        start = self.model.backbone if self.model.pretrained else f"random {self.model.backbone}"
+        fraction = f"{self.data.label_fraction * 100:g}%"
+        return f"{method} · {start} · {self.data.name} {fraction} · seed {self.train.seed}"
+
+
+def faults(error: ValidationError) -> ConfigurationError:
+    """Turn pydantic's report into one sentence a fault, the first one's field beside it."""
+    sentences = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"]) or "specification"
+        sentences.append(f"{where}: {_sentence(fault)}")
+    first = ".".join(str(part) for part in error.errors()[0]["loc"])
+    return ConfigurationError(
+        "The settings are not valid. " + " ".join(sentences), field=first or None
+    )
+
+
+def _sentence(fault: Any) -> str:
+    given, bounds = fault.get("input"), fault.get("ctx", {})
+    limits = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+    named = [f"{word} {bounds[key]}" for key, word in limits.items() if key in bounds]
+    if named:
+        return f"{given!r} is out of range; it must be {' and '.join(named)}."
+    return f"{str(fault['msg']).removeprefix('Value error, ').rstrip('.')} (given: {given!r})."

@@ -1,0 +1,67 @@
+"""Where a user's runs, caches and uploads are kept."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from core.errors import ConfigurationError
+
+VARIABLE = "CXR_WORKSPACE"
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one workspace; nothing is written outside them.
+
+    Attributes:
+        root: The workspace's folder, absolute.
+    """
+
+    root: Path
+
+    @property
+    def store(self) -> Path:
+        """The SQLite file of the store."""
+        return self.root / "store.sqlite"
+
+    @property
+    def cache(self) -> Path:
+        """Decoded images and features, which can be deleted at any time."""
+        return self.root / "cache"
+
+    @property
+    def uploads(self) -> Path:
+        """Pictures a user uploaded, kept while their page is open."""
+        return self.root / "uploads"
+
+    def run(self, run_id: str) -> Path:
+        """The folder of one run: log, checkpoints, predictions."""
+        return self.root / "runs" / run_id
+
+
+def open_workspace(folder: Path | str | None = None) -> Workspace:
+    """Open a workspace, making its folder if it does not exist.
+
+    Args:
+        folder: The folder; by default the value of ``CXR_WORKSPACE``, else a per-user data folder.
+
+    Raises:
+        ConfigurationError: The folder cannot be made or written.
+    """
+    chosen = folder or os.environ.get(VARIABLE) or platformdirs.user_data_dir("cxr-peft-explorer")
+    root = Path(chosen).expanduser().resolve()
+    remedy = f"Choose another folder with --workspace DIR or {VARIABLE}."
+    try:
+        (root / "runs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The workspace {root} cannot be made ({error.strerror}).", remedy
+        ) from error
+    if not os.access(root, os.W_OK):
+        raise ConfigurationError(f"The workspace {root} cannot be written.", remedy)
+    return Workspace(root)
