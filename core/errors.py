@@ -93,3 +93,7 @@ def unknown_name(
     listed = ", ".join(close + rest)
     meant = f"Did you mean {close[0]}? " if close else ""
     return error(f"Unknown {kind} “{name}”.", f"{meant}Known: {listed}.", field=field)
+
+
+class Stopped(Exception):  # noqa: N818 - it is an answer to a request, not an error
+    """The user asked a run to stop, and it did so after writing a checkpoint."""

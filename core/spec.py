@@ -108,8 +108,10 @@ class TrainSpec(_Frozen):
         None, ge=0, description="Linear warm-up; by default 5, and at most a tenth of the epochs."
     )
     drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth of the backbone.")
-    augmentation: Augmentation = Field(
-        "crop-flip", description="Random resized crop and flip, RandAugment on top, or none."
+    augmentation: Augmentation | None = Field(
+        None,
+        description="Random resized crop and flip, RandAugment on top, or none; by default "
+        "crop-flip, and none for linear, whose features are then computed once.",
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of subset, head, order, crops.")
     device: str = Field(
@@ -147,6 +149,7 @@ class RunSpec(_Frozen):
             "weight_decay": 0.05 if adamw else 0.0,
             "layer_decay": 0.65 if adamw and method == "full" else 1.0,
             "warmup_epochs": min(5.0, train.epochs / 10),
+            "augmentation": "none" if method == "linear" else "crop-flip",
         }
         filled = {name: value for name, value in chosen.items() if getattr(train, name) is None}
         seed = self.data.subset_seed

@@ -1,0 +1,44 @@
+"""How a run tells of its progress without knowing who listens."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Reporter(Protocol):
+    """What training calls; the store's writer, a progress bar or a notebook answers."""
+
+    def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
+        """Record one value of a curve, such as ``train/loss`` or ``val/auroc/Effusion``."""
+
+    def progress(self, fraction: float, seconds_left: float | None, phase: str) -> None:
+        """Say how far the run is (0 to 1), what is left (seconds) and what it is doing."""
+
+    def stop_requested(self) -> bool:
+        """Whether the user asked the run to stop; cheap enough to ask at every step."""
+
+    def log(self, text: str) -> None:
+        """Add a line to the run's log."""
+
+    def rewind(self, step: int) -> None:
+        """Forget metrics recorded after this step: a resumed run records them again."""
+
+
+class Silence:
+    """A reporter that listens to nothing."""
+
+    def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
+        """Drop the value."""
+
+    def progress(self, fraction: float, seconds_left: float | None, phase: str) -> None:
+        """Drop the progress."""
+
+    def stop_requested(self) -> bool:
+        """Never asked to stop."""
+        return False
+
+    def log(self, text: str) -> None:
+        """Drop the line."""
+
+    def rewind(self, step: int) -> None:
+        """Nothing was kept."""
