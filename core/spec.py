@@ -7,6 +7,7 @@ below. Nothing here imports torch.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -204,6 +205,39 @@ class RunSpec(_Frozen):
         start = self.model.backbone if self.model.pretrained else f"random {self.model.backbone}"
         fraction = f"{self.data.label_fraction * 100:g}%"
         return f"{method} · {start} · {self.data.name} {fraction} · seed {self.train.seed}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of ``RunSpec`` as a form or a command line offers it.
+
+    Attributes:
+        path: Dotted name, ``section.field``.
+        option: Name on the command line, without dashes.
+        annotation: Its type.
+        default: Its default value.
+        description: One sentence.
+    """
+
+    path: str
+    option: str
+    annotation: Any
+    default: Any
+    description: str
+
+
+def settings() -> list[Setting]:
+    """Every field of ``RunSpec``, in order; option names are unique across the sections."""
+    found = []
+    for section, outer in RunSpec.model_fields.items():
+        assert isinstance(outer.default, _Frozen)
+        for name, field in type(outer.default).model_fields.items():
+            path = f"{section}.{name}"
+            option = "data" if path == "data.name" else name.replace("_", "-")
+            found.append(
+                Setting(path, option, field.annotation, field.default, field.description or "")
+            )
+    return found
 
 
 def faults(error: ValidationError) -> ConfigurationError:

@@ -1,0 +1,435 @@
+"""The command line: ``python -m core VERB``, as complete as the explorer.
+
+Every verb takes ``--workspace DIR``; with ``--json`` it prints one JSON value on standard output,
+and progress goes to standard error. Only this file composes all the others.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from core.errors import CoreError
+
+if TYPE_CHECKING:
+    from core.runs.store import Run, Store
+    from core.spec import RunSpec
+    from core.workspace import Workspace
+
+app = typer.Typer(
+    name="core",
+    help="Fine-tune chest-radiograph foundation models with few labels, and compare the ways. "
+    "For research and education, not for clinical use.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+Folder = Annotated[
+    Path | None,
+    typer.Option("--workspace", envvar="CXR_WORKSPACE", help="Where runs and caches are kept."),
+]
+RunName = Annotated[str, typer.Argument(help="Id, start of an id, or name of a run.")]
+
+
+def main() -> None:
+    """Run the command line; faults a user can mend end as one sentence and exit code 1."""
+    try:
+        app()
+    except CoreError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise SystemExit(1) from None
+    except BrokenPipeError:
+        raise SystemExit(141) from None
+
+
+def _answer(value: Any, as_json: bool, human: Callable[[], None]) -> None:
+    if as_json:
+        typer.echo(json.dumps(value, default=str, allow_nan=False))
+    else:
+        human()
+
+
+def _open(folder: Path | None) -> tuple[Workspace, Store]:
+    from core.runs.store import open_store
+    from core.workspace import open_workspace
+
+    workspace = open_workspace(folder)
+    return workspace, open_store(workspace, create=True)
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+# --- what there is -------------------------------------------------------------------------------
+
+names = typer.Typer(help="List what can be chosen.", no_args_is_help=True)
+app.add_typer(names, name="list")
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    for row in [head, *rows]:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
+
+
+@names.command("backbones")
+def list_backbones(as_json: AsJson = False) -> None:
+    """Backbones with input size, licence and pre-training data."""
+    from core.models.catalogue import BACKBONES
+
+    cards = [asdict(card) for card in BACKBONES.values()]
+    _answer(cards, as_json, lambda: _table(
+        ("name", "px", "licence", "pre-trained on"),
+        [(c["name"], str(c["input_size"]), c["licence"], c["pretraining"]) for c in cards],
+    ))  # fmt: skip
+
+
+@names.command("datasets")
+def list_datasets(as_json: AsJson = False) -> None:
+    """Data sets with their findings and terms."""
+    from core.data.catalogue import DATASETS
+
+    entries = [
+        {
+            "name": name,
+            "title": entry.title,
+            "findings": list(entry.findings),
+            "needs_root": entry.needs_root,
+            "splits": list(entry.splits),
+            "licence": entry.licence,
+        }
+        for name, entry in DATASETS.items()
+    ]
+    _answer(entries, as_json, lambda: _table(
+        ("name", "findings", "folder", "title"),
+        [
+            (e["name"], str(len(e["findings"])), "--root" if e["needs_root"] else "–", e["title"])
+            for e in entries
+        ],
+    ))  # fmt: skip
+
+
+@names.command("methods")
+def list_methods(as_json: AsJson = False) -> None:
+    """Ways to tune a backbone."""
+    from core.models.adapters import METHODS
+
+    entries = [
+        {"name": m.name, "title": m.title, "sentence": m.sentence, "paper": m.paper}
+        for m in METHODS.values()
+    ]
+    _answer(entries, as_json, lambda: _table(
+        ("name", "what it does"), [(e["name"], e["sentence"]) for e in entries]
+    ))  # fmt: skip
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+def _with_settings(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb one option for each field of ``RunSpec``; it receives the validated whole."""
+    import inspect
+
+    from core.spec import RunSpec, settings
+
+    own = [p for p in inspect.signature(verb).parameters.values() if p.name != "spec"]
+    options, paths = [], {}
+    for setting in settings():
+        name = setting.option.replace("-", "_")
+        kind = _option_type(setting.annotation)
+        flag = f"--{setting.option}"
+        declared = f"{flag}/--no-{setting.option}" if kind is bool else flag
+        help_text = setting.description
+        option = typer.Option(declared, help=help_text, show_default=setting.default is not None)
+        options.append(inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=setting.default,
+            annotation=Annotated[kind, option],
+        ))  # fmt: skip
+        paths[name] = setting.path
+
+    def wrapped(**given: Any) -> None:
+        fields = {path: given.pop(name) for name, path in paths.items()}
+        verb(spec=RunSpec.of(**fields), **given)
+
+    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    parameters = options + keyword_only
+    wrapped.__name__, wrapped.__doc__ = verb.__name__, verb.__doc__
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
+    return wrapped
+
+
+def _option_type(annotation: Any) -> Any:
+    """The type an option is read as; allowed words and ranges are the specification's to check."""
+    import typing
+
+    inner = [one for one in typing.get_args(annotation) if one is not type(None)]
+    if typing.get_origin(annotation) is typing.Literal or annotation is str:
+        return str
+    if inner and type(None) in typing.get_args(annotation):
+        return _option_type(inner[0]) | None
+    return annotation
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    spec = run.spec
+    return {
+        "id": run.id,
+        "name": run.name,
+        "state": str(run.state),
+        "data": spec.data.name,
+        "backbone": spec.model.backbone,
+        "method": spec.adapter.method,
+        "label_fraction": spec.data.label_fraction,
+        "seed": spec.train.seed,
+        "progress": run.progress,
+        "phase": run.phase,
+        "seconds_left": run.seconds_left,
+        "seconds": run.seconds,
+        "best_auroc": run.best_auroc,
+        "last_auroc": run.last_auroc,
+        "test_auroc": _test_auroc(run),
+        "trainable": run.trainable,
+        "total": run.total,
+        "failure": run.failure_reason,
+    }
+
+
+def _test_auroc(run: Run) -> float | None:
+    value: float | None = ((run.scores or {}).get("test") or {}).get("auroc")
+    return value
+
+
+def _execute(
+    spec: RunSpec, folder: Path, cache: Path, report: Any, resume: bool
+) -> dict[str, Any]:
+    from core import train
+
+    return train.run(spec, folder, cache, report, resume=resume)
+
+
+def _command(workspace: Workspace) -> Callable[[Run], list[str]]:
+    return lambda run: [
+        sys.executable, "-m", "core", "work", run.id, "--workspace", str(workspace.root)
+    ]  # fmt: skip
+
+
+def _validated(spec: RunSpec) -> RunSpec:
+    """Refuse names and folders that cannot work before a run is made of them."""
+    from core.cost import check
+
+    check(spec)
+    return spec
+
+
+@app.command("train")
+@_with_settings
+def train_here(
+    spec: RunSpec, folder: Folder = None, as_json: AsJson = False, name: str | None = None
+) -> None:
+    """Train here and now, with a progress bar, to the test AUROC per finding."""
+    from core.progress import ProgressBar
+    from core.runs import queue, worker
+
+    _validated(spec)
+    workspace, store = _open(folder)
+    run = queue.claim_here(store, spec, name=name)
+    with ProgressBar(run.name) as bar:
+        code = worker.work(store, workspace, run.id, _execute, observer=bar)
+    run = store.get(run.id)
+    if code != 0:
+        reason = f"{run.failure_reason or run.state} {run.failure_remedy or ''}".strip()
+        raise CoreError(f"The run {run.id} ended as {run.state}: {reason}")
+    _answer(_result(run), as_json, lambda: _print_scores(run))
+
+
+@app.command()
+@_with_settings
+def submit(
+    spec: RunSpec, folder: Folder = None, as_json: AsJson = False, name: str | None = None
+) -> None:
+    """Put a run into the queue; the explorer or ``serve`` starts it."""
+    from core.runs import queue
+
+    _validated(spec)
+    _, store = _open(folder)
+    run = queue.submit(store, spec, name=name)
+    _answer(_summary(run), as_json, lambda: typer.echo(f"Queued {run.id}: {run.name}"))
+
+
+@app.command()
+def runs(folder: Folder = None, as_json: AsJson = False) -> None:
+    """List all runs, the latest first."""
+    _, store = _open(folder)
+    found = [_summary(run) for run in store.list()]
+    _answer(found, as_json, lambda: _table(
+        ("id", "state", "val AUROC", "test AUROC", "name"),
+        [
+            (r["id"], r["state"], _points(r["best_auroc"]), _points(r["test_auroc"]), r["name"])
+            for r in found
+        ],
+    ))  # fmt: skip
+
+
+def _result(run: Run) -> dict[str, Any]:
+    return _summary(run) | {
+        "spec": json.loads(run.spec.to_json()),
+        "scores": run.scores,
+        "environment": run.environment,
+        "failure_kind": run.failure_kind,
+        "failure_remedy": run.failure_remedy,
+        "traceback": run.traceback,
+        "attempts": run.attempts,
+    }
+
+
+@app.command()
+def show(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
+    """Show one run: settings, scores, environment."""
+    from core.trained import RESULT
+
+    workspace, store = _open(folder)
+    found = store.get(run)
+    value = _result(found) | {"metric_rows": store.count_metrics(found.id)}
+    file = workspace.run(found.id) / RESULT
+    if file.exists():
+        value["weights_sha256"] = json.loads(file.read_text())["weights_sha256"]
+
+    def human() -> None:
+        for key in ("id", "name", "state", "phase", "best_auroc", "trainable", "total", "seconds"):
+            typer.echo(f"{key:12} {value[key]}")
+        if found.failure_reason:
+            typer.echo(f"{'failed':12} {found.failure_reason} {found.failure_remedy or ''}")
+        _print_scores(found)
+
+    _answer(value, as_json, human)
+
+
+@app.command()
+def stop(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
+    """Stop a run; it keeps a checkpoint and can be resumed."""
+    from core.runs import queue
+
+    _, store = _open(folder)
+    found = queue.stop(store, store.get(run).id)
+    _answer(_summary(found), as_json, lambda: typer.echo(f"{found.id} is {found.state}."))
+
+
+@app.command()
+def resume(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
+    """Queue a stopped, failed or lost run again; it goes on from its last checkpoint."""
+    from core.runs import queue
+
+    _, store = _open(folder)
+    found = queue.resume(store, store.get(run).id)
+    _answer(_summary(found), as_json, lambda: typer.echo(f"{found.id} is {found.state}."))
+
+
+@app.command()
+def delete(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
+    """Delete a run that is not active, with its folder."""
+    _, store = _open(folder)
+    found = store.get(run)
+    store.delete(found.id)
+    _answer({"deleted": found.id}, as_json, lambda: typer.echo(f"Deleted {found.id}."))
+
+
+@app.command()
+def evaluate(
+    run: RunName, split: str = "test", folder: Folder = None, as_json: AsJson = False
+) -> None:
+    """Score a finished run on a split: AUROC per finding with 95% intervals."""
+    from core import evaluate as evaluation
+
+    workspace, store = _open(folder)
+    scores = evaluation.evaluate(workspace.run(store.get(run).id), split)
+    value = evaluation.as_json(scores)
+    _answer(value, as_json, lambda: typer.echo(evaluation.as_text(scores)))
+
+
+@app.command()
+def explain(
+    run: RunName,
+    finding: Annotated[str, typer.Option(help="Which output to explain.")],
+    out: Annotated[Path, typer.Option(help="PNG to write.")],
+    study: Annotated[str | None, typer.Option(help="A study of the run's data set.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A PNG, JPEG or DICOM file.")] = None,
+    method: str = "grad-cam",
+    folder: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw where a run's model looks for a finding: original, map and overlay as a PNG."""
+    from core.saliency import request
+
+    workspace, store = _open(folder)
+    found = request.explain_run(
+        workspace.run(store.get(run).id), finding, study=study, image=image, method=method
+    )
+    request.draw(found, out)
+    value = request.as_json(found) | {"out": str(out)}
+    _answer(value, as_json, lambda: typer.echo(request.as_text(found) + f"\nWritten to {out}."))
+
+
+@app.command()
+def work(run: RunName, folder: Folder = None) -> None:
+    """Carry out one run of the store: what a job's process runs."""
+    from core.runs import worker
+    from core.runs.store import open_store
+    from core.workspace import open_workspace
+
+    workspace = open_workspace(folder)
+    store = open_store(workspace, create=False)
+    raise typer.Exit(worker.work(store, workspace, run, _execute))
+
+
+@app.command()
+def serve(
+    folder: Folder = None,
+    slots: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
+    until_idle: Annotated[bool, typer.Option(help="End when the queue is empty.")] = False,
+) -> None:
+    """Start queued runs without a browser, until interrupted."""
+    import time
+
+    from core.runs import queue
+
+    workspace, store = _open(folder)
+    scheduler = queue.Scheduler(store, workspace, slots=slots, command=_command(workspace))
+    scheduler.start()
+    typer.echo(f"Serving {workspace.root} with {slots} slot(s). Ctrl-C ends; runs go on.", err=True)
+    try:
+        while not (until_idle and not store.list(states=queue.PENDING)):
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        scheduler.stop()
+
+
+def _print_scores(run: Run) -> None:
+    scores = run.scores or {}
+    findings = list((scores.get("test") or scores.get("val") or {}).get("per_finding", {}))
+    columns = [split for split in ("val", "test") if split in scores]
+    rows = [
+        (finding, *(_points(scores[split]["per_finding"][finding]) for split in columns))
+        for finding in findings
+    ]
+    if rows:
+        rows.append(("mean", *(_points(scores[split]["auroc"]) for split in columns)))
+        _table(("finding", *(f"{split} AUROC" for split in columns)), rows)
+    typer.echo("For research and education, not for clinical use.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""What a run will cost and learn from, before it starts."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from core.data import splits
+from core.data.base import ChestDataset
+from core.data.catalogue import open_dataset
+from core.errors import ModelError
+from core.models import catalogue
+from core.spec import RunSpec, settings
+
+PASSES = {"full": 3.0, "linear": 1.0}
+"""Cost of a training step in forward passes: forward, gradients of activations, of weights. A
+linear probe needs the forward pass once a study, not once an epoch."""
+ADAPTER_PASSES = 2.3
+START_SECONDS = 8.0
+MILLISECONDS_A_PICTURE = 0.4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The consequence of a specification.
+
+    Attributes:
+        images: Labelled training images.
+        patients: Patients they come from.
+        positives: Positive images by finding.
+        val_images: Images of the validation split.
+        test_images: Images of the test split.
+        trainable: Parameters that train.
+        total: Parameters of the whole model.
+        seconds: Expected wall time.
+        basis: What the time was derived from.
+        notes: What the user should know before starting.
+    """
+
+    images: int
+    patients: int
+    positives: dict[str, int]
+    val_images: int
+    test_images: int
+    trainable: int
+    total: int
+    seconds: float
+    basis: str
+    notes: tuple[str, ...]
+
+    @property
+    def share(self) -> float:
+        """Trainable share of the parameters, 0 to 1."""
+        return self.trainable / self.total
+
+
+def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]] = ()) -> Cost:
+    """Say what a run will learn from, train and take.
+
+    Args:
+        spec: The run.
+        cache: The workspace's cache, where this machine's measured speed is kept.
+        earlier: Finished runs of this machine with their wall time in seconds; the latest of the
+            same kind replaces the calculation by a measurement.
+
+    Raises:
+        CoreError: Whatever would stop the run itself: an unknown name, a missing folder, a rank
+            above the layer's width.
+    """
+    from core.models import adapters
+
+    spec = spec.resolved()
+    dataset = _dataset(spec.data.name, spec.data.root, spec.data.split)
+    assert spec.data.subset_seed is not None
+    ids = splits.subset(dataset, spec.data.label_fraction, spec.data.subset_seed)
+    card = catalogue.card(spec.model.backbone)
+    count = adapters.count(card, spec.adapter, len(dataset.findings), spec.model.input_size)
+    sizes = {name: len(dataset.ids(name)) for name in ("val", "test")}
+    positives = splits.positives(dataset, ids)
+    seconds, basis = _like_before(spec, earlier)
+    if seconds is None:
+        seconds = _calculated(spec, len(ids), sizes, cache)
+        basis = "calculated from this machine's measured speed"
+    return Cost(
+        images=len(ids),
+        patients=int(dataset.table.loc[ids, "patient"].nunique()),
+        positives=positives,
+        val_images=sizes["val"],
+        test_images=sizes["test"],
+        trainable=count.trainable,
+        total=count.total,
+        seconds=seconds,
+        basis=basis,
+        notes=tuple(_notes(spec, positives, card.leaks)),
+    )
+
+
+def check(spec: RunSpec) -> None:
+    """Refuse what cannot work before a run is made of it.
+
+    Raises:
+        CoreError: An unknown name, a missing folder, a rank above the layer's width, weights that
+            are not there; ``field`` names the setting.
+    """
+    from core.models import adapters
+
+    dataset = _dataset(spec.data.name, spec.data.root, spec.data.split)
+    card = catalogue.card(spec.model.backbone)
+    adapters.count(card, spec.adapter, len(dataset.findings), spec.model.input_size)
+    weights = spec.model.weights
+    if weights is not None and not weights.is_file():
+        raise ModelError(
+            f"There is no file {weights}.", "Give the path of a checkpoint.", field="model.weights"
+        )
+
+
+def command_line(spec: RunSpec, verb: str = "train") -> str:
+    """The shell command that starts the same run, naming only what differs from the defaults."""
+    words = ["python", "-m", "core", verb]
+    always = ("data.name", "model.backbone", "adapter.method")
+    for setting in settings():
+        section, name = setting.path.split(".")
+        value = getattr(getattr(spec, section), name)
+        if value == setting.default and setting.path not in always:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{setting.option}" if value else f"--no-{setting.option}")
+        else:
+            words += [f"--{setting.option}", f"{value:g}" if isinstance(value, float) else f"{value}"]
+    return shlex.join(words)
+
+
+@lru_cache(maxsize=8)
+def _dataset(name: str, root: Path | None, split: str | None) -> ChestDataset:
+    return open_dataset(name, root, split)
+
+
+def _notes(spec: RunSpec, positives: dict[str, int], leaks: str) -> Iterable[str]:
+    empty = [name for name, count in positives.items() if count == 0]
+    if empty:
+        yield f"No positive image for {', '.join(empty)}: nothing can be learnt about it."
+    few = [name for name, count in positives.items() if 0 < count < 5]
+    if few:
+        yield f"Fewer than five positive images for {', '.join(few)}."
+    if leaks:
+        yield leaks
+    if not spec.model.pretrained and spec.adapter.method != "full":
+        yield "The frozen backbone has random weights: this is a control, not a model to use."
+
+
+def _like_before(
+    spec: RunSpec, earlier: Iterable[tuple[RunSpec, float]]
+) -> tuple[float | None, str]:
+    def kind(one: RunSpec) -> Any:
+        one = one.resolved()
+        return (
+            one.data.name, one.data.label_fraction, one.model.backbone, one.model.input_size,
+            one.adapter.method, one.train.epochs, one.train.batch_size, one.train.device,
+        )  # fmt: skip
+
+    for other, seconds in earlier:
+        if kind(other) == kind(spec):
+            return seconds, "as long as the last run like this"
+    return None, ""
+
+
+def _calculated(spec: RunSpec, images: int, sizes: dict[str, int], cache: Path) -> float:
+    card = catalogue.card(spec.model.backbone)
+    forward = forward_operations(card.name, spec.model.input_size or card.input_size)
+    speed = operations_per_second(cache, gpu=_uses_gpu(spec.train.device))
+    method = spec.adapter.method
+    a_picture = MILLISECONDS_A_PICTURE / 1000
+    once = forward / speed + a_picture
+    if method == "linear" and spec.train.augmentation == "none":
+        passes = (images + 2 * sizes["val"] + sizes["test"]) * once
+    else:
+        a_step = PASSES.get(method, ADAPTER_PASSES) * forward / speed + a_picture
+        epochs = spec.train.epochs
+        passes = epochs * (images * a_step + sizes["val"] * once)
+        passes += (sizes["val"] + sizes["test"]) * once
+    return START_SECONDS + passes
+
+
+@lru_cache(maxsize=64)
+def forward_operations(backbone: str, input_size: int) -> float:
+    """Floating-point operations of one picture's forward pass, counted on the meta device."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from core.models import backbones
+
+    card = catalogue.card(backbone)
+    with torch.device("meta"):
+        model, _ = backbones.build(card, 1, pretrained=False, input_size=input_size)
+        picture = torch.empty(1, card.channels, input_size, input_size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(picture)
+    return float(counter.get_total_flops())
+
+
+def operations_per_second(cache: Path, *, gpu: bool) -> float:
+    """This machine's speed in a small transformer's forward pass, measured once and kept.
+
+    Args:
+        cache: Folder where the measurement is kept, as ``speed.json``.
+        gpu: Measure the GPU instead of the processor.
+    """
+    file, key = cache / "speed.json", "gpu" if gpu else "cpu"
+    try:
+        known = json.loads(file.read_text())
+    except (OSError, ValueError):
+        known = {}
+    if not isinstance(known.get(key), float):
+        known[key] = _measure(gpu)
+        cache.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(known))
+    return float(known[key])
+
+
+def _measure(gpu: bool) -> float:
+    import torch
+
+    from core.models import backbones
+
+    card = catalogue.card("embedded-mae")
+    device = torch.device("cuda" if gpu else "cpu")
+    model, _ = backbones.build(card, 1, pretrained=False)
+    model.eval().to(device)
+    batch = 64
+    pictures = torch.zeros(batch, card.channels, card.input_size, card.input_size, device=device)
+    times = []
+    with torch.inference_mode():
+        for _ in range(4):
+            start = time.perf_counter()
+            float(model(pictures).sum())
+            times.append(time.perf_counter() - start)
+    return batch * forward_operations(card.name, card.input_size) / sorted(times)[1]
+
+
+def _uses_gpu(device: str) -> bool:
+    import torch
+
+    return device != "cpu" and torch.cuda.is_available()
