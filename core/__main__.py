@@ -211,9 +211,7 @@ def _test_auroc(run: Run) -> float | None:
     return value
 
 
-def _execute(
-    spec: RunSpec, folder: Path, cache: Path, report: Any, resume: bool
-) -> dict[str, Any]:
+def _execute(spec: RunSpec, folder: Path, cache: Path, report: Any, resume: bool) -> dict[str, Any]:
     from core import train
 
     return train.run(spec, folder, cache, report, resume=resume)

@@ -132,7 +132,10 @@ def command_line(spec: RunSpec, verb: str = "train") -> str:
         if isinstance(value, bool):
             words.append(f"--{setting.option}" if value else f"--no-{setting.option}")
         else:
-            words += [f"--{setting.option}", f"{value:g}" if isinstance(value, float) else f"{value}"]
+            words += [
+                f"--{setting.option}",
+                f"{value:g}" if isinstance(value, float) else f"{value}",
+            ]
     return shlex.join(words)
 
 

@@ -20,8 +20,11 @@ class Reporter(Protocol):
     def log(self, text: str) -> None:
         """Add a line to the run's log."""
 
-    def rewind(self, step: int) -> None:
-        """Forget metrics recorded after this step: a resumed run records them again."""
+    def rewind(self, kept: int) -> None:
+        """Keep the first ``kept`` metrics of the run and forget the later ones.
+
+        A run resumed from a checkpoint records again what it recorded after it.
+        """
 
 
 class Silence:
@@ -40,5 +43,5 @@ class Silence:
     def log(self, text: str) -> None:
         """Drop the line."""
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, kept: int) -> None:
         """Nothing was kept."""

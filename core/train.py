@@ -474,9 +474,7 @@ def _tell_subset(dataset: ChestDataset, ids: Sequence[str], report: Reporter) ->
         report.log(f"No positive image in this subset: {', '.join(empty)}; nothing is learnt.")
 
 
-def _fill_cache(
-    pictures: image_cache.ImageCache, ids: Sequence[str], report: Reporter
-) -> None:
+def _fill_cache(pictures: image_cache.ImageCache, ids: Sequence[str], report: Reporter) -> None:
     def progress(done: int, total: int) -> None:
         report.progress(0.0, None, f"preparing images {done:,} of {total:,}")
 

@@ -18,7 +18,14 @@ FORBIDDEN = {
     "core/stats.py": ("core.", "torch"),
     "core/data/": ("core.models", "core.runs", "core.train", "core.saliency"),
     "core/models/": ("core.data", "core.runs", "core.train", "core.saliency"),
-    "core/runs/": ("core.data", "core.models", "core.train", "core.saliency", "core.stats", "torch"),
+    "core/runs/": (
+        "core.data",
+        "core.models",
+        "core.train",
+        "core.saliency",
+        "core.stats",
+        "torch",
+    ),
     "core/": ("gradio", "explorer"),
 }
 
@@ -39,8 +46,10 @@ def test_core_imports_keep_the_layers(file: Path) -> None:
     name = str(file.relative_to(ROOT))
     banned = [b for place, bans in FORBIDDEN.items() if name.startswith(place) for b in bans]
     broken = {
-        one for one in imported(file) for b in banned if one == b.rstrip(".") or
-        one.startswith(b.rstrip(".") + ".")
+        one
+        for one in imported(file)
+        for b in banned
+        if one == b.rstrip(".") or one.startswith(b.rstrip(".") + ".")
     }
     assert not broken, f"{name} must not import {sorted(broken)}"
 
