@@ -1,0 +1,1 @@
+"""Backbones, their checkpoints, and every way to tune them."""

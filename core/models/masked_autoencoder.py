@@ -1,0 +1,159 @@
+"""The network of masked autoencoding (He et al. 2022, arXiv 2111.06377) on grey radiographs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class MaskedAutoencoder(nn.Module):
+    """A timm ViT that sees some patches, and a small decoder that draws some of the others.
+
+    Args:
+        architecture: Name of a timm ViT with a class token and without registers.
+        input_size: Side of the images in pixels, a multiple of the patch size.
+        masked: Share of the patches that the encoder does not see.
+        predicted: Share of all patches that the decoder draws, taken from the masked ones.
+        decoder_width: Width of the decoder, a multiple of 32.
+        decoder_depth: Blocks of the decoder.
+        variance_floor: Added to a target patch's variance before it is divided by it.
+    """
+
+    def __init__(
+        self,
+        architecture: str,
+        input_size: int,
+        *,
+        masked: float,
+        predicted: float,
+        decoder_width: int,
+        decoder_depth: int,
+        variance_floor: float,
+    ) -> None:
+        super().__init__()
+        self.variance_floor = variance_floor
+        self.encoder: Any = timm.create_model(
+            architecture,
+            pretrained=False,
+            img_size=input_size,
+            in_chans=1,
+            num_classes=0,
+            global_pool="token",
+        )
+        width, patch = self.encoder.embed_dim, self.encoder.patch_embed.patch_size[0]
+        self.patch, self.side = patch, input_size // patch
+        patches = self.side**2
+        self.visible = max(1, round(patches * (1 - masked)))
+        self.predicted = max(1, round(patches * predicted))
+        narrow = decoder_width
+        self.embed = nn.Linear(width, narrow)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, narrow))
+        self.decoder = nn.Sequential(
+            *(Block(narrow, narrow // 32, qkv_bias=True) for _ in range(decoder_depth))
+        )
+        self.decoder_norm = nn.LayerNorm(narrow)
+        self.predict = nn.Linear(narrow, patch**2)
+        self.decoder_pos: Tensor
+        self.register_buffer("decoder_pos", sine_positions(narrow, self.side))
+        self._initialise(sine_positions(width, self.side))
+
+    def _initialise(self, positions: Tensor) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.encoder.patch_embed.proj.weight.view(positions.shape[-1], -1))
+        nn.init.normal_(self.encoder.cls_token, std=0.02)
+        nn.init.normal_(self.mask_token, std=0.02)
+        with torch.no_grad():
+            self.encoder.pos_embed.copy_(positions)
+        self.encoder.pos_embed.requires_grad_(False)
+
+    def patches(self, images: Tensor) -> Tensor:
+        """Cut images [B, 1, S, S] into patches [B, (S/p)², p²], row by row."""
+        side, p = self.side, self.patch
+        cut = images.reshape(-1, side, p, side, p).transpose(2, 3)
+        return cut.reshape(-1, side * side, p * p)
+
+    def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Mean squared error of the predicted patches, each normalised by its mean and spread.
+
+        Args:
+            images: Normalised grey images of shape [B, 1, S, S].
+            generator: Draws which patches are visible and which are predicted.
+        """
+        patches = self.patches(images)
+        batch, count, _ = patches.shape
+        order = torch.rand(batch, count, generator=generator).argsort(1)
+        seen = order[:, : self.visible]
+        wanted = order[:, self.visible : self.visible + self.predicted]
+        drawn = self._decode(self._encode(_take(patches, seen), seen), seen, wanted)
+        target = _take(patches, wanted)
+        variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
+        target = (target - mean) / (variance + self.variance_floor).sqrt()
+        return functional.mse_loss(drawn, target)
+
+    def _encode(self, patches: Tensor, places: Tensor) -> Tensor:
+        encoder = self.encoder
+        projection = encoder.patch_embed.proj
+        tokens = functional.linear(patches, projection.weight.flatten(1), projection.bias)
+        tokens = tokens + encoder.pos_embed[0, 1:][places]
+        first = (encoder.cls_token + encoder.pos_embed[:, :1]).expand(len(tokens), -1, -1)
+        encoded: Tensor = encoder.norm(encoder.blocks(torch.cat([first, tokens], dim=1)))
+        return encoded
+
+    def _decode(self, encoded: Tensor, seen: Tensor, wanted: Tensor) -> Tensor:
+        positions = self.decoder_pos[0]
+        tokens = self.embed(encoded)
+        first = tokens[:, :1] + positions[:1]
+        known = tokens[:, 1:] + positions[1:][seen]
+        unknown = self.mask_token + positions[1:][wanted]
+        decoded = self.decoder(torch.cat([first, known, unknown], dim=1))[:, -wanted.shape[1] :]
+        drawn: Tensor = self.predict(self.decoder_norm(decoded))
+        return drawn
+
+
+class Features(nn.Module):
+    """The mean of the patch tokens after the last block: what the classifier starts from.
+
+    Args:
+        encoder: A timm ViT with one input channel, as it is pre-trained here.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features [B, D] of normalised grey images [B, 1, S, S]."""
+        encoder = self.encoder
+        tokens = encoder.blocks(encoder._pos_embed(encoder.patch_embed(images)))[:, 1:]
+        return functional.layer_norm(tokens.mean(1), tokens.shape[-1:])
+
+
+def sine_positions(width: int, side: int) -> Tensor:
+    """Fixed sine and cosine position embedding of a square grid, zero for the class token.
+
+    Args:
+        width: Channels, a multiple of 4: a half for each axis, of these a half for each function.
+        side: Patches a side.
+
+    Returns:
+        A tensor of shape [1, 1 + side², width].
+    """
+    rates = 10_000 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    angles = torch.arange(side, dtype=torch.float64)[:, None] * rates
+    line = torch.cat([angles.sin(), angles.cos()], dim=1)
+    columns, rows = line.repeat(side, 1), line.repeat_interleave(side, 0)
+    grid = torch.cat([columns, rows], dim=1).float()
+    return torch.cat([torch.zeros(1, width), grid])[None]
+
+
+def _take(patches: Tensor, places: Tensor) -> Tensor:
+    return patches.gather(1, places[..., None].expand(-1, -1, patches.shape[-1]))
