@@ -33,8 +33,8 @@ from core.data.catalogue import open_dataset
 from core.errors import ConfigurationError, DataError, NotFiniteError, OutOfMemoryError, Stopped
 from core.feed import (
     EVALUATION_BATCH,
-    Feed,
     FeatureFeed,
+    Feed,
     PixelFeed,
     batches,
     chunks,
@@ -232,7 +232,7 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
 
 def fit(session: Session) -> None:
     """Train to the last epoch, validating after each and keeping the best."""
-    spec, position, report = session.spec, session.position, session.report
+    spec, position = session.spec, session.position
     train, ids = spec.train, session.ids["train"]
     _prepare_features(session, ids + session.ids["val"])
     labels = dict(zip(ids, session.dataset.labels(ids), strict=True))
