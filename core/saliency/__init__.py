@@ -1,0 +1,1 @@
+"""Where a model looks, and whether it looks at the right place."""

@@ -1,0 +1,197 @@
+"""How well a map meets what readers (or phantoms) marked, each by its published definition.
+
+All scores compare a map of shape (height, width), NaN where the network saw nothing, with a region:
+a boolean mask of the same shape. What lies outside of the crop cannot be hit, and counts as missed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.data.base import Box
+from core.errors import DataError
+
+Map = NDArray[np.float32]
+Region = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One map against one region.
+
+    Attributes:
+        hit: Whether the map's peak lies in the region (pointing game).
+        energy: Share of the map's sum inside the region, 0 to 1; NaN for a map of zeros.
+        iou: Intersection over union at the fixed threshold, 0 to 1.
+        best_iou: The same at this map's best threshold: an upper bound, chosen knowing the truth.
+        best_threshold: That threshold as a share of the map's peak.
+        area: Share of the picture that the region covers: what ``energy`` is for an even map.
+    """
+
+    hit: bool
+    energy: float
+    iou: float
+    best_iou: float
+    best_threshold: float
+    area: float
+
+
+def score(values: Map, region: Region, *, tolerance: float = 0, threshold: float = 0.5) -> Scores:
+    """Compute all scores of one map against one region.
+
+    Args:
+        values: The map.
+        region: What was marked.
+        tolerance: Pixels around the region that still count as a hit.
+        threshold: Of the fixed IoU, as a share of the map's peak.
+
+    Raises:
+        DataError: Shapes differ, the region is empty or the map is NaN everywhere.
+    """
+    best, at = best_iou(values, region)
+    return Scores(
+        hit=pointing_game(values, region, tolerance),
+        energy=energy_inside(values, region),
+        iou=iou(values, region, threshold),
+        best_iou=best,
+        best_threshold=at,
+        area=float(region.mean()),
+    )
+
+
+def region_of(boxes: Iterable[Box], shape: tuple[int, int]) -> Region:
+    """The union of boxes as a mask: pixels whose centre lies in one of them.
+
+    Args:
+        boxes: In pixels of the picture.
+        shape: Height and width of the picture.
+    """
+    mask = np.zeros(shape, dtype=np.bool_)
+    down, across = np.arange(shape[0]) + 0.5, np.arange(shape[1]) + 0.5
+    for box in boxes:
+        rows = (down >= box.y) & (down <= box.y + box.height)
+        columns = (across >= box.x) & (across <= box.x + box.width)
+        mask |= rows[:, None] & columns[None, :]
+    return mask
+
+
+def pointing_game(values: Map, region: Region, tolerance: float = 0) -> bool:
+    """Whether the map's peak lies in the region or at most ``tolerance`` pixels beside it.
+
+    Zhang et al., “Top-down Neural Attention by Excitation Backprop”, IJCV 2018 (tolerance 15 px
+    there); with tolerance 0 the hit of Saporta et al., Nature Machine Intelligence 2022. Of several
+    equal peaks the one closest to their common centre stands for all; a constant map has no peak
+    and misses.
+
+    Args:
+        values: The map.
+        region: What was marked.
+        tolerance: In pixels of the map, 0 or more.
+
+    Raises:
+        DataError: Shapes differ, the region is empty or the map is NaN everywhere.
+    """
+    _check(values, region)
+    high, low = float(np.nanmax(values)), float(np.nanmin(values))
+    if high <= low:
+        return False
+    peaks = np.argwhere(values == high)
+    peak = peaks[np.square(peaks - peaks.mean(axis=0)).sum(axis=1).argmin()]
+    if region[tuple(peak)]:
+        return True
+    distance = np.square(np.argwhere(region) - peak).sum(axis=1).min()
+    return bool(distance <= tolerance**2)
+
+
+def energy_inside(values: Map, region: Region) -> float:
+    """Share of the map's sum that lies in the region (energy-based pointing game).
+
+    Wang et al., “Score-CAM”, CVPR workshops 2020. An even map gives the region's share of the
+    picture, so small regions have small energies.
+
+    Returns:
+        0 to 1; NaN if the map is zero everywhere.
+
+    Raises:
+        DataError: Shapes differ, the region is empty or the map is NaN everywhere.
+    """
+    _check(values, region)
+    total = float(np.nansum(values, dtype=np.float64))
+    if total <= 0:
+        return math.nan
+    return float(np.nansum(values[region], dtype=np.float64)) / total
+
+
+def iou(values: Map, region: Region, threshold: float = 0.5) -> float:
+    """Intersection over union of the region and the map cut at a fixed share of its peak.
+
+    Zhou et al., “Learning Deep Features for Discriminative Localization”, CVPR 2016, cut so to turn
+    maps into boxes; Saporta et al. 2022 score the cut map itself, as here.
+
+    Args:
+        values: The map.
+        region: What was marked.
+        threshold: Share of the map's peak, above 0 and at most 1.
+
+    Raises:
+        DataError: Shapes differ, the region is empty, the map is NaN everywhere or the threshold is
+            out of range.
+    """
+    _check(values, region)
+    if not 0 < threshold <= 1:
+        raise DataError(
+            f"The threshold {threshold:g} is no share of a map's peak.",
+            "Give a value above 0 and at most 1.",
+        )
+    high = float(np.nanmax(values))
+    if high <= 0:
+        return 0.0
+    cut = np.nan_to_num(values, nan=-1.0) >= np.float32(threshold * high)
+    return float((cut & region).sum() / (cut | region).sum())
+
+
+def best_iou(values: Map, region: Region) -> tuple[float, float]:
+    """The highest intersection over union that any threshold gives.
+
+    It knows the truth, so it is an upper bound; it tells a map of the right shape and wrong scale
+    from one at the wrong place.
+
+    Returns:
+        The IoU, 0 to 1, and its threshold as a share of the map's peak.
+
+    Raises:
+        DataError: Shapes differ, the region is empty or the map is NaN everywhere.
+    """
+    _check(values, region)
+    seen = np.isfinite(values)
+    high = float(values[seen].max())
+    if high <= 0:
+        return 0.0, 1.0
+    order = np.argsort(values[seen])[::-1]
+    ranked, inside = values[seen][order], region[seen][order]
+    hits = np.cumsum(inside, dtype=np.int64)
+    cut = np.arange(1, len(ranked) + 1)
+    share = hits / (cut + int(region.sum()) - hits)
+    # Equal values fall under the same threshold, so only the last of each counts.
+    share[:-1][ranked[:-1] == ranked[1:]] = 0
+    share[ranked <= 0] = 0
+    best = int(share.argmax())
+    return float(share[best]), float(ranked[best] / high)
+
+
+def _check(values: Map, region: Region) -> None:
+    if values.shape != region.shape:
+        raise DataError(
+            f"The map has {values.shape[0]} × {values.shape[1]} px, the marked region "
+            f"{region.shape[0]} × {region.shape[1]}.",
+            "Give both in the coordinates of the original picture.",
+        )
+    if not region.any():
+        raise DataError("The marked region is empty.", "Score only studies with a box or mask.")
+    if not np.isfinite(values).any():
+        raise DataError("The map has no value at all.", "The crop misses this picture.")
