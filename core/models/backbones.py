@@ -139,7 +139,7 @@ def _locate(card: BackboneCard, weights: Path | None) -> Path:
     if card.source == "file":
         raise ModelError(
             f"The weights of {card.title} are not shipped with this software.",
-            f"Get them from {card.url} and give the file (--weights FILE, or the form’s “Weights”).",
+            f"Get them from {card.url}, then give the file: --weights FILE or “Weights file”.",
             field=checkpoints.FIELD,
         )
     return _from_hub(card)
