@@ -27,6 +27,7 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
+from core import DISCLAIMER
 from core.data.base import Box
 from core.errors import DataError
 from core.workspace import ASSETS
@@ -34,7 +35,6 @@ from core.workspace import ASSETS
 MAX_VIEWS = 6
 MAP_SIDE = 320
 COLOUR_MAP = "inferno"
-DISCLAIMER = "For research and education, not for clinical use."
 
 Picture = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -152,7 +152,7 @@ def pack_picture(image: Picture) -> dict[str, Any]:
     """Pack grey levels without loss: size, bits and base64 of zlib-packed row differences."""
     little = np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("<"))
     steps = little.copy()
-    steps[:, 1:] -= little[:, :-1]
+    np.subtract(little[:, 1:], little[:, :-1], out=steps[:, 1:])
     return {
         "width": int(image.shape[1]),
         "height": int(image.shape[0]),

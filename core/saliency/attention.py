@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ def recorded(model: nn.Module) -> Iterator[list[Tensor]]:
         ModelError: The network has no attention over patch tokens.
     """
     base = layers.network(model)
-    modules = [module for module in base.modules() if hasattr(module, "fused_attn")]
+    modules: list[Any] = [one for one in base.modules() if hasattr(one, "fused_attn")]
     if layers.prefix_tokens(base) is None or not modules:
         raise ModelError(
             f"{type(base).__name__} has no attention over patch tokens.",
@@ -92,8 +93,8 @@ def recorded(model: nn.Module) -> Iterator[list[Tensor]]:
     try:
         for module in modules:
             module.fused_attn = False
-            drop: nn.Module = module.attn_drop  # type: ignore[assignment]
-            handles.append(drop.register_forward_hook(lambda _, __, out: found.append(out)))
+            hook = module.attn_drop.register_forward_hook(lambda _, __, out: found.append(out))
+            handles.append(hook)
         yield found
     finally:
         for handle in handles:

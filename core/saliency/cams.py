@@ -31,21 +31,31 @@ class _Unscaled:
         self, input_tensor: Tensor, targets: Sequence[Any], eigen_smooth: bool
     ) -> NDArray[np.float32]:
         seen: Any = self
-        activations = seen.activations_and_grads.activations[0].numpy()
-        gradients = seen.activations_and_grads.gradients
-        if seen.uses_gradients and not gradients:
-            raise ModelError(
-                "The chosen layer has no influence on the output, so there is no gradient.",
-                "Choose an earlier layer.",
-            )
-        gradient = gradients[0].numpy() if gradients else None
+        kept = seen.activations_and_grads
+        if not kept.activations or (seen.uses_gradients and not kept.gradients):
+            raise _no_influence()
         raw: NDArray[np.float32] = seen.get_cam_image(
-            input_tensor, seen.target_layers[0], targets, activations, gradient, eigen_smooth
+            input_tensor,
+            seen.target_layers[0],
+            targets,
+            kept.activations[0].numpy(),
+            kept.gradients[0].numpy() if kept.gradients else None,
+            eigen_smooth,
         )
         return raw
 
     def aggregate_multi_layers(self, cam: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.maximum(cam, 0)
+
+
+class _Finding(ClassifierOutputTarget):  # type: ignore[misc]
+    """The logit of one finding."""
+
+    def __call__(self, output: Tensor) -> Tensor:
+        logit: Tensor = super().__call__(output)
+        if not logit.requires_grad:
+            raise _no_influence()
+        return logit
 
 
 class _GradCAM(_Unscaled, GradCAM): ...  # type: ignore[misc]
@@ -104,7 +114,7 @@ class _ScoreCAM(_Unscaled, BaseCAM):  # type: ignore[misc]
         high = activations.amax(dim=(1, 2), keepdim=True)
         masks = ((activations - low) / (high - low).clamp_min(1e-8))[:, None]
         found = []
-        for some in masks.split(MASKED_BATCH):
+        for some in torch.split(masks, MASKED_BATCH):
             large = nn.functional.interpolate(some, picture.shape[-2:], mode="bilinear")
             found.append(layers.logits(self.model(picture[None] * large))[:, finding])
         return torch.cat(found)
@@ -145,7 +155,7 @@ def activation_map(
         cam = CAMS[method](model, [site.module], lambda output: site.features(output, size))
         try:
             with np.errstate(invalid="ignore", over="ignore"):
-                found = cam(pixels, [ClassifierOutputTarget(finding)] * len(pixels))
+                found = cam(pixels, [_Finding(finding)] * len(pixels))
         except np.linalg.LinAlgError:
             found = np.full((len(pixels), 1, 1), np.nan, np.float32)
         finally:
@@ -165,6 +175,13 @@ def finite(values: NDArray[np.float32], where: str) -> NDArray[np.float32]:
         f"The features or gradients of {where} are not finite, so they make no map.",
         "The run's weights have probably diverged: train again with a lower learning rate, or "
         "choose another layer.",
+    )
+
+
+def _no_influence() -> ModelError:
+    return ModelError(
+        "The chosen layer has no influence on the output, so it makes no map.",
+        "Choose a layer that lies between input and head.",
     )
 
 

@@ -100,7 +100,7 @@ def names(model: nn.Module) -> list[str]:
     """
     base = network(model)
     if prefix_tokens(base) is not None:
-        blocks = list(base.blocks.named_children())  # type: ignore[union-attr, operator]
+        blocks = list(base.blocks.named_children())  # type: ignore[union-attr]
         found = [f"blocks.{i}.norm1" for i, block in blocks if hasattr(block, "norm1")]
         return [*found, f"blocks.{blocks[-1][0]}"]
     present = dict(base.named_modules())

@@ -380,7 +380,5 @@ def _along(
     below = np.floor(held).astype(np.intp)
     share = (held - below).astype(np.float32)
     share = share.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
-    lower = np.take(values, below, axis)
-    upper = np.take(values, np.minimum(below + 1, last), axis)
-    found: NDArray[np.float32] = lower + (upper - lower) * share
-    return found
+    lower, upper = np.take(values, below, axis), np.take(values, np.minimum(below + 1, last), axis)
+    return np.asarray(lower + (upper - lower) * share, np.float32)
