@@ -1,0 +1,158 @@
+"""The statistics against R's pROC, scikit-learn, brute force and known coverage."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from core import stats
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "delong.json").read_text())["cases"]
+
+
+def sample(studies: int = 400, findings: int = 3, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Labels, scores of a better and a worse model, and patients with several studies each."""
+    generator = np.random.default_rng(seed)
+    patients = generator.integers(0, studies // 3, studies)
+    habit = generator.normal(size=(studies // 3, findings))[patients]
+    labels = (generator.random((studies, findings)) < 0.2).astype(np.float32)
+    better = labels + habit + generator.normal(size=labels.shape)
+    return labels, better, better + generator.normal(size=labels.shape), patients
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: f"{len(case['y'])} studies")
+def test_delong_agrees_with_proc(case: dict) -> None:
+    expected = case["expected"]
+    test = stats.delong_paired(case["y"], case["score_a"], case["score_b"])
+    found = {"z": test.statistic, "p_value": test.p}
+    for name in "ab":
+        interval = stats.delong_interval(case["y"], case[f"score_{name}"])
+        found[f"auroc_{name}"] = interval.value
+        found[f"ci95_{name}_low"], found[f"ci95_{name}_high"] = interval.low, interval.high
+        found[f"variance_{name}"] = stats.delong_variance(case["y"], case[f"score_{name}"])
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(4, 60), st.integers(2, 9))
+def test_auroc_is_the_share_of_pairs_won(seed: int, studies: int, levels: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, studies)
+    scores = generator.integers(0, levels, studies).astype(np.float32)
+    if labels.min() == labels.max():
+        assert math.isnan(stats.auroc(labels, scores))
+        return
+    gaps = scores[labels == 1][:, None] - scores[labels == 0][None]
+    assert stats.auroc(labels, scores) == pytest.approx(((gaps > 0) + 0.5 * (gaps == 0)).mean())
+    assert stats.auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
+    assert stats.average_precision(labels, scores) == pytest.approx(
+        average_precision_score(labels, scores)
+    )
+
+
+def test_unknown_labels_are_left_out_and_one_class_is_not_defined() -> None:
+    labels = np.array([[1, 0, np.nan], [0, 0, 1], [np.nan, 0, 0], [1, 0, 1]])
+    scores = np.array([[0.9, 0.1, 0.5], [0.2, 0.9, 0.8], [0.99, 0.3, 0.1], [0.1, 0.4, 0.7]])
+    each = stats.per_finding(labels, scores)
+    assert each[0] == 0.5
+    assert math.isnan(each[1])
+    assert each[2] == 1.0
+    assert stats.macro(each) == 0.75
+    assert math.isnan(stats.macro([math.nan, math.nan]))
+    nothing = stats.bootstrap_macro(labels[:, 1:2], scores[:, 1:2])
+    assert math.isnan(nothing.value)
+    assert math.isnan(nothing.low)
+    assert math.isnan(stats.average_precision([0, 0], [0.1, 0.2]))
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="score is NaN"):
+        stats.auroc([0, 1], [0.1, math.nan])
+    with pytest.raises(ValueError, match=r"1, 0 or NaN"):
+        stats.auroc([0, 2], [0.1, 0.2])
+    with pytest.raises(ValueError, match="both be"):
+        stats.per_finding(np.zeros((3, 2)), np.zeros((3, 1)))
+    with pytest.raises(ValueError, match="patients"):
+        stats.bootstrap_macro(np.zeros((3, 2)), np.zeros((3, 2)), np.zeros(2))
+
+
+def test_too_few_studies_or_perfect_ranks_have_no_interval() -> None:
+    one = stats.delong_interval([1, 0, 0, 0], [0.5, 0.1, 0.6, 0.2])
+    assert one.value == pytest.approx(2 / 3)
+    assert math.isnan(one.low)
+    perfect = stats.delong_interval([1, 1, 0, 0], [0.8, 0.9, 0.1, 0.2])
+    assert perfect.value == 1
+    assert math.isnan(perfect.high)
+    same = stats.delong_paired([1, 1, 0, 0, 1], [1, 3, 2, 0, 5], [2, 6, 4, 0, 10])
+    assert (same.difference.value, same.p) == (0, 1)
+    apart = stats.delong_paired([1, 1, 0, 0], [3, 4, 1, 2], [1, 2, 3, 4])
+    assert apart.difference.value == 1
+    assert math.isnan(apart.p)
+
+
+def test_patients_with_one_study_each_change_nothing_and_copies_widen() -> None:
+    labels, scores, other, _ = sample()
+    y, a, b = labels[:, 0], scores[:, 0], other[:, 0]
+    alone = stats.delong_covariance(y, [a, b])
+    named = stats.delong_covariance(y, [a, b], [f"P{i:04d}" for i in range(len(y))])
+    np.testing.assert_allclose(alone[1], named[1], rtol=1e-12)
+    # Every study four times over holds no more knowledge than once.
+    times = [np.tile(one, 4) for one in (y, a, b, np.arange(len(y)))]
+    copied = stats.delong_covariance(times[0], times[1:3], times[3])
+    np.testing.assert_allclose(copied[1], alone[1], rtol=0.02)
+    blind = stats.delong_covariance(times[0], times[1:3])
+    assert blind[1][0, 0] < 0.3 * alone[1][0, 0]
+
+
+def test_bootstrap_draws_are_aurocs_of_resampled_patients() -> None:
+    labels, a, b, patients = sample(studies=120)
+    a = np.round(a)  # ties
+    labels[5:20, 0] = np.nan
+    drawn = stats._bootstrap(labels.astype(float), [a, b], patients, 5, 3)
+    codes, of = np.unique(patients, return_inverse=True)
+    picks = np.random.default_rng(3).integers(0, len(codes), (5, len(codes)))
+    for i, pick in enumerate(picks):
+        rows = np.concatenate([np.flatnonzero(of == one) for one in pick])
+        for model, scores in enumerate((a, b)):
+            slow = stats.macro(stats.per_finding(labels[rows], scores[rows]))
+            assert drawn[model, i] == pytest.approx(slow, rel=1e-6)
+
+
+def test_bootstrap_agrees_with_delong_where_both_apply() -> None:
+    labels, a, b, _ = sample(studies=600, findings=1)
+    delong = stats.delong_paired(labels[:, 0], a[:, 0], b[:, 0])
+    drawn = stats.paired_bootstrap(labels, a, b, draws=2000, seed=1)
+    assert drawn.difference.value == pytest.approx(delong.difference.value)
+    assert drawn.difference.low == pytest.approx(delong.difference.low, abs=0.006)
+    assert drawn.difference.high == pytest.approx(delong.difference.high, abs=0.006)
+    again = stats.paired_bootstrap(labels, a, b, draws=2000, seed=1)
+    assert again == drawn
+    assert stats.paired_bootstrap(labels, a, a, draws=50).p == 1
+
+
+def test_a_draw_without_a_rare_finding_scores_the_others() -> None:
+    labels, scores, _, _ = sample(studies=60, findings=2)
+    labels[:, 1] = 0
+    labels[7, 1] = 1
+    interval = stats.bootstrap_macro(labels, scores, draws=200)
+    assert not math.isnan(interval.low)
+    assert interval.low <= interval.value <= interval.high
+
+
+def test_patients_widen_the_interval_of_macro() -> None:
+    labels, scores, _, _ = sample(studies=300)
+    rows, who = np.tile(labels, (4, 1)), np.tile(np.arange(300), 4)
+    single = stats.bootstrap_macro(rows, np.tile(scores, (4, 1)), draws=500)
+    clustered = stats.bootstrap_macro(rows, np.tile(scores, (4, 1)), who, draws=500)
+    assert clustered.high - clustered.low > 1.6 * (single.high - single.low)
+
+
+def test_holm_by_hand() -> None:
+    adjusted = stats.holm([0.01, math.nan, 0.04, 0.03, 0.005])
+    np.testing.assert_allclose(adjusted, [0.03, math.nan, 0.06, 0.06, 0.02])
+    assert stats.holm([0.6, 0.9]).max() == 1
