@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ the classifier normalises after pooling (``fc_norm``), as the published fine-tun
 FRESH = ("fc_norm.", "head.")
 """What a classifier on a pre-trained encoder starts anew."""
 
+_PICKLES = (b"PK", b"\x80")
 _INNER = ("model", "state_dict", "model_state_dict")
 
 # Checkpoints of MAE's code carry the command line and a few scores beside the weights. These
@@ -99,7 +101,7 @@ def read(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path} is empty.", "Download it again.", field=FIELD)
     with path.open("rb") as file:
         start = file.read(9)
-    content = _read_safetensors(path) if start[8:9] == b"{" else _read_torch(path)
+    content = _read_safetensors(path) if start[8:9] == b"{" else _read_torch(path, start)
     for inner in _INNER:
         if isinstance(content.get(inner), Mapping):
             content = content[inner]
@@ -246,18 +248,20 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
         raise _damaged(path, error) from error
 
 
-def _read_torch(path: Path) -> Mapping[str, Any]:
+def _read_torch(path: Path, start: bytes) -> Mapping[str, Any]:
     try:
-        with torch.serialization.safe_globals(_HARMLESS):
+        with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
+            # Of a newer pickle protocol torch only says that it may fail; then it does, below.
+            warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "WeightsUnpickler error" in str(error):
-            raise ModelError(
-                f"{path} is a pickle that would run code when it is opened, so it was not opened.",
-                "Save its state dict as safetensors where you trust it, and give that file.",
-                field=FIELD,
-            ) from error
-        raise _damaged(path, error) from error
+        if not start.startswith(_PICKLES):
+            raise _damaged(path, "it has neither format's beginning") from error
+        raise ModelError(
+            f"{path} is a pickle that would run code when it is opened, so it was not opened.",
+            "Save its state dict as safetensors where you trust it, and give that file.",
+            field=FIELD,
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise _damaged(path, error) from error
     if not isinstance(content, Mapping):
@@ -269,7 +273,7 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _damaged(path: Path, error: Exception) -> ModelError:
+def _damaged(path: Path, error: Exception | str) -> ModelError:
     reason = str(error).split("\n")[0].rstrip(".")
     return ModelError(
         f"{path} is truncated or not a checkpoint ({reason}).", "Download it again.", field=FIELD

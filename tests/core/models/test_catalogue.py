@@ -1,0 +1,64 @@
+"""Cards tell all that a backbone needs, and looking them up loads no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from core.errors import ConfigurationError
+from core.models import catalogue
+from core.models.catalogue import BACKBONES
+
+
+def test_names_and_cards_load_no_torch() -> None:
+    code = (
+        "import sys; from core.models import catalogue, adapters; catalogue.card('mrm'); "
+        "catalogue.provenance('mrm'); adapters.method('lora'); "
+        "print([m for m in ('torch', 'timm', 'peft', 'transformers') if m in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_card_is_complete(name: str) -> None:
+    card = BACKBONES[name]
+    assert card.name == name
+    for told in (card.title, card.licence, card.pretraining, card.paper, card.leaks):
+        assert told
+    assert (card.weights is not None) == (card.source == "embedded")
+    assert card.url or card.source == "embedded"
+
+
+def test_the_study_is_normalised_as_published() -> None:
+    mrm, mae = BACKBONES["mrm"], BACKBONES["cxr-mae"]
+    assert (mrm.mean, mrm.std, mrm.input_size) == (0.4978, 0.2449, 224)
+    assert (mae.mean, mae.std, mae.input_size) == (0.4785, 0.2834, 224)
+
+
+def test_a_timm_model_brings_its_own_card() -> None:
+    card = catalogue.card("timm:vit_base_patch16_224.mae")
+    assert card.architecture == "vit_base_patch16_224.mae"
+    assert (card.input_size, card.channels) == (224, 3)
+    assert card.mean == (0.485, 0.456, 0.406)
+    assert card.licence == "cc-by-nc-4.0"
+    assert "timm/vit_base_patch16_224.mae" in card.url
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("embeded-mae", "embedded-mae"),
+        ("MRM", "mrm"),
+        ("timm:vit_tiny_patch16_225", "timm:vit_tiny_patch16_224"),
+        ("timm:vit_base_patch16_224.mea", "timm:vit_base_patch16_224.mae"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        catalogue.card(name)
+    assert f"Did you mean {nearest}?" in str(caught.value)
+    assert caught.value.field == "model.backbone"
+    assert len(str(caught.value)) < 500

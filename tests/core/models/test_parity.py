@@ -1,0 +1,195 @@
+"""The published implementation's numbers, from its own weights (see ``golden/README.md``).
+
+Largest difference, on a CPU in float32:
+
+| what | allowed | reached |
+|---|---|---|
+| logits of either checkpoint | 1e-5 | 7.2e-7 |
+| logits at 96 px, positions interpolated | 1e-4 | 4.8e-7 |
+| logits with LoRA on q and v, active | 1e-5 | 9.5e-7 |
+| logits with LoRA on q and v, merged | 1e-5 | 6.6e-7 |
+| ten losses, everything, SGD | 1e-5 | 6.0e-8 |
+| ten losses, everything, AdamW with layer decay | 1e-5 | 6.0e-8 |
+| ten losses, LoRA with fc_norm and head, SGD | 1e-5 | 6.0e-8 |
+| layer-decay groups of ViT-B/16 | exact | exact |
+| trainable and all parameters at r 4, 8, 16, 32 | exact | exact |
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from core.models import adapters, attention, backbones
+from core.models.catalogue import BACKBONES, BackboneCard
+from core.spec import AdapterSpec
+
+GOLDEN = Path(__file__).parent / "golden"
+REFERENCE: dict[str, Any] = json.loads((GOLDEN / "reference.json").read_text())
+LORA = AdapterSpec(method="lora", rank=4, alpha=32, dropout=0.0, targets="qv")
+CHECKPOINTS = ["mrm_tiny.pth", "cxr_mae_tiny.pth"]
+
+
+def small(name: str) -> BackboneCard:
+    """The card of the study's backbone, shrunk to the size of the golden checkpoints."""
+    config = REFERENCE["config"]
+    return replace(
+        BACKBONES["mrm" if name.startswith("mrm") else "cxr-mae"],
+        input_size=config["img_size"],
+        arguments={key: config[key] for key in ("embed_dim", "depth", "num_heads")},
+    )
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, Tensor]:
+    return load_file(GOLDEN / "reference.safetensors")
+
+
+def loaded(golden: dict[str, Tensor], name: str = CHECKPOINTS[0], size: int | None = None) -> Any:
+    model, report = backbones.build(small(name), 14, weights=GOLDEN / name, input_size=size)
+    put(model, {key: golden[key] for key in HEAD})
+    assert set(report.missing) == set(HEAD)
+    return model.eval()
+
+
+HEAD = ("fc_norm.weight", "fc_norm.bias", "head.weight", "head.bias")
+
+
+def put(model: nn.Module, values: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, value in values.items():
+            model.get_parameter(name).copy_(value)
+
+
+def with_lora(golden: dict[str, Tensor], name: str = CHECKPOINTS[0]) -> Any:
+    model = adapters.apply(loaded(golden, name), LORA)
+    put(
+        model,
+        {
+            f"{key.replace('.q.', '.attn.qkv.q.').replace('.v.', '.attn.qkv.v.')}.default.weight": v
+            for key, v in golden.items()
+            if "lora" in key and key.startswith("blocks")
+        },
+    )
+    return model
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    return float((a - b).detach().abs().max())
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_logits(name: str, golden: dict[str, Tensor]) -> None:
+    with torch.inference_mode():
+        assert distance(loaded(golden, name)(golden["x"]), golden["logits_fft"]) <= 1e-5
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_logits_at_another_size(name: str, golden: dict[str, Tensor]) -> None:
+    with torch.inference_mode():
+        assert distance(loaded(golden, name, 96)(golden["x96"]), golden["logits_fft_96"]) <= 1e-4
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_logits_with_lora_active_and_merged(name: str, golden: dict[str, Tensor]) -> None:
+    model = with_lora(golden, name)
+    with torch.inference_mode():
+        assert distance(model(golden["x"]), golden["logits_lora"]) <= 1e-5
+    merged = adapters.merge(model)
+    assert merged.state_dict().keys() == loaded(golden, name).state_dict().keys()
+    with torch.inference_mode():
+        assert distance(merged(golden["x"]), golden["logits_lora"]) <= 1e-5
+
+
+def ten_steps(model: nn.Module, optimizer: torch.optim.Optimizer, golden: Any) -> list[float]:
+    model.train()
+    losses = []
+    for _ in range(10):
+        loss = binary_cross_entropy_with_logits(model(golden["x"]), golden["y"])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def groups(model: nn.Module, **more: Any) -> list[dict[str, Any]]:
+    settings = {"lr": 0.01, "weight_decay": 0.0, "layer_decay": 1.0} | more
+    return adapters.parameter_groups(model, **settings)
+
+
+def test_ten_steps_of_full_fine_tuning_with_sgd(golden: dict[str, Tensor]) -> None:
+    model = adapters.apply(loaded(golden), AdapterSpec(method="full"))
+    optimizer = torch.optim.SGD(groups(model), momentum=0.9)
+    assert ten_steps(model, optimizer, golden) == pytest.approx(
+        REFERENCE["loss_fft_sgd"], abs=1e-5, rel=0
+    )
+
+
+def test_ten_steps_of_full_fine_tuning_with_adamw(golden: dict[str, Tensor]) -> None:
+    model = adapters.apply(loaded(golden), AdapterSpec(method="full"))
+    grouped = groups(model, lr=1e-3, weight_decay=0.05, layer_decay=0.65)
+    assert ten_steps(model, torch.optim.AdamW(grouped), golden) == pytest.approx(
+        REFERENCE["loss_fft_adamw_layer_decay"], abs=1e-5, rel=0
+    )
+
+
+def test_ten_steps_of_lora_with_sgd(golden: dict[str, Tensor]) -> None:
+    model = with_lora(golden)
+    optimizer = torch.optim.SGD(groups(model), momentum=0.9)
+    assert ten_steps(model, optimizer, golden) == pytest.approx(
+        REFERENCE["loss_lora_sgd"], abs=1e-5, rel=0
+    )
+
+
+def test_layer_decay_groups_of_vit_base() -> None:
+    told = REFERENCE["layer_decay_vit_base"]
+    with torch.device("meta"):
+        model = adapters.apply(
+            backbones.network(BACKBONES["mrm"], 14, 224), AdapterSpec(method="full")
+        )
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    ours = {
+        names[id(parameter)]: [group["lr_scale"], group["weight_decay"]]
+        for group in adapters.parameter_groups(
+            model, lr=1.0, weight_decay=told["weight_decay"], layer_decay=told["layer_decay"]
+        )
+        for parameter in group["params"]
+    }
+    assert ours.keys() == set(names.values())
+    for name, expected in told["param_to_[lr_scale,weight_decay]"].items():
+        assert ours[name] == pytest.approx(expected, abs=0, rel=1e-15), name
+
+
+@pytest.mark.parametrize("rank", [4, 8, 16, 32])
+def test_trainable_parameters_of_vit_base(rank: int) -> None:
+    told = REFERENCE["trainable_params"]["vit_base_patch16_224, 14 classes"][str(rank)]
+    counted = adapters.count(BACKBONES["mrm"], AdapterSpec(rank=rank), 14)
+    assert counted.trainable == told["trainable"]
+    assert counted.total == told["total_with_adapter"]
+    assert counted.share * 100 == pytest.approx(told["percent"], rel=1e-12)
+
+
+def test_lora_leaves_the_key_untouched(golden: dict[str, Tensor]) -> None:
+    model = with_lora(golden)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    ten_steps(model, torch.optim.SGD(groups(model), momentum=0.9), golden)
+    moved = {name for name, value in model.state_dict().items() if distance(value, before[name])}
+    assert moved == {name for name, p in model.named_parameters() if p.requires_grad}
+    assert not any(".k." in name for name in moved)
+    adapters.merge(model)
+    plain = loaded(golden)
+    for (_, ours), (_, theirs) in zip(
+        attention.attentions(model), attention.attentions(plain), strict=True
+    ):
+        for part in range(3):
+            apart = distance(ours.qkv.weight.chunk(3)[part], theirs.qkv.weight.chunk(3)[part])
+            assert (apart == 0) == (part == 1)
