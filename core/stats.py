@@ -284,18 +284,39 @@ def paired_bootstrap(
     Returns:
         p is twice the smaller share of draws on either side of zero, at least ``2 / (draws + 1)``.
     """
-    truth, a = _matrices(labels, first)
-    _, b = _matrices(labels, second)
-    resampled = _bootstrap(truth, [a, b], patients, draws, seed)
-    difference = resampled[0] - resampled[1]
-    scored = macro(per_finding(truth, a)), macro(per_finding(truth, b))
-    bounds = _percentiles(difference, level)
-    if math.isnan(bounds[0]):
-        p = math.nan
-    else:
-        sides = min(int((difference <= 0).sum()), int((difference >= 0).sum()))
-        p = min(1.0, 2 * (sides + 1) / (len(difference) + 1))
-    return PairedTest(*scored, Interval(scored[0] - scored[1], *bounds), math.nan, p)
+    return group_bootstrap(labels, [first], [second], patients, draws, seed, level)
+
+
+def group_bootstrap(
+    labels: ArrayLike,
+    first: Sequence[ArrayLike],
+    second: Sequence[ArrayLike],
+    patients: ArrayLike | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = 0.95,
+) -> PairedTest:
+    """As ``paired_bootstrap`` for two groups of models, each scored by its mean macro AUROC.
+
+    Args:
+        labels: Shape (studies, findings): 1, 0 or NaN.
+        first: Scores of each model of the first group, each of the labels' shape.
+        second: Scores of each model of the second group.
+        patients: Shape (studies,); without it each study is a patient of its own.
+        draws: Number of resamples.
+        seed: Seed of the resamples.
+        level: Coverage.
+    """
+    models = [_matrices(labels, scores) for scores in [*first, *second]]
+    truth, cut = models[0][0], len(first)
+    resampled = _bootstrap(truth, [values for _, values in models], patients, draws, seed)
+    difference = resampled[:cut].mean(axis=0) - resampled[cut:].mean(axis=0)
+    each = np.array([macro(per_finding(truth, values)) for _, values in models])
+    a, b = float(each[:cut].mean()), float(each[cut:].mean())
+    low, high = _percentiles(difference, level)
+    sides = min(int((difference <= 0).sum()), int((difference >= 0).sum()))
+    p = math.nan if math.isnan(low) else min(1.0, 2 * (sides + 1) / (draws + 1))
+    return PairedTest(a, b, Interval(a - b, low, high), math.nan, p)
 
 
 def _bootstrap(

@@ -1,0 +1,109 @@
+"""Scores of a run and differences of two, from predictions on disk."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core import evaluate, stats
+from core.errors import DataError
+
+
+def test_scores_are_those_of_the_predictions(predict) -> None:
+    folder = predict("a", skill=1.5)
+    scores = evaluate.evaluate(folder, "test", draws=200)
+    found = evaluate.read_predictions(folder, "test")
+    each = stats.per_finding(found.labels, found.scores)
+    assert scores.macro.value == pytest.approx(stats.macro(each))
+    assert scores.macro.low < scores.macro.value < scores.macro.high
+    assert (scores.studies, scores.patients) == (400, len(set(found.patients)))
+    effusion, _, hernia = scores.findings
+    assert effusion.auroc.value == pytest.approx(each[0])
+    assert effusion.auroc.low < effusion.auroc.value < effusion.auroc.high
+    assert effusion.positives == int(found.labels[:, 0].sum())
+    assert hernia.positives == 0
+    assert math.isnan(hernia.auroc.value)
+
+
+def test_the_threshold_comes_from_validation(predict) -> None:
+    folder = predict("a", skill=1.5)
+    for rule in ("youden", "sensitivity"):
+        point = evaluate.evaluate(folder, "test", rule=rule, draws=2).findings[0].point
+        val = evaluate.evaluate(folder, "val", rule=rule, draws=2).findings[0].point
+        assert point.threshold == val.threshold
+        assert point.sensitivity != val.sensitivity
+    assert val.sensitivity >= 0.9
+
+
+def test_without_validation_there_is_no_operating_point(predict) -> None:
+    folder = predict("a", skill=1.5, splits=("test",))
+    scores = evaluate.evaluate(folder, draws=2)
+    assert math.isnan(scores.findings[0].point.sensitivity)
+    assert not math.isnan(scores.findings[0].auroc.value)
+
+
+def test_json_and_text_say_what_is_not_defined(predict) -> None:
+    scores = evaluate.evaluate(predict("a", skill=1.5), draws=50)
+    plain = evaluate.as_json(scores)
+    assert json.loads(json.dumps(plain, allow_nan=False)) == json.loads(json.dumps(plain))
+    assert plain["findings"][2]["auroc"]["value"] is None
+    text = evaluate.as_text(scores)
+    assert f"{scores.macro.value:.3f}" in text
+    assert "nan" not in text
+    assert "not for clinical use" in text
+
+
+def test_the_better_run_wins_whatever_the_order_of_its_studies(predict) -> None:
+    good, bad = predict("good", skill=2.0, seed=1), predict("bad", skill=0.7, seed=2)
+    found = evaluate.compare(good, bad, draws=400)
+    back = evaluate.compare(bad, good, draws=400)
+    assert found.macro.difference.low > 0
+    assert found.macro.p < 0.01
+    assert back.macro.difference.value == pytest.approx(-found.macro.difference.value)
+    assert [one.finding for one in found.findings] == ["Effusion", "Mass", "Hernia"]
+    effusion, mass, hernia = found.findings
+    smaller, larger = sorted([effusion.test.p, mass.test.p])
+    assert sorted([effusion.holm_p, mass.holm_p]) == pytest.approx(
+        [2 * smaller, max(2 * smaller, larger)]
+    )
+    assert math.isnan(hernia.holm_p)
+    alone = evaluate.evaluate(good, draws=2).findings[0].auroc.value
+    assert effusion.test.first == pytest.approx(alone)
+
+
+def test_only_shared_studies_count(predict) -> None:
+    full, part = predict("full", skill=1.5), predict("part", skill=1.5, seed=3)
+    path = part / "predictions" / "test.npz"
+    arrays = dict(np.load(path))
+    rows = slice(0, 150)
+    np.savez(
+        path,
+        **{key: value if key == "findings" else value[rows] for key, value in arrays.items()},
+    )
+    assert evaluate.compare(full, part, draws=50).studies == 150
+
+
+def test_runs_of_other_studies_are_not_compared(predict) -> None:
+    one, other = predict("one", skill=1.5), predict("other", skill=1.5)
+    path = other / "predictions" / "test.npz"
+    arrays = dict(np.load(path))
+    np.savez(path, **arrays | {"labels": 1 - arrays["labels"]})
+    with pytest.raises(DataError, match="different labels"):
+        evaluate.compare(one, other)
+    np.savez(path, **arrays | {"ids": np.array([f"x{i}" for i in arrays["ids"]])})
+    with pytest.raises(DataError, match="share no study"):
+        evaluate.compare(one, other)
+
+
+def test_bad_predictions_are_said(predict, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no predictions"):
+        evaluate.evaluate(tmp_path)
+    with pytest.raises(DataError, match="no split"):
+        evaluate.evaluate(tmp_path, "train")
+    folder = predict("a", skill=1)
+    path = folder / "predictions" / "test.npz"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(DataError, match="cannot be read"):
+        evaluate.evaluate(folder)
