@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core import DISCLAIMER, calibration, stats
-from core.calibration import OperatingPoint, Rule
+from core import DISCLAIMER, stats
+from core.bootstrap import DRAWS, bootstrap_macro, paired_bootstrap
 from core.errors import DataError
-from core.stats import Interval, PairedTest
+from core.stats import Interval, OperatingPoint, PairedTest, Rule
 
 PREDICTED = ("val", "test")
 
@@ -171,7 +171,7 @@ def evaluate(
     *,
     rule: Rule = "youden",
     target: float = 0.9,
-    draws: int = stats.DRAWS,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> Scores:
     """Score a finished run on one split.
@@ -196,7 +196,7 @@ def evaluate(
         split=split,
         studies=len(found.ids),
         patients=len(np.unique(found.patients)),
-        macro=stats.bootstrap_macro(found.labels, found.scores, found.patients, draws, seed),
+        macro=bootstrap_macro(found.labels, found.scores, found.patients, draws, seed),
         findings=tuple(
             _score(found, f, validation, rule, target) for f in range(len(found.findings))
         ),
@@ -210,7 +210,7 @@ def _score(
     labels, scores = found.labels[:, f], found.scores[:, f]
     threshold = math.nan
     if validation is not None:
-        chosen = calibration.operating_point(
+        chosen = stats.operating_point(
             validation.labels[:, f], validation.scores[:, f], rule, target
         )
         threshold = chosen.threshold
@@ -220,14 +220,14 @@ def _score(
         positives=int((labels == 1).sum()),
         auroc=stats.delong_interval(labels, scores, found.patients),
         average_precision=stats.average_precision(labels, scores),
-        brier=calibration.brier(labels, scores),
-        calibration_error=calibration.calibration_error(labels, scores),
-        point=calibration.at_threshold(labels, scores, threshold),
+        brier=stats.brier(labels, scores),
+        calibration_error=stats.calibration_error(labels, scores),
+        point=stats.at_threshold(labels, scores, threshold),
     )
 
 
 def compare(
-    a: Path, b: Path, split: str = "test", *, draws: int = stats.DRAWS, seed: int = 0
+    a: Path, b: Path, split: str = "test", *, draws: int = DRAWS, seed: int = 0
 ) -> Difference:
     """Compare two finished runs on the studies and findings that both predicted.
 
@@ -253,7 +253,7 @@ def compare(
         split=split,
         studies=len(first.ids),
         patients=len(np.unique(first.patients)),
-        macro=stats.paired_bootstrap(
+        macro=paired_bootstrap(
             first.labels, first.scores, second.scores, first.patients, draws, seed
         ),
         findings=tuple(

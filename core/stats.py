@@ -1,4 +1,4 @@
-"""AUROC with intervals and tests that hold: DeLong, patient-clustered bootstrap, Holm.
+"""AUROC with intervals and tests that hold, operating points and calibration.
 
 Labels are 1, 0, or NaN where not known; unknown labels are left out. A score that needs both
 classes is NaN ("not defined") where only one is there, never 0.5.
@@ -10,16 +10,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-
-DRAWS = 2000
-DRAWS_A_BATCH = 64
-"""Draws resampled at once: enough for wide rows, few enough for the processor's cache."""
+Rule = Literal["youden", "sensitivity", "specificity"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,21 @@ class PairedTest:
     p: float
 
 
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold and what it gives; ``score >= threshold`` is called positive.
+
+    Attributes:
+        threshold: On the scores' own scale.
+        sensitivity: Share of the positives called positive, 0 to 1.
+        specificity: Share of the negatives called negative, 0 to 1.
+    """
+
+    threshold: float
+    sensitivity: float
+    specificity: float
+
+
 # --- AUROC ---------------------------------------------------------------------------------------
 
 
@@ -89,7 +101,7 @@ def per_finding(labels: ArrayLike, scores: ArrayLike) -> Floats:
     Raises:
         ValueError: As for ``auroc``.
     """
-    truth, values = _matrices(labels, scores)
+    truth, values = matrices(labels, scores)
     return np.array([auroc(truth[:, f], values[:, f]) for f in range(truth.shape[1])])
 
 
@@ -149,7 +161,7 @@ def delong_covariance(
     """
     pairs = [known_labels(labels, scores) for scores in models]
     truth = pairs[0][0]
-    of = _codes(labels, patients)
+    of = codes(labels, patients)
     positive, negative = np.flatnonzero(truth), np.flatnonzero(~truth)
     m, n, k = len(positive), len(negative), len(models)
     if m == 0 or n == 0:
@@ -232,176 +244,6 @@ def delong_paired(
     return PairedTest(a, b, Interval(a - b, a - b - half, a - b + half), z, p)
 
 
-# --- bootstrap over patients ---------------------------------------------------------------------
-
-
-def bootstrap_macro(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    patients: ArrayLike | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """Macro AUROC with a percentile interval over patients drawn with replacement.
-
-    Args:
-        labels: Shape (studies, findings): 1, 0 or NaN.
-        scores: Same shape.
-        patients: Shape (studies,); without it each study is a patient of its own.
-        draws: Number of resamples.
-        seed: Seed of the resamples.
-        level: Coverage.
-
-    Returns:
-        NaN bounds where no finding is defined.
-    """
-    truth, values = _matrices(labels, scores)
-    resampled = _bootstrap(truth, [values], patients, draws, seed)[0]
-    return Interval(macro(per_finding(truth, values)), *_percentiles(resampled, level))
-
-
-def paired_bootstrap(
-    labels: ArrayLike,
-    first: ArrayLike,
-    second: ArrayLike,
-    patients: ArrayLike | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
-    level: float = 0.95,
-) -> PairedTest:
-    """Difference of two models' macro AUROC, both scored on the same draws of patients.
-
-    Args:
-        labels: Shape (studies, findings): 1, 0 or NaN.
-        first: Scores of the first model, same shape.
-        second: Scores of the second model, same shape.
-        patients: Shape (studies,); without it each study is a patient of its own.
-        draws: Number of resamples.
-        seed: Seed of the resamples.
-        level: Coverage.
-
-    Returns:
-        p is twice the smaller share of draws on either side of zero, at least ``2 / (draws + 1)``.
-    """
-    return group_bootstrap(labels, [first], [second], patients, draws, seed, level)
-
-
-def group_bootstrap(
-    labels: ArrayLike,
-    first: Sequence[ArrayLike],
-    second: Sequence[ArrayLike],
-    patients: ArrayLike | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
-    level: float = 0.95,
-) -> PairedTest:
-    """As ``paired_bootstrap`` for two groups of models, each scored by its mean macro AUROC.
-
-    Args:
-        labels: Shape (studies, findings): 1, 0 or NaN.
-        first: Scores of each model of the first group, each of the labels' shape.
-        second: Scores of each model of the second group.
-        patients: Shape (studies,); without it each study is a patient of its own.
-        draws: Number of resamples.
-        seed: Seed of the resamples.
-        level: Coverage.
-    """
-    models = [_matrices(labels, scores) for scores in [*first, *second]]
-    truth, cut = models[0][0], len(first)
-    resampled = _bootstrap(truth, [values for _, values in models], patients, draws, seed)
-    difference = resampled[:cut].mean(axis=0) - resampled[cut:].mean(axis=0)
-    each = np.array([macro(per_finding(truth, values)) for _, values in models])
-    a, b = float(each[:cut].mean()), float(each[cut:].mean())
-    low, high = _percentiles(difference, level)
-    sides = min(int((difference <= 0).sum()), int((difference >= 0).sum()))
-    p = math.nan if math.isnan(low) else min(1.0, 2 * (sides + 1) / (draws + 1))
-    return PairedTest(a, b, Interval(a - b, low, high), math.nan, p)
-
-
-def _bootstrap(
-    labels: Floats,
-    models: Sequence[Floats],
-    patients: ArrayLike | None,
-    draws: int,
-    seed: int,
-) -> Floats:
-    """Macro AUROC of shape (models, draws); each draw weights all models' studies alike."""
-    of = _codes(np.zeros(len(labels)), patients)
-    count = int(of.max(initial=-1)) + 1
-    plans = [
-        plan
-        for scores in models
-        for f in range(labels.shape[1])
-        if (plan := _Plan.of(labels[:, f], scores[:, f], of, count)) is not None
-    ]
-    defined = len(plans) // len(models)
-    found = np.full((len(models), draws), np.nan)
-    generator = np.random.default_rng(seed)
-    for start in range(0, draws if defined else 0, DRAWS_A_BATCH):
-        size = min(DRAWS_A_BATCH, draws - start)
-        drawn = generator.integers(0, count, (size, count))
-        drawn += np.arange(size)[:, None] * count
-        weights = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
-        columns = np.ascontiguousarray(weights.T, dtype=np.float32)
-        areas = np.stack([plan.areas(columns) for plan in plans]).reshape(len(models), defined, -1)
-        known = ~np.isnan(areas)
-        # A draw may hold no positive of a rare finding: its macro is over the others.
-        with np.errstate(invalid="ignore"):
-            sums = np.where(known, areas, 0).sum(axis=1)
-            found[:, start : start + size] = sums / np.where(known.any(1), known.sum(1), np.nan)
-    return found
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What stays the same over all draws of one finding: who is sorted where.
-
-    The AUROC needs, for each positive, the weight of the negatives below it. Negatives between two
-    neighbouring positives matter only by their sum: a sparse matrix (segments, patients) gives the
-    sums of all draws in one product, many times faster than sorting each draw.
-    """
-
-    positive: NDArray[np.intp]
-    segments: Any
-    below: NDArray[np.intp]
-    up_to: NDArray[np.intp]
-
-    @classmethod
-    def of(
-        cls, labels: Floats, scores: Floats, patients: NDArray[np.intp], count: int
-    ) -> _Plan | None:
-        from scipy.sparse import csr_matrix
-
-        known = np.flatnonzero(~np.isnan(labels))
-        order = known[np.argsort(scores[known], kind="stable")]
-        positive, negative = order[labels[order] == 1], order[labels[order] == 0]
-        if not len(positive) or not len(negative):
-            return None
-        below = np.searchsorted(scores[negative], scores[positive], "left")
-        up_to = np.searchsorted(scores[negative], scores[positive], "right")
-        edges = np.unique(np.concatenate([[0], below, up_to, [len(negative)]]))
-        ones = np.ones(len(negative), np.float32)
-        shape = (len(edges) - 1, count)
-        segments = csr_matrix((ones, patients[negative], edges), shape=shape)
-        return cls(
-            patients[positive],
-            segments,
-            np.searchsorted(edges, below),
-            np.searchsorted(edges, up_to),
-        )
-
-    def areas(self, weights: NDArray[np.float32]) -> Floats:
-        """AUROC of each draw, from weights of shape (patients, draws)."""
-        ours, parts = weights[self.positive], self.segments @ weights
-        sums = np.zeros((len(parts) + 1, parts.shape[1]))
-        np.cumsum(parts, axis=0, dtype=np.float64, out=sums[1:])
-        won = np.einsum("pd,pd->d", ours, sums[self.below] + sums[self.up_to])
-        pairs = ours.sum(axis=0, dtype=np.float64) * sums[-1]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(pairs > 0, won / (2 * pairs), np.nan)
-
-
 # --- many tests ----------------------------------------------------------------------------------
 
 
@@ -414,6 +256,77 @@ def holm(p_values: ArrayLike) -> Floats:
     steps = p[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
+
+
+# --- operating points and calibration ------------------------------------------------------------
+
+
+def operating_point(
+    labels: ArrayLike, scores: ArrayLike, rule: Rule = "youden", target: float = 0.9
+) -> OperatingPoint:
+    """Choose a threshold, to be used on other studies than those it was chosen on.
+
+    Args:
+        labels: Shape (studies,): 1, 0 or NaN.
+        scores: Same shape.
+        rule: ``youden`` maximises sensitivity + specificity; ``sensitivity`` takes the highest
+            threshold that reaches ``target``, ``specificity`` the lowest that does.
+        target: 0 to 1; not used by ``youden``.
+
+    Returns:
+        NaN throughout if either class is missing.
+    """
+    truth, values = known_labels(labels, scores)
+    if truth.all() or not truth.any():
+        return OperatingPoint(math.nan, math.nan, math.nan)
+    order = np.argsort(-values, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))
+    called = np.cumsum(truth[order])[last], np.cumsum(~truth[order])[last]
+    # Calling nobody positive is a threshold too: just above the highest score.
+    thresholds = np.append(np.nextafter(values.max(), np.inf), values[order][last])
+    sensitivity = np.append(0.0, called[0] / truth.sum())
+    specificity = np.append(1.0, 1 - called[1] / (~truth).sum())
+    if rule == "youden":
+        best = int(np.argmax(sensitivity + specificity))
+    elif rule == "sensitivity":
+        best = int(np.argmax(sensitivity >= target))
+    else:
+        best = int(np.flatnonzero(specificity >= target)[-1])
+    return OperatingPoint(
+        float(thresholds[best]), float(sensitivity[best]), float(specificity[best])
+    )
+
+
+def at_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float) -> OperatingPoint:
+    """Sensitivity and specificity of a given threshold; NaN for a class that is missing."""
+    truth, values = known_labels(labels, scores)
+    called = values >= threshold
+    if math.isnan(threshold):
+        return OperatingPoint(math.nan, math.nan, math.nan)
+    sensitivity = float(called[truth].mean()) if truth.any() else math.nan
+    specificity = float((~called[~truth]).mean()) if not truth.all() else math.nan
+    return OperatingPoint(threshold, sensitivity, specificity)
+
+
+def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean squared error of the probabilities, 0 (best) to 1; NaN without a known label."""
+    truth, values = known_labels(labels, probabilities)
+    return float(((values - truth) ** 2).mean()) if truth.size else math.nan
+
+
+def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:
+    """Expected calibration error over bins of equal count (Nixon et al. 2019), 0 (best) to 1.
+
+    Bins of equal count, because findings are rare: bins of equal width would put nearly all
+    studies into the first.
+    """
+    truth, values = known_labels(labels, probabilities)
+    if not truth.size:
+        return math.nan
+    order = np.argsort(values, kind="stable")
+    parts = np.array_split(order, min(bins, truth.size))
+    gaps = [len(part) * abs(values[part].mean() - truth[part].mean()) for part in parts]
+    return float(sum(gaps) / truth.size)
 
 
 # --- inside --------------------------------------------------------------------------------------
@@ -439,7 +352,12 @@ def _midranks(values: Floats) -> Floats:
     return ranks
 
 
-def _matrices(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
+def matrices(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
+    """Labels and scores as two tables of shape (studies, findings).
+
+    Raises:
+        ValueError: The shapes differ, or are not of two dimensions.
+    """
     truth, values = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
     if truth.shape != values.shape or truth.ndim != 2:
         raise ValueError(
@@ -463,7 +381,7 @@ def known_labels(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_
     return positive, values
 
 
-def _codes(labels: ArrayLike, patients: ArrayLike | None) -> NDArray[np.intp]:
+def codes(labels: ArrayLike, patients: ArrayLike | None) -> NDArray[np.intp]:
     """Number the patients of the studies whose label is known from 0."""
     known = ~np.isnan(np.asarray(labels, np.float64))
     if patients is None:
@@ -471,16 +389,8 @@ def _codes(labels: ArrayLike, patients: ArrayLike | None) -> NDArray[np.intp]:
     who: NDArray[Any] = np.asarray(patients)
     if who.shape != known.shape:
         raise ValueError(f"patients {who.shape} and labels {known.shape} must have one shape")
-    codes: NDArray[np.intp] = np.unique(who[known], return_inverse=True)[1]
-    return codes
-
-
-def _percentiles(values: Floats, level: float) -> tuple[float, float]:
-    defined = values[~np.isnan(values)]
-    if not defined.size:
-        return math.nan, math.nan
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    numbers: NDArray[np.intp] = np.unique(who[known], return_inverse=True)[1]
+    return numbers
 
 
 def _quantile(level: float) -> float:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from core import evaluate, stats
+from core.bootstrap import DRAWS, group_bootstrap
 from core.models.methods import METHODS
 from core.seeds import SeedsTest, seeds_paired, seeds_unpaired
 from core.spec import RunSpec, settings
@@ -187,9 +188,7 @@ def differing(specs: Sequence[RunSpec]) -> list[Differing]:
     return sorted(found, key=lambda one: not one.given)
 
 
-def verdict(
-    first: Group, second: Group, split: str = "test", *, draws: int = stats.DRAWS
-) -> Verdict:
+def verdict(first: Group, second: Group, split: str = "test", *, draws: int = DRAWS) -> Verdict:
     """Say whether the first group is better than the second.
 
     Args:
@@ -212,7 +211,7 @@ def verdict(
     each = [stats.macro(stats.per_finding(one.labels, one.scores)) for one in read]
     cut = len(sides[0])
     test = (seeds_paired if shared else seeds_unpaired)(each[:cut], each[cut:])
-    patients = stats.group_bootstrap(
+    patients = group_bootstrap(
         read[0].labels,
         [one.scores for one in read[:cut]],
         [one.scores for one in read[cut:]],

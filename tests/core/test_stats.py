@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from core import stats
 
@@ -64,9 +64,6 @@ def test_unknown_labels_are_left_out_and_one_class_is_not_defined() -> None:
     assert each[2] == 1.0
     assert stats.macro(each) == 0.75
     assert math.isnan(stats.macro([math.nan, math.nan]))
-    nothing = stats.bootstrap_macro(labels[:, 1:2], scores[:, 1:2])
-    assert math.isnan(nothing.value)
-    assert math.isnan(nothing.low)
     assert math.isnan(stats.average_precision([0, 0], [0.1, 0.2]))
 
 
@@ -78,7 +75,7 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="both be"):
         stats.per_finding(np.zeros((3, 2)), np.zeros((3, 1)))
     with pytest.raises(ValueError, match="patients"):
-        stats.bootstrap_macro(np.zeros((3, 2)), np.zeros((3, 2)), np.zeros(2))
+        stats.delong_interval([0, 1, 1], [0.1, 0.2, 0.3], ["P1", "P2"])
 
 
 def test_too_few_studies_or_perfect_ranks_have_no_interval() -> None:
@@ -109,50 +106,62 @@ def test_patients_with_one_study_each_change_nothing_and_copies_widen() -> None:
     assert blind[1][0, 0] < 0.3 * alone[1][0, 0]
 
 
-def test_bootstrap_draws_are_aurocs_of_resampled_patients() -> None:
-    labels, a, b, patients = sample(studies=120)
-    a = np.round(a)  # ties
-    labels[5:20, 0] = np.nan
-    drawn = stats._bootstrap(labels.astype(float), [a, b], patients, 5, 3)
-    codes, of = np.unique(patients, return_inverse=True)
-    picks = np.random.default_rng(3).integers(0, len(codes), (5, len(codes)))
-    for i, pick in enumerate(picks):
-        rows = np.concatenate([np.flatnonzero(of == one) for one in pick])
-        for model, scores in enumerate((a, b)):
-            slow = stats.macro(stats.per_finding(labels[rows], scores[rows]))
-            assert drawn[model, i] == pytest.approx(slow, rel=1e-6)
-
-
-def test_bootstrap_agrees_with_delong_where_both_apply() -> None:
-    labels, a, b, _ = sample(studies=600, findings=1)
-    delong = stats.delong_paired(labels[:, 0], a[:, 0], b[:, 0])
-    drawn = stats.paired_bootstrap(labels, a, b, draws=2000, seed=1)
-    assert drawn.difference.value == pytest.approx(delong.difference.value)
-    assert drawn.difference.low == pytest.approx(delong.difference.low, abs=0.006)
-    assert drawn.difference.high == pytest.approx(delong.difference.high, abs=0.006)
-    again = stats.paired_bootstrap(labels, a, b, draws=2000, seed=1)
-    assert again == drawn
-    assert stats.paired_bootstrap(labels, a, a, draws=50).p == 1
-
-
-def test_a_draw_without_a_rare_finding_scores_the_others() -> None:
-    labels, scores, _, _ = sample(studies=60, findings=2)
-    labels[:, 1] = 0
-    labels[7, 1] = 1
-    interval = stats.bootstrap_macro(labels, scores, draws=200)
-    assert not math.isnan(interval.low)
-    assert interval.low <= interval.value <= interval.high
-
-
-def test_patients_widen_the_interval_of_macro() -> None:
-    labels, scores, _, _ = sample(studies=300)
-    rows, who = np.tile(labels, (4, 1)), np.tile(np.arange(300), 4)
-    single = stats.bootstrap_macro(rows, np.tile(scores, (4, 1)), draws=500)
-    clustered = stats.bootstrap_macro(rows, np.tile(scores, (4, 1)), who, draws=500)
-    assert clustered.high - clustered.low > 1.6 * (single.high - single.low)
-
-
 def test_holm_by_hand() -> None:
     adjusted = stats.holm([0.01, math.nan, 0.04, 0.03, 0.005])
     np.testing.assert_allclose(adjusted, [0.03, math.nan, 0.06, 0.06, 0.02])
     assert stats.holm([0.6, 0.9]).max() == 1
+
+
+def probabilities(studies: int = 500) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    chance = np.round(generator.beta(1, 5, studies), 2)  # with ties
+    return (generator.random(studies) < chance).astype(float), chance
+
+
+def test_youden_maximises_over_all_thresholds() -> None:
+    labels, scores = probabilities()
+    found = stats.operating_point(labels, scores)
+    wrong, right, _ = roc_curve(labels, scores, drop_intermediate=False)
+    assert found.sensitivity + found.specificity - 1 == pytest.approx((right - wrong).max())
+    again = stats.at_threshold(labels, scores, found.threshold)
+    assert again == found
+
+
+def test_fixed_sensitivity_and_specificity_are_reached_and_not_overdone() -> None:
+    labels, scores = probabilities()
+    levels = np.unique(scores)
+    sensitive = stats.operating_point(labels, scores, "sensitivity", 0.9)
+    assert sensitive.sensitivity >= 0.9
+    stricter = levels[levels > sensitive.threshold].min()
+    assert stats.at_threshold(labels, scores, stricter).sensitivity < 0.9
+    specific = stats.operating_point(labels, scores, "specificity", 0.9)
+    assert specific.specificity >= 0.9
+    laxer = levels[levels < specific.threshold].max()
+    assert stats.at_threshold(labels, scores, laxer).specificity < 0.9
+
+
+def test_calling_nobody_positive_is_possible() -> None:
+    found = stats.operating_point([0, 1, 0], [0.9, 0.5, 0.1], "specificity", 1.0)
+    assert found.specificity == 1
+    assert found.threshold > 0.9
+    assert found.sensitivity == 0
+
+
+def test_one_class_has_no_operating_point() -> None:
+    assert math.isnan(stats.operating_point([0, 0], [0.1, 0.2]).threshold)
+    assert math.isnan(stats.at_threshold([0, 0], [0.1, 0.2], 0.15).sensitivity)
+    assert math.isnan(stats.at_threshold([0, 1], [0.1, 0.2], math.nan).sensitivity)
+    assert math.isnan(stats.brier([math.nan], [0.5]))
+    assert math.isnan(stats.calibration_error([math.nan], [0.5]))
+
+
+def test_calibration_tells_honest_probabilities_from_shifted_ones() -> None:
+    generator = np.random.default_rng(1)
+    chance = generator.beta(1, 5, 20_000)
+    labels = (generator.random(20_000) < chance).astype(float)
+    assert stats.calibration_error(labels, chance) < 0.01
+    assert stats.calibration_error(labels, chance * 0.5) == pytest.approx(
+        0.5 * chance.mean(), abs=0.01
+    )
+    assert stats.brier([1, 0, math.nan], [0.75, 0.25, 0.9]) == pytest.approx(0.0625)
+    assert stats.brier(labels, chance) < stats.brier(labels, chance * 0.5)
