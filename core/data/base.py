@@ -139,7 +139,7 @@ class ChestDataset(ABC):
                 f"{self.title} has no study “{study_id}”.",
                 "Give an id from the Data tab or from the data set's own list.",
             )
-        row = self.table.loc[study_id]
+        row = self.table.loc[study_id].to_dict()
         age = row["age"]
         return Study(
             id=study_id,

@@ -1,0 +1,202 @@
+"""Each picture decoded once: uint8 copies of a fixed shorter side, mapped into memory."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.data.base import ChestDataset
+from core.data.decoding import PART, CannotStartError, Decoders, Part, Task
+from core.data.files import refuse_missing
+from core.data.shards import Place, Shards, ShardWriter, disk_full
+from core.errors import DataError
+
+ALONE_SECONDS = 1.0
+"""How long this process decodes by itself before it looks whether others should help."""
+
+WORTH_SECONDS = 2.0
+"""Work that must be left for other processes to be worth starting."""
+
+PAUSE_SECONDS = 0.25
+"""How often this process writes what it decoded, and asks whether to stop."""
+
+Progress = Callable[[int, int], None]
+
+
+class ImageCache:
+    """Copies of a data set's pictures, made where they are missing.
+
+    Copies are found by study, source and reader version, so that a changed file is read anew and
+    one folder serves any number of data sets. Any number of processes may fill it at once, and be
+    killed meanwhile.
+
+    Args:
+        folder: The cache's folder; it can be deleted whenever no run uses it.
+        dataset: Where the pictures come from.
+        short_side: Shorter side of the copies, in pixels.
+
+    Raises:
+        DataError: The folder cannot be made or written, or is damaged.
+    """
+
+    def __init__(self, folder: Path, dataset: ChestDataset, short_side: int) -> None:
+        self.dataset = dataset
+        self.short_side = short_side
+        place = Path(folder).absolute() / "images" / f"{dataset.name}-{short_side}"
+        self._task = Task(dataset, short_side, place)
+        self._shards = Shards(place)
+        self._places: dict[str, Place] = {}
+
+    def ensure(
+        self,
+        ids: Sequence[str],
+        progress: Progress | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Make the copies that are missing, on all cores.
+
+        Args:
+            ids: The studies that will be asked for.
+            progress: Told how many of how many are there.
+            should_stop: Asked several times a second; what is made by then is kept.
+
+        Returns:
+            False if ``should_stop`` said so before all were there.
+
+        Raises:
+            DataError: Pictures are missing or unreadable, with counts and examples; or the disk is
+                too small. The other pictures are cached nevertheless.
+        """
+        ids = list(dict.fromkeys(ids))
+        missing = self._missing(ids)
+        tell = _Teller(len(ids), len(ids) - len(missing), progress)
+        stop = should_stop or (lambda: False)
+        faults: dict[str, str] = {}
+        for part in self._decoded(missing):
+            if part is not None:
+                self._keep(part.places)
+                faults |= part.faults
+                tell(len(part.places) + len(part.faults))
+            if stop():
+                return False
+        if faults:
+            raise _unreadable(self.dataset.title, faults, len(ids))
+        return True
+
+    def get(self, study_id: str) -> NDArray[np.uint8]:
+        """One copy, read-only, of shape (height, width); made now if it is not there.
+
+        Raises:
+            DataError: The picture is missing or unreadable.
+        """
+        place = self._places.get(study_id)
+        if place is None:
+            self.ensure([study_id])
+            place = self._places[study_id]
+        return self._shards.pixels(place)
+
+    def missing(self, ids: Iterable[str]) -> list[str]:
+        """The studies without a copy of their present source.
+
+        Raises:
+            DataError: Files are gone, with counts and examples.
+        """
+        return self._missing(list(dict.fromkeys(ids)))
+
+    def _missing(self, ids: list[str]) -> list[str]:
+        sources, gone = {}, []
+        for one in ids:
+            try:
+                sources[one] = self._task.source(one)
+            except DataError:
+                gone.append(one)
+        refuse_missing(self.dataset.title, gone, len(ids), "Restore the files.")
+        self._places.update(self._shards.find(sources))
+        return [one for one in ids if self._source(one) != sources[one]]
+
+    def _source(self, study_id: str) -> str | None:
+        place = self._places.get(study_id)
+        return None if place is None else place.source
+
+    def _keep(self, places: list[Place]) -> None:
+        if places:
+            self._shards.add(places)
+            self._places.update((place.id, place) for place in places)
+
+    def _decoded(self, ids: list[str]) -> Iterator[Part | None]:
+        """Decode here for a moment; if much is left, start processes that help."""
+        done, size = 0, 0
+        for part in self._decoded_here(ids, ALONE_SECONDS):
+            yield part
+            done += len(part.places) + len(part.faults)
+            size += sum(place.height * place.width for place in part.places)
+        left = ids[done:]
+        if not left:
+            return
+        self._refuse_small_disk(size / done * len(left))
+        try:
+            yield from self._decoded_beside(left)
+        except CannotStartError:
+            yield from self._decoded_here(left, math.inf)
+
+    def _decoded_here(self, ids: list[str], patience: float) -> Iterator[Part]:
+        """Decode in this process; ends early if that would take too long after ``patience``."""
+        started, done, count = time.monotonic(), 0, 4
+        with ShardWriter(self._shards.folder) as writer:
+            while done < len(ids):
+                yield self._task.decode(ids[done : done + count], writer, self._shards)
+                done = min(done + count, len(ids))
+                spent = time.monotonic() - started
+                if spent > patience and spent / done * (len(ids) - done) > WORTH_SECONDS:
+                    return
+                count = max(1, round(done / spent * PAUSE_SECONDS))
+
+    def _decoded_beside(self, ids: list[str]) -> Iterator[Part | None]:
+        parts = [ids[start : start + PART] for start in range(0, len(ids), PART)]
+        # Another run may fill the cache with the same pictures: beginning elsewhere, the two share
+        # the work.
+        begin = os.getpid() * 7919 % len(parts)
+        workers = min(_cores(), len(parts))
+        yield from Decoders(self._task, workers).run(parts[begin:] + parts[:begin])
+
+    def _refuse_small_disk(self, needed: float) -> None:
+        free = shutil.disk_usage(self._shards.folder).free
+        if needed > free:
+            raise disk_full(self._shards.folder, int(needed), free)
+
+
+class _Teller:
+    """Adds up what is done and says so."""
+
+    def __init__(self, total: int, done: int, progress: Progress | None) -> None:
+        self._total, self._done, self._progress = total, done, progress
+        self(0)
+
+    def __call__(self, more: int) -> None:
+        self._done += more
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+def _unreadable(title: str, faults: dict[str, str], total: int) -> DataError:
+    named = "; ".join(f"{one}: {why}" for one, why in list(faults.items())[:3])
+    more = " …" if len(faults) > 3 else ""
+    return DataError(
+        f"{title}: {len(faults):,} of {total:,} pictures cannot be read ({named}{more}).",
+        "Download or copy these files again, or take them out of the lists.",
+        field="data.root",
+    )
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1

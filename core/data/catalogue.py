@@ -1,0 +1,142 @@
+"""Every data set by name. Importing this loads no data set, and nothing heavy."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.data import findings
+from core.errors import DataError, unknown_name
+
+if TYPE_CHECKING:
+    from core.data.base import ChestDataset
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """What is known of a data set before it is opened.
+
+    Attributes:
+        title: Its name for people.
+        module: The module that holds its class.
+        kind: Name of the class.
+        findings: Names of the labels; empty where the folder decides.
+        sentence: What it is, in one sentence.
+        licence: Under which terms the pictures may be used.
+        needs_root: Whether the user has to name a folder.
+        splits: The splits one can choose from, the default first; empty if there is but one.
+        arguments: Further arguments of the class.
+    """
+
+    title: str
+    module: str
+    kind: str
+    findings: tuple[str, ...]
+    sentence: str
+    licence: str
+    needs_root: bool
+    splits: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+DATASETS: dict[str, DatasetEntry] = {
+    "phantom-14": DatasetEntry(
+        title="Phantoms, 14 findings",
+        module="core.data.phantom",
+        kind="Phantom",
+        findings=findings.NIH,
+        sentence="Generated radiographs with the 14 findings of NIH ChestX-ray14, with masks.",
+        licence="MIT (generated)",
+        needs_root=False,
+        arguments={"name": "phantom-14"},
+    ),
+    "phantom-5": DatasetEntry(
+        title="Phantoms, 5 findings",
+        module="core.data.phantom",
+        kind="Phantom",
+        findings=findings.CHEXPERT,
+        sentence="Generated radiographs with the 5 findings of CheXpert, with masks.",
+        licence="MIT (generated)",
+        needs_root=False,
+        arguments={"name": "phantom-5"},
+    ),
+    "phantom-1": DatasetEntry(
+        title="Phantoms, pneumonia",
+        module="core.data.phantom",
+        kind="Phantom",
+        findings=findings.RSNA,
+        sentence="Generated radiographs with or without pneumonia, with masks.",
+        licence="MIT (generated)",
+        needs_root=False,
+        arguments={"name": "phantom-1"},
+    ),
+    "nih": DatasetEntry(
+        title="NIH ChestX-ray14",
+        module="core.data.nih",
+        kind="Nih",
+        findings=findings.NIH,
+        sentence="112,120 frontal radiographs of 30,805 patients, 14 findings mined from reports, "
+        "boxes for 8 of them on 880 images.",
+        licence="Free to use with attribution to the NIH Clinical Center",
+        needs_root=True,
+        splits=("official", "paper"),
+    ),
+}
+
+
+def open_dataset(
+    name: str, root: Path | str | None = None, split: str | None = None
+) -> ChestDataset:
+    """Open a data set: read its tables, check that its files are there, decode nothing.
+
+    Args:
+        name: A key of ``DATASETS``.
+        root: Its folder, for those that need one.
+        split: One of the entry's splits; by default the first.
+
+    Raises:
+        ConfigurationError: There is no such data set; ``field`` is ``data.name``.
+        DataError: The folder or the split is missing, incomplete or contradictory; ``field`` is
+            ``data.root`` or ``data.split``.
+    """
+    if name not in DATASETS:
+        raise unknown_name("data set", name, DATASETS, field="data.name")
+    entry = DATASETS[name]
+    if split is not None and split not in entry.splits:
+        known = ", ".join(entry.splits) or "it has only one; leave it out"
+        raise DataError(
+            f"{entry.title} has no split “{split}”.", f"Known: {known}.", field="data.split"
+        )
+    kind = getattr(importlib.import_module(entry.module), entry.kind)
+    chosen: dict[str, Any] = dict(entry.arguments)
+    if entry.needs_root:
+        chosen["root"] = _folder(entry, root)
+    if entry.splits:
+        chosen["split"] = split or entry.splits[0]
+    opened: ChestDataset = kind(**chosen)
+    return opened
+
+
+def _folder(entry: DatasetEntry, root: Path | str | None) -> Path:
+    if root is None:
+        raise DataError(
+            f"{entry.title} needs its folder.",
+            "Name the folder that holds it (--root DIR).",
+            field="data.root",
+        )
+    folder = Path(root).expanduser().absolute()
+    try:
+        is_folder = folder.is_dir()
+    except OSError:
+        is_folder = False
+    if not is_folder:
+        what = "is a file, not a folder" if folder.is_file() else "does not exist"
+        raise DataError(
+            f"The folder {folder} {what}.",
+            f"Name the folder that holds {entry.title}.",
+            field="data.root",
+        )
+    return folder

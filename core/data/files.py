@@ -1,0 +1,121 @@
+"""A data set whose pictures are files in a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.data import images
+from core.data.base import ChestDataset
+from core.data.splits import examples
+from core.errors import DataError
+
+
+class FileDataset(ChestDataset):
+    """Reads each study from a file; a subclass fills ``table`` and ``files``.
+
+    Attributes:
+        root: The data set's folder, absolute.
+        files: Path of each study's picture, relative to ``root``, by study id.
+    """
+
+    reader_version = images.VERSION
+    root: Path
+    files: dict[str, str]
+
+    def path(self, study_id: str) -> Path:
+        """Where a study's picture is.
+
+        Raises:
+            DataError: There is no such study.
+        """
+        if study_id not in self.files:
+            raise DataError(
+                f"{self.title} has no study “{study_id}”.",
+                "Give an id from the Data tab or from the data set's own list.",
+            )
+        return self.root / self.files[study_id]
+
+    def read(self, study_id: str, short_side: int | None = None) -> NDArray[np.uint8]:
+        """Read one picture; see ``ChestDataset.read``."""
+        return images.read_image(self.path(study_id), short_side)
+
+    def source_key(self, study_id: str) -> str:
+        """Size and time of change of the file.
+
+        Raises:
+            DataError: The file is gone.
+        """
+        path = self.path(study_id)
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise DataError(
+                f"The picture {path} is gone ({error.strerror}).", "Restore the file."
+            ) from error
+        return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def pictures(folder: Path) -> Iterator[str]:
+    """Names of the pictures directly in a folder, by their suffix; hidden files are left out.
+
+    Raises:
+        DataError: The folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - 112,120 Paths
+                if suffix in images.SUFFIXES and not entry.name.startswith("."):
+                    yield entry.name
+    except OSError as error:
+        raise DataError(
+            f"The folder {folder} cannot be read ({error.strerror}).",
+            "Check that it exists and that you may read it.",
+            field="data.root",
+        ) from error
+
+
+def refuse_missing(title: str, missing: Sequence[str], listed: int, remedy: str) -> None:
+    """Refuse to go on without pictures that the data set's lists name.
+
+    Args:
+        title: The data set's name for people.
+        missing: Names of the pictures that are not there.
+        listed: How many the lists name.
+        remedy: What to do about it.
+
+    Raises:
+        DataError: Something is missing; counts and examples are given.
+    """
+    if missing:
+        raise DataError(
+            f"{title}: {len(missing):,} of {listed:,} listed pictures are missing "
+            f"({examples(sorted(missing))}).",
+            remedy,
+            field="data.root",
+        )
+
+
+def refuse_empty(title: str, counts: dict[str, int], where: Iterable[str]) -> None:
+    """Refuse a data set with an empty split.
+
+    Args:
+        title: The data set's name for people.
+        counts: Studies by split.
+        where: What decides the splits, for the remedy.
+
+    Raises:
+        DataError: A split is empty.
+    """
+    empty = [name for name, count in counts.items() if count == 0]
+    if empty:
+        raise DataError(
+            f"{title}: no study is left for {' and '.join(empty)}.",
+            f"Check {' and '.join(where)}.",
+            field="data.root",
+        )

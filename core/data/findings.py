@@ -1,0 +1,25 @@
+"""Names and order of the findings of the three studies that the paper transfers to."""
+
+NIH = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Pleural_Thickening",
+    "Hernia",
+)
+"""NIH ChestX-ray14, in the order of the published split lists."""
+
+CHEXPERT = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+"""The five competition findings of CheXpert, in the same order as theirs."""
+
+RSNA = ("Pneumonia",)
+"""RSNA Pneumonia Detection Challenge."""

@@ -1,0 +1,259 @@
+"""From cached grey pictures to the network's input, one batch at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from core.data import augmentation as augmenting
+from core.errors import unknown_name
+
+SCALE = (0.08, 1.0)
+"""Share of the picture's area that a training crop covers."""
+
+RATIO = (3 / 4, 4 / 3)
+"""Width over height of a training crop."""
+
+TRIES = 10
+"""Draws of a crop before the largest central one is taken."""
+
+AUGMENTATIONS = ("none", "crop-flip", "randaugment")
+
+Statistic = float | tuple[float, ...]
+
+
+def cache_side(input_size: int) -> int:
+    """Shorter side at which pictures are cached for an input size: 224 → 256, 128 → 144."""
+    return round(input_size * 8 / 7 / 16) * 16
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How the input was cut out of the original picture.
+
+    A point (x, y) of the original, in pixels from its top left corner, lies at
+    (x · scale − left, y · scale − top) of the input.
+    """
+
+    scale: float
+    left: float
+    top: float
+
+
+def crop_geometry(height: int, width: int, input_size: int, resize: int | None = None) -> Geometry:
+    """Where ``EvalTransform`` puts a picture of this size.
+
+    Args:
+        height: Of the original picture, in pixels.
+        width: Of the original picture, in pixels.
+        input_size: Side of the network's input.
+        resize: Shorter side before the centre crop; by default the input's.
+    """
+    short = input_size if resize is None else resize
+    rows, columns = _resized(height, width, short)
+    return Geometry(
+        scale=short / min(height, width),
+        left=float(_middle(columns, input_size)),
+        top=float(_middle(rows, input_size)),
+    )
+
+
+class EvalTransform:
+    """Resize the shorter side, crop the centre, normalise.
+
+    Args:
+        input_size: Side of the network's input, in pixels.
+        mean: Of the grey levels in 0..1; one number, or one a channel.
+        std: Likewise.
+        channels: Channels of the input; the grey picture is repeated.
+        resize: Shorter side before the crop, at least ``input_size``; by default the input's.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        mean: Statistic,
+        std: Statistic,
+        channels: int = 3,
+        resize: int | None = None,
+    ) -> None:
+        self.input_size = input_size
+        self.resize = max(input_size, resize or input_size)
+        self._normal = _Normalisation(mean, std, channels)
+
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """Transform pictures of any size.
+
+        Args:
+            images: Grey pictures of shape (height, width), 0 to 255.
+
+        Returns:
+            float32 of shape (pictures, channels, input_size, input_size).
+        """
+        return self._normal([self._square(one) for one in images], self.input_size)
+
+    def _square(self, image: NDArray[np.uint8]) -> Tensor:
+        pixels = torch.from_numpy(np.array(image))[None, None]
+        rows, columns = _resized(image.shape[0], image.shape[1], self.resize)
+        if (rows, columns) != image.shape:
+            pixels = _bicubic(pixels, rows, columns)
+        top, left = _middle(rows, self.input_size), _middle(columns, self.input_size)
+        return pixels[0, 0, top : top + self.input_size, left : left + self.input_size]
+
+
+class TrainTransform:
+    """Random resized crop, horizontal flip and more, then normalise, as the augmentation says.
+
+    ``crop-flip`` crops a share ``SCALE`` of the area at a ratio ``RATIO``, resizes it (bicubic,
+    antialiased) and mirrors half of the pictures. ``randaugment`` adds RandAugment (two of 14
+    operations, magnitude 9 ± 0.5, increasing) and random erasing with noise (probability 0.25).
+    ``none`` is ``EvalTransform``.
+
+    Args:
+        input_size: Side of the network's input, in pixels.
+        mean: Of the grey levels in 0..1; one number, or one a channel.
+        std: Likewise.
+        channels: Channels of the input; the grey picture is repeated.
+        augmentation: One of ``AUGMENTATIONS``.
+
+    Raises:
+        ConfigurationError: There is no such augmentation.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        mean: Statistic,
+        std: Statistic,
+        channels: int = 3,
+        augmentation: str = "crop-flip",
+    ) -> None:
+        if augmentation not in AUGMENTATIONS:
+            raise unknown_name(
+                "augmentation", augmentation, AUGMENTATIONS, field="train.augmentation"
+            )
+        self.input_size = input_size
+        self.augmentation = augmentation
+        self._plain = EvalTransform(input_size, mean, std, channels)
+        self._normal = _Normalisation(mean, std, channels)
+
+    def __call__(self, images: Sequence[NDArray[np.uint8]], generator: torch.Generator) -> Tensor:
+        """Transform pictures of any size; the same generator state gives the same batch.
+
+        Args:
+            images: Grey pictures of shape (height, width), 0 to 255.
+            generator: The only source of randomness.
+
+        Returns:
+            float32 of shape (pictures, channels, input_size, input_size).
+        """
+        if self.augmentation == "none":
+            return self._plain(images)
+        size = self.input_size
+        crops = random_crops([one.shape for one in images], generator)
+        mirrored = torch.rand(len(images), generator=generator) < 0.5
+        squares = []
+        for image, (top, left, height, width), mirror in zip(
+            images, crops.tolist(), mirrored.tolist(), strict=True
+        ):
+            part = image[top : top + height, left : left + width]
+            pixels = torch.from_numpy(np.array(part[:, ::-1] if mirror else part))[None, None]
+            squares.append(_bicubic(pixels, size, size)[0, 0])
+        if self.augmentation == "randaugment":
+            fill = 255 * self._normal.grey
+            squares = [augmenting.rand_augment(one, generator, fill) for one in squares]
+        batch = self._normal(squares, size)
+        if self.augmentation == "randaugment":
+            augmenting.erase(batch, generator)
+        return batch
+
+
+def random_crops(sizes: Sequence[tuple[int, ...]], generator: torch.Generator) -> NDArray[np.int64]:
+    """Draw one crop a picture, distributed as torchvision's ``RandomResizedCrop``.
+
+    Args:
+        sizes: Height and width of each picture.
+        generator: Source of randomness.
+
+    Returns:
+        Rows of (top, left, height, width), in pixels.
+    """
+    count = len(sizes)
+    drawn = torch.rand((count, TRIES, 2), generator=generator, dtype=torch.float64).numpy()
+    places = torch.rand((count, 2), generator=generator, dtype=torch.float64).numpy()
+    full = np.array(sizes, np.int64).reshape(count, 1, 2)
+    area = full.prod(axis=2) * (SCALE[0] + (SCALE[1] - SCALE[0]) * drawn[..., 0])
+    low, high = np.log(RATIO)
+    ratio = np.exp(low + (high - low) * drawn[..., 1])
+    wanted = np.rint(np.sqrt(np.stack([area / ratio, area * ratio], axis=2))).astype(np.int64)
+    fits = ((wanted > 0) & (wanted <= full)).all(axis=2)
+    first = fits.argmax(axis=1)
+    found = wanted[np.arange(count), first]
+    for i in np.flatnonzero(~fits.any(axis=1)):
+        found[i] = _largest(*full[i, 0].tolist())
+    corner = np.floor(places * (full[:, 0] - found + 1)).astype(np.int64)
+    centred = (full[:, 0] - found) // 2
+    corner = np.where(fits.any(axis=1, keepdims=True), corner, centred)
+    return np.concatenate([corner, found], axis=1)
+
+
+def _largest(height: int, width: int) -> tuple[int, int]:
+    """The largest central crop whose ratio is within ``RATIO``."""
+    if width / height < RATIO[0]:
+        return min(height, round(width / RATIO[0])), width
+    if width / height > RATIO[1]:
+        return height, min(width, round(height * RATIO[1]))
+    return height, width
+
+
+class _Normalisation:
+    """Puts squares of grey levels into one normalised batch."""
+
+    def __init__(self, mean: Statistic, std: Statistic, channels: int) -> None:
+        self._channels = channels
+        self._mean = _each(mean, channels)
+        self._std = _each(std, channels)
+        self.grey = math.fsum(self._mean) / channels
+
+    def __call__(self, squares: Sequence[Tensor], size: int) -> Tensor:
+        batch = torch.empty((len(squares), self._channels, size, size))
+        alike = len(set(self._mean)) == 1 and len(set(self._std)) == 1
+        for i, square in enumerate(squares):
+            for channel in range(self._channels):
+                plane = batch[i, channel]
+                if channel and alike:
+                    plane.copy_(batch[i, 0])
+                    continue
+                scale = 255.0 * self._std[channel]
+                plane.copy_(square).sub_(255.0 * self._mean[channel]).mul_(1 / scale)
+        return batch
+
+
+def _each(value: Statistic, channels: int) -> tuple[float, ...]:
+    if isinstance(value, int | float):
+        return (float(value),) * channels
+    if len(value) == channels:
+        return tuple(float(one) for one in value)
+    return (math.fsum(value) / len(value),) * channels
+
+
+def _bicubic(pixels: Tensor, rows: int, columns: int) -> Tensor:
+    return interpolate(pixels, (rows, columns), mode="bicubic", antialias=True)
+
+
+def _resized(height: int, width: int, short: int) -> tuple[int, int]:
+    """Height and width after the shorter side became ``short``."""
+    if height <= width:
+        return short, max(short, int(short * width / height))
+    return max(short, int(short * height / width)), short
+
+
+def _middle(length: int, size: int) -> int:
+    return round((length - size) / 2)
