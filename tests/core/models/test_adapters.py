@@ -56,7 +56,7 @@ def train(model: Any, steps: int = 2, name: str = VIT, lr: float = 2e-3) -> list
     for _ in range(steps):
         loss = binary_cross_entropy_with_logits(model(pixels), labels)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(float(loss.detach()))
     return losses

@@ -115,7 +115,7 @@ def ten_steps(model: nn.Module, optimizer: torch.optim.Optimizer, golden: Any) -
     for _ in range(10):
         loss = binary_cross_entropy_with_logits(model(golden["x"]), golden["y"])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(float(loss.detach()))
     return losses

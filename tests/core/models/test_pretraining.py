@@ -36,7 +36,8 @@ def waves(count: int, seed: int = 0) -> NDArray[np.uint8]:
     y, x = np.mgrid[:36, :36] / 36
     angle, phase = rng.uniform(0, np.pi, (2, count, 1, 1))
     wave = np.sin(6 * (np.cos(angle) * x + np.sin(angle) * y) + 2 * phase)
-    return (127 + 100 * wave).astype(np.uint8)
+    pictures: NDArray[np.uint8] = (127 + 100 * wave).astype(np.uint8)
+    return pictures
 
 
 def autoencoder(settings: PretrainSettings = SMALL) -> MaskedAutoencoder:
@@ -123,7 +124,12 @@ def test_a_time_budget_ends_with_the_rate_at_zero(tmp_path: Path) -> None:
     settings = replace(SMALL, steps=None, minutes=1 / 60)
     run = _Pretraining(waves(32), tmp_path, settings, {"data": "", "command": ""})
     rates = [run.rate()]
-    run.fit(lambda _: None, lambda: rates.append(run.rate()) or False, None)
+
+    def watch() -> bool:
+        rates.append(run.rate())
+        return False
+
+    run.fit(lambda _: None, watch, None)
     assert 0.9 < run.seconds() < 5
     assert run.rate() == 0
     assert max(rates) > 0.8 * settings.lr
@@ -133,10 +139,10 @@ def test_a_time_budget_ends_with_the_rate_at_zero(tmp_path: Path) -> None:
 def test_the_encoder_sees_only_what_is_visible() -> None:
     model = autoencoder()
     x = torch.randn(2, 1, 32, 32, generator=generator(3))
-    seen: list[int] = []
+    seen: list[torch.Size] = []
     model.encoder.blocks[0].register_forward_hook(lambda _, given, __: seen.append(given[0].shape))
     model(x, generator(4))
-    assert seen == [(2, 2, model.encoder.embed_dim)]
+    assert seen == [torch.Size([2, 2, model.encoder.embed_dim])]
 
 
 def test_patches_are_in_the_order_of_the_convolution() -> None:
