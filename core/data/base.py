@@ -70,6 +70,7 @@ class ChestDataset(ABC):
         licence: Under which terms the pictures may be used.
         citation: The paper or page that describes it.
         split_name: Which of the set's splits is in use, said with every result.
+        notes: What a user should know before trusting a result, in sentences.
         reader_version: Raised whenever ``read`` would give other pixels for the same source.
         table: One row a study, indexed by study id (str), with the columns ``patient`` (str),
             ``split`` (train, val, test), ``sex``, ``age``, ``view``, and one float column a finding
@@ -77,12 +78,13 @@ class ChestDataset(ABC):
     """
 
     name: str
-    title: ClassVar[str]
-    licence: ClassVar[str]
+    title: str
+    licence: str
     citation: ClassVar[str]
     reader_version: ClassVar[int] = 1
     findings: tuple[str, ...]
     split_name: str
+    notes: tuple[str, ...] = ()
     table: pd.DataFrame
 
     @abstractmethod

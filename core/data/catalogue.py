@@ -84,11 +84,57 @@ DATASETS: dict[str, DatasetEntry] = {
         needs_root=True,
         splits=("official", "paper"),
     ),
+    "rsna": DatasetEntry(
+        title="RSNA Pneumonia Detection Challenge",
+        module="core.data.rsna",
+        kind="Rsna",
+        findings=findings.RSNA,
+        sentence="26,684 labelled frontal radiographs (DICOM) from NIH ChestX-ray14, with boxes "
+        "that radiologists drew around lung opacities.",
+        licence="Free to use with attribution to RSNA and the NIH Clinical Center",
+        needs_root=True,
+        splits=("drawn", "paper"),
+    ),
+    "chestmnist": DatasetEntry(
+        title="ChestMNIST",
+        module="core.data.medmnist",
+        kind="MedMnist",
+        findings=findings.NIH,
+        sentence="NIH ChestX-ray14 as small squares (28 to 224 px) of MedMNIST, from a local npz.",
+        licence="CC BY 4.0; pictures: NIH Clinical Center, with attribution",
+        needs_root=True,
+        arguments={"flag": "chestmnist"},
+    ),
+    "pneumoniamnist": DatasetEntry(
+        title="PneumoniaMNIST",
+        module="core.data.medmnist",
+        kind="MedMnist",
+        findings=findings.RSNA,
+        sentence="5,856 paediatric radiographs of Kermany et al. as small squares (28 to 224 px) "
+        "of MedMNIST, from a local npz.",
+        licence="CC BY 4.0",
+        needs_root=True,
+        arguments={"flag": "pneumoniamnist"},
+    ),
+    "folder": DatasetEntry(
+        title="A folder of your own",
+        module="core.data.folder",
+        kind="Folder",
+        findings=(),
+        sentence="Pictures in folders named after findings, or beside a CSV with a column a "
+        "finding; missing splits are drawn by patient.",
+        licence="Your own",
+        needs_root=True,
+    ),
 }
 
 
+FILES = {"MedMnist": ".npz", "Folder": ".json"}
+"""Kinds of data sets that a single file can stand for, and its suffix."""
+
+
 def open_dataset(
-    name: str, root: Path | str | None = None, split: str | None = None
+    name: str, root: Path | str | None = None, split: str | None = None, **options: Any
 ) -> ChestDataset:
     """Open a data set: read its tables, check that its files are there, decode nothing.
 
@@ -96,6 +142,7 @@ def open_dataset(
         name: A key of ``DATASETS``.
         root: Its folder, for those that need one.
         split: One of the entry's splits; by default the first.
+        **options: Further arguments of the data set's class, such as ``patient`` of ``folder``.
 
     Raises:
         ConfigurationError: There is no such data set; ``field`` is ``data.name``.
@@ -111,7 +158,7 @@ def open_dataset(
             f"{entry.title} has no split “{split}”.", f"Known: {known}.", field="data.split"
         )
     kind = getattr(importlib.import_module(entry.module), entry.kind)
-    chosen: dict[str, Any] = dict(entry.arguments)
+    chosen: dict[str, Any] = {**entry.arguments, **options}
     if entry.needs_root:
         chosen["root"] = _folder(entry, root)
     if entry.splits:
@@ -128,12 +175,13 @@ def _folder(entry: DatasetEntry, root: Path | str | None) -> Path:
             field="data.root",
         )
     folder = Path(root).expanduser().absolute()
+    suffix = FILES.get(entry.kind)
     try:
-        is_folder = folder.is_dir()
-    except OSError:
-        is_folder = False
-    if not is_folder:
+        there = folder.is_dir() or (suffix == folder.suffix.lower() and folder.is_file())
         what = "is a file, not a folder" if folder.is_file() else "does not exist"
+    except OSError as error:
+        there, what = False, f"cannot be looked at ({error.strerror})"
+    if not there:
         raise DataError(
             f"The folder {folder} {what}.",
             f"Name the folder that holds {entry.title}.",

@@ -80,6 +80,20 @@ def pictures(folder: Path) -> Iterator[str]:
         ) from error
 
 
+def pictures_below(folder: Path) -> Iterator[Path]:
+    """Paths of the pictures in a folder and all those below it, relative to it, in order.
+
+    Raises:
+        DataError: A folder cannot be read.
+    """
+    for name in sorted(pictures(folder)):
+        yield Path(name)
+    for one in sorted(folder.iterdir()):
+        if one.is_dir() and not one.is_symlink() and one.name[0] not in "._":
+            for below in pictures_below(one):
+                yield one.name / below
+
+
 def refuse_missing(title: str, missing: Sequence[str], listed: int, remedy: str) -> None:
     """Refuse to go on without pictures that the data set's lists name.
 

@@ -17,9 +17,8 @@ from core.errors import DataError
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 BOXES = "BBox_List_2017.csv"
 OFFICIAL_LISTS = ("train_val_list.txt", "test_list.txt")
-PAPER_LISTS = {"train": "train_list.txt", "val": "val_list.txt", "test": "test_list.txt"}
-PAPER_FOLDERS = ("NIH_ChestX-ray", "DatasetsSplits/NIH_ChestX-ray", ".")
-"""Where the published split lists may lie; NIH's own ``test_list.txt`` has the same name."""
+PAPER_FOLDER = "NIH_ChestX-ray"
+"""Where the published split lists may lie: NIH's own ``test_list.txt`` has the same name as one."""
 
 NORMAL = "No Finding"
 RENAMED = {"Infiltrate": "Infiltration"}
@@ -144,15 +143,14 @@ class Nih(FileDataset):
         return table
 
     def _by_paper(self, known: pd.DataFrame) -> pd.DataFrame:
-        folder = self._paper_folder()
         parts = []
-        for name, file in PAPER_LISTS.items():
-            read = splits.read_list(folder / file)
+        for name, read in splits.published(self.root, PAPER_FOLDER, self.title).items():
             if read.labels.shape[1] != len(self.findings):
                 raise DataError(
-                    f"{folder / file} holds {read.labels.shape[1]} labels a line, not "
-                    f"{len(self.findings)}.",
-                    "Restore the published list.",
+                    f"{self.title}: {splits.PUBLISHED[name]} holds {read.labels.shape[1]} labels a "
+                    f"line, not {len(self.findings)}: it is not the paper's.",
+                    f"Put the published lists into {self.root / PAPER_FOLDER}, "
+                    "or choose the split “official”.",
                     field="data.split",
                 )
             part = self._rows(known, read.files).copy()
@@ -164,20 +162,6 @@ class Nih(FileDataset):
             parts.append(part)
         table = pd.concat(parts)
         return table[~table.index.duplicated()]
-
-    def _paper_folder(self) -> Path:
-        for name in PAPER_FOLDERS:
-            folder = self.root / name
-            train = folder / PAPER_LISTS["train"]
-            if train.is_file() and all((folder / one).is_file() for one in PAPER_LISTS.values()):
-                return folder
-        raise DataError(
-            f"{self.title}: the paper's lists ({', '.join(PAPER_LISTS.values())}) are neither in "
-            f"{self.root} nor in {self.root / PAPER_FOLDERS[0]}.",
-            "Copy the folder NIH_ChestX-ray of the published split lists there, "
-            "or choose the split “official”.",
-            field="data.split",
-        )
 
     def _rows(self, known: pd.DataFrame, files: tuple[str, ...] | list[str]) -> pd.DataFrame:
         """The table's rows of some files, in their order, each once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from core.data.base import ChestDataset
 from core.errors import DataError
+
+PUBLISHED = {"train": "train_list.txt", "val": "val_list.txt", "test": "test_list.txt"}
+"""Names of the split lists that Lian et al. published, by split."""
 
 NAMED = 5
 """Examples that a message names."""
@@ -105,6 +108,43 @@ def draw(patients: Sequence[str], share: float, salt: str) -> NDArray[np.bool_]:
     return chosen
 
 
+def stratified(
+    patients: Sequence[str],
+    labels: NDArray[np.float32],
+    shares: Mapping[str, float],
+    salt: str,
+) -> list[str]:
+    """Deal patients into splits so that each has its share of every finding.
+
+    Patients with the same rarest finding are dealt together, in an order that the salt and their
+    names decide. A split gets at least one of three or more such patients.
+
+    Args:
+        patients: The patient of each study.
+        labels: Shape (studies, findings): 1, 0 or NaN.
+        shares: Share of the patients by split; the rest goes to ``train``.
+        salt: Another salt deals otherwise.
+
+    Returns:
+        The split of each study.
+    """
+    numbers, names = pd.factorize(np.asarray(patients, dtype=object))
+    order = _order(names, salt)
+    having = np.zeros((len(names), labels.shape[1] + 1), np.bool_)
+    np.logical_or.at(having[:, :-1], numbers, labels == 1)
+    having[:, -1] = True  # of those without a finding
+    by_rarity = np.append(np.argsort(having[:, :-1].sum(axis=0), kind="stable"), labels.shape[1])
+    rarest = having[:, by_rarity].argmax(axis=1)
+    dealt = np.full(len(names), "train", dtype=object)
+    for one in np.unique(rarest):
+        left = order[rarest[order] == one]
+        count = len(left)
+        for split, share in shares.items():
+            taken = round(share * count) or int(count >= 3)
+            dealt[left[:taken]], left = split, left[taken:]
+    return [str(one) for one in dealt[numbers]]
+
+
 def refuse_shared_patients(table: pd.DataFrame, title: str) -> None:
     """Refuse a table in which a patient stands in two splits.
 
@@ -177,6 +217,29 @@ def read_list(path: Path) -> SplitList:
         files.append(" ".join(words[:cut]))
     values[values == -1] = np.nan
     return SplitList(tuple(files), values)
+
+
+def published(root: Path, name: str, title: str) -> dict[str, SplitList]:
+    """The split lists of Lian et al. (MED-PEFT), by split, as they are.
+
+    Args:
+        root: The data set's folder, which holds the lists or a folder of them.
+        name: Name of that folder: ``NIH_ChestX-ray``.
+        title: The data set's name for people.
+
+    Raises:
+        DataError: The lists are not there, or cannot be read.
+    """
+    for folder in (root / name, root / "DatasetsSplits" / name, root):
+        files = {split: folder / file for split, file in PUBLISHED.items()}
+        if all(one.is_file() for one in files.values()):
+            return {split: read_list(file) for split, file in files.items()}
+    raise DataError(
+        f"{title}: the paper's lists ({', '.join(PUBLISHED.values())}) are neither in {root} nor "
+        f"in {root / name}.",
+        f"Copy the folder {name} of the published split lists there, or choose another split.",
+        field="data.split",
+    )
 
 
 def write_list(path: Path, dataset: ChestDataset, ids: Sequence[str]) -> None:

@@ -1,0 +1,208 @@
+"""DICOM radiographs: decode, rescale, window, photometric interpretation; sex, age and view.
+
+This module loads pydicom; import it where a DICOM file is met. Nothing of a header but what
+``Facts`` holds leaves it.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import apply_modality_lut, apply_voi, pixel_array
+from pydicom.uid import UID
+
+from core.data import images
+from core.errors import DataError
+
+# Files in the wild break the standard in ways that do not matter here; no warning for each.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is taken from a header.
+
+    Attributes:
+        sex: ``M``, ``F`` or empty.
+        age: In years, or None.
+        view: ``PA``, ``AP``, ``LATERAL`` or empty.
+    """
+
+    sex: str = ""
+    age: float | None = None
+    view: str = ""
+
+
+def read_facts(path: Path) -> Facts:
+    """Read sex, age and view; nothing is known of a file that cannot be read."""
+    wanted = ["PatientSex", "PatientAge", "ViewPosition"]
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=wanted)
+        sex, age, view = (str(header.get(one) or "").strip().upper() for one in wanted)
+    except Exception:  # whatever a damaged header causes; the pixels will tell
+        return Facts()
+    return Facts(sex if sex in {"M", "F"} else "", _years(age), VIEWS.get(view, ""))
+
+
+VIEWS = {"PA": "PA", "AP": "AP", "LL": "LATERAL", "RL": "LATERAL", "LATERAL": "LATERAL"}
+
+
+def _years(age: str) -> float | None:
+    found = re.fullmatch(r"(\d{1,3})([YMWD]?)", age)
+    if found is None:
+        return None
+    years = int(found[1]) / {"": 1, "Y": 1, "M": 12, "W": 52.18, "D": 365.25}[found[2]]
+    return years if years <= 120 else None
+
+
+def read_dicom(name: str, content: bytes) -> NDArray[np.uint8]:
+    """Decode one file and carry out what it says on how to show it.
+
+    Args:
+        name: The file's name, for messages.
+        content: The file.
+
+    Returns:
+        Grey levels of shape (height, width), 0 to 255, black is air.
+
+    Raises:
+        DataError: It is damaged, no DICOM file, or not a single radiograph.
+    """
+    try:
+        header, stored = _decode_dicom(name, content)
+        return _present(name, header, stored)
+    except DataError:
+        raise
+    except InvalidDicomError as error:
+        raise DataError(
+            f"{name} is not a DICOM file, whatever its name says.",
+            "Choose a PNG, JPEG, TIFF or DICOM file; a changed file name does not convert it.",
+        ) from error
+    except Exception as error:  # pydicom and its decoders raise whatever a damaged file causes
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"The DICOM file {name} is damaged or cut off ({first}).",
+            "Copy or export the file again.",
+        ) from error
+
+
+def _decode_dicom(name: str, content: bytes) -> tuple[Dataset, NDArray[np.integer]]:
+    """The header and the stored values, of shape (height, width) or (height, width, 3)."""
+    header = pydicom.dcmread(io.BytesIO(content))
+    if "PixelData" not in header:
+        raise DataError(
+            f"The DICOM file {name} holds no picture.",
+            "Choose the image object of the study, not a report or a presentation state.",
+        )
+    images.refuse_size(name, int(header.Columns), int(header.Rows))
+    frames = int(header.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise DataError(
+            f"The DICOM file {name} holds {frames} frames.",
+            "Choose a single radiograph; sequences and volumes are not supported.",
+        )
+    if int(header.BitsStored) > 16:
+        raise DataError(
+            f"The DICOM file {name} stores {header.BitsStored} bits a pixel; up to 16 are read.",
+            "Export it with 16 bits.",
+        )
+    syntax = header.file_meta.get("TransferSyntaxUID") if "file_meta" in header.__dict__ else None
+    try:
+        return header, np.asarray(pixel_array(header))
+    except (NotImplementedError, RuntimeError, AttributeError) as error:
+        known = UID(syntax).name if syntax else "none given"
+        raise DataError(
+            f"The DICOM file {name} cannot be decoded: its transfer syntax is {known}.",
+            "Export it uncompressed (Explicit VR Little Endian) or as JPEG, "
+            "or check that the file is whole.",
+        ) from error
+
+
+def _present(name: str, header: Dataset, stored: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """Carry out rescale, window and photometric interpretation (DICOM PS3.3 C.11, C.7.6.3.1.2)."""
+    meaning = str(header.get("PhotometricInterpretation", "")).upper()
+    if stored.ndim == 3 and (meaning == "RGB" or meaning.startswith("YBR")):
+        eight = stored if stored.dtype == np.uint8 else images.stretch(stored)
+        return np.asarray(Image.fromarray(eight).convert("L"))
+    if stored.ndim != 2 or meaning not in {"MONOCHROME1", "MONOCHROME2"}:
+        raise DataError(
+            f"The DICOM file {name} has the photometric interpretation “{meaning or 'none'}” "
+            f"with {header.get('SamplesPerPixel', 1)} sample(s) a pixel, which is no radiograph.",
+            "Export it as MONOCHROME1 or MONOCHROME2.",
+        )
+    lowest = int(stored.min())
+    places = stored.astype(np.int64) - lowest
+    levels = np.arange(lowest, int(stored.max()) + 1, dtype=stored.dtype)
+    table = _grey_table(header, levels, np.bincount(places.ravel(), minlength=len(levels)))
+    if meaning == "MONOCHROME1":
+        table = 255 - table
+    found: NDArray[np.uint8] = np.where(_padding(header, levels), 0, table).astype(np.uint8)[places]
+    return found
+
+
+def _grey_table(
+    header: Dataset, levels: NDArray[np.integer], counts: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """What is shown for each stored level; a table, since there are far fewer levels than pixels.
+
+    Args:
+        header: The file's attributes.
+        levels: Stored values, ascending.
+        counts: Pixels of each.
+    """
+    values = np.asarray(apply_modality_lut(levels, header), np.float64)
+    if header.get("VOILUTSequence"):
+        shown = np.asarray(apply_voi(values.astype(np.int64), header), np.float64)
+        bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
+        return images.ramp(shown, 0, 2**bits - 1)
+    window = _window(header)
+    if window is not None:
+        return _windowed(values, *window, str(header.get("VOILUTFunction") or "LINEAR").upper())
+    if int(header.BitsStored) == 8 and np.array_equal(values, levels) and levels.min() >= 0:
+        return levels.astype(np.uint8)
+    seen = np.where(_padding(header, levels), 0, counts)
+    low, high = values[images.quantiles(seen if seen.any() else counts)]
+    return images.ramp(values, min(low, high), max(low, high))
+
+
+def _window(header: Dataset) -> tuple[float, float] | None:
+    """Centre and width of the first window, if the file has a usable one."""
+    found = []
+    for keyword in ("WindowCenter", "WindowWidth"):
+        value = header.get(keyword)
+        if value is None or value == "":
+            return None
+        found.append(float(value[0] if hasattr(value, "__getitem__") and not
+                           isinstance(value, str) else value))  # fmt: skip
+    return (found[0], found[1]) if np.isfinite(found).all() and found[1] >= 1 else None
+
+
+def _windowed(
+    values: NDArray[np.float64], centre: float, width: float, function: str
+) -> NDArray[np.uint8]:
+    """DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3."""
+    if function == "SIGMOID":
+        return images.ramp(1 / (1 + np.exp(-4 * (values - centre) / width)), 0, 1)
+    if function == "LINEAR_EXACT" or width == 1:
+        return images.ramp(values, centre - width / 2, centre + width / 2)
+    return images.ramp(values, centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2)
+
+
+def _padding(header: Dataset, levels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Which stored levels stand for "outside of the picture"."""
+    value = header.get("PixelPaddingValue")
+    if value is None or isinstance(value, bytes):
+        return np.zeros(levels.shape, np.bool_)
+    limit = header.get("PixelPaddingRangeLimit")
+    other = value if limit is None or isinstance(limit, bytes) else limit
+    low, high = sorted((int(value), int(other)))
+    return (levels >= low) & (levels <= high)

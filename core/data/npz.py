@@ -1,0 +1,154 @@
+"""Arrays of pictures in an npz file, read one picture at a time.
+
+A compressed member cannot be entered in the middle: reading goes forward from where it was, and
+starts again when an earlier picture is wanted. In order, a whole file is decompressed once.
+"""
+
+from __future__ import annotations
+
+import threading
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from core.errors import DataError
+
+KEPT_BYTES = 64_000_000
+"""Arrays up to this size are kept in memory whole."""
+
+SKIPPED_BYTES = 1 << 20
+
+
+class NpzPictures:
+    """One array of an npz file: uint8 of shape (pictures, height, width).
+
+    Args:
+        path: The file.
+        member: Name of the array.
+
+    Raises:
+        DataError: The file is no npz file, or has no such array of pictures.
+    """
+
+    def __init__(self, path: Path, member: str) -> None:
+        self.path, self.member = path, member
+        self._lock = threading.Lock()
+        self._stream: IO[bytes] | None = None
+        self._next = 0
+        self._whole: NDArray[np.uint8] | None = None
+        shape, self._start = _header(path, member)
+        self.count, self.height, self.width = shape
+
+    def __getitem__(self, number: int) -> NDArray[np.uint8]:
+        """One picture, of shape (height, width).
+
+        Raises:
+            DataError: The file is damaged or gone.
+        """
+        with self._lock:
+            try:
+                if self.count * self.height * self.width <= KEPT_BYTES:
+                    whole = self._whole
+                    if whole is None:
+                        whole = np.stack([self._read(one) for one in range(self.count)])
+                        self._whole = whole
+                        self._close()
+                    found: NDArray[np.uint8] = whole[number]
+                    return found
+                return self._read(number)
+            except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
+                self._close()
+                raise DataError(
+                    f"{self.path} is damaged ({error}).", "Download the file again."
+                ) from error
+
+    def _read(self, number: int) -> NDArray[np.uint8]:
+        size = self.height * self.width
+        if self._stream is None or number < self._next:
+            self._close()
+            with zipfile.ZipFile(self.path) as archive:  # the stream keeps its own hold of the file
+                self._stream = archive.open(f"{self.member}.npy")
+            _skip(self._stream, self._start)
+            self._next = 0
+        _skip(self._stream, (number - self._next) * size)
+        content = self._stream.read(size)
+        if len(content) != size:
+            raise EOFError("it is cut off")
+        self._next = number + 1
+        return np.frombuffer(content, np.uint8).reshape(self.height, self.width)
+
+    def _close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "member": self.member}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+
+def read_labels(path: Path, member: str, most: int = 10_000_000) -> NDArray[np.int64]:
+    """A small array of whole numbers, of shape (pictures, labels).
+
+    Args:
+        path: The npz file.
+        member: Name of the array.
+        most: Values that are read at most.
+
+    Raises:
+        DataError: There is no such array, or it is none of labels.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as stream:
+            shape, order, dtype = _array_header(stream)
+            if dtype.kind not in "iub" or len(shape) > 2 or int(np.prod(shape)) > most:
+                raise ValueError(f"its array {member} holds {dtype} of shape {shape}")
+            size = int(np.prod(shape)) * dtype.itemsize
+            content = stream.read(size)
+            values = np.frombuffer(content, dtype, int(np.prod(shape)))
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+        raise _no_npz(path, error) from error
+    found = values.reshape(shape, order="F" if order else "C").astype(np.int64)
+    return found.reshape(len(found), -1)
+
+
+def _header(path: Path, member: str) -> tuple[tuple[int, int, int], int]:
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as stream:
+            shape, order, dtype = _array_header(stream)
+            if dtype != np.uint8 or order or len(shape) != 3 or 0 in shape:
+                raise ValueError(f"its array {member} holds {dtype} of shape {shape}")
+            return (int(shape[0]), int(shape[1]), int(shape[2])), stream.tell()
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+        raise _no_npz(path, error) from error
+
+
+def _array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = npy.read_magic(stream)
+    if version == (1, 0):
+        return npy.read_array_header_1_0(stream)
+    return npy.read_array_header_2_0(stream)
+
+
+def _skip(stream: IO[bytes], count: int) -> None:
+    while count > 0:
+        read = len(stream.read(min(count, SKIPPED_BYTES)))
+        if read == 0:
+            raise EOFError("it is cut off")
+        count -= read
+
+
+def _no_npz(path: Path, error: Exception) -> DataError:
+    reason = getattr(error, "strerror", None) or str(error).strip("'\"")
+    return DataError(
+        f"{path} is not a MedMNIST file ({reason}).",
+        "Download the file again from zenodo.org/records/10519652.",
+        field="data.root",
+    )
