@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_modality_lut, apply_voi, pixel_array
+from pydicom.pixels import pixel_array
 from pydicom.uid import UID
 
 from core.data import images
@@ -159,11 +159,14 @@ def _grey_table(
         levels: Stored values, ascending.
         counts: Pixels of each.
     """
-    values = np.asarray(apply_modality_lut(levels, header), np.float64)
+    values = levels.astype(np.float64)
+    if header.get("ModalityLUTSequence"):
+        values = _looked_up(header.ModalityLUTSequence[0], header, values)[0]
+    else:
+        slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
+        values = values * float(slope or 1) + float(intercept or 0)
     if header.get("VOILUTSequence"):
-        shown = np.asarray(apply_voi(values.astype(np.int64), header), np.float64)
-        bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
-        return images.ramp(shown, 0, 2**bits - 1)
+        return images.ramp(*_looked_up(header.VOILUTSequence[0], header, values))
     window = _window(header)
     if window is not None:
         return _windowed(values, *window, str(header.get("VOILUTFunction") or "LINEAR").upper())
@@ -172,6 +175,23 @@ def _grey_table(
     seen = np.where(_padding(header, levels), 0, counts)
     low, high = values[images.quantiles(seen if seen.any() else counts)]
     return images.ramp(values, min(low, high), max(low, high))
+
+
+def _looked_up(
+    item: Dataset, header: Dataset, values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float, float]:
+    """What a table of a sequence gives for some values, and its range (DICOM PS3.3 C.11.1.1.1)."""
+    count, first, bits = (int(one) for one in item.LUTDescriptor)
+    count = count or 2**16
+    if first >= 2**15 and int(header.PixelRepresentation) == 1:
+        first -= 2**16  # stored as unsigned though the pixels are signed
+    data = item.LUTData
+    if isinstance(data, bytes):
+        table = np.frombuffer(data, "<u2" if len(data) >= 2 * count else np.uint8)
+    else:
+        table = np.asarray(data)
+    places = np.clip(np.rint(values) - first, 0, min(count, len(table)) - 1).astype(np.int64)
+    return table[places].astype(np.float64), 0.0, float(2**bits - 1)
 
 
 def _window(header: Dataset) -> tuple[float, float] | None:

@@ -107,7 +107,9 @@ class Nih(FileDataset):
         table["patient"] = read["patient"].str.lstrip("0")
         table["split"] = ""
         table["sex"] = read["sex"].where(read["sex"].isin(["M", "F"]), "")
-        years = pd.to_numeric(read["age"].str.extract(r"^0*(\d+)Y?$")[0], errors="coerce")
+        years = pd.to_numeric(read["age"].str.extract(r"^0*(\d+)Y?$")[0], errors="coerce").astype(
+            float
+        )
         table["age"] = years.where(years <= 120)  # the first release has ages of 150 and 412
         table["view"] = read["view"].where(read["view"].isin(["PA", "AP"]), "")
         return table.join(_indicators(read["labels"], self.findings, path))

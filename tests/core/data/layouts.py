@@ -1,0 +1,337 @@
+"""Small faithful copies of the layouts that data sets have on disk.
+
+Each generator writes one into an empty folder and says how it is opened and what is in it. The
+pictures are simple: black corners, a bright body whose level depends on the study.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from core.data import findings
+
+HEIGHT, WIDTH = 40, 48
+
+
+@dataclass
+class Layout:
+    """What a generator wrote.
+
+    Attributes:
+        name: Key of the catalogue.
+        root: What to open.
+        split: Which split, or None for the default.
+        options: Further arguments.
+        expected: Pixels by study id.
+        tolerance: Largest difference of a pixel, where the format is lossy.
+        labels: Positive findings by study id.
+        patients: Patient by study id.
+        boxes: Number of boxes by study id.
+        files: Path by study id, where each study has a file.
+        notes: Whether the data set has to warn of something.
+    """
+
+    name: str
+    root: Path
+    split: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    expected: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    tolerance: int = 0
+    labels: dict[str, set[str]] = field(default_factory=dict)
+    patients: dict[str, str] = field(default_factory=dict)
+    boxes: dict[str, int] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+    notes: bool = False
+
+
+def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
+    """A body of its own brightness on black, with a gradient that shows a wrong orientation."""
+    found = np.zeros((height, width), np.float64)
+    body = found[height // 8 : -height // 8, width // 8 : -width // 8]
+    down = np.linspace(0, 40, body.shape[0])[:, None]
+    across = np.linspace(0, 20, body.shape[1])[None, :]
+    body[:] = 100 + number % 60 + down + across
+    return found.astype(np.uint8)
+
+
+def save(path: Path, pixels: NDArray[np.uint8], mode: str = "L") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+def save_dicom(
+    path: Path, pixels: NDArray[np.generic], *, inverted: bool = False, jpeg: bool = False,
+    **attributes: Any,
+) -> None:  # fmt: skip
+    """A secondary capture; ``inverted`` stores it as MONOCHROME1."""
+    import io
+
+    import pydicom
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
+
+    stored = (pixels.max() - pixels).astype(pixels.dtype) if inverted else pixels
+    if inverted and pixels.dtype == np.uint8:
+        stored = 255 - pixels
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[path.name])
+    meta.TransferSyntaxUID = JPEGBaseline8Bit if jpeg else ExplicitVRLittleEndian
+    file = pydicom.Dataset()
+    file.file_meta = meta
+    file.PatientName = "Doe^Jane"
+    file.PatientID = "secret-42"
+    file.PatientSex, file.PatientAge, file.ViewPosition = "F", "049Y", "PA"
+    bits = 8 * stored.dtype.itemsize
+    file.Rows, file.Columns = stored.shape[:2]
+    file.SamplesPerPixel = 1
+    file.PhotometricInterpretation = "MONOCHROME1" if inverted else "MONOCHROME2"
+    file.BitsAllocated, file.BitsStored, file.HighBit = bits, bits, bits - 1
+    file.PixelRepresentation = int(stored.dtype.kind == "i")
+    if jpeg:
+        packed = io.BytesIO()
+        Image.fromarray(stored.astype(np.uint8)).save(packed, "JPEG", quality=95)
+        file.PixelData = encapsulate([packed.getvalue()])
+        file["PixelData"].VR = "OB"
+    else:
+        file.PixelData = stored.tobytes()
+    for name, value in attributes.items():
+        if value is None:
+            delattr(file, name)
+        else:
+            setattr(file, name, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file.save_as(path, enforce_file_format=True)
+
+
+def nih(root: Path, split: str = "official") -> Layout:
+    """Numbered folders of pictures, some RGBA; the table's and the boxes' odd headers."""
+    layout = Layout("nih", root, split)
+    rows, boxes = [], []
+    for patient in range(40):
+        for follow_up in range(1 + patient % 3):
+            number = len(rows)
+            name = f"{patient + 1:08d}_{follow_up:03d}.png"
+            marked = {findings.NIH[(patient * 3 + k) % 14] for k in range(patient % 3)}
+            file = root / f"images_{1 + number % 2:03d}" / "images" / name
+            if split == "paper":
+                file = root / "all_classes" / name
+            layout.expected[name] = picture(number)
+            save(file, layout.expected[name], "RGBA" if number % 7 == 0 else "L")
+            text = "|".join(sorted(marked)) or "No Finding"
+            sex = "MF"[patient % 2]
+            rows.append(
+                [name, text, follow_up, patient + 1, 30 + patient, sex, "PA", 48, 40, 0.1, 0.1]
+            )
+            layout.labels[name] = marked
+            layout.patients[name] = str(patient + 1)
+            layout.files[name] = file
+            if marked and number % 4 == 0:
+                word = sorted(marked)[0]
+                word = "Infiltrate" if word == "Infiltration" else word
+                boxes.append([name, word, 4.5, 5.25, 20.0, 10.5, "", "", ""])
+                layout.boxes[name] = 1
+    _write_rows(
+        root / "Data_Entry_2017_v2020.csv",
+        "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,"
+        "View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]",
+        rows,
+    )
+    _write_rows(root / "BBox_List_2017.csv", "Image Index,Finding Label,Bbox [x,y,w,h],,,", boxes)
+    names = [row[0] for row in rows]
+    test = [name for name in names if int(name[:8]) > 30]
+    train = [name for name in names if int(name[:8]) <= 30]
+    if split == "official":
+        (root / "train_val_list.txt").write_text("\n".join(train))
+        (root / "test_list.txt").write_text("\n".join(test))
+        return layout
+    val = [name for name in train if int(name[:8]) > 25]
+    parts = {"train": [one for one in train if one not in val], "val": val, "test": test}
+    for part, listed in parts.items():
+        lines = [
+            f"{one} " + " ".join(str(int(f in layout.labels[one])) for f in findings.NIH) + " "
+            for one in listed
+        ]
+        (root / f"{part}_list.txt").write_text("\n".join(lines))
+    return layout
+
+
+def nih_paper(root: Path) -> Layout:
+    """MED-PEFT's layout: one folder, and lists with labels."""
+    return nih(root, "paper")
+
+
+def rsna(root: Path) -> Layout:
+    """JPEG DICOM, some MONOCHROME1; several rows a picture that has several boxes."""
+    layout = Layout("rsna", root, tolerance=6, notes=True)
+    rows, classes = [], []
+    for number in range(40):
+        one = f"{number:08d}-aaaa-bbbb-cccc-0123456789ab"
+        file = root / "stage_2_train_images" / f"{one}.dcm"
+        layout.expected[one] = picture(number)
+        save_dicom(file, layout.expected[one], inverted=number % 10 == 0, jpeg=True)
+        layout.files[one], layout.patients[one] = file, one
+        positive = number % 3 == 0
+        layout.labels[one] = {"Pneumonia"} if positive else set()
+        if positive:
+            layout.boxes[one] = 1 + number % 2
+            rows += [[one, 4.0 + 8 * k, 5.5, 10.0, 12.25, 1] for k in range(layout.boxes[one])]
+        else:
+            rows.append([one, "", "", "", "", 0])
+        classes.append([one, "Lung Opacity" if positive else "Normal"])
+    _write_rows(root / "stage_2_train_labels.csv", "patientId,x,y,width,height,Target", rows)
+    _write_rows(root / "stage_2_detailed_class_info.csv", "patientId,class", classes)
+    return layout
+
+
+def rsna_paper(root: Path) -> Layout:
+    """The published lists, whose test pictures have no row among the challenge's labels."""
+    layout = rsna(root)
+    layout.split = "paper"
+    (root / "stage_2_test_images").mkdir()
+    lists: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for number, (one, file) in enumerate(list(layout.files.items())):
+        split = "test" if number >= 30 else "val" if number >= 25 else "train"
+        folder = "stage_2_test_images" if split == "test" else "stage_2_train_images"
+        layout.files[one] = file.rename(root / folder / file.name)
+        lists[split].append(f"{folder}/{file.name} {int(bool(layout.labels[one]))} ")
+    kept = [row for row in _read_rows(root / "stage_2_train_labels.csv") if int(row[0][:8]) < 30]
+    _write_rows(root / "stage_2_train_labels.csv", "patientId,x,y,width,height,Target", kept)
+    layout.boxes = {one: n for one, n in layout.boxes.items() if int(one[:8]) < 30}
+    folder = root / "RSNA_Pneumonia"
+    folder.mkdir()
+    for split, lines in lists.items():
+        (folder / f"{split}_list.txt").write_text("\n".join(lines))
+    return layout
+
+
+def folder_classes(root: Path) -> Layout:
+    """Class folders below ``train`` alone, as in Kermany et al.; patients in the file names."""
+    layout = Layout("folder", root, tolerance=6)
+    layout.options = {"patient": r"(person\d+|(?:NORMAL2-)?IM-\d+)"}
+    for number in range(60):
+        patient = number // 2
+        if patient % 3:
+            name = f"train/PNEUMONIA/person{patient}_bacteria_{number}.jpeg"
+            layout.patients[name], layout.labels[name] = f"person{patient}", {"PNEUMONIA"}
+        else:
+            name = f"train/NORMAL/NORMAL2-IM-{patient:04d}-000{number}.jpeg"
+            layout.patients[name], layout.labels[name] = f"NORMAL2-IM-{patient:04d}", set()
+        layout.expected[name], layout.files[name] = picture(number), root / name
+        save(root / name, layout.expected[name])
+    (root / "train" / "NORMAL" / ".DS_Store").write_bytes(b"x")
+    (root / "train" / "NORMAL" / "Thumbs.db").write_bytes(b"x")
+    return layout
+
+
+def folder_flat(root: Path) -> Layout:
+    """Class folders without splits or patients, of mixed formats."""
+    layout = Layout("folder", root, notes=True)
+    for number in range(45):
+        group = ("no_finding", "Effusion", "Mass")[number % 3]
+        name = f"{group}/{number:03d}.{('png', 'tif', 'bmp')[number % 3]}"
+        layout.labels[name] = set() if group == "no_finding" else {group}
+        layout.patients[name] = name
+        layout.expected[name], layout.files[name] = picture(number), root / name
+        save(root / name, layout.expected[name])
+    return layout
+
+
+def folder_table(root: Path) -> Layout:
+    """Semicolons, a byte order mark, words for labels, splits and patients in columns."""
+    layout = Layout("folder", root)
+    rows = []
+    for number in range(50):
+        name, patient = f"pictures/{number:03d}.png", f"P{number // 2:03d}"
+        marked = {one for k, one in enumerate(("Edema", "Fracture")) if number % (k + 2) == 0}
+        unknown = number % 9 == 4
+        cells = ["yes" if one in marked else "no" for one in ("Edema", "Fracture")]
+        split = ("training", "training", "training", "valid", "test")[number // 2 % 5]
+        rows.append(
+            [name, patient, split, "male", 44, "seen", cells[0], "" if unknown else cells[1]]
+        )
+        layout.patients[name] = patient
+        layout.labels[name] = marked - ({"Fracture"} if unknown else set())
+        layout.expected[name], layout.files[name] = picture(number), root / name
+        save(root / name, layout.expected[name])
+    header = "Filename;Patient ID;Set;Gender;Age;Remark;Edema;Fracture"
+    _write_rows(root / "labels.csv", header, rows, separator=";", encoding="utf-8-sig")
+    return layout
+
+
+def folder_described(root: Path) -> Layout:
+    """A JSON file elsewhere describes a folder that cannot be written to."""
+    layout = folder_classes(root / "pictures")
+    about = {"folder": "pictures", "title": "Children", "findings": {"PNEUMONIA": "Pneumonia"}}
+    layout.root = root / "children.json"
+    layout.root.write_text(json.dumps(about | layout.options))
+    layout.options = {}
+    layout.labels = {
+        one: {"Pneumonia"} if marked else set() for one, marked in layout.labels.items()
+    }
+    return layout
+
+
+def chestmnist(root: Path) -> Layout:
+    """MedMNIST's npz, 14 labels a picture."""
+    return _medmnist(root, "chestmnist", findings.NIH, compressed=True)
+
+
+def pneumoniamnist(root: Path) -> Layout:
+    """MedMNIST's npz, one label a picture, not compressed."""
+    return _medmnist(root, "pneumoniamnist", findings.RSNA, compressed=False)
+
+
+def _medmnist(root: Path, flag: str, names: tuple[str, ...], *, compressed: bool) -> Layout:
+    layout = Layout(flag, root, notes=True)
+    arrays: dict[str, NDArray[np.uint8]] = {}
+    for split, count in {"train": 30, "val": 12, "test": 15}.items():
+        pictures, labels = [], np.zeros((count, len(names)), np.uint8)
+        for number in range(count):
+            one = f"{split}-{number:06d}"
+            marked = {names[number % len(names)]} if number % 2 else set()
+            labels[number] = [name in marked for name in names]
+            layout.labels[one], layout.patients[one] = marked, one
+            layout.expected[one] = picture(number, 28, 28)
+            pictures.append(layout.expected[one])
+        arrays |= {f"{split}_images": np.stack(pictures), f"{split}_labels": labels}
+    root.mkdir(parents=True, exist_ok=True)
+    (np.savez_compressed if compressed else np.savez)(root / f"{flag}.npz", **arrays)
+    return layout
+
+
+def _write_rows(
+    path: Path, header: str, rows: list[list[Any]], separator: str = ",", encoding: str = "utf-8"
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding=encoding) as file:
+        file.write(header + "\n")
+        csv.writer(file, delimiter=separator, lineterminator="\n").writerows(rows)
+
+
+def _read_rows(path: Path) -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
+LAYOUTS: dict[str, Callable[[Path], Layout]] = {
+    "nih": nih,
+    "nih-paper": nih_paper,
+    "rsna": rsna,
+    "rsna-paper": rsna_paper,
+    "folder-classes": folder_classes,
+    "folder-flat": folder_flat,
+    "folder-table": folder_table,
+    "folder-described": folder_described,
+    "chestmnist": chestmnist,
+    "pneumoniamnist": pneumoniamnist,
+}
