@@ -31,7 +31,7 @@ LABELS = {
     "data.split": "split",
     "data.label_fraction": "label fraction",
     "data.subset_seed": "subset seed",
-    "model.pretrained": "pre-trained",
+    "model.pretrained": "pre-trained weights",
     "train.lr": "learning rate",
     "train.min_lr": "last learning rate",
     "train.warmup_epochs": "warm-up epochs",
@@ -146,7 +146,9 @@ def titles(specs: Sequence[RunSpec]) -> list[str]:
         one for one in differing(specs) if one.path not in seen and one.given
     ]  # fmt: skip
     return [
-        " · ".join([adapter(spec), *(_value_in_title(one, i) for one in apart)]).strip(" ·")
+        " · ".join(
+            word for word in (adapter(spec), *(_value_in_title(o, i) for o in apart)) if word
+        )
         for i, spec in enumerate(specs)
     ]
 
@@ -186,6 +188,18 @@ def differing(specs: Sequence[RunSpec]) -> list[Differing]:
         label = LABELS.get(setting.path, name.replace("_", " "))
         found.append(Differing(setting.path, label, words, given))
     return sorted(found, key=lambda one: not one.given)
+
+
+def counterpart(spec: RunSpec, method: str) -> RunSpec:
+    """The same run by another method, which takes its own published values where they are free."""
+    sections = {}
+    for section in ("data", "train"):
+        part = getattr(spec, section)
+        names = type(part).model_fields
+        free = {name: None for name in names if _follows(spec, f"{section}.{name}")}
+        sections[section] = part.model_copy(update=free)
+    sections["adapter"] = spec.adapter.model_copy(update={"method": method})
+    return spec.model_copy(update=sections)
 
 
 def verdict(first: Group, second: Group, split: str = "test", *, draws: int = DRAWS) -> Verdict:
@@ -336,7 +350,7 @@ def _value_in_title(one: Differing, i: int) -> str:
     if one.path == "data.label_fraction":
         return f"{value} labels"
     if one.path == "model.pretrained":
-        return "pre-trained" if value == "yes" else "random weights"
+        return "" if value == "yes" else "random weights"
     if one.path in ("model.backbone", "data.name", "data.split", "train.optimizer"):
         return value
     return f"{one.label} {value}"

@@ -6,7 +6,16 @@ import pytest
 
 from core.errors import DataError
 from core.spec import RunSpec
-from core.verdict import Group, Trial, differing, grouped, same_but_seed, titles, verdict
+from core.verdict import (
+    Group,
+    Trial,
+    counterpart,
+    differing,
+    grouped,
+    same_but_seed,
+    titles,
+    verdict,
+)
 
 
 def spec(method: str = "lora", seed: int = 0, **fields) -> RunSpec:
@@ -118,8 +127,8 @@ def test_titles_name_what_differs_and_nothing_else() -> None:
             spec("linear", **{"data.label_fraction": 0.1, "model.pretrained": False}),
         ]
     ) == [
-        "LoRA r 4 · 1% labels · pre-trained",
-        "LoRA r 4 · 10% labels · pre-trained",
+        "LoRA r 4 · 1% labels",
+        "LoRA r 4 · 10% labels",
         "linear probe · 10% labels · random weights",
     ]
 
@@ -137,3 +146,16 @@ def test_differing_settings_tell_choices_from_consequences() -> None:
     assert [one.path for one in chosen if one.given] == ["train.lr"]
     assert differing([spec(), spec("full")])[0].path == "adapter.method"
     assert differing([spec(), spec()]) == []
+
+
+def test_a_counterpart_takes_its_own_rates_but_keeps_what_was_chosen() -> None:
+    chosen = spec(seed=3, **{"train.weight_decay": 0.2, "data.label_fraction": 0.05})
+    for one in (chosen, chosen.resolved()):
+        full = counterpart(one, "full")
+        assert full.adapter.method == "full"
+        assert full.resolved().train.lr == spec("full").resolved().train.lr
+        assert full.resolved().train.layer_decay == 0.65
+        assert full.train.weight_decay == 0.2
+        assert full.data.label_fraction == 0.05
+        assert full.train.seed == 3
+        assert full.resolved().data.subset_seed == 3
