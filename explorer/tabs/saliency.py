@@ -26,7 +26,7 @@ from explorer import gallery as galleries
 from explorer import lightbox, viewer, worklist, wording
 from explorer.context import Context
 from explorer.gallery import Gallery
-from explorer.live import Live
+from explorer.live import live
 
 TITLE = "Saliency"
 
@@ -82,12 +82,12 @@ def build(context: Context, tab: gr.Tab) -> None:
             with gr.Row():
                 drawn = gr.Button("Random study", size="sm", min_width=80)
                 upload = gr.UploadButton("Open a picture", size="sm", min_width=80)
-            said = Live(elem_id="saliency-said")
+            said = live(elem_id="saliency-said")
         with gr.Column(scale=1, min_width=500):
             pictures = viewer.radiographs(
                 elem_id="saliency-viewer", label="Where each model looks on the radiograph"
             )
-            below = Live(elem_id="saliency-below")
+            below = live(elem_id="saliency-below")
     shown = [pictures, below, said, desk.layer]
 
     def show(*question: Any) -> list[Any]:

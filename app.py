@@ -1,0 +1,38 @@
+"""Open the explorer in the browser: ``python app.py``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """Read the options and serve the explorer until interrupted."""
+    parser = argparse.ArgumentParser(
+        description="Open the CXR PEFT Explorer. For research and education, not for clinical use."
+    )
+    parser.add_argument("--workspace", type=Path, help="folder of runs and caches")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=7860, help="port, or the next free one")
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    parser.add_argument("--slots", type=int, default=1, help="runs at the same time")
+    given = parser.parse_args()
+
+    from core.errors import CoreError
+    from core.workspace import open_workspace
+    from explorer.app import serve
+
+    try:
+        serve(open_workspace(given.workspace), host=given.host, port=given.port,
+              browser=not given.no_browser, slots=max(1, given.slots))  # fmt: skip
+    except CoreError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

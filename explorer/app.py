@@ -1,0 +1,195 @@
+"""The explorer: its pages in order, the address they answer to, and the server that shows them."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import gradio as gr
+
+from core import DISCLAIMER
+from core.errors import ConfigurationError
+from core.runs import queue
+from core.runs.store import Run, open_store
+from core.workspace import Workspace
+from explorer import endpoints
+from explorer.context import Context
+from explorer.page import Page
+from explorer.tabs import compare, data, launch, runs, saliency
+from explorer.theme import STYLE, theme
+
+PAGES: dict[str, ModuleType] = {
+    "launch": launch,
+    "runs": runs,
+    "compare": compare,
+    "saliency": saliency,
+    "data": data,
+}
+"""Every page by its name in the address, in the order of the tabs."""
+
+POLL_SECONDS = 1.0
+_TOP = f"""
+<div class="cxr-top"><h1>CXR PEFT Explorer</h1>
+<p>{DISCLAIMER}.</p>
+<button type="button" class="cxr-button" data-theme-toggle title="Switch the theme">
+<span data-theme-label>Light</span></button></div>
+"""
+
+
+def build(workspace: Workspace) -> gr.Blocks:
+    """Build the explorer's pages on a workspace, making its store if there is none.
+
+    Raises:
+        StoreError: The store cannot be made or read.
+    """
+    store = open_store(workspace, create=True)
+    with gr.Blocks(title="CXR PEFT Explorer", analytics_enabled=False, fill_width=True) as blocks:
+        gr.HTML(_TOP, apply_default_css=False, js_on_load=None)
+        endpoints.publish(store)
+        version = gr.State(0)
+        inboxes = {name: gr.State(None) for name in PAGES}
+        with gr.Tabs(elem_id="pages") as tabs:
+            context = Context(workspace, store, blocks, tabs, inboxes, version)
+            for name, page in PAGES.items():
+                with gr.Tab(page.TITLE, id=name, elem_id=f"page-{name}") as tab:
+                    page.build(context, tab)
+                tab.select(None, js=f"() => window.cxr.opened('{name}')")
+        pulse = gr.Timer(POLL_SECONDS)
+        pulse.tick(
+            store.version,
+            outputs=version,
+            api_visibility="private",
+            show_progress="hidden",
+            queue=False,
+        )
+
+        def follow_address(request: gr.Request) -> list[Any]:
+            return [store.version(), *opened(dict(request.query_params))]
+
+        blocks.load(
+            follow_address,
+            outputs=[version, tabs, *inboxes.values()],
+            api_visibility="private",
+            show_progress="hidden",
+        )
+    return blocks
+
+
+def opened(asked: Mapping[str, str]) -> list[Any]:
+    """What the address names: ``?tab=…``, ``?run=…``, ``?compare=a,b``, ``?saliency=run``.
+
+    Args:
+        asked: The keys of the page's address.
+
+    Returns:
+        The selected tab, and what goes into the inbox of each page.
+    """
+    wanted: dict[str, Any] = {}
+    if asked.get("spec"):
+        wanted["launch"] = {"settings": asked["spec"]}
+    if asked.get("run"):
+        wanted["runs"] = {"run": asked["run"]}
+    if asked.get("compare"):
+        wanted["compare"] = {"runs": [one for one in asked["compare"].split(",") if one]}
+    if asked.get("saliency"):
+        wanted["saliency"] = {"run": asked["saliency"], "study": asked.get("study")}
+    named = [name for name in ("saliency", "compare", "runs") if name in wanted and name in PAGES]
+    page = asked.get("tab") if asked.get("tab") in PAGES else (named or ["launch"])[0]
+    inboxes = [{"serial": 0, **wanted[name]} if name in wanted else gr.skip() for name in PAGES]
+    return [gr.Tabs(selected=page), *inboxes]
+
+
+def serve(
+    workspace: Workspace,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    browser: bool = True,
+    slots: int = 1,
+    ready: Callable[[str], None] = print,
+) -> None:
+    """Show the explorer and start queued runs until interrupted; runs that have begun go on.
+
+    Args:
+        workspace: Where runs are kept.
+        host: Address to listen on; the default is reached from this machine only.
+        port: Port to listen on, or the next free one.
+        browser: Open a browser window.
+        slots: Runs at the same time.
+        ready: Told the address once the page is served.
+
+    Raises:
+        ConfigurationError: No port is free, or the host is not one of this machine's.
+        StoreError: The store cannot be made or read.
+    """
+    blocks = build(workspace)
+    store = open_store(workspace, create=False)
+    queue.reconcile(store)
+    scheduler = queue.Scheduler(store, workspace, slots=slots, command=_command(workspace))
+    scheduler.start()
+    try:
+        url = show(blocks, host=host, port=free_port(host, port), browser=browser)
+        ready(f"The explorer is at {url} (workspace {workspace.root}). Ctrl-C ends it; runs go on.")
+        blocks.block_thread()
+    finally:
+        scheduler.stop()
+        blocks.close(verbose=False)
+
+
+def show(blocks: gr.Blocks, *, host: str, port: int, browser: bool = False) -> str:
+    """Serve what ``build`` made, dressed as the explorer, and return at once.
+
+    Returns:
+        Its address.
+    """
+    _, url, _ = blocks.launch(
+        server_name=host,
+        server_port=port,
+        inbrowser=browser,
+        quiet=True,
+        prevent_thread_lock=True,
+        share=False,
+        ssr_mode=False,
+        run_history=False,
+        theme=theme(),
+        css_paths=STYLE,
+        footer_links=["api"],
+        max_file_size="64mb",
+        app_kwargs={"middleware": [_middleware()]},
+    )
+    return str(url)
+
+
+def _middleware() -> Any:
+    from starlette.middleware import Middleware
+
+    return Middleware(Page)
+
+
+def _command(workspace: Workspace) -> Callable[[Run], list[str]]:
+    start = [sys.executable, "-m", "core", "work"]
+    return lambda run: [*start, run.id, "--workspace", str(workspace.root)]
+
+
+def free_port(host: str, first: int, tries: int = 100) -> int:
+    """The first free port of a host, from ``first`` on.
+
+    Raises:
+        ConfigurationError: None of ``tries`` ports is free, or the host is not this machine's.
+    """
+    problem: OSError | None = None
+    for port in range(first, min(first + tries, 65536)):
+        try:
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
+                return port
+        except OSError as error:
+            problem = error
+    raise ConfigurationError(
+        f"No port from {first} on can be opened on {host} ({problem}).",
+        "Choose others with --host and --port.",
+    )

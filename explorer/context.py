@@ -1,0 +1,61 @@
+"""What every page is given: the store, and the ways to reach the other pages."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from core.runs.store import Store
+from core.workspace import Workspace
+
+_serial = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Context:
+    """The explorer as a page sees it.
+
+    A page is a module with ``TITLE: str`` and ``build(context, tab) -> None``, which is called
+    inside its ``gr.Tab``. Pages do not import each other; one asks another for something by a
+    request, which arrives in the other's inbox::
+
+        button.click(
+            lambda run: context.request("saliency", run=run), run_id, context.outputs("saliency")
+        )
+        context.inboxes["saliency"].change(open_request, context.inboxes["saliency"], [...])
+
+    Attributes:
+        workspace: Where runs and caches are kept.
+        store: The store of runs.
+        blocks: The whole explorer; ``blocks.load`` runs something when a page is opened.
+        tabs: All pages; ``gr.Tabs(selected=NAME)`` shows one.
+        inboxes: One state for each page: None, or a dict of what was asked (see ``request``).
+        version: The store's version number, polled every second: its ``change`` says that a run,
+            a metric or a state changed.
+    """
+
+    workspace: Workspace
+    store: Store
+    blocks: gr.Blocks
+    tabs: gr.Tabs
+    inboxes: Mapping[str, gr.State]
+    version: gr.State
+
+    def outputs(self, page: str) -> list[Any]:
+        """The outputs of a handler that returns ``request(page, …)``."""
+        return [self.tabs, self.inboxes[page]]
+
+    def request(self, page: str, **wanted: Any) -> list[Any]:
+        """Show another page and tell it what is wanted.
+
+        Args:
+            page: Name of the page.
+            **wanted: ``launch``: ``spec`` (RunSpec as JSON). ``runs``: ``run`` (id). ``compare``:
+                ``runs`` (ids). ``saliency``: ``run``, and maybe ``study`` and ``finding``.
+                ``data``: ``data`` (name of the data set), and maybe ``study``.
+        """
+        return [gr.Tabs(selected=page), {"serial": next(_serial), **wanted}]

@@ -1,0 +1,1 @@
+"""Data to figure; nothing here knows Gradio."""

@@ -1,0 +1,116 @@
+"""The table of runs: one row each, the latest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from html import escape
+
+from core.runs.store import Run, RunState, Store
+from explorer import wording
+from explorer.figures.curves import spark, swatch
+from explorer.figures.palette import method_style, state_dot
+
+ACTIVE = (RunState.STARTING, RunState.RUNNING, RunState.STOPPING)
+EMPTY = (
+    '<div class="cxr-panel cxr-empty"><p><b>No runs yet</b>LoRA on synthetic radiographs, start to '
+    'test AUROC in about a minute.</p><button type="button" class="cxr-button cxr-button-main" '
+    'data-act="example">Start the 60-second example</button></div>'
+)
+
+
+def latest(runs: Sequence[Run]) -> Run | None:
+    """The run to follow: the active one that started last, else the one made last."""
+    active = [run for run in runs if run.state in ACTIVE]
+    if active:
+        return max(active, key=lambda run: run.started_at or run.created_at)
+    return max(runs, key=lambda run: run.created_at, default=None)
+
+
+def table(store: Store, runs: Sequence[Run], selected: str | None, follow: bool) -> str:
+    """HTML of all runs.
+
+    Args:
+        store: Where their curves are.
+        runs: The runs, in the order in which they are shown.
+        selected: Id of the run shown below.
+        follow: Whether the page follows the latest run.
+    """
+    if not runs:
+        return EMPTY
+    counts = [f"{sum(run.state in ACTIVE for run in runs)} active"]
+    waiting = sum(run.state is RunState.QUEUED for run in runs)
+    if waiting:
+        counts.append(f"{waiting} queued")
+    counts.append(f"{len(runs)} in all")
+    body = "".join(_row(store, run, run.id == selected) for run in runs)
+    pressed = "true" if follow else "false"
+    return (
+        '<div class="cxr-panel cxr-runs"><div class="cxr-headline" style="margin-top:0">'
+        '<h2 class="cxr-head">Runs '
+        f'<span class="cxr-muted cxr-light">{", ".join(counts)}</span></h2>'
+        f'<button type="button" class="cxr-button" data-act="follow" aria-pressed="{pressed}">'
+        "Follow latest</button></div>"
+        '<div class="cxr-scroll cxr-list"><table class="cxr-table" aria-label="Runs">'
+        '<thead><tr><th>State</th><th>Name</th><th class="cxr-wide">Data</th>'
+        '<th class="cxr-wide">Backbone</th><th class="cxr-mid">Method</th>'
+        '<th class="cxr-num cxr-mid">Labels</th><th>Best AUROC</th><th>Progress</th>'
+        '<th class="cxr-num cxr-mid">Wall time</th></tr></thead>'
+        f"<tbody>{body}</tbody></table></div></div>"
+    )
+
+
+def _row(store: Store, run: Run, selected: bool) -> str:
+    spec, style = run.spec, method_style(run.spec.adapter.method)
+    curve = spark(validation(store, run), style)
+    current = ' aria-current="true"' if selected else ""
+    return (
+        f'<tr id="row-{escape(run.id)}" data-act="open" data-run="{escape(run.id)}" tabindex="0"'
+        f'{current}><td>{state_dot(run.state)}</td><td class="cxr-name">{escape(run.name)}</td>'
+        f'<td class="cxr-wide">{escape(spec.data.name)}</td>'
+        f'<td class="cxr-wide">{escape(spec.model.backbone)}</td>'
+        f'<td class="cxr-mid">{swatch(style)}{escape(wording.adapter(spec))}</td>'
+        f'<td class="cxr-num cxr-mid">{wording.share(spec.data.label_fraction)}</td>'
+        f'<td style="white-space:nowrap">{wording.auroc(run.best_auroc)}{curve}</td>'
+        f"<td>{progress(run)}</td>"
+        f'<td class="cxr-num cxr-mid">{clock(run)}</td></tr>'
+    )
+
+
+def progress(run: Run) -> str:
+    """HTML of how far a run is: a bar with the time left while it is active, else nothing."""
+    if run.state not in ACTIVE:
+        return '<span class="cxr-muted">–</span>' if run.state is RunState.QUEUED else ""
+    share = 100 * (run.progress or 0.0)
+    left = f"{wording.duration(run.seconds_left)} left" if run.seconds_left is not None else ""
+    words = left or escape(run.phase or "")
+    return (
+        f'<div class="cxr-bar cxr-bar-row" role="progressbar" aria-valuenow="{share:.0f}" '
+        f'aria-valuemin="0" aria-valuemax="100" aria-label="Progress">'
+        f'<i style="width:{share:.1f}%"></i></div>'
+        f'<span class="cxr-muted cxr-small cxr-words">{share:.0f}% {words}</span>'
+    )
+
+
+def clock(run: Run) -> str:
+    """HTML of a run's wall time, which ticks in the browser while the run is active."""
+    if run.state in ACTIVE and run.started_at is not None:
+        spent = run.seconds or 0.0
+        return f'<span data-since="{run.started_at:.1f}" data-spent="{spent:.1f}"></span>'
+    return wording.duration(run.seconds) if run.seconds else "–"
+
+
+def validation(store: Store, run: Run) -> list[float]:
+    """A run's validation AUROC by epoch; kept for runs that have ended."""
+    if run.finished_at is not None and run.state not in (*ACTIVE, RunState.QUEUED):
+        return list(_ended(store, run.id, run.finished_at))
+    return _read(store, run.id)
+
+
+@lru_cache(maxsize=512)
+def _ended(store: Store, run_id: str, finished_at: float) -> tuple[float, ...]:
+    return tuple(_read(store, run_id))
+
+
+def _read(store: Store, run_id: str) -> list[float]:
+    return [row.value for row in store.metrics(run_id, names=["val/auroc"])]

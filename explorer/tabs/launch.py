@@ -1,0 +1,374 @@
+"""Launch: what will this run cost, and what will it tell me?
+
+The form stands left in three groups, its consequence right. Every change is answered twice: at once
+by what the form offers (``_offer``), and as soon as it is known by what the run would cost.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from core.data.catalogue import DATASETS
+from core.errors import CoreError
+from core.models.methods import METHODS
+from core.models.catalogue import BACKBONES, card
+from core.spec import LABEL_FRACTIONS, RunSpec
+from explorer import form, launching
+from explorer.context import Context
+from explorer.live import live
+
+TITLE = "Launch"
+
+_TARGETS = [
+    ("query and value (as in the paper)", "qv"),
+    ("query, key and value", "qkv"),
+    ("attention", "attn"),
+    ("MLP", "mlp"),
+    ("all linear layers", "all"),
+]
+_AUGMENTATIONS = [
+    ("default", form.DEFAULTED),
+    ("none", "none"),
+    ("crop and flip", "crop-flip"),
+    ("RandAugment and erasing", "randaugment"),
+]
+_PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
+_ADVANCED_NUMBERS = [
+    ("train.batch_size", "Batch size"),
+    ("train.lr", "Learning rate"),
+    ("train.min_lr", "Final learning rate"),
+    ("train.weight_decay", "Weight decay"),
+    ("train.layer_decay", "Layer-wise decay"),
+    ("train.warmup_epochs", "Warm-up epochs"),
+    ("train.momentum", "Momentum (SGD)"),
+    ("train.drop_path", "Drop path"),
+    ("adapter.dropout", "Adapter dropout"),
+    ("model.input_size", "Input size, px"),
+    ("data.subset_seed", "Subset seed"),
+]
+_RESOLVED = {
+    "train.lr": "lr",
+    "train.weight_decay": "weight_decay",
+    "train.layer_decay": "layer_decay",
+    "train.warmup_epochs": "warmup_epochs",
+}
+
+
+def build(context: Context, tab: gr.Tab) -> None:
+    """Lay out the form and its consequence."""
+    start, _ = form.values_of(RunSpec())
+    fields: dict[str, Any] = {}
+    with gr.Row(elem_classes="cxr-launch"):
+        with gr.Column(scale=3, min_width=380, elem_classes="cxr-form"):
+            data_note, percent = _data_group(fields, start)
+            model_note = _model_group(fields, start)
+            method_note, repeats = _tuning_group(fields, start)
+            with gr.Accordion(
+                "Advanced: empty fields take the paper's value, shown in grey",
+                open=False,
+                elem_classes="cxr-group",
+            ):
+                _advanced(fields, start)
+        with gr.Column(scale=2, min_width=340, elem_classes="cxr-side"):
+            button = gr.Button("Launch run", variant="primary", size="lg", elem_id="launch-button")
+            cost = live(launching.WAITING, elem_id="launch-cost")
+    inputs = [fields[path] for path in form.PATHS] + [percent]
+    offered = [fields[path] for path in _OFFERED]
+    notes = [data_note, model_note, method_note, percent]
+
+    def offer(*values: Any) -> list[Any]:
+        return _offer(dict(zip(form.PATHS, values, strict=False)))
+
+    def reckon(*values: Any) -> str:
+        return launching.consequence(
+            context.store, context.workspace.cache, _settings(values), values[-1]
+        )
+
+    def submit(*values: Any) -> list[Any]:
+        *settings, repeated = values
+        return _submit(context, settings, repeated)
+
+    def receive(asked: dict[str, Any] | None) -> list[Any]:
+        return _fill(asked, len(inputs))
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    changes = [field.change for field in inputs]
+    gr.on(changes, offer, inputs, offered + notes, trigger_mode="always_last", queue=False, **quiet)
+    # One reckoning after the other: an older answer must not replace a newer one.
+    serial: dict[str, Any] = {**quiet, "concurrency_id": "launch", "concurrency_limit": 1}
+    gr.on(changes, reckon, inputs, cost, trigger_mode="always_last", **serial)
+    tab.select(reckon, inputs, cost, **serial)
+    cost.click(_nothing, None, None, **quiet)
+    button.click(
+        submit, [*inputs, repeats], [*context.outputs("runs"), cost],
+        api_visibility="private", show_progress="minimal",
+    )  # fmt: skip
+    inbox = context.inboxes["launch"]
+    filled = inbox.change(receive, inbox, [*inputs, cost], **quiet)
+    filled.success(offer, inputs, offered + notes, queue=False, **quiet)
+    filled.success(reckon, inputs, cost, **serial)
+    context.blocks.load(reckon, inputs, cost, **serial)
+
+
+def _data_group(fields: dict[str, Any], start: dict[str, Any]) -> tuple[gr.HTML, gr.Number]:
+    with gr.Column(elem_classes="cxr-group"):
+        gr.HTML('<h2 class="cxr-head">Data</h2>', apply_default_css=False)
+        fields["data.name"] = gr.Dropdown(
+            [(entry.title, name) for name, entry in DATASETS.items()],
+            value=start["data.name"],
+            label="Data set",
+            elem_id=form.element("data.name"),
+        )
+        note = gr.HTML(_data_sentence(start["data.name"]), apply_default_css=False)
+        fields["data.root"] = gr.Textbox(
+            label="Folder of the data set, on the machine that trains",
+            placeholder="/data/nih_chestxray14",
+            visible=DATASETS[start["data.name"]].needs_root,
+            elem_id=form.element("data.root"),
+        )
+        fields["data.split"] = gr.Dropdown(
+            _split_choices(start["data.name"]),
+            value=start["data.split"],
+            label="Split into training, validation and test",
+            visible=len(DATASETS[start["data.name"]].splits) > 1,
+            allow_custom_value=True,
+            elem_id=form.element("data.split"),
+        )
+        fractions = [(f"{100 * one:g}%", one) for one in LABEL_FRACTIONS]
+        fields["data.label_fraction"] = gr.Radio(
+            [*fractions, ("other", form.OTHER)],
+            value=start["data.label_fraction"],
+            label="Label fraction: share of the training patients whose labels are used",
+            elem_id=form.element("data.label_fraction"),
+            elem_classes="cxr-choices",
+        )
+        percent = gr.Number(
+            None, label="Label fraction in percent", visible=False, elem_id="f-percent"
+        )
+    return note, percent
+
+
+def _split_choices(name: str) -> list[tuple[str, str]]:
+    """The splits of a data set; the first is its default and needs no name."""
+    splits = DATASETS[name].splits
+    first = [(f"{splits[0]} (default)", "")] if splits else [("the only one", "")]
+    return first + [(split, split) for split in splits[1:]]
+
+
+def _model_group(fields: dict[str, Any], start: dict[str, Any]) -> gr.HTML:
+    with gr.Column(elem_classes="cxr-group"):
+        gr.HTML('<h2 class="cxr-head">Model</h2>', apply_default_css=False)
+        fields["model.backbone"] = gr.Dropdown(
+            [(one.title, name) for name, one in BACKBONES.items()],
+            value=start["model.backbone"],
+            label="Backbone, or timm:NAME for any ViT of timm",
+            allow_custom_value=True,
+            elem_id=form.element("model.backbone"),
+        )
+        note = gr.HTML(_model_sentence(start["model.backbone"]), apply_default_css=False)
+        fields["model.weights"] = gr.Textbox(
+            label="Weights file, on the machine that trains",
+            placeholder="/models/MRM.pth",
+            visible=False,
+            elem_id=form.element("model.weights"),
+        )
+    return note
+
+
+def _tuning_group(fields: dict[str, Any], start: dict[str, Any]) -> tuple[gr.HTML, gr.Number]:
+    with gr.Column(elem_classes="cxr-group"):
+        gr.HTML('<h2 class="cxr-head">Tuning</h2>', apply_default_css=False)
+        fields["adapter.method"] = gr.Radio(
+            [(method.title, name) for name, method in METHODS.items()],
+            value=start["adapter.method"],
+            label="Method",
+            elem_id=form.element("adapter.method"),
+            elem_classes="cxr-choices",
+        )
+        note = gr.HTML(_method_sentence(start["adapter.method"]), apply_default_css=False)
+        with gr.Row():
+            for path, label in (("adapter.rank", "Rank r"), ("adapter.alpha", "Alpha")):
+                fields[path] = _number(path, label, start)
+        with gr.Row():
+            for path, label in (("train.epochs", "Epochs"), ("train.seed", "Seed")):
+                fields[path] = _number(path, label, start)
+            repeats = gr.Number(
+                1, label="Number of seeds", precision=0, min_width=90, elem_id="f-repeats"
+            )
+    return note, repeats
+
+
+def _advanced(fields: dict[str, Any], start: dict[str, Any]) -> None:
+    with gr.Row():
+        fields["train.optimizer"] = gr.Radio(
+            [("AdamW", "adamw"), ("SGD", "sgd")],
+            value=start["train.optimizer"],
+            label="Optimizer",
+            elem_id=form.element("train.optimizer"),
+            elem_classes="cxr-choices",
+        )
+        fields["train.augmentation"] = gr.Dropdown(
+            _AUGMENTATIONS,
+            value=form.DEFAULTED,
+            label="Augmentation",
+            elem_id=form.element("train.augmentation"),
+        )
+        fields["adapter.targets"] = gr.Dropdown(
+            _TARGETS,
+            value=start["adapter.targets"],
+            label="Adapted projections",
+            elem_id=form.element("adapter.targets"),
+        )
+    with gr.Row():
+        for path, label in _ADVANCED_NUMBERS:
+            fields[path] = _number(path, label, start)
+    with gr.Row():
+        fields["train.precision"] = gr.Dropdown(
+            _PRECISIONS,
+            value=start["train.precision"],
+            label="Precision",
+            elem_id=form.element("train.precision"),
+        )
+        fields["train.device"] = gr.Textbox(
+            value=start["train.device"],
+            label="Device: auto, cpu, cuda, cuda:N",
+            elem_id=form.element("train.device"),
+        )
+    fields["model.pretrained"] = gr.Checkbox(
+        value=start["model.pretrained"],
+        label="Start from the pre-trained weights (off: random weights, as a control)",
+        elem_id=form.element("model.pretrained"),
+    )
+
+
+def _number(path: str, label: str, start: dict[str, Any]) -> gr.Number:
+    resolved = _RESOLVED.get(path)
+    shown = getattr(RunSpec().resolved().train, resolved) if resolved else None
+    if path == "model.input_size":
+        shown = card(RunSpec().model.backbone).input_size
+    return gr.Number(
+        start[path],
+        label=label,
+        placeholder=_published(shown) if start[path] is None else None,
+        elem_id=form.element(path),
+        min_width=120,
+    )
+
+
+def _published(value: Any) -> str:
+    return "the seed" if value is None else f"{value:g}"
+
+
+_OFFERED = (
+    "data.root",
+    "data.split",
+    "model.weights",
+    "model.input_size",
+    "adapter.rank",
+    "adapter.alpha",
+    "adapter.dropout",
+    "adapter.targets",
+    "train.momentum",
+    *_RESOLVED,
+)
+"""Fields whose look depends on the others."""
+
+
+def _offer(values: dict[str, Any]) -> list[Any]:
+    """What the form shows for these values: updates of ``_OFFERED``, the sentences, the percent."""
+    name, method = values["data.name"], values["adapter.method"]
+    entry = DATASETS[name]
+    split = values["data.split"] if values["data.split"] in entry.splits else ""
+    try:
+        backbone = card(values["model.backbone"] or "")
+        needs_file, size = backbone.source == "file", backbone.input_size
+    except CoreError:
+        needs_file, size = False, None
+    hidden = launching.unused(values)
+    chosen = RunSpec.of(
+        **{
+            "adapter.method": method,
+            "train.optimizer": values["train.optimizer"],
+            "train.batch_size": launching.sensible(values["train.batch_size"], 64, 4096),
+            "train.epochs": launching.sensible(values["train.epochs"], 12, 10_000),
+        }
+    ).resolved()
+    updates: dict[str, Any] = {
+        "data.root": gr.update(visible=entry.needs_root),
+        "data.split": gr.update(
+            choices=_split_choices(name), value=split, visible=len(entry.splits) > 1
+        ),
+        "model.weights": gr.update(visible=needs_file or bool(values["model.weights"])),
+        "model.input_size": gr.update(placeholder=str(size or "")),
+    }
+    for path in ("train.momentum", *(f"adapter.{name}" for name in launching.ADAPTER)):
+        updates[path] = gr.update(visible=path not in hidden)
+    for path, attribute in _RESOLVED.items():
+        updates[path] = gr.update(placeholder=_published(getattr(chosen.train, attribute)))
+    sentences = [
+        _data_sentence(name),
+        _model_sentence(values["model.backbone"] or ""),
+        _method_sentence(method),
+    ]
+    free = gr.update(visible=values["data.label_fraction"] == form.OTHER)
+    return [updates[path] for path in _OFFERED] + [*sentences, free]
+
+
+def _sentence(text: str) -> str:
+    return f'<p class="cxr-sentence">{text}</p>'
+
+
+def _data_sentence(name: str) -> str:
+    entry = DATASETS[name]
+    return _sentence(f"{escape(entry.sentence)} Licence: {escape(entry.licence)}")
+
+
+def _model_sentence(name: str) -> str:
+    try:
+        one = card(name)
+    except CoreError:
+        return _sentence("")
+    return _sentence(f"{escape(one.pretraining)} {one.input_size} px. {escape(one.leaks)}")
+
+
+def _method_sentence(name: str) -> str:
+    return _sentence(escape(METHODS[name].sentence))
+
+
+def _settings(values: Any) -> dict[str, Any]:
+    return dict(zip(form.PATHS, values, strict=False))
+
+
+def _submit(context: Context, settings: list[Any], repeats: float | None) -> list[Any]:
+    """Queue the run, or several seeds of it, and show the first one; or say what is wrong."""
+    stay = [gr.skip(), gr.skip()]
+    try:
+        queued = launching.submit(context.store, _settings(settings), settings[-1], repeats)
+    except CoreError as error:
+        return [*stay, launching.faulty(error)]
+    names = queued[0].name if len(queued) == 1 else f"{len(queued)} runs, one for each seed"
+    gr.Info(names, title="Queued", duration=4)
+    return [*context.request("runs", run=queued[0].id), gr.skip()]
+
+
+def _fill(asked: dict[str, Any] | None, width: int) -> list[Any]:
+    """Put a specification into the form: from another page, or from the address."""
+    if not asked:
+        return [gr.skip()] * (width + 1)
+    try:
+        if "settings" in asked:
+            spec = form.from_compact(asked["settings"])
+        else:
+            spec = RunSpec.from_json(asked["spec"])
+    except CoreError as error:
+        return [gr.skip()] * width + [launching.faulty(error)]
+    values, percent = form.values_of(spec)
+    values["train.augmentation"] = values["train.augmentation"] or form.DEFAULTED
+    return [*(values[path] for path in form.PATHS), percent, gr.skip()]
+
+
+def _nothing() -> None:
+    """The panel's own buttons act in the browser."""

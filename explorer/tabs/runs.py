@@ -1,0 +1,137 @@
+"""Runs: what is going on, and what came out?
+
+Everything shown is read from the store. The browser keeps only which run is selected, and says so
+in the address; what it does is asked of ``core.runs`` again, which checks it again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from core.errors import CoreError
+from core.runs import queue
+from core.runs.store import Run
+from core.spec import RunSpec
+from explorer import rundetail, runlist, wording
+from explorer.context import Context
+from explorer.live import live
+
+TITLE = "Runs"
+
+MOST_ROWS = 300
+Selection = dict[str, Any]
+
+
+def build(context: Context, tab: gr.Tab) -> None:
+    """Lay out the table of runs and the selected run below it."""
+    selection = gr.State({"run": None, "follow": True})
+    listing = live(elem_id="runs-list")
+    detail = live(elem_id="runs-detail")
+    shown = [selection, listing, detail]
+    others = [
+        context.tabs,
+        *(context.inboxes[name] for name in ("launch", "compare", "saliency")
+          if name in context.inboxes),
+    ]  # fmt: skip
+    quiet: dict[str, Any] = {
+        "api_visibility": "private",
+        "show_progress": "hidden",
+        # One after the other: an answer that was on its way must not undo a later choice.
+        "concurrency_id": "runs",
+        "concurrency_limit": 1,
+    }
+
+    def refresh(chosen: Selection) -> list[Any]:
+        return _show(context, chosen)
+
+    def receive(asked: dict[str, Any] | None, chosen: Selection) -> list[Any]:
+        return _show(context, {"run": asked["run"], "follow": False} if asked else chosen)
+
+    def act(chosen: Selection, event: gr.EventData) -> list[Any]:
+        return _act(context, chosen, dict(event._data), len(others))
+
+    newest: dict[str, Any] = {**quiet, "trigger_mode": "always_last"}
+    context.version.change(refresh, selection, shown, **newest)
+    tab.select(refresh, selection, shown, **newest)
+    inbox = context.inboxes["runs"]
+    inbox.change(receive, [inbox, selection], shown, **quiet)
+    for region in (listing, detail):
+        region.click(act, selection, [*shown, *others], trigger_mode="multiple", **quiet)
+
+
+def _show(context: Context, chosen: Selection) -> list[Any]:
+    """The selection, made valid, the table, and the selected run."""
+    runs = context.store.list(limit=MOST_ROWS)
+    run, fault = None, ""
+    if chosen["follow"] or chosen["run"] is None:
+        run = runlist.latest(runs)
+    else:
+        try:
+            run = context.store.get(chosen["run"])
+        except CoreError as error:
+            fault = wording.fault(error) if runs else ""
+    chosen = {"run": run.id if run else chosen["run"], "follow": chosen["follow"]}
+    table = runlist.table(context.store, runs, chosen["run"], chosen["follow"])
+    below = fault
+    if run:
+        below = rundetail.detail(context.store, context.workspace, run, chosen["follow"])
+    return [chosen, table, below]
+
+
+def _act(context: Context, chosen: Selection, asked: dict[str, Any], others: int) -> list[Any]:
+    """Do what was asked for, and show what came of it."""
+    stay = [gr.skip()] * others
+    try:
+        act, name = str(asked.get("act")), asked.get("run")
+        if act == "example":
+            chosen = {"run": queue.submit(context.store, RunSpec()).id, "follow": True}
+            gr.Info("It runs in about a minute.", title="Queued", duration=4)
+        elif act == "follow":
+            chosen = {"run": chosen["run"], "follow": not chosen["follow"]}
+        elif act == "open":
+            chosen = {"run": context.store.get(str(name)).id, "follow": False}
+        elif act in _ACTIONS:
+            _ACTIONS[act](context, context.store.get(str(name)))
+            if act == "delete":
+                chosen = {"run": None, "follow": chosen["follow"]}
+        elif act in _ERRANDS:
+            run = context.store.get(str(name))
+            return [gr.skip()] * 3 + _errand(context, act, run, others)
+    except CoreError as error:
+        gr.Warning(str(error), title="Not possible", duration=8)
+    return [*_show(context, chosen), *stay]
+
+
+def _stop(context: Context, run: Run) -> None:
+    stopped = queue.stop(context.store, run.id)
+    gr.Info(f"{run.name} is {stopped.state}.", title="Stop", duration=4)
+
+
+def _resume(context: Context, run: Run) -> None:
+    queue.resume(context.store, run.id)
+    gr.Info(f"{run.name} goes on from its last checkpoint.", title="Queued", duration=4)
+
+
+def _delete(context: Context, run: Run) -> None:
+    context.store.delete(run.id)
+    gr.Info(run.name, title="Deleted", duration=4)
+
+
+_ACTIONS = {"stop": _stop, "resume": _resume, "delete": _delete}
+_ERRANDS = {
+    "new": ("launch", lambda run: {"spec": run.spec.to_json()}),
+    "compare": ("compare", lambda run: {"runs": [run.id]}),
+    "saliency": ("saliency", lambda run: {"run": run.id}),
+}
+
+
+def _errand(context: Context, act: str, run: Run, others: int) -> list[Any]:
+    """Updates of ``[tabs, inboxes of launch, compare, saliency]`` that send the user there."""
+    page, wanted = _ERRANDS[act]
+    names = [n for n in ("launch", "compare", "saliency") if n in context.inboxes]
+    if page not in names:
+        return [gr.skip()] * others
+    tabs, request = context.request(page, **wanted(run))
+    return [tabs, *(request if name == page else gr.skip() for name in names)]

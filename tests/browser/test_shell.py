@@ -1,0 +1,198 @@
+"""The explorer's shell in a real browser: offline, its theme, its address, its live tables."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.runs.store import RunState, Store, open_store
+from core.spec import RunSpec
+from core.workspace import Workspace, open_workspace
+from explorer import app
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium",
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Store, Workspace]]:
+    """The explorer on a workspace with a completed run; nothing starts queued runs."""
+    workspace = open_workspace(tmp_path_factory.mktemp("shell"))
+    blocks = app.build(workspace)
+    store = open_store(workspace, create=False)
+    done = store.create(RunSpec(), name="finished")
+    advance(store, done.id, epochs=4)
+    scores = {"auroc": 0.81, "per_finding": {"Edema": 0.83, "Hernia": None}, "studies": 50}
+    store.transition(done.id, RunState.COMPLETED, scores={"test": scores}, best_auroc=0.8)
+    url = app.show(blocks, host="127.0.0.1", port=app.free_port("127.0.0.1", 7960))
+    yield url, store, workspace
+    blocks.close(verbose=False)
+
+
+def advance(store: Store, run_id: str, epochs: int) -> None:
+    """Take a queued run through its first epochs."""
+    store.transition(run_id, RunState.STARTING)
+    store.transition(run_id, RunState.RUNNING)
+    for epoch in range(1, epochs + 1):
+        store.log_metrics(
+            run_id,
+            [
+                ("train/loss", 1 / epoch, epoch, epoch),
+                ("val/auroc", 0.6 + epoch / 20, epoch, epoch),
+            ],
+        )
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    """A fresh browser that notes what it asks for and what goes wrong."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.asked, page.faults = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("pageerror", lambda fault: page.faults.append(str(fault)))
+    yield page
+    assert not page.faults
+    context.close()
+
+
+def open_page(page: Any, url: str) -> None:
+    page.goto(url)
+    page.wait_for_selector("#page-launch, #page-runs")
+
+
+def test_nothing_is_loaded_from_another_host(
+    page: Any, served: tuple[str, Store, Workspace]
+) -> None:
+    url, *_ = served
+    for tab in app.PAGES:
+        open_page(page, f"{url}?tab={tab}")
+        page.wait_for_timeout(1500)
+    outside = [one for one in page.asked if not one.startswith((url, "data:", "blob:"))]
+    assert not outside
+
+
+def test_it_is_dark_until_light_is_chosen_and_stays_so(
+    page: Any, served: tuple[str, Store, Workspace]
+) -> None:
+    open_page(page, served[0])
+    assert "dark" in page.evaluate("document.body.className")
+    page.click("[data-theme-toggle]")
+    page.reload()
+    page.wait_for_selector(".cxr-top")
+    assert "dark" not in page.evaluate("document.body.className")
+
+
+@pytest.mark.parametrize("width", [1280, 1024, 390])
+def test_no_page_scrolls_sideways(
+    page: Any, served: tuple[str, Store, Workspace], width: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    for tab in ("launch", "runs") if width < 1000 else app.PAGES:
+        open_page(page, f"{served[0]}?tab={tab}")
+        page.wait_for_timeout(1500)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
+
+
+def test_the_address_keeps_the_run_over_a_refresh(
+    page: Any, served: tuple[str, Store, Workspace]
+) -> None:
+    url, store, _ = served
+    store.create(RunSpec(), name="another")
+    open_page(page, f"{url}?tab=runs")
+    page.click("tr:has-text('finished')")
+    page.wait_for_selector("#runs-detail h2:has-text('finished')")
+    before = page.url
+    assert store.get("finished").id in before
+    page.reload()
+    page.wait_for_selector("#runs-detail h2:has-text('finished')")
+    assert page.url == before
+    store.delete(store.get("another").id)
+
+
+def test_a_running_run_is_shown_live_and_keeps_what_the_user_touches(
+    page: Any, served: tuple[str, Store, Workspace]
+) -> None:
+    url, store, _ = served
+    run = store.create(RunSpec(), name="live")
+    advance(store, run.id, epochs=1)
+    open_page(page, f"{url}?run={run.id}")
+    page.wait_for_selector("#runs-detail svg[data-series]")
+    page.click("#runs-detail summary")
+    page.evaluate("window.before = document.querySelector('#runs-detail svg')")
+    store.log_metrics(run.id, [("val/auroc", 0.777, 2, 2)])
+    store.update(run.id, best_auroc=0.777, progress=0.4)
+    started = time.monotonic()
+    page.wait_for_selector(f"#row-{run.id}:has-text('0.777')")
+    assert time.monotonic() - started < 2
+    page.wait_for_function("document.querySelector('#runs-detail').innerText.includes('40%')")
+    assert page.evaluate("document.querySelector('#runs-detail details').open")
+    assert page.evaluate("document.querySelector('#runs-detail svg') === window.before")
+    store.transition(run.id, RunState.COMPLETED)
+    store.delete(run.id)
+
+
+def test_the_keyboard_reaches_and_opens_a_run(
+    page: Any, served: tuple[str, Store, Workspace]
+) -> None:
+    open_page(page, f"{served[0]}?tab=runs")
+    row = page.locator("tr:has-text('finished')")
+    row.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("location.search.includes('run=')")
+
+
+def test_a_fault_stands_beside_its_field(page: Any, served: tuple[str, Store, Workspace]) -> None:
+    open_page(page, served[0])
+    page.locator("#f-adapter-rank input").fill("0")
+    page.wait_for_selector("#f-adapter-rank .cxr-fault")
+    page.locator("#f-adapter-rank input").fill("8")
+    page.wait_for_selector("#f-adapter-rank .cxr-fault", state="detached")
+
+
+def test_new_from_this_run_fills_the_form(
+    page: Any, served: tuple[str, Store, Workspace], tmp_path: Path
+) -> None:
+    url, store, _ = served
+    spec = RunSpec.of(**{"adapter.method": "full", "train.lr": 0.0123, "data.label_fraction": 0.07})
+    run = store.create(spec, name="to repeat")
+    open_page(page, f"{url}?run={run.id}")
+    page.click("#runs-detail [data-act=new]")
+    page.wait_for_selector("#launch-command:has-text('--label-fraction 0.07')")
+    assert page.locator("#f-percent input").input_value() == "7"
+    assert not page.locator("#f-adapter-rank").is_visible()
+    store.delete(run.id)
+
+
+def test_two_browsers_do_not_disturb_each_other(
+    chromium: Any, served: tuple[str, Store, Workspace]
+) -> None:
+    url, store, _ = served
+    other = store.create(RunSpec(), name="second")
+    pages = [chromium.new_page() for _ in range(2)]
+    for page, name in zip(pages, ("finished", "second"), strict=True):
+        page.goto(f"{url}?run={store.get(name).id}")
+    writer = threading.Thread(
+        target=lambda: [store.update(other.id, phase=str(i)) for i in range(5)]
+    )
+    writer.start()
+    for page, name in zip(pages, ("finished", "second"), strict=True):
+        page.wait_for_selector(f"#runs-detail h2:has-text('{name}')")
+        page.close()
+    writer.join()
+    store.delete(other.id)

@@ -1,0 +1,68 @@
+import socket
+
+import pytest
+
+from core.errors import ConfigurationError
+from core.runs.store import open_store
+from core.spec import RunSpec
+from core.workspace import Workspace
+from explorer import app
+
+PUBLIC = {"submit", "runs", "run", "stop", "resume", "delete"}
+
+
+def test_only_the_meant_endpoints_are_public(workspace: Workspace) -> None:
+    blocks = app.build(workspace)
+    named = blocks.get_api_info()["named_endpoints"]
+    assert {name.strip("/") for name in named} >= PUBLIC
+    listeners = [fn for fn in blocks.fns.values() if fn.api_visibility == "public"]
+    for listener in listeners:
+        assert listener.api_name, f"{listener.fn} is public without a name"
+    assert len(listeners) == len(named)
+
+
+def test_pages_stand_in_their_order(workspace: Workspace) -> None:
+    config = app.build(workspace).get_config_file()
+    tabs = [c["props"]["id"] for c in config["components"] if c["type"] == "tabitem"]
+    assert tabs == list(app.PAGES)
+
+
+def test_the_disclaimer_is_on_the_page(workspace: Workspace) -> None:
+    config = app.build(workspace).get_config_file()
+    texts = [str(c["props"].get("value", "")) for c in config["components"]]
+    assert any("For research and education, not for clinical use" in text for text in texts)
+
+
+def test_the_address_opens_what_it_names() -> None:
+    def opened(**asked: str) -> tuple[str, dict[str, dict[str, object]]]:
+        tabs, *inboxes = app.opened(asked)
+        filled = dict(zip(app.PAGES, inboxes, strict=True))
+        return tabs.selected, {k: v for k, v in filled.items() if "serial" in v}
+
+    assert opened() == ("launch", {})
+    assert opened(run="abc") == ("runs", {"runs": {"serial": 0, "run": "abc"}})
+    page, wanted = opened(run="abc", tab="launch")
+    assert page == "launch"
+    assert wanted["runs"]["run"] == "abc"
+    assert opened(tab="nonsense")[0] == "launch"
+
+
+def test_the_app_makes_the_store(workspace: Workspace) -> None:
+    app.build(workspace)
+    store = open_store(workspace, create=False)
+    before = store.version()
+    store.create(RunSpec())
+    assert store.version() != before
+
+
+def test_a_taken_port_is_left_for_the_next() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert app.free_port("127.0.0.1", port) > port
+
+
+def test_a_foreign_host_is_a_sentence() -> None:
+    with pytest.raises(ConfigurationError, match="--host"):
+        app.free_port("203.0.113.7", 7860, tries=2)
