@@ -1,0 +1,179 @@
+"""The queue of runs, which lives in the store, and the scheduler that starts what waits in it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from core.errors import CoreError, RunError
+from core.runs import processes
+from core.runs.store import ACTIVE, Run, RunState, Store
+from core.spec import RunSpec
+from core.workspace import Workspace
+
+PENDING = (RunState.QUEUED, RunState.STARTING, RunState.RUNNING, RunState.STOPPING)
+"""States that are not the end of a run."""
+
+LOG = "log.txt"
+POLL_SECONDS = 0.3
+RESUME = "Resume it: it goes on from its last checkpoint."
+
+_logger = logging.getLogger(__name__)
+
+
+def submit(store: Store, spec: RunSpec, name: str | None = None) -> Run:
+    """Put a run into the queue."""
+    return store.create(spec, name)
+
+
+def claim_here(store: Store, spec: RunSpec, name: str | None = None) -> Run:
+    """Make a run that this process carries out itself, past the queue."""
+    return store.create(spec, name, state=RunState.STARTING)
+
+
+def stop(store: Store, run_id: str) -> Run:
+    """Stop a run: at once if it waits, else as soon as its process has written a checkpoint.
+
+    Raises:
+        RunError: There is no such run, or it has ended.
+    """
+    reconcile(store)
+    return store.request_stop(run_id)
+
+
+def resume(store: Store, run_id: str) -> Run:
+    """Queue a stopped, failed or lost run again.
+
+    Raises:
+        RunError: There is no such run, or it is in another state.
+    """
+    reconcile(store)
+    return store.transition(run_id, RunState.QUEUED)
+
+
+def reconcile(store: Store) -> list[Run]:
+    """Find the active runs of this machine whose process is gone, and say so in the store.
+
+    Returns:
+        The runs that were found dead, in their new state.
+    """
+    processes.reap()
+    found = []
+    for run in store.list(states=ACTIVE):
+        if run.host not in (None, processes.host()) or processes.alive(run.pid, run.process):
+            continue
+        state, reason, remedy = _end(run, store.folder(run.id) / LOG)
+        fields = {"failure_kind": None, "failure_reason": reason, "failure_remedy": remedy}
+        if reason is not None:
+            fields["failure_kind"] = "other" if state is RunState.FAILED else "killed"
+        try:
+            found.append(store.transition(run.id, state, seen=run, **fields))
+        except RunError:
+            continue  # It ended properly, or another process was quicker to see it.
+    return found
+
+
+def _end(run: Run, log: Path) -> tuple[RunState, str | None, str | None]:
+    """State, reason and remedy of a run whose process is gone without a word."""
+    if run.stop_requested:
+        return RunState.STOPPED, None, None
+    code, said = processes.exit_code(run.pid), processes.last_line(log)
+    last = f" The last line of its log: {said}" if said else ""
+    if code is not None and code < 0:
+        how = f"was killed ({_signal(-code)})"
+        if -code == signal.SIGKILL:
+            how += ", perhaps because the machine ran out of memory"
+        return RunState.LOST, f"The run's process {how}.", RESUME
+    if run.state is RunState.STARTING:
+        reason = f"The run's process ended before it began to work.{last}"
+        return RunState.FAILED, reason, "See its log, mend the cause and resume it."
+    return RunState.LOST, "The run's process is gone: killed, or the machine went down.", RESUME
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+class Scheduler:
+    """Starts queued runs in their order, each in a process of its own.
+
+    Several may work on one store: no run is started twice. Runs that have begun go on when the
+    scheduler ends.
+
+    Args:
+        store: The store.
+        workspace: Where the runs' folders are.
+        slots: Runs at the same time on this machine.
+        command: Program and arguments that carry out a run.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        workspace: Workspace,
+        slots: int = 1,
+        *,
+        command: Callable[[Run], list[str]],
+    ) -> None:
+        self._store = store
+        self._workspace = workspace
+        self._slots = slots
+        self._command = command
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to look for queued runs, in a thread."""
+        if self._thread is None:
+            self._ended.clear()
+            self._thread = threading.Thread(target=self._serve, name="scheduler", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Start no more runs; those that have begun go on."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def step(self) -> None:
+        """Look once: note what died, and start what waits as far as there are slots."""
+        reconcile(self._store)
+        while not self._ended.is_set():
+            run = self._store.claim_next(self._slots)
+            if run is None:
+                return
+            self._begin(run)
+
+    def _serve(self) -> None:
+        said = ""
+        while not self._ended.is_set():
+            try:
+                self.step()
+                said = ""
+            except CoreError as error:  # A full disk or a locked store may be mended meanwhile.
+                if str(error) != said:
+                    _logger.warning("The queue waits: %s", error)
+                said = str(error)
+            self._ended.wait(POLL_SECONDS)
+
+    def _begin(self, run: Run) -> None:
+        try:
+            child = processes.start(self._command(run), self._workspace.run(run.id) / LOG)
+        except OSError as error:
+            self._store.transition(
+                run.id,
+                RunState.FAILED,
+                seen=run,
+                failure_kind="other",
+                failure_reason=f"The run's process could not be started ({error}).",
+                failure_remedy="Mend the cause and resume it.",
+            )
+            return
+        self._store.hand_over(run, child)

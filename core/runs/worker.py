@@ -1,0 +1,283 @@
+"""What a run's process does: carry out one run of the store, and tell the store how it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from core.errors import CoreError, RunError, Stopped, StoreError
+from core.reporting import Reporter, Silence
+from core.runs import processes
+from core.runs.environment import environment
+from core.runs.queue import LOG
+from core.runs.store import UNTROUBLED, Run, RunState, Store, Value
+from core.spec import RunSpec
+from core.workspace import Workspace
+
+Execute = Callable[[RunSpec, Path, Path, Any, bool], dict[str, Any]]
+"""Carries out a specification: (spec, run's folder, cache, reporter, resume) → result."""
+
+HEARTBEAT_SECONDS = 2.0
+FLUSH_SECONDS = 0.5
+ASK_SECONDS = 0.3
+CHECKPOINT = "checkpoint.pt"
+MEAN_AUROC = "val/auroc"
+
+
+def work(
+    store: Store,
+    workspace: Workspace,
+    run_id: str,
+    execute: Execute,
+    observer: Reporter | None = None,
+) -> int:
+    """Carry out a run that was claimed, to whatever end.
+
+    Args:
+        store: The store.
+        workspace: Where the run's folder and the cache are.
+        run_id: The run; it has to be starting, or queued.
+        execute: What carries it out.
+        observer: Told everything, too.
+
+    Returns:
+        The process's exit code: 0 if the run was completed or stopped, else 1.
+
+    Raises:
+        RunError: There is no such run, or another process has it.
+        StoreError: The store cannot be written.
+    """
+    run = _begin(store, run_id)
+    if run.state is not RunState.RUNNING:
+        return 0
+    folder = workspace.run(run.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    report = StoreReporter(store, run.id, folder / LOG, observer or Silence())
+    resume = run.attempts > 1 or (folder / CHECKPOINT).exists()
+    report.log(f"Attempt {run.attempts} of run {run.id}, process {run.pid}: {run.name}")
+    with _signals(report), _heartbeat(store, run.id):
+        state, fields = _carry_out(run, folder, workspace.cache, execute, report, resume)
+        return _finish(store, run.id, state, fields, report)
+
+
+def _begin(store: Store, run_id: str) -> Run:
+    run = store.get(run_id)
+    own = processes.own().columns()
+    if run.state is RunState.QUEUED:
+        run = store.transition(run.id, RunState.STARTING, seen=run, **own)
+    if run.state is RunState.STOPPING and run.started_at is None:
+        return store.transition(run.id, RunState.STOPPED)
+    if run.state is not RunState.STARTING:
+        raise RunError(
+            f"The run {run.id} is {run.state}; only a queued run can be carried out.",
+            "Resume it first." if run.finished_at else "",
+        )
+    fields: dict[str, Any] = {"environment": environment(), "phase": "starting", "progress": 0.0}
+    try:
+        return store.transition(run.id, RunState.RUNNING, **own, **fields)
+    except RunError:
+        if store.get(run.id).state is RunState.STOPPING:  # It was stopped in this very moment.
+            return store.transition(run.id, RunState.STOPPED)
+        raise
+
+
+def _carry_out(
+    run: Run, folder: Path, cache: Path, execute: Execute, report: StoreReporter, resume: bool
+) -> tuple[RunState, dict[str, Any]]:
+    """State in which the run ends, and what the store is to know of it."""
+    try:
+        result = execute(run.spec, folder, cache, report, resume)
+        report.flush()
+        kept = ("scores", "trainable", "total", "device", "best_auroc", "last_auroc")
+        found = {name: result[name] for name in kept if result.get(name) is not None}
+        return RunState.COMPLETED, {"progress": 1.0, **found}
+    except (Stopped, KeyboardInterrupt):
+        return RunState.STOPPED, {}
+    except CoreError as error:
+        return RunState.FAILED, _failure(error.kind, error.cause, error.remedy)
+    except OSError as error:
+        return RunState.FAILED, _failure("other", *_os_words(error))
+    except MemoryError:
+        return RunState.FAILED, _failure(
+            "out of memory",
+            "There is not enough memory for this run.",
+            "Lower the batch size, or close other programs.",
+        )
+    except Exception as error:
+        words = (str(error).strip().splitlines() or [""])[0]
+        return RunState.FAILED, _failure(
+            "unexpected",
+            f"Something unforeseen went wrong: {type(error).__name__}{': ' if words else ''}"
+            f"{words}",
+            "The technical details below help whoever mends it.",
+        )
+
+
+def _failure(kind: str, reason: str, remedy: str) -> dict[str, Any]:
+    return {
+        "failure_kind": kind,
+        "failure_reason": reason,
+        "failure_remedy": remedy or None,
+        "traceback": traceback.format_exc(),
+    }
+
+
+def _os_words(error: OSError) -> tuple[str, str]:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" while writing {error.filename}" if error.filename else ""
+        return f"The disk is full{where}.", "Free some space and resume the run."
+    where = f" {error.filename}" if error.filename else ""
+    return (
+        f"A file cannot be read or written:{where} ({error.strerror or error}).",
+        "Check the file, its folder and their permissions, and resume the run.",
+    )
+
+
+def _finish(
+    store: Store, run_id: str, state: RunState, fields: dict[str, Any], report: StoreReporter
+) -> int:
+    said = fields.get("failure_reason")
+    try:
+        with contextlib.suppress(StoreError):
+            report.flush()
+        report.note(f"The run is {state}.{f' {said}' if said else ''}")
+        store.transition(run_id, state, **UNTROUBLED | fields)
+    except CoreError as error:  # Whoever reconciles reads the last line of the log.
+        print(f"The end of the run could not be stored: {error} {said or ''}", file=sys.stderr)
+        return 1
+    return 0 if state in (RunState.COMPLETED, RunState.STOPPED) else 1
+
+
+class StoreReporter:
+    """Writes what a run reports into the store, in few transactions, and into its log.
+
+    Args:
+        store: The store.
+        run_id: The run.
+        log: Its log; lines are added.
+        observer: Told everything, too.
+    """
+
+    def __init__(self, store: Store, run_id: str, log: Path, observer: Reporter) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._log = log
+        self._observer = observer
+        self._waiting: list[Value] = []
+        self._changed: dict[str, Any] = {}
+        self._best = store.get(run_id).best_auroc
+        self._flushed = self._asked = -float("inf")
+        self._stop = False
+        self.interrupted = False
+
+    def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
+        """Keep a value for the next transaction; the mean validation AUROC calls for one."""
+        self._waiting.append((name, float(value), float(epoch), int(step)))
+        if name == MEAN_AUROC and value == value:
+            self._best = value if self._best is None else max(self._best, float(value))
+            self._changed |= {"best_auroc": self._best, "last_auroc": float(value)}
+        self._flush_if_due(at_once=name == MEAN_AUROC)
+        self._observer.metric(name, value, epoch=epoch, step=step)
+
+    def progress(self, fraction: float, seconds_left: float | None, phase: str) -> None:
+        """Keep the progress for the next transaction."""
+        share = min(1.0, max(0.0, float(fraction)))
+        self._changed |= {"progress": share, "seconds_left": seconds_left, "phase": phase}
+        self._flush_if_due()
+        self._observer.progress(fraction, seconds_left, phase)
+
+    def stop_requested(self) -> bool:
+        """Whether the user, the system or the observer asked the run to stop."""
+        now = time.monotonic()
+        if not self._stop and (self.interrupted or now - self._asked > ASK_SECONDS):
+            self._asked = now
+            asked = self.interrupted or self._observer.stop_requested()
+            self._stop = asked or self._store.stop_requested(self._run_id)
+            if asked:
+                with contextlib.suppress(RunError):
+                    self._store.request_stop(self._run_id)
+        return self._stop
+
+    def log(self, text: str) -> None:
+        """Add a line with the time to the run's log."""
+        self.note(text)
+        self._observer.log(text)
+
+    def note(self, text: str) -> None:
+        """Add a line to the log, unknown to the observer."""
+        with self._log.open("a", encoding="utf-8") as stream:
+            stream.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}\n")
+
+    def rewind(self, kept: int) -> None:
+        """Keep the first ``kept`` metrics, and the best and last AUROC among them."""
+        self.flush()
+        self._store.truncate_metrics(self._run_id, kept)
+        values = [row.value for row in self._store.metrics(self._run_id, names=[MEAN_AUROC])]
+        values = [value for value in values if value == value]
+        self._best = max(values, default=None)
+        last = values[-1] if values else None
+        self._store.update(self._run_id, best_auroc=self._best, last_auroc=last)
+        self._observer.rewind(kept)
+
+    def flush(self) -> None:
+        """Write everything that waits."""
+        if self._waiting:
+            self._store.log_metrics(self._run_id, self._waiting)
+            self._waiting = []
+        if self._changed:
+            self._store.update(self._run_id, **self._changed)
+            self._changed = {}
+        self._flushed = time.monotonic()
+
+    def _flush_if_due(self, at_once: bool = False) -> None:
+        if at_once or time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+
+@contextlib.contextmanager
+def _signals(report: StoreReporter) -> Iterator[None]:
+    """Let SIGTERM and the first Ctrl-C ask the run to stop, so that it writes a checkpoint."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if report.interrupted and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        report.interrupted = True
+
+    before = {one: signal.signal(one, ask) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+@contextlib.contextmanager
+def _heartbeat(store: Store, run_id: str) -> Iterator[None]:
+    """Say every few seconds, from a thread, that the process lives."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(StoreError):
+                store.heartbeat(run_id)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
