@@ -67,7 +67,7 @@ def subset(dataset: ChestDataset, fraction: float, seed: int) -> list[str]:
     ahead[rank] = np.where(np.isin(np.arange(len(patients)), kept), 0, sizes)
     images = sizes[kept].sum() + np.concatenate([[0], np.cumsum(ahead)])
     if not len(kept):
-        images[0] = -len(ids)  # never nobody at all
+        images[0] = -2 * len(ids)  # never nobody at all
     last = int(np.argmin(np.abs(images - round(fraction * len(ids)))))
     chosen = rank < last
     chosen[kept] = True
@@ -269,8 +269,10 @@ def _labels_a_line(words: Sequence[str]) -> int:
 
 def _keys(names: Iterable[str], salt: str) -> NDArray[np.float64]:
     """A number in [0, 1) for each name, by hashing: the same on every machine, for ever."""
-    digests = (hashlib.blake2b(f"{salt}/{one}".encode(), digest_size=6).digest() for one in names)
-    return np.array([int.from_bytes(one, "big") for one in digests], np.float64) / 2**48
+    digests = (hashlib.blake2b(f"{salt}/{one}".encode(), digest_size=8).digest() for one in names)
+    drawn = np.frombuffer(b"".join(digests), "<u8")
+    # The 53 bits that a float holds: rounding up would give 1.
+    return (drawn >> np.uint64(11)).astype(np.float64) / 2**53
 
 
 def _order(names: Iterable[str], salt: str) -> NDArray[np.intp]:

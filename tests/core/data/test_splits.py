@@ -130,6 +130,10 @@ def test_any_small_table_gives_somebody(
     assert all(has[name] for name in had if had[name])
 
 
+def test_a_single_patient_without_findings_is_drawn() -> None:
+    assert splits.subset(Table(["a"], np.zeros((1, 1))), 0.5, 0) == ["000000"]
+
+
 @pytest.mark.parametrize("fraction", [0, -0.1, 1.7, float("nan")])
 def test_impossible_fractions_are_refused(table: Table, fraction: float) -> None:
     with pytest.raises(DataError, match="label fraction") as caught:
@@ -142,14 +146,14 @@ def test_an_empty_training_split_is_refused() -> None:
         splits.subset(Table(["a", "b"], np.zeros((2, 1)), test=2), 0.5, 0)
 
 
-def test_a_hundred_thousand_images_take_no_time(benchmark_seconds: float = 1.0) -> None:
+def test_a_hundred_thousand_images_take_no_time() -> None:
     import time
 
     big = realistic(1, patients=35_000)
     assert len(big.table) > 95_000
     start = time.process_time()
     splits.subset(big, 0.01, 0)
-    assert time.process_time() - start < 2 * benchmark_seconds
+    assert time.process_time() - start < 2
 
 
 # --- drawn splits --------------------------------------------------------------------------------
