@@ -58,10 +58,12 @@ def crop_geometry(height: int, width: int, input_size: int, resize: int | None =
     """
     short = input_size if resize is None else resize
     rows, columns = _resized(height, width, short)
+    scale = short / min(height, width)
+    # The longer side was cut down to whole pixels: half of what it lost is missing on either end.
     return Geometry(
-        scale=short / min(height, width),
-        left=float(_middle(columns, input_size)),
-        top=float(_middle(rows, input_size)),
+        scale=scale,
+        left=_middle(columns, input_size) + (width * scale - columns) / 2,
+        top=_middle(rows, input_size) + (height * scale - rows) / 2,
     )
 
 

@@ -185,7 +185,7 @@ def test_an_unknown_augmentation_is_refused() -> None:
 
 
 def test_a_picture_costs_little() -> None:
-    """The figure in the README comes from the benchmark; this only guards the order of magnitude."""
+    """The figure in the README comes from the benchmark; this guards its order of magnitude."""
     images = [noise(256, 256, k) for k in range(16)]
     transform = TrainTransform(224, 0.5, 0.25)
     transform(images, seeded())
