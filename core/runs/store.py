@@ -6,6 +6,7 @@ short transaction that also raises ``version()``, so that a page knows when to r
 
 from __future__ import annotations
 
+import builtins
 import math
 import secrets
 import shutil
@@ -413,7 +414,7 @@ class Store:
 
     def metrics(
         self, run_id: str, names: Iterable[str] | None = None, after: int = -1
-    ) -> list[MetricRow]:
+    ) -> builtins.list[MetricRow]:
         """A run's metrics in the order in which they were recorded.
 
         Args:
