@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from core.data.catalogue import DATASETS
 from core.errors import unknown_name
 from core.spec import AdapterSpec, DataSpec, ModelSpec, RunSpec, TrainSpec
 from core.verdict import Trial, same_but_seed
@@ -25,6 +26,8 @@ URL = "https://arxiv.org/abs/2401.12215"
 UNPUBLISHED = "not published in a source we could read"
 
 METHODS = ("lora", "full")
+SPLIT = "paper"
+"""The split into training, validation and test that the study published, where it can be chosen."""
 BATCH = 64
 WARMUP = 5.0
 
@@ -111,7 +114,9 @@ class Task:
         """
         if method not in METHODS:
             raise unknown_name("method of the study", method, METHODS, field="adapter.method")
-        data = DataSpec(name=self.data, root=root, label_fraction=self.fraction)
+        entry = DATASETS.get(self.data)
+        split = SPLIT if entry and SPLIT in entry.splits else None
+        data = DataSpec(name=self.data, root=root, split=split, label_fraction=self.fraction)
         model = ModelSpec(backbone=self.backbone, weights=weights)
         if method not in self.recipes:
             return RunSpec(
@@ -142,11 +147,12 @@ class Task:
 
     def trials(self, method: str, completed: Iterable[Trial]) -> list[Trial]:
         """Those of the completed runs that carried out this task's recipe, whatever their seed."""
-        key = _recipe_key(self.spec(method))
-        return [trial for trial in completed if _recipe_key(trial.spec) == key]
+        key = recipe_key(self.spec(method))
+        return [trial for trial in completed if recipe_key(trial.spec) == key]
 
 
-def _recipe_key(spec: RunSpec) -> str:
+def recipe_key(spec: RunSpec) -> str:
+    """A key that is equal for runs of one recipe, whatever their seed and wherever files lie."""
     anywhere = spec.model_copy(update={"model": spec.model.model_copy(update={"weights": None})})
     return same_but_seed(anywhere)
 

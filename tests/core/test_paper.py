@@ -47,6 +47,12 @@ def test_recipes_are_the_published_ones(
     assert train.augmentation == ("randaugment" if optimizer == "adamw" else "crop-flip")
 
 
+def test_the_published_splits_are_taken_where_they_can_be_chosen() -> None:
+    splits = {task.data: task.spec().data.split for task in (*paper.TASKS, *paper.MINIATURE)}
+    assert splits["nih"] == splits["rsna"] == "paper"
+    assert splits["phantom-14"] is None
+
+
 def test_full_fine_tuning_as_published_on_nih_at_one_percent() -> None:
     mrm = paper.task("mrm-nih-1").spec("full").resolved().train
     assert (mrm.optimizer, mrm.lr, mrm.epochs, mrm.weight_decay) == ("sgd", 0.01, 200, 0)
