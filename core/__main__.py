@@ -418,10 +418,12 @@ def serve(
 @app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder of checkpoint, weights and card.")],
-    images: Annotated[int, typer.Option(min=256, help="Phantom radiographs to learn from.")] = 8000,
+    images: Annotated[
+        int, typer.Option(min=256, help="Phantom radiographs to learn from.")
+    ] = 16_000,
     minutes: Annotated[float | None, typer.Option(help="Time budget; resumable.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
-    batch_size: int = 128,
+    batch_size: int = 64,
     lr: float = 1e-3,
     seed: int = 0,
     folder: Folder = None,
@@ -434,7 +436,7 @@ def pretrain(
 
     workspace = open_workspace(folder)
     settings = PretrainSettings(
-        steps=steps if steps or minutes else 20_000,
+        steps=steps if steps or minutes else 8_000,
         minutes=minutes,
         batch_size=batch_size,
         lr=lr,

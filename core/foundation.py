@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 POPULATION = 20_240_112
 """Seed of the phantom patients that pre-training sees: none of them is in a shipped data set."""
 
-PROBE_STUDIES = 800
+PROBE_STUDIES = 400
 
 
 def phantoms(count: int) -> Phantom:

@@ -1,0 +1,569 @@
+"""The healthy chest of a phantom: shapes, what they absorb, and the exposure of the film.
+
+Everything is drawn in thorax coordinates: u runs across the chest, 0 at the midline, -1 and 1 at
+the outer edge of the lungs with the patient's right at -1 (left in the picture); v runs down, 0 at
+the apex of the lungs and 1 at the diaphragm. The pose of the patient only moves these coordinates
+over the picture, so that a rotated or badly centred patient is drawn by the same code.
+
+A picture is a map of absorption, roughly 0 (air) to 1.5 (metal), which the exposure turns into grey
+levels at the end. Organs therefore add up as they do in a projection: a rib over the heart is
+brighter than either.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+Map = NDArray[np.float32]
+Random = np.random.Generator
+
+RIGHT, LEFT = -1, 1
+SIDES = (RIGHT, LEFT)
+LUNG_CONTRAST = 0.56
+"""Absorption that a whole lung's depth of air lacks against tissue."""
+
+
+def soft(distance: Map, width: float) -> Map:
+    """A soft edge: 0 where ``distance`` is below ``-width / 2``, 1 above ``width / 2``."""
+    share = np.clip(distance / width + 0.5, 0.0, 1.0)
+    return share * share * (3.0 - 2.0 * share)
+
+
+def bump(x: Map, centre: float, width: float) -> Map:
+    """A Gaussian of height 1."""
+    return np.exp(-(((x - centre) / width) ** 2))
+
+
+def clouds(random: Random, size: int, cells: int, octaves: int = 3) -> Map:
+    """Smooth noise of mean about 0 and spread about 1.
+
+    Args:
+        random: Where it is drawn from.
+        size: Side of the map in pixels.
+        cells: Structures across the map in the coarsest octave.
+        octaves: Each is twice as fine and half as strong as the one before.
+    """
+    total = np.zeros((size, size), np.float32)
+    for octave in range(octaves):
+        side = min(cells * 2**octave, size)
+        grid = random.standard_normal((side, side), np.float32)
+        fine = Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC)
+        total += np.asarray(fine) * 0.5**octave
+    return total / 0.85
+
+
+def _joined(*parts: Map) -> Map:
+    """One outline around several, without a notch where they meet."""
+    return np.log(sum(np.exp(6.0 * np.clip(one, -2.0, 1.0)) for one in parts)) / 6.0  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Body:
+    """What stays the same in all pictures of a patient.
+
+    Attributes:
+        female: Whether the patient is a woman.
+        age: In years.
+        habitus: From 0 (slim) to 1 (stout).
+        width: Half the width of the thorax as a share of the picture.
+        height: From apex to diaphragm as a share of the picture.
+        heart: Cardiothoracic ratio without disease.
+        heart_tilt: Angle of the heart's axis in radians.
+        knob: Prominence of the aortic knob.
+        rib_spacing: Distance of two ribs in v.
+        rib_slope: Fall of the posterior ribs towards the side.
+        clavicle: Rise of the clavicles towards the side.
+        bone: Absorption of a rib; falls with age.
+        bend: Sideways bend of the spine.
+        breast: Absorption of the breast shadows.
+        stomach: Size of the gas bubble under the left diaphragm; 0 without one.
+        apex: How blunt the apex of the lungs is.
+    """
+
+    female: bool
+    age: float
+    habitus: float
+    width: float
+    height: float
+    heart: float
+    heart_tilt: float
+    knob: float
+    rib_spacing: float
+    rib_slope: float
+    clavicle: float
+    bone: float
+    bend: float
+    breast: float
+    stomach: float
+    apex: float
+
+    @classmethod
+    def draw(cls, random: Random, female: bool, age: float) -> Body:
+        """Draw a patient of a sex and an age."""
+        old = np.clip((age - 20) / 60, 0, 1)
+        uniform, normal = random.uniform, random.normal
+        habitus = float(np.clip(random.beta(2, 3) + 0.1 * old, 0, 1))
+        breast = uniform(0.05, 0.15) * (0.6 + 0.8 * habitus) if female else 0.0
+        return cls(
+            female=female,
+            age=age,
+            habitus=habitus,
+            width=float(np.clip(normal(0.39 if female else 0.41, 0.018), 0.34, 0.45)),
+            height=float(np.clip(normal(0.64 if female else 0.68, 0.03), 0.55, 0.74)),
+            heart=float(np.clip(normal(0.445 + 0.03 * old, 0.022), 0.38, 0.52)),
+            heart_tilt=float(normal(0.45 + 0.2 * habitus, 0.12)),
+            knob=float(np.clip(0.02 + 0.07 * old + normal(0, 0.015), 0.01, 0.12)),
+            rib_spacing=uniform(0.094, 0.114),
+            rib_slope=uniform(0.20, 0.38) + 0.05 * float(old),
+            clavicle=uniform(-0.02, 0.10),
+            bone=uniform(0.065, 0.10) * (1.08 - 0.3 * float(old)),
+            bend=float(normal(0, 0.012 + 0.02 * old)),
+            breast=breast,
+            stomach=uniform(0.05, 0.14) if random.random() < 0.6 else 0.0,
+            apex=uniform(2.0, 2.8),
+        )
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How one picture was taken.
+
+    Attributes:
+        supine: AP on a bed instead of PA standing.
+        cx: Midline at the apex, as a share of the picture.
+        top: Apex of the lungs, as a share of the picture.
+        zoom: Magnification.
+        tilt: Turn of the picture in radians.
+        rotation: Turn of the patient about the long axis, -1 to 1.
+        breath: Depth of inspiration: shift of the diaphragm in v, down is positive.
+        level: Absorption shown as mid grey.
+        window: Range of absorption shown.
+        gamma: Of the grey levels.
+        grain: Spread of the noise.
+        scatter: Share of scattered radiation, which takes contrast.
+    """
+
+    supine: bool
+    cx: float
+    top: float
+    zoom: float
+    tilt: float
+    rotation: float
+    breath: float
+    level: float
+    window: float
+    gamma: float
+    grain: float
+    scatter: float
+
+    @classmethod
+    def draw(cls, random: Random, supine: bool, body: Body) -> Pose:
+        """Draw how a picture is taken; on a bed with less care, less breath and more scatter."""
+        uniform, normal = random.uniform, random.normal
+        loose = 1.6 if supine else 1.0
+        return cls(
+            supine=supine,
+            cx=float(0.5 + np.clip(normal(0, 0.015 * loose), -0.05, 0.05)),
+            top=float(np.clip(normal(0.11, 0.02 * loose), 0.05, 0.18)),
+            zoom=float(np.clip(normal(1.06 if supine else 1.0, 0.025 * loose), 0.9, 1.16)),
+            tilt=float(normal(0, 0.018 * loose)),
+            rotation=float(np.clip(normal(0, 0.25 * loose), -1, 1)),
+            breath=float(normal(-0.07 if supine else 0.0, 0.035)),
+            level=float(normal(0.72, 0.03 * loose)),
+            window=float(np.clip(normal(1.28, 0.07 * loose), 1.0, 1.55)),
+            gamma=uniform(0.9, 1.15),
+            grain=uniform(0.010, 0.019) * (1.0 + 0.9 * body.habitus) * loose**0.5,
+            scatter=uniform(0.03, 0.10) + 0.08 * body.habitus + (0.05 if supine else 0.0),
+        )
+
+
+@dataclass
+class Shape:
+    """What findings change about the organs before anything is drawn.
+
+    Attributes:
+        heart: Factor on the width of the heart.
+        diaphragm: Shift of each half of the diaphragm in v; down is positive.
+        flatness: 0 for domes, 1 for a flat diaphragm.
+        air: Factor on the transparency of the lungs.
+        vessels: Factor on the strength of the vessels.
+        shift: Shift of heart and mediastinum towards the patient's left, in u.
+    """
+
+    heart: float
+    diaphragm: dict[int, float]
+    flatness: float = 0.0
+    air: float = 1.0
+    vessels: float = 1.0
+    shift: float = 0.0
+
+
+class Frame:
+    """A picture's coordinates and the shapes of the organs in them, each map made once.
+
+    Attributes:
+        size: Side of the picture in pixels.
+        u: Across the thorax, of shape (size, size).
+        v: Down the thorax, of shape (size, size).
+        lungs: Share of lung at each point, by side.
+        depth: Thickness of the lung at each point, 0 to 1, by side.
+        place: Position across a lung, 0 at the mediastinum and 1 at the chest wall, by side.
+        heart: Share of heart at each point.
+        middle: Share of mediastinum at each point.
+    """
+
+    def __init__(self, size: int, body: Body, pose: Pose, shape: Shape) -> None:
+        self.size, self.body, self.pose, self.shape = size, body, pose, shape
+        centres = (np.arange(size, dtype=np.float32) + 0.5) / size
+        x, y = centres[None, :] - pose.cx, centres[:, None] - pose.top
+        cos, sin = math.cos(pose.tilt), math.sin(pose.tilt)
+        self.across = body.width * pose.zoom
+        self.down = body.height * pose.zoom
+        self.u: Map = ((cos * x + sin * y) / self.across).astype(np.float32)
+        self.v: Map = ((cos * y - sin * x) / self.down).astype(np.float32)
+        self.spine: Map = body.bend * np.sin(3.0 * self.v) + 0.02 * pose.rotation
+        self.lungs: dict[int, Map] = {}
+        self.depth: dict[int, Map] = {}
+        self.place: dict[int, Map] = {}
+        for side in SIDES:
+            self._draw_lung(side)
+        self.heart = self._heart()
+        self.middle = self._mediastinum()
+
+    def side(self, side: int) -> Map:
+        """Distance from the midline towards one side."""
+        return side * (self.u - self.spine)
+
+    def wall(self, side: int) -> Map:
+        """Where the chest wall is at each height, as ``side``'s distance from the midline."""
+        t = np.clip(self.v / 1.08, 0.0, 1.0)
+        turned = 1.0 + 0.05 * side * self.pose.rotation
+        curve = np.sqrt(np.maximum(1.0 - (1.0 - t) ** self.body.apex, 0.0))
+        return (0.95 * turned * curve).astype(np.float32)
+
+    def diaphragm(self, side: int) -> Map:
+        """Where the diaphragm is at each distance from the midline, as v."""
+        dome = 0.13 * (1.0 - 0.85 * self.shape.flatness)
+        level = 1.06 if side == LEFT else 1.03
+        level += self.pose.breath + self.shape.diaphragm[side]
+        arch = 1.0 - ((self.side(side) - 0.43) / 0.52) ** 2
+        return (level - dome * np.maximum(arch, -0.6)).astype(np.float32)
+
+    def lung(self) -> Map:
+        """Both lungs, not covered by heart or mediastinum."""
+        both = self.lungs[RIGHT] + self.lungs[LEFT]
+        return both * (1.0 - np.maximum(self.heart, self.middle))
+
+    def pixel(self, u: float, v: float) -> tuple[float, float]:
+        """The point (x, y) of the picture, in pixels, where u and v lie."""
+        pose = self.pose
+        a, b = u * self.across, v * self.down
+        cos, sin = math.cos(pose.tilt), math.sin(pose.tilt)
+        x, y = cos * a - sin * b + pose.cx, sin * a + cos * b + pose.top
+        return x * self.size, y * self.size
+
+    def _draw_lung(self, side: int) -> None:
+        w, wall = self.side(side), self.wall(side)
+        inner = 0.09
+        inside = soft(wall - w, 0.035) * soft(w - inner, 0.04)
+        inside = inside * soft(self.diaphragm(side) - self.v, 0.025) * soft(self.v - 0.005, 0.02)
+        self.lungs[side] = inside
+        place = np.clip((w - inner) / np.maximum(wall - inner, 0.05), 0.0, 1.0)
+        self.place[side] = place
+        across = 0.62 + 0.38 * np.sqrt(np.maximum(4.0 * place * (1.0 - place), 0.0))
+        self.depth[side] = across * (0.72 + 0.28 * np.clip(self.v / 0.55, 0.0, 1.0))
+
+    def _heart(self) -> Map:
+        body, shape, pose = self.body, self.shape, self.pose
+        ratio = body.heart * shape.heart * (1.08 if pose.supine else 1.0)
+        lift = 0.6 * (pose.breath + 0.5 * (shape.diaphragm[LEFT] + shape.diaphragm[RIGHT]))
+        ratio *= 1.0 - 0.5 * lift
+        # The heart's width is the ratio times that of the thorax: a third right, the rest left.
+        half, middle = 0.95 * ratio, 0.95 * ratio * 0.36 + shape.shift + 0.06 * pose.rotation
+        u, v = self.u - self.spine - middle, self.v - (0.76 + lift)
+        cos, sin = math.cos(body.heart_tilt), math.sin(body.heart_tilt)
+        along, beside = cos * u + sin * v, cos * v - sin * u
+        tall = 0.66 * half**0.5
+        chambers = 1.0 - np.sqrt((along / (1.03 * half)) ** 2 + (beside / (0.42 * tall)) ** 2)
+        atrium = 1.0 - np.sqrt(((u + 0.60 * half) / (0.42 * half)) ** 2 + (v / (0.30 * tall)) ** 2)
+        base = 1.0 - np.sqrt(((u + 0.25 * half) / (0.50 * half)) ** 2 + ((v + 0.18) / 0.22) ** 2)
+        return soft(_joined(chambers, 0.7 * atrium, 0.6 * base), 0.13) * soft(self.v - 0.30, 0.1)
+
+    def _mediastinum(self) -> Map:
+        body, pose, v = self.body, self.pose, self.v
+        u = self.u - self.spine - 0.5 * self.shape.shift - 0.03 * pose.rotation
+        wide = 0.015 + (0.035 if pose.supine else 0.0) + 0.03 * body.habitus
+        left = 0.125 + wide + body.knob * bump(v, 0.32, 0.075) + 0.045 * bump(v, 0.47, 0.07)
+        right = 0.115 + wide + 0.025 * bump(v, 0.55, 0.16) + 0.02 * bump(v, 0.2, 0.15)
+        return soft(left - u, 0.04) * soft(u + right, 0.04) * soft(1.15 - v, 0.1)
+
+
+def torso(frame: Frame) -> Map:
+    """Soft tissue without the lungs: absorption of trunk, shoulders, neck and breasts."""
+    body, u, v = frame.body, frame.u, frame.v
+    away = np.abs(u)
+    shoulder = -0.16 + 0.16 * np.clip(away - 0.3, 0, None) ** 1.3 + 0.05 * frame.pose.rotation * u
+    trunk = soft(v - shoulder, 0.05)
+    neck = soft(0.34 + 0.06 * body.habitus - away, 0.05)
+    outline = 1.10 + 0.20 * body.habitus + 0.9 * soft(0.28 - v, 0.35)
+    inside = np.maximum(trunk, neck) * soft(outline - away, 0.06)
+    thick = 0.80 + 0.10 * body.habitus + 0.10 * np.clip(v, -0.2, 1.2)
+    thick = thick * (0.80 + 0.20 * np.sqrt(np.clip(1.0 - (away / outline) ** 2, 0, 1)))
+    below = np.maximum(soft(v - frame.diaphragm(RIGHT), 0.05) * (u < 0),
+                       soft(v - frame.diaphragm(LEFT), 0.05) * (u >= 0))  # fmt: skip
+    absorbs = inside * (thick + 0.10 * below)
+    if body.breast:
+        for side in SIDES:
+            w = frame.side(side)
+            edge = 1.0 - np.sqrt(((w - 0.62) / 0.5) ** 2 + ((v - 0.82) / 0.26) ** 2)
+            full = np.clip(0.4 + (v - 0.6) * 2.0, 0.2, 1.0) * (1.0 - 0.75 * below)
+            absorbs += 0.8 * body.breast * soft(edge, 0.12) * full
+    return absorbs.astype(np.float32)
+
+
+def bones(frame: Frame) -> Map:
+    """Ribs, spine, clavicles, shoulder blades and humeral heads."""
+    body, v = frame.body, frame.v
+    total = np.zeros_like(v)
+    deep = np.clip(1.2 - 2.2 * np.clip(v - 0.8, 0, 1), 0.3, 1.0)
+    for side in SIDES:
+        w, wall = frame.side(side), frame.wall(side)
+        cage = soft(wall * 1.035 - w, 0.03) * soft(w - 0.07, 0.05) * soft(1.22 - v, 0.08)
+        fall = body.rib_slope * (w - 0.1) - 0.07 * np.sin(3.3 * w)
+        fall = fall + 0.9 * np.clip(w - 0.6, 0, None) ** 2
+        back = np.abs(((v - fall + 0.02) / body.rib_spacing + 0.5) % 1.0 - 0.5)
+        total += body.bone * deep * cage * _rib(back) * soft(v - fall + 0.04, 0.05)
+        rise = 0.30 * w - 0.20 * np.clip(w - 0.7, 0, None)
+        front = np.abs(((v + rise) / (1.12 * body.rib_spacing) + 0.1) % 1.0 - 0.5)
+        ahead = soft(w - 0.34, 0.15) * soft(v + rise - 0.30, 0.08)
+        total += 0.55 * body.bone * deep * cage * _rib(front) * ahead
+        collar = 0.115 - (0.10 + body.clavicle) * w + 0.045 * np.sin(3.2 * w)
+        collar = collar + 0.02 * side * frame.pose.rotation
+        shaft = soft(0.021 - np.abs(v - collar), 0.016) * soft(w - 0.09, 0.04)
+        total += 0.085 * shaft * soft(1.12 - w, 0.08)
+        border = (0.80 if frame.pose.supine else 0.95) + 0.18 * np.clip(v, 0, 0.6)
+        blade = soft(w - border, 0.05) * soft(0.52 - v, 0.1) * soft(v + 0.02, 0.06)
+        total += 0.05 * blade * soft(1.45 - w, 0.1)
+        joint = 1.0 - np.sqrt(((w - 1.36) / 0.16) ** 2 + ((v - 0.05) / 0.13) ** 2)
+        total += 0.14 * soft(joint, 0.2)
+    away = np.abs(frame.u - frame.spine)
+    column = soft(0.088 - away, 0.03)
+    discs = 0.5 + 0.5 * np.cos(2 * math.pi * v / 0.092)
+    total += column * (0.085 + 0.04 * discs) * (body.bone / 0.07)
+    total += 0.03 * soft(0.012 - np.abs(away - 0.06), 0.015) * soft(discs - 0.7, 0.3)
+    return total
+
+
+def _rib(distance: Map) -> Map:
+    """Profile of a rib: dense edges around a lighter middle; ``distance`` in rib spacings."""
+    inside = soft(0.19 - distance, 0.07)
+    return inside * (0.72 + 0.4 * bump(distance, 0.165, 0.05))
+
+
+def vessels(frame: Frame, random: Random) -> Map:
+    """Hila and the branching vessels of both lungs, 0 to about 1."""
+    size = frame.size
+    canvas = Image.new("L", (2 * size, 2 * size))
+    pen = ImageDraw.Draw(canvas)
+    scale = size / 256
+    for side in SIDES:
+        hilum = (side * 0.20, 0.45 if side == LEFT else 0.48)
+        for angle in np.linspace(-1.25, 1.45, 9) + random.normal(0, 0.14, 9):
+            heading = float(angle)
+            _branch(frame, pen, random, side, hilum, heading, 3.0 * scale, 150)
+    fine = canvas.reduce(2).filter(ImageFilter.GaussianBlur(0.7 * scale))
+    tree: Map = np.asarray(fine, np.float32) / 255
+    for side in SIDES:
+        height = 0.45 if side == LEFT else 0.48
+        root = bump(frame.side(side), 0.17, 0.075) * bump(frame.v, height, 0.085)
+        tree = tree + 0.55 * root
+    return tree
+
+
+def _branch(
+    frame: Frame,
+    pen: ImageDraw.ImageDraw,
+    random: Random,
+    side: int,
+    start: tuple[float, float],
+    heading: float,
+    width: float,
+    ink: float,
+) -> None:
+    """One vessel from the hilum outwards, thinner and fainter with each stretch."""
+    u, v = start
+    stretches = int(random.integers(5, 9))
+    for stretch in range(stretches):
+        heading += float(random.normal(0, 0.20))
+        step = 0.075
+        u2, v2 = u + side * step * math.cos(heading), v + 1.1 * step * math.sin(heading)
+        a, b = frame.pixel(u, v), frame.pixel(u2, v2)
+        pen.line([(2 * a[0], 2 * a[1]), (2 * b[0], 2 * b[1])], fill=int(ink),
+                 width=max(1, round(2 * width)))  # fmt: skip
+        if width > 1.0 and stretch in (1, 3) and random.random() < 0.8:
+            turn = heading + float(random.choice([-1, 1])) * float(random.uniform(0.4, 0.8))
+            _branch(frame, pen, random, side, (u2, v2), turn, 0.55 * width, 0.8 * ink)
+        u, v, width, ink = u2, v2, 0.80 * width, 0.86 * ink
+
+
+def airways(frame: Frame) -> Map:
+    """Trachea, main bronchi and gas in the stomach, as absorption that is missing."""
+    u, v, body = frame.u - frame.spine - 0.4 * frame.shape.shift, frame.v, frame.body
+    pipe = soft(0.045 - np.abs(u + 0.012), 0.025) * soft(0.40 - v, 0.06)
+    missing = 0.10 * pipe
+    for side, fall in ((RIGHT, 1.5), (LEFT, 0.9)):
+        w = side * u
+        stem = np.abs(v - 0.39 - fall * np.clip(w, 0, 0.16))
+        missing += 0.05 * soft(0.028 - stem, 0.025) * soft(0.17 - w, 0.04) * soft(w, 0.03)
+    if body.stomach:
+        w = frame.side(LEFT)
+        under = v - frame.diaphragm(LEFT)
+        bubble = 1.0 - np.sqrt(((w - 0.45) / (1.8 * body.stomach)) ** 2
+                               + ((under - 0.6 * body.stomach) / (0.55 * body.stomach)) ** 2)  # fmt: skip
+        missing += 0.22 * soft(bubble, 0.35) * soft(under - 0.015, 0.015)
+    return missing
+
+
+def expose(absorption: Map, frame: Frame, random: Random) -> NDArray[np.uint8]:
+    """Turn absorption into grey levels: scatter, noise, window, collimator and marker."""
+    pose, size = frame.pose, frame.size
+    haze = _blurred(absorption, size / 14)
+    film = (1.0 - pose.scatter) * absorption + pose.scatter * haze
+    # Fewer quanta arrive behind dense tissue, so it is noisier there.
+    fine = random.standard_normal((size, size), np.float32)
+    coarse = clouds(random, size, size // 2, 1)
+    film = film + pose.grain * (0.55 + 0.6 * film) * (0.7 * fine + 0.5 * coarse)
+    share = (film - pose.level) / pose.window + 0.5
+    share = np.clip(share, 0.0, 1.0) ** pose.gamma
+    shown = share + 0.10 * (share - 0.5) * 4.0 * share * (1.0 - share)
+    grey = (255.0 * np.clip(shown, 0.0, 1.0)).astype(np.uint8)
+    picture = Image.fromarray(grey)
+    _collimate(picture, random)
+    _mark(picture, random)
+    return np.array(picture)
+
+
+def _blurred(values: Map, radius: float) -> Map:
+    small = Image.fromarray(values).resize((32, 32), Image.Resampling.BOX)
+    wide = np.asarray(small)
+    for _ in range(max(1, round(radius / 10))):
+        padded = np.pad(wide, 1, mode="edge")
+        wide = sum(padded[i : i + 32, j : j + 32] for i in range(3) for j in range(3)) / 9  # type: ignore[assignment]
+    back = Image.fromarray(wide.astype(np.float32))
+    return np.asarray(back.resize(values.shape[::-1], Image.Resampling.BICUBIC))
+
+
+def _collimate(picture: Image.Image, random: Random) -> None:
+    """Black borders where the collimator cut the beam, in a quarter of the pictures."""
+    chance, edges = random.random(), random.uniform(0.004, 0.03, 4) * picture.width
+    if chance < 0.25:
+        pen, size = ImageDraw.Draw(picture), picture.width
+        left, top, right, bottom = edges
+        for box in ((0, 0, left, size), (0, 0, size, top), (size - right, 0, size, size),
+                    (0, size - bottom, size, size)):  # fmt: skip
+            pen.rectangle(box, fill=int(4 + 6 * chance))
+
+
+def _mark(picture: Image.Image, random: Random) -> None:
+    """The side marker: R at the left of the picture or L at its right, as film is viewed."""
+    size = picture.width
+    right = random.random() < 0.45
+    x = random.uniform(0.035, 0.09) * size
+    y, height = random.uniform(0.03, 0.10) * size, random.uniform(0.045, 0.07) * size
+    ink, shown = int(random.uniform(190, 255)), random.random() < 0.9
+    if shown:
+        font = ImageFont.load_default(height)
+        place = (x, y) if right else (size - x - 0.6 * height, y)
+        ImageDraw.Draw(picture).text(place, "R" if right else "L", fill=ink, font=font)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Something that is not part of the patient.
+
+    Attributes:
+        points: Its course in u and v.
+        width: In pixels of a picture of 256.
+        ink: Absorption.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    width: float
+    ink: float
+
+
+def devices(random: Random, supine: bool, drained: int | None) -> list[Device]:
+    """Tubes and wires, mostly in bedside pictures.
+
+    Args:
+        random: Where they are drawn from.
+        supine: Whether the picture was taken on a bed.
+        drained: The side with a chest tube, if there is one.
+    """
+    found: list[Device] = []
+    rolls = random.random(5)
+    wander: Callable[[], float] = lambda: float(random.normal(0, 0.02))  # noqa: E731
+    if supine and rolls[0] < 0.35:  # endotracheal tube
+        found.append(Device(((wander(), -0.3), (0.0, 0.0), (-0.01, random.uniform(0.2, 0.33))),
+                            3.0, 0.11))  # fmt: skip
+    if supine and rolls[1] < 0.35:  # nasogastric tube
+        found.append(Device(((0.02, -0.3), (0.03, 0.3), (0.02, 0.8), (0.12, 1.05), (0.4, 1.2)),
+                            2.0, 0.14))  # fmt: skip
+    if rolls[2] < (0.4 if supine else 0.04):  # central venous catheter
+        side = float(random.choice([-1, 1]))
+        found.append(Device(((side * 0.75, 0.02), (side * 0.35, 0.10), (-0.12, 0.24),
+                             (-0.14, random.uniform(0.4, 0.6))), 1.4, 0.14))  # fmt: skip
+    if rolls[3] < (0.5 if supine else 0.05):  # electrodes and their wires
+        for _ in range(int(random.integers(2, 5))):
+            u, v = float(random.uniform(-0.9, 0.9)), float(random.uniform(0.1, 0.95))
+            end = (u + float(random.normal(0, 0.5)), -0.3 if random.random() < 0.5 else 1.5)
+            bend = ((u + end[0]) / 2 + 5 * wander(), (v + end[1]) / 2)
+            found.append(Device(((u, v), (u + 0.001, v)), 4.5, 0.35))
+            found.append(Device(((u, v), bend, end), 1.2, 0.12))
+    if rolls[4] < 0.03:  # pacemaker
+        v = float(random.uniform(0.14, 0.24))
+        found.append(Device(((0.68, v), (0.80, v + 0.03)), 20.0, 0.5))
+        found.append(Device(((0.68, v), (0.3, 0.12), (-0.12, 0.3), (-0.1, 0.65), (0.3, 0.88)),
+                            1.4, 0.35))  # fmt: skip
+    if drained is not None:
+        found.append(Device(((drained * 1.3, 0.75), (drained * 0.8, 0.62), (drained * 0.45, 0.3),
+                             (drained * 0.4, 0.16)), 3.5, 0.15))  # fmt: skip
+    return found
+
+
+def draw_devices(frame: Frame, found: list[Device]) -> Map | float:
+    """What devices absorb."""
+    if not found:
+        return 0.0
+    size = frame.size
+    canvas = Image.new("L", (2 * size, 2 * size))
+    pen = ImageDraw.Draw(canvas)
+    for device in found:
+        course = [frame.pixel(*point) for point in _smooth(device.points)]
+        width = max(1, round(2 * device.width * size / 256))
+        dots = [(2 * x, 2 * y) for x, y in course]
+        pen.line(dots, fill=int(255 * device.ink), width=width, joint="curve")
+        if device.width > 4:
+            for x, y in dots:
+                r = width / 2
+                pen.ellipse((x - r, y - r, x + r, y + r), fill=int(255 * device.ink))
+    blurred = canvas.reduce(2).filter(ImageFilter.GaussianBlur(0.5 * size / 256))
+    return np.asarray(blurred, np.float32) / 255
+
+
+def _smooth(points: tuple[tuple[float, float], ...]) -> list[tuple[float, float]]:
+    """A curve through control points (Chaikin's corners cut twice, ends kept)."""
+    course = list(points)
+    for _ in range(2 if len(points) > 2 else 0):
+        cut = [course[0]]
+        for (a, b), (c, d) in zip(course, course[1:], strict=False):
+            cut += [(0.75 * a + 0.25 * c, 0.75 * b + 0.25 * d),
+                    (0.25 * a + 0.75 * c, 0.25 * b + 0.75 * d)]  # fmt: skip
+        course = [*cut, course[-1]]
+    return course
