@@ -18,7 +18,7 @@ from core.workspace import Workspace
 from explorer import endpoints
 from explorer.context import Context
 from explorer.page import Page
-from explorer.tabs import compare, data, launch, runs, saliency
+from explorer.tabs import compare, data, launch, paper, runs, saliency
 from explorer.theme import STYLE, theme
 
 PAGES: dict[str, ModuleType] = {
@@ -27,6 +27,7 @@ PAGES: dict[str, ModuleType] = {
     "compare": compare,
     "saliency": saliency,
     "data": data,
+    "paper": paper,
 }
 """Every page by its name in the address, in the order of the tabs."""
 
@@ -96,7 +97,9 @@ def opened(asked: Mapping[str, str]) -> list[Any]:
         wanted["compare"] = {"runs": [one for one in asked["compare"].split(",") if one]}
     if asked.get("saliency"):
         wanted["saliency"] = {"run": asked["saliency"], "study": asked.get("study")}
-    named = [name for name in ("saliency", "compare", "runs") if name in wanted and name in PAGES]
+    named: list[str] = [
+        name for name in ("saliency", "compare", "runs") if name in wanted and name in PAGES
+    ]
     page = asked.get("tab") if asked.get("tab") in PAGES else (named or ["launch"])[0]
     inboxes = [{"serial": 0, **wanted[name]} if name in wanted else gr.skip() for name in PAGES]
     return [gr.Tabs(selected=page), *inboxes]

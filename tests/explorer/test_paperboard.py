@@ -1,0 +1,241 @@
+"""The study's tasks beside the workspace's own runs: what counts, what is said, what is offered."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core import paper
+from core.models.catalogue import BACKBONES
+from core.paper import MINIATURE, TASKS
+from core.runs.store import Run, RunState, Store, open_store
+from core.spec import RunSpec
+from core.workspace import Workspace
+from explorer import app, form, launching, paperboard, replication
+from explorer.replication import Board, Cell
+
+TASK = replication.FIRST
+Complete = Callable[..., Run]
+
+
+@pytest.fixture
+def store(workspace: Workspace) -> Store:
+    return open_store(workspace, create=True)
+
+
+@pytest.fixture
+def complete(store: Store, workspace: Workspace) -> Complete:
+    """A completed run with predictions; ``skill`` is the distance of the classes."""
+
+    def make(spec: RunSpec, skill: float = 1.0, studies: int = 300) -> Run:
+        run = store.create(spec)
+        folder = workspace.run(run.id) / "predictions"
+        folder.mkdir(parents=True)
+        fixed = np.random.default_rng(5)
+        labels = (fixed.random((studies, 3)) < 0.3).astype(np.float32)
+        hard = fixed.normal(size=labels.shape)
+        noise = np.random.default_rng(spec.train.seed + 1).normal(size=labels.shape)
+        logits = skill * labels + hard + 0.2 * noise
+        for split in ("val", "test"):
+            np.savez_compressed(
+                folder / f"{split}.npz",
+                ids=np.array([f"{split}-{i:04d}" for i in range(studies)]),
+                patients=np.array([f"P{i // 2:04d}" for i in range(studies)]),
+                findings=np.array(("Edema", "Mass", "Nodule")),
+                labels=labels,
+                scores=(1 / (1 + np.exp(-logits))).astype(np.float32),
+            )
+        store.transition(run.id, RunState.STARTING)
+        store.transition(run.id, RunState.RUNNING)
+        scores = {"test": {"auroc": 0.5 + skill / 10, "studies": studies}}
+        return store.transition(run.id, RunState.COMPLETED, scores=scores, seconds=60.0)
+
+    return make
+
+
+def board(store: Store, workspace: Workspace) -> Board:
+    return replication.gather(store.list(), workspace)
+
+
+def cell(store: Store, workspace: Workspace, name: str = TASK.name) -> Cell:
+    found = board(store, workspace)
+    return next(one for one in (*found.miniature, *found.tasks) if one.task.name == name)
+
+
+# --- what counts ---------------------------------------------------------------------------------
+
+
+def test_an_empty_workspace_has_every_task_and_no_verdict(
+    store: Store, workspace: Workspace
+) -> None:
+    found = board(store, workspace)
+    assert (len(found.miniature), len(found.tasks)) == (9, 18)
+    assert not any(one.verdict or one.lora.runs or one.others for one in found.miniature)
+
+
+def test_lora_clearly_ahead_is_said_so(
+    store: Store, workspace: Workspace, complete: Complete
+) -> None:
+    for seed in range(3):
+        complete(TASK.spec("lora", seed=seed), skill=3.0)
+        complete(TASK.spec("full", seed=seed), skill=0.5)
+    one = cell(store, workspace)
+    assert one.verdict is not None
+    assert one.verdict.evidence == "above"
+    assert one.lora.auroc == pytest.approx(0.8)
+    html = paperboard.page(board(store, workspace))
+    assert "LoRA clearly better" in html
+    assert "3 seeds" in html
+    assert one.verdict.sentence.split(",")[0] in html
+    assert 'data-act="compare"' in html
+
+
+def test_one_seed_decides_nothing(store: Store, workspace: Workspace, complete: Complete) -> None:
+    complete(TASK.spec("lora"), skill=3.0)
+    assert "Full is missing" in paperboard.page(board(store, workspace))
+    complete(TASK.spec("full"), skill=0.5)
+    one = cell(store, workspace)
+    assert one.verdict is not None
+    assert one.verdict.evidence == "undecided"
+    assert "Not decidable" in paperboard.page(board(store, workspace))
+
+
+def test_another_recipe_does_not_count_and_is_mentioned(
+    store: Store, workspace: Workspace, complete: Complete
+) -> None:
+    spec = TASK.spec("lora")
+    complete(spec.model_copy(update={"train": spec.train.model_copy(update={"epochs": 3})}))
+    one = cell(store, workspace)
+    assert not one.lora.runs
+    assert one.others == 1
+    assert "another recipe" in paperboard.page(board(store, workspace))
+
+
+def test_of_two_runs_with_one_seed_the_later_counts(
+    store: Store, workspace: Workspace, complete: Complete
+) -> None:
+    complete(TASK.spec("lora"), skill=1.0)
+    later = complete(TASK.spec("lora"), skill=2.0)
+    one = cell(store, workspace)
+    assert [run.id for run in one.lora.runs] == [later.id]
+    assert one.others == 0
+
+
+def test_runs_of_the_study_count_wherever_its_files_lie(
+    store: Store, workspace: Workspace, complete: Complete, tmp_path: Path
+) -> None:
+    task = paper.task("mrm-nih-1")
+    complete(task.spec("lora", root=tmp_path, weights=tmp_path / "MRM.pth"))
+    complete(task.spec("lora", seed=1, root=Path("/elsewhere"), weights=Path("/b/MRM.pth")))
+    one = cell(store, workspace, task.name)
+    assert len(one.lora.runs) == 2
+    next_one = replication.next_spec(one, "full", store.list())
+    assert next_one.train.seed == 0
+    assert next_one.data.root == Path("/elsewhere")
+    assert next_one.model.weights == Path("/b/MRM.pth")
+
+
+def test_runs_on_other_studies_are_a_fault_in_words(
+    store: Store, workspace: Workspace, complete: Complete
+) -> None:
+    complete(TASK.spec("lora"))
+    broken = complete(TASK.spec("full"))
+    (workspace.run(broken.id) / "predictions" / "test.npz").write_bytes(b"no archive")
+    html = paperboard.page(board(store, workspace))
+    assert "cannot be compared" in html
+    assert "cxr-fault" in html
+
+
+def test_runs_on_their_way_are_shown(store: Store, workspace: Workspace) -> None:
+    run = store.create(TASK.spec("lora"))
+    html = paperboard.page(board(store, workspace))
+    assert f'data-act="run" data-run="{run.id}"' in html
+    assert "queued" in html
+
+
+# --- what comes next -----------------------------------------------------------------------------
+
+
+def test_the_next_seed_is_the_one_that_the_other_side_has(
+    store: Store, workspace: Workspace, complete: Complete
+) -> None:
+    complete(TASK.spec("lora", seed=4))
+    one = cell(store, workspace)
+    assert replication.next_spec(one, "full").train.seed == 4
+    assert replication.next_spec(one, "lora").train.seed == 0
+
+
+def test_what_is_missing_has_common_seeds_and_is_not_queued_twice(
+    store: Store, workspace: Workspace, complete: Complete
+) -> None:
+    complete(TASK.spec("lora", seed=4))
+    one = cell(store, workspace)
+    wanted = replication.missing([one], 2)
+    assert [(s.adapter.method, s.train.seed) for s in wanted] == [
+        ("full", 4),
+        ("lora", 0),
+        ("full", 0),
+    ]
+    for spec in wanted:
+        store.create(spec)
+    assert replication.missing([cell(store, workspace)], 2) == []
+    assert replication.seconds([one], wanted) is None
+    assert replication.seconds([one], [TASK.spec("lora", seed=9)]) == 60
+
+
+@pytest.mark.parametrize("method", paper.METHODS)
+@pytest.mark.parametrize("task", [*MINIATURE, *TASKS], ids=lambda task: task.name)
+def test_the_form_carries_a_recipe_unchanged(task: paper.Task, method: str) -> None:
+    spec = task.spec(method, seed=3, root=Path("/data"), weights=Path("/w.pth"))
+    values, percent = form.values_of(spec)
+    again = launching.spec_of(values, percent)
+    assert paper.recipe_key(again) == paper.recipe_key(spec)
+    assert again.fingerprint() == spec.fingerprint()
+
+
+# --- what is shown -------------------------------------------------------------------------------
+
+
+def test_the_page_says_what_was_asked_and_published(store: Store, workspace: Workspace) -> None:
+    html = paperboard.page(board(store, workspace))
+    assert "For research and education, not for clinical use" in html
+    assert paper.URL in html
+    for claim in paper.CLAIMS:
+        assert claim in html
+    assert "0.806" in html
+    assert "+1.2" in html
+    assert html.index("Scaled down: runs") < html.index("The study’s 18 tasks")
+
+
+def test_what_is_not_read_is_not_offered(store: Store, workspace: Workspace) -> None:
+    html = paperboard.page(board(store, workspace))
+    for task in (*MINIATURE, *TASKS):
+        offered = f'data-act="launch" data-task="{task.name}"' in html
+        assert offered == replication.possible(task)
+    assert replication.needs(paper.task("mrm-nih-1"))[0].endswith(BACKBONES["mrm"].url)
+
+
+def test_recipes_name_their_source() -> None:
+    words = paperboard.recipe(paper.task("mrm-rsna-1"), "full")
+    assert "Full fine-tuning, 100 epochs, SGD, rate 0.01" in words
+    assert paper.FULL_LIKE in words
+    assert "LoRA r 32" in paperboard.recipe(paper.task("mrm-rsna-100"), "lora")
+
+
+def test_the_first_comparison_is_offered_until_something_was_done(
+    store: Store, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replication, "needs", lambda task: ())
+    html = paperboard.page(board(store, workspace))
+    assert 'data-act="first"' in html
+    assert "18 runs" in html
+    store.create(TASK.spec("lora"))
+    html = paperboard.page(board(store, workspace))
+    assert 'data-act="first"' not in html
+    assert "17 runs" in html
+
+
+def test_the_page_stands_after_the_data() -> None:
+    assert list(app.PAGES)[-2:] == ["data", "paper"]
+    assert app.PAGES["paper"].TITLE == "Paper"
