@@ -93,7 +93,12 @@ def test_the_detail_shows_curves_scores_and_log(store: Store, workspace: Workspa
     run = store.create(RunSpec())
     store.log_metrics(
         run.id,
-        [("train/loss", 0.4, 0.5, 1), ("val/auroc", 0.7, 1.0, 2), ("val/auroc/Edema", 0.8, 1.0, 2)],
+        [
+            ("train/loss", 0.4, 0.5, 1),
+            ("val/auroc", 0.7, 1.0, 2),
+            ("val/auroc/Edema", 0.8, 1.0, 2),
+            ("val/auroc/Mass", 0.6, 1.0, 2),
+        ],
     )
     folder = workspace.run(run.id)
     folder.mkdir(parents=True, exist_ok=True)
