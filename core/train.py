@@ -49,6 +49,8 @@ from core.trained import BEST, RESULT, digest, read_state, write_atomically, wri
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 120.0
 POINTS_A_CURVE = 500
+TRAINED = 0.95
+"""Progress at which training is over and the best epoch is tested."""
 
 
 def learning_rate(
@@ -383,7 +385,7 @@ def finish(session: Session) -> dict[str, Any]:
     report, position = session.report, session.position
     if not session.ids["test"]:
         report.log("The data set has no test split; there is no test AUROC.")
-    _fill_cache(session.cache, session.ids["test"], report)
+    _fill_cache(session.cache, session.ids["test"], report, at=TRAINED)
     adapters.load_trainable_state(session.model, read_state(session.folder / BEST)[0])
     scores = {}
     for split in ("val", "test"):
@@ -392,9 +394,9 @@ def finish(session: Session) -> dict[str, Any]:
 
         def progress(done: int, total: int, split: str = split) -> None:
             name = "testing" if split == "test" else "validating the best epoch"
-            report.progress(0.95 + 0.05 * done / total, None, name)
+            report.progress(TRAINED + (1 - TRAINED) * done / total, None, name)
 
-        _prepare_features(session, ids)
+        _prepare_features(session, ids, at=TRAINED)
         labels = session.dataset.labels(ids)
         probabilities = 1.0 / (1.0 + np.exp(-predict(session, ids, progress)))
         _write_predictions(session, split, ids, labels, probabilities)
@@ -474,20 +476,22 @@ def _tell_subset(dataset: ChestDataset, ids: Sequence[str], report: Reporter) ->
         report.log(f"No positive image in this subset: {', '.join(empty)}; nothing is learnt.")
 
 
-def _fill_cache(pictures: image_cache.ImageCache, ids: Sequence[str], report: Reporter) -> None:
+def _fill_cache(
+    pictures: image_cache.ImageCache, ids: Sequence[str], report: Reporter, at: float = 0.0
+) -> None:
     def progress(done: int, total: int) -> None:
-        report.progress(0.0, None, f"preparing images {done:,} of {total:,}")
+        report.progress(at, None, f"preparing images {done:,} of {total:,}")
 
     if not pictures.ensure(ids, progress=progress, should_stop=report.stop_requested):
         raise Stopped
 
 
-def _prepare_features(session: Session, ids: Sequence[str]) -> None:
+def _prepare_features(session: Session, ids: Sequence[str], at: float = 0.0) -> None:
     if isinstance(session.feed, FeatureFeed):
         report = session.report
 
         def progress(done: int, total: int) -> None:
-            report.progress(0.0, None, f"computing features {done:,} of {total:,}")
+            report.progress(at, None, f"computing features {done:,} of {total:,}")
 
         session.parallel.eval()
         if not session.feed.prepare(ids, progress, report.stop_requested):
@@ -534,7 +538,7 @@ def _progress(session: Session, batches: int = 1) -> tuple[float, float | None]:
     done = (position.epoch + position.batch / batches) / epochs
     spent = session.elapsed()
     left = spent * (1 - done) / done if done > 0 else None
-    return 0.95 * done, left
+    return TRAINED * done, left
 
 
 def _tell_progress(session: Session, batches: int) -> None:

@@ -1,10 +1,16 @@
-"""Runs' predictions as training writes them, with a quality that is known."""
+"""Runs' predictions with a quality that is known, and radiographs that a tiny run learns from."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
+from core.data.phantom import Phantom
+from core.spec import RunSpec
 
 FINDINGS = ("Effusion", "Mass", "Hernia")
 Predict = Callable[..., Path]
@@ -46,3 +52,60 @@ def predict(tmp_path: Path) -> Predict:
         return folder
 
     return write
+
+
+SIDE = 64
+STUDIES = {"train": 40, "val": 12, "test": 16}
+Tiny = Callable[..., RunSpec]
+
+
+@pytest.fixture(scope="session")
+def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 68 small phantoms with a table of labels; tests must not change it.
+
+    Half of them have pneumonia. Half have a bright plate in a corner, which any network can learn;
+    whether the first of each split has one is not known.
+    """
+    root = tmp_path_factory.mktemp("radiographs")
+    drawn = Phantom("phantom-1", train=200, val=100, test=100, size=SIDE)
+    rows = []
+    for split, count in STUDIES.items():
+        ill = drawn.table["Pneumonia"].loc[drawn.ids(split)]
+        both = zip(ill.index[ill == 1], ill.index[ill == 0], strict=False)
+        chosen = [one for pair in both for one in pair][:count]
+        assert len(chosen) == count
+        for i, one in enumerate(chosen):
+            pixels, plate = drawn.read(str(one)).copy(), i // 2 % 2
+            if plate:
+                pixels[8:24, 8:24] = 255
+            name = f"{split}-{i:02d}.png"
+            Image.fromarray(pixels).save(root / name)
+            rows.append((name, f"{split}{i // 2}", split, int(ill[one]), plate if i else ""))
+    with (root / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [("path", "patient", "split", "Pneumonia", "Plate"), *rows],
+        )
+    return root
+
+
+@pytest.fixture
+def tiny(radiographs: Path) -> Tiny:
+    """A run of a second on these radiographs; any ``section__field`` can be changed."""
+
+    def make(**changes: Any) -> RunSpec:
+        fields = {
+            "data__name": "folder",
+            "data__root": radiographs,
+            "data__label_fraction": 1.0,
+            "model__backbone": "timm:test_vit",
+            "model__pretrained": False,
+            "model__input_size": SIDE,
+            "train__epochs": 2,
+            "train__batch_size": 16,
+            "train__device": "cpu",
+        }
+        return RunSpec.of(
+            **{name.replace("__", "."): value for name, value in (fields | changes).items()}
+        )
+
+    return make
