@@ -8,6 +8,7 @@ from html import escape
 from itertools import groupby
 
 from core import DISCLAIMER, paper
+from core.models.catalogue import BACKBONES
 from core.paper import Task
 from core.runs.store import RunState
 from core.stats import Interval
@@ -85,7 +86,10 @@ def _tally(cells: Sequence[Cell]) -> str:
         for tone, words, count in counts
         if count
     )
-    rest = len(cells) - sum(count for _, _, count in counts)
+    weighing = sum(cell.weighing for cell in cells)
+    if weighing:
+        told += f'<span class="cxr-state">{_dot("busy")}{weighing} being weighed …</span>'
+    rest = len(cells) - sum(count for _, _, count in counts) - weighing
     without = f"{rest} of {len(cells)} without runs of both methods" if rest else ""
     return f'{told}<span class="cxr-muted">{without}</span>'
 
@@ -144,15 +148,35 @@ def _tasks(cells: Sequence[Cell]) -> str:
     known = sum(cell.task.gain is not None for cell in cells)
     return (
         f'<section class="cxr-panel"><h2>The study’s {len(cells)} tasks</h2>'
-        f'<p class="cxr-small cxr-muted">{SLOW} The labelled share is drawn by this software, by '
-        "patient; the study’s own lists of 1% and 10% are not used. The published figure of full "
-        "fine-tuning with MRM is the MRM paper’s, that of LoRA is from the study’s abstract. A "
-        f"dash: {paper.UNPUBLISHED}; so the published difference is known for {known} of "
-        f"{len(cells)}, and the 13 of 18 cannot be checked cell by cell.</p>"
+        f'<p class="cxr-small cxr-muted">{SLOW} {_RULE} The labelled share is drawn by this '
+        "software, by patient; the study’s own lists of 1% and 10% are not used.</p>"
+        '<p class="cxr-small cxr-muted">Published figures: full fine-tuning with MRM is the MRM '
+        "paper’s, LoRA is from the study’s abstract. A dash means: "
+        f"{paper.UNPUBLISHED}. So the published difference is known for {known} of {len(cells)} "
+        "tasks, and the 13 of 18 cannot be checked one by one.</p>"
+        f'<ul class="cxr-small cxr-muted">{_sources(cells)}</ul>'
         f"{_table('The tasks of the study', body, scale, published=True)}</section>"
     )
 
 
+def _sources(cells: Sequence[Cell]) -> str:
+    """Where the weights come from, and what they have seen."""
+    cards = [BACKBONES[name] for name in dict.fromkeys(cell.task.backbone for cell in cells)]
+    lines = []
+    for one in cards:
+        address, _, rest = one.url.partition(" ")
+        link = (
+            f'<a href="{escape(address)}" target="_blank" rel="noopener noreferrer">'
+            f"{escape(address.removeprefix('https://'))}</a> {escape(rest)}"
+        )
+        lines.append(f"<li>Weights of {escape(one.title)}: {link}. {escape(one.leaks)}</li>")
+    return "".join(lines)
+
+
+_POINTS = (
+    "LoRA minus full fine-tuning, AUROC × 100; below it the 95% interval over seeds, or over the "
+    "patients of the test split while there is one seed"
+)
 _RULE = (
     "Completed runs with exactly a task’s recipe count; seed, device, precision and folders may "
     "differ."
@@ -160,31 +184,26 @@ _RULE = (
 
 
 def _table(label: str, body: str, scale: Scale, *, published: bool) -> str:
-    over = '<th colspan="3" class="cxr-over cxr-mid" scope="colgroup">Published</th>'
+    over = '<th colspan="3" class="cxr-over" scope="colgroup">Published AUROC</th>'
     names = (
-        '<th class="cxr-num cxr-mid" scope="col">LoRA</th>'
-        '<th class="cxr-num cxr-mid" scope="col">Full</th>'
-        '<th class="cxr-num cxr-mid" scope="col">Points</th>'
+        '<th class="cxr-num" scope="col">LoRA</th><th class="cxr-num" scope="col">Full</th>'
+        '<th class="cxr-num" scope="col">Points</th>'
     )
     here = (
-        f'<th class="cxr-num cxr-first cxr-mid" scope="col">{mark(method_style(LORA))} LoRA</th>'
-        f'<th class="cxr-num cxr-mid" scope="col">{mark(method_style(FULL))} Full</th>'
-        '<th class="cxr-num" scope="col">Points</th>'
-        '<th class="cxr-plot cxr-wide" scope="col"></th><th scope="col">Evidence</th>'
+        f'<th class="cxr-num cxr-first" scope="col">{mark(method_style(LORA))} LoRA</th>'
+        f'<th class="cxr-num" scope="col">{mark(method_style(FULL))} Full</th>'
+        f'<th class="cxr-num" scope="col" title="{_POINTS}">Points</th>'
+        f'<th class="cxr-plot" scope="col">{compare.axis(scale, "LoRA − full, points")}</th>'
+        '<th scope="col">Evidence</th>'
     )
     top = (
         f'<tr><th rowspan="2" scope="col">Labels</th>{over if published else ""}'
-        '<th colspan="5" class="cxr-over cxr-first" scope="colgroup">In this workspace: AUROC on '
-        'the test split</th><th rowspan="2" scope="col">Fill the launch form</th></tr>'
-    )
-    lead = 1 + 3 * published
-    foot = (
-        f'<tfoot class="cxr-wide"><tr><td colspan="{lead + 3}"></td><td class="cxr-plot">'
-        f'{compare.axis(scale, "LoRA − full, points")}</td><td colspan="2"></td></tr></tfoot>'
+        '<th colspan="5" class="cxr-over cxr-first" scope="colgroup">In this workspace, test '
+        'split</th><th rowspan="2" scope="col">Fill the launch form</th></tr>'
     )
     return (
         f'<div class="cxr-scroll"><table class="cxr-table cxr-cells" aria-label="{label}">'
-        f"<thead>{top}<tr>{names if published else ''}{here}</tr></thead>{body}{foot}</table></div>"
+        f"<thead>{top}<tr>{names if published else ''}{here}</tr></thead>{body}</table></div>"
     )
 
 
@@ -211,7 +230,7 @@ def _lacking(task: Task) -> str:
         words = "Cannot be run with this version: it does not read this data set."
         return f'<span class="cxr-state">{_dot("bad", hollow=True)}{words}</span>'
     if needed:
-        words = escape(f"You need {', and '.join(needed)}.")
+        words = escape(f"needs {' and '.join(needed)}")
         return f'<span class="cxr-state">{_dot("warn", hollow=True)}<span>{words}</span></span>'
     return f'<span class="cxr-state">{_dot("good")}nothing to fetch</span>'
 
@@ -220,30 +239,33 @@ def _row(cell: Cell, scale: Scale, published: bool) -> str:
     task = cell.task
     figures = ""
     if published:
-        figures = "".join(_published(task.published[method]) for method in paper.METHODS)
+        each = [wording.auroc(task.published[method]) for method in paper.METHODS]
         gap = "–" if task.gain is None else wording.points(task.gain)
-        figures += f'<td class="cxr-num cxr-mid">{gap}</td>'
-    said = _said(cell, 7 + 3 * published)
-    spoken = ' class="cxr-spoken"' if said else ""
+        figures = "".join(
+            _number(text, f"published {name}")
+            for text, name in zip((*each, gap), ("LoRA", "full", "points"), strict=True)
+        )
     return (
-        f'<tr data-key="{task.name}"{spoken}><th scope="row">{_percent(task.fraction)}</th>'
+        f'<tr data-key="{task.name}"><th scope="row">{_percent(task.fraction)}</th>'
         f"{figures}{_mean(cell.lora, ' cxr-first')}{_mean(cell.full)}"
-        f'<td class="cxr-num">{_difference(cell)}</td>'
-        f'<td class="cxr-plot cxr-wide">{_dots(cell, scale)}</td>'
-        f"<td>{_evidence(cell)}</td><td>{_launch(cell)}</td></tr>{said}"
+        f"{_number(_difference(cell), 'points')}"
+        f'<td class="cxr-plot">{_dots(cell, scale)}</td>'
+        f'<td class="cxr-evidence">{_evidence(cell)}</td><td class="cxr-act">{_launch(cell)}</td>'
+        f"</tr>{_said(cell, 7 + 3 * published)}"
     )
 
 
-def _published(value: float | None) -> str:
-    title = f' title="{paper.UNPUBLISHED}"' if value is None else ""
-    return f'<td class="cxr-num cxr-mid"{title}>{wording.auroc(value)}</td>'
+def _number(text: str, name: str, more: str = "") -> str:
+    """A cell whose name is shown where the table's head is not, which is on a phone."""
+    blank = " cxr-blank" if text == "–" else ""
+    return f'<td class="cxr-num{more}{blank}" data-name="{name}">{text}</td>'
 
 
 def _mean(side: Side, more: str = "") -> str:
     count = len(side.runs)
     seeds = f"{count} seed{'s' if count > 1 else ''}"
-    small = f' <span class="cxr-muted cxr-small">{seeds}</span>' if count else ""
-    return f'<td class="cxr-num cxr-mid{more}">{wording.auroc(side.auroc)}{small}</td>'
+    small = f'<br><span class="cxr-muted cxr-small">{seeds}</span>' if count else ""
+    return _number(f"{wording.auroc(side.auroc)}{small}", NAMES[side.method], more)
 
 
 def _difference(cell: Cell) -> str:
@@ -270,11 +292,15 @@ def _evidence(cell: Cell) -> str:
     if cell.verdict is not None:
         tone, words = EVIDENCE[cell.verdict.evidence]
         return f'<span class="cxr-state">{_dot(tone)}{words}</span>'
+    if cell.weighing:
+        return f'<span class="cxr-state">{_dot("busy")}weighing …</span>'
     states = "".join(_progress(side) for side in cell.sides)
     if states:
         return states
     if cell.fault is not None:
         return f'<span class="cxr-state">{_dot("bad", hollow=True)}cannot be compared</span>'
+    if not replication.possible(cell.task):
+        return ""
     for side, other in ((cell.lora, cell.full), (cell.full, cell.lora)):
         if side.runs and not other.runs:
             return f'<span class="cxr-muted">{NAMES[other.method]} is missing</span>'
@@ -359,9 +385,11 @@ def _said(cell: Cell, width: int) -> str:
 
 def _notes(cell: Cell) -> Iterable[str]:
     if cell.others:
-        runs = "1 run" if cell.others == 1 else f"{cell.others} runs"
-        have = "has" if cell.others == 1 else "have"
-        yield f"{runs} on this question {have} another recipe and do not count."
+        yield (
+            "1 run on this question has another recipe and does not count."
+            if cell.others == 1
+            else f"{cell.others} runs on this question have other recipes and do not count."
+        )
 
 
 # --- marks ---------------------------------------------------------------------------------------

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from core import paper
 from core.data.catalogue import DATASETS
 from core.errors import CoreError
 from core.models.catalogue import BACKBONES, card
 from core.paper import MINIATURE, TASKS, Task
-from core.runs.store import ACTIVE, Run, RunState
+from core.runs.store import Run, RunState
 from core.spec import RunSpec
 from core.verdict import Group, Verdict, adapter
 from core.verdict import verdict as decide
 from core.workspace import ASSETS, Workspace
 from explorer import comparison
+from explorer.runlist import ACTIVE
 
 LORA, FULL = paper.METHODS
 WANTED_SEEDS = comparison.WANTED_SEEDS
@@ -66,6 +68,7 @@ class Cell:
         others: Completed runs of the same question with another recipe, which do not count.
         verdict: LoRA against full fine-tuning; None unless both have runs.
         fault: Why there is no verdict although both have runs.
+        weighing: Whether the verdict takes its time and comes with the next reading.
     """
 
     task: Task
@@ -74,6 +77,7 @@ class Cell:
     others: int = 0
     verdict: Verdict | None = None
     fault: CoreError | None = None
+    weighing: bool = False
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -94,12 +98,13 @@ class Board:
     tasks: tuple[Cell, ...]
 
 
-def gather(runs: Sequence[Run], workspace: Workspace) -> Board:
+def gather(runs: Sequence[Run], workspace: Workspace, *, wait: bool = True) -> Board:
     """Sort the workspace's runs by the tasks they carried out, and judge each task.
 
     Args:
         runs: All runs, the latest first.
         workspace: Where their predictions are.
+        wait: Judge what has not been judged yet, which takes about a second a task.
     """
     by_recipe: dict[str, list[Run]] = {}
     by_question: dict[tuple[str, str, float, str], int] = {}
@@ -108,7 +113,7 @@ def gather(runs: Sequence[Run], workspace: Workspace) -> Board:
         if question in _questions():
             by_recipe.setdefault(_key(run.id, run.spec), []).append(run)
             by_question[question] = by_question.get(question, 0) + _scored(run, workspace)
-    cells = [_cell(task, by_recipe, by_question, workspace) for task in (*MINIATURE, *TASKS)]
+    cells = [_cell(task, by_recipe, by_question, workspace, wait) for task in (*MINIATURE, *TASKS)]
     return Board(tuple(cells[: len(MINIATURE)]), tuple(cells[len(MINIATURE) :]))
 
 
@@ -117,12 +122,12 @@ def needs(task: Task) -> tuple[str, ...]:
     found = []
     one = BACKBONES[task.backbone]
     if one.source == "file":
-        found.append(f"the weights of {one.title}: {one.url}")
+        found.append("the weights")
     elif one.weights and not (ASSETS / one.weights).is_file():
         found.append(f"the embedded weights ({one.weights}), which this installation lacks")
     entry = DATASETS.get(task.data)
     if entry is not None and entry.needs_root:
-        found.append(f"{entry.title} in a folder of yours, with the study's split lists")
+        found.append("the data set’s folder with the study’s split lists")
     return tuple(found)
 
 
@@ -203,6 +208,7 @@ def _cell(
     by_recipe: dict[str, list[Run]],
     by_question: dict[tuple[str, str, float, str], int],
     workspace: Workspace,
+    wait: bool,
 ) -> Cell:
     lora, full = (
         _side(method, by_recipe.get(_recipe(task.name, method), []), workspace)
@@ -217,12 +223,18 @@ def _cell(
         for method in paper.METHODS
         for run in by_recipe.get(_recipe(task.name, method), [])
     )
-    found, fault = None, None
-    if lora.runs and full.runs:
-        groups = [_group(side, workspace) for side in (lora, full)]
-        stamp = tuple(run.finished_at for side in (lora, full) for run in side.runs)
-        found, fault = _judged(groups[0], groups[1], stamp)
-    return Cell(task, lora, full, asked - counted, found, fault)
+    cell = Cell(task, lora, full, asked - counted)
+    if not (lora.runs and full.runs):
+        return cell
+    pair = _Pair(
+        _group(lora, workspace),
+        _group(full, workspace),
+        tuple(run.finished_at for side in cell.sides for run in side.runs),
+    )
+    if not wait and pair not in _judged:
+        return replace(cell, weighing=True)
+    found, fault = _judge(pair)
+    return replace(cell, verdict=found, fault=fault)
 
 
 def _side(method: str, runs: Sequence[Run], workspace: Workspace) -> Side:
@@ -250,14 +262,30 @@ def _group(side: Side, workspace: Workspace) -> Group:
     return Group(adapter(trials[0].spec), trials[0].spec, trials)
 
 
-@lru_cache(maxsize=128)
-def _judged(
-    lora: Group, full: Group, stamp: tuple[float | None, ...]
-) -> tuple[Verdict | None, CoreError | None]:
-    try:
-        return decide(lora, full, comparison.SPLIT), None
-    except CoreError as error:
-        return None, error
+class _Pair(NamedTuple):
+    """What a verdict depends on: both groups, and when their runs ended."""
+
+    lora: Group
+    full: Group
+    stamp: tuple[float | None, ...]
+
+
+_Outcome = tuple[Verdict | None, CoreError | None]
+_judged: dict[_Pair, _Outcome] = {}
+MOST_JUDGED = 256
+
+
+def _judge(pair: _Pair) -> _Outcome:
+    if pair not in _judged:
+        try:
+            outcome: _Outcome = decide(pair.lora, pair.full, comparison.SPLIT), None
+        except CoreError as error:
+            outcome = None, error
+        while len(_judged) >= MOST_JUDGED:
+            _judged.pop(next(iter(_judged)), None)
+        _judged[pair] = outcome
+        return outcome
+    return _judged[pair]
 
 
 def _question(spec: RunSpec) -> tuple[str, str, float, str]:

@@ -12,15 +12,17 @@ brighter than either.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-Map = NDArray[np.float32]
+Map = NDArray[np.floating[Any]]
 Random = np.random.Generator
 
 RIGHT, LEFT = -1, 1
@@ -31,13 +33,14 @@ LUNG_CONTRAST = 0.56
 
 def soft(distance: Map, width: float) -> Map:
     """A soft edge: 0 where ``distance`` is below ``-width / 2``, 1 above ``width / 2``."""
-    share = np.clip(distance / width + 0.5, 0.0, 1.0)
+    share: Map = np.clip(distance / width + 0.5, 0.0, 1.0)
     return share * share * (3.0 - 2.0 * share)
 
 
 def bump(x: Map, centre: float, width: float) -> Map:
     """A Gaussian of height 1."""
-    return np.exp(-(((x - centre) / width) ** 2))
+    height: Map = np.exp(-(((x - centre) / width) ** 2))
+    return height
 
 
 def clouds(random: Random, size: int, cells: int, octaves: int = 3) -> Map:
@@ -245,7 +248,8 @@ class Frame:
         t = np.clip(self.v / 1.08, 0.0, 1.0)
         turned = 1.0 + 0.05 * side * self.pose.rotation
         curve = np.sqrt(np.maximum(1.0 - (1.0 - t) ** self.body.apex, 0.0))
-        return (0.95 * turned * curve).astype(np.float32)
+        edge: Map = 0.95 * turned * curve
+        return edge
 
     def diaphragm(self, side: int) -> Map:
         """Where the diaphragm is at each distance from the midline, as v."""
@@ -253,7 +257,8 @@ class Frame:
         level = 1.06 if side == LEFT else 1.03
         level += self.pose.breath + self.shape.diaphragm[side]
         arch = 1.0 - ((self.side(side) - 0.43) / 0.52) ** 2
-        return (level - dome * np.maximum(arch, -0.6)).astype(np.float32)
+        height: Map = level - dome * np.maximum(arch, -0.6)
+        return height
 
     def lung(self) -> Map:
         """Both lungs, not covered by heart or mediastinum."""
@@ -317,14 +322,14 @@ def torso(frame: Frame) -> Map:
     thick = thick * (0.80 + 0.20 * np.sqrt(np.clip(1.0 - (away / outline) ** 2, 0, 1)))
     below = np.maximum(soft(v - frame.diaphragm(RIGHT), 0.05) * (u < 0),
                        soft(v - frame.diaphragm(LEFT), 0.05) * (u >= 0))  # fmt: skip
-    absorbs = inside * (thick + 0.10 * below)
+    absorbs: Map = inside * (thick + 0.10 * below)
     if body.breast:
         for side in SIDES:
             w = frame.side(side)
             edge = 1.0 - np.sqrt(((w - 0.62) / 0.5) ** 2 + ((v - 0.82) / 0.26) ** 2)
             full = np.clip(0.4 + (v - 0.6) * 2.0, 0.2, 1.0) * (1.0 - 0.75 * below)
             absorbs += 0.8 * body.breast * soft(edge, 0.12) * full
-    return absorbs.astype(np.float32)
+    return absorbs
 
 
 def bones(frame: Frame) -> Map:
@@ -416,16 +421,16 @@ def airways(frame: Frame) -> Map:
     """Trachea, main bronchi and gas in the stomach, as absorption that is missing."""
     u, v, body = frame.u - frame.spine - 0.4 * frame.shape.shift, frame.v, frame.body
     pipe = soft(0.045 - np.abs(u + 0.012), 0.025) * soft(0.40 - v, 0.06)
-    missing = 0.10 * pipe
+    missing: Map = 0.10 * pipe
     for side, fall in ((RIGHT, 1.5), (LEFT, 0.9)):
-        w = side * u
+        w: Map = side * u
         stem = np.abs(v - 0.39 - fall * np.clip(w, 0, 0.16))
         missing += 0.05 * soft(0.028 - stem, 0.025) * soft(0.17 - w, 0.04) * soft(w, 0.03)
     if body.stomach:
         w = frame.side(LEFT)
         under = v - frame.diaphragm(LEFT)
-        bubble = 1.0 - np.sqrt(((w - 0.45) / (1.8 * body.stomach)) ** 2
-                               + ((under - 0.6 * body.stomach) / (0.55 * body.stomach)) ** 2)  # fmt: skip
+        along, beneath = (w - 0.45) / (1.8 * body.stomach), under / (0.55 * body.stomach) - 1.1
+        bubble = 1.0 - np.sqrt(along**2 + beneath**2)
         missing += 0.22 * soft(bubble, 0.35) * soft(under - 0.015, 0.015)
     return missing
 
@@ -562,7 +567,7 @@ def _smooth(points: tuple[tuple[float, float], ...]) -> list[tuple[float, float]
     course = list(points)
     for _ in range(2 if len(points) > 2 else 0):
         cut = [course[0]]
-        for (a, b), (c, d) in zip(course, course[1:], strict=False):
+        for (a, b), (c, d) in itertools.pairwise(course):
             cut += [(0.75 * a + 0.25 * c, 0.75 * b + 0.25 * d),
                     (0.25 * a + 0.75 * c, 0.25 * b + 0.75 * d)]  # fmt: skip
         course = [*cut, course[-1]]

@@ -227,9 +227,9 @@ def _atelectasis(frame: Frame, random: Random, marked: float) -> Lesion:
         density = _within(random, 0.13, 0.24, marked) * region
     else:
         w, tall = frame.side(side), _within(random, 0.25, 0.5, marked)
-        slope = (v - base + tall) / tall
-        wedge = soft(0.05 + 0.42 * np.clip(slope, 0, 1.2) - w + 0.10, 0.05) * soft(slope, 0.1)
-        region = (wedge * frame.lungs[side]).astype(np.float32)
+        below = (v - base + tall) / tall
+        wedge = soft(0.15 + 0.42 * np.clip(below, 0, 1.2) - w, 0.05) * soft(below, 0.1)
+        region = wedge * frame.lungs[side]
         density = _within(random, 0.16, 0.30, marked) * region
     return Lesion(density, region, 0.5 * region)
 
@@ -256,8 +256,8 @@ def _consolidation(frame: Frame, random: Random, marked: float) -> Lesion:
     """Dense airspace with bronchi left dark in it, bounded where a fissure bounds the lobe."""
     side = _side(random)
     lower = random.random() < 0.65
-    centre = (float(random.uniform(0.35, 0.68)),
-              float(random.uniform(0.62, 0.88) if lower else random.uniform(0.20, 0.45)))  # fmt: skip
+    across, zone = float(random.uniform(0.35, 0.68)), (0.62, 0.88) if lower else (0.20, 0.45)
+    centre = (across, float(random.uniform(*zone)))
     patch = _patch(frame, random, side, centre, _within(random, 0.20, 0.40, marked), 0.22)
     if random.random() < 0.45:  # a fissure cuts it off
         cut = frame.v - centre[1] - float(random.uniform(-0.08, 0.08))

@@ -8,7 +8,9 @@ can answer what radiographs cannot, such as what the same patient looks like wit
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -201,11 +203,10 @@ class Phantom(ChestDataset):
         absorbs += anatomy.draw_devices(frame, tubes)
         return Drawing(anatomy.expose(absorbs, frame, random("film")), lesions)
 
-    def _row(self, study_id: str) -> dict[str, object]:
+    def _row(self, study_id: str) -> dict[Hashable, Any]:
         if study_id not in self._drawn.index:
             self.study(study_id)  # says that there is none
-        row: dict[str, object] = self._drawn.loc[study_id].to_dict()
-        return row
+        return self._drawn.loc[study_id].to_dict()
 
     def _population(self, sizes: dict[str, int]) -> pd.DataFrame:
         parts = []
@@ -232,9 +233,9 @@ def _drawn_as(finding: str) -> str:
     return DRAWN_AS.get(finding, finding)
 
 
-def _drained(random: object, held: list[str]) -> int | None:
+def _drained(random: Callable[[str], np.random.Generator], held: list[str]) -> int | None:
     """The side of a chest tube: in a third of the pneumothoraces, as in hospitals."""
-    if "Pneumothorax" not in held or not callable(random) or random("drain").random() > 0.33:
+    if "Pneumothorax" not in held or random("drain").random() > 0.33:
         return None
     return anatomy.RIGHT if random("Pneumothorax").random() < 0.52 else anatomy.LEFT
 
@@ -271,5 +272,7 @@ def _absorption(
     for name, lesion in lesions.items():
         added += lesion.density * (1.0 if name == "Hernia" else free)
     # However many lesions share a place, a lung cannot become denser than tissue.
-    total += np.where(added > 0, MOST_ADDED * (1.0 - np.exp(-added / MOST_ADDED)), added)
+    total += np.where(
+        added > 0, MOST_ADDED * (1.0 - np.exp(-np.maximum(added, 0) / MOST_ADDED)), added
+    )
     return np.maximum(total, 0.0).astype(np.float32)

@@ -13,7 +13,7 @@ from core.runs.store import Run, RunState
 from core.spec import RunSpec
 from core.verdict import counterpart
 from core.workspace import ASSETS
-from explorer import comparison, lightbox, scoreboard, viewer, worklist, wording
+from explorer import comparison, lightbox, scoreboard, viewer, wording, worklist
 from explorer import gallery as galleries
 from explorer.comparison import Comparison
 from explorer.context import Context
@@ -35,7 +35,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     """Lay out the choice of runs, the comparison, and the same radiograph under each run."""
     shelf = galleries.gallery(context.workspace, context.store)
     style = (ASSETS / "compare.css").read_text(encoding="utf-8")
-    with gr.Row(equal_height=False):
+    with gr.Row(equal_height=False, elem_classes="cxr-group"):
         chosen = gr.Dropdown(
             [],
             label="Runs",

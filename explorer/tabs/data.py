@@ -15,7 +15,7 @@ from core.runs.store import Run, RunState
 from core.spec import DataSpec
 from core.workspace import ASSETS
 from explorer import gallery as galleries
-from explorer import holdings, lightbox, viewer, worklist, wording
+from explorer import holdings, lightbox, viewer, wording, worklist
 from explorer.context import Context
 from explorer.gallery import Gallery
 from explorer.holdings import ANY, NONE, Filter
@@ -38,7 +38,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     """Lay out the choice of data, the sheet beside the chosen study, and the tables below."""
     shelf = galleries.gallery(context.workspace, context.store)
     style = (ASSETS / "data.css").read_text(encoding="utf-8")
-    with gr.Row(equal_height=False):
+    with gr.Row(equal_height=False, elem_classes="cxr-group"):
         name = gr.Dropdown(
             [(entry.title, key) for key, entry in DATASETS.items()],
             value=FIRST,

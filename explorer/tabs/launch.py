@@ -13,8 +13,8 @@ import gradio as gr
 
 from core.data.catalogue import DATASETS
 from core.errors import CoreError
-from core.models.methods import METHODS
 from core.models.catalogue import BACKBONES, card
+from core.models.methods import METHODS
 from core.spec import LABEL_FRACTIONS, RunSpec
 from explorer import form, launching
 from explorer.context import Context

@@ -39,24 +39,28 @@ def build(context: Context, tab: gr.Tab) -> None:
     targets = [context.tabs, *(context.inboxes[page] for page in pages)]
 
     def again(opened: bool) -> Any:
+        return _html(context, wait=False) if opened else gr.skip()
+
+    def judge(opened: bool) -> Any:
         return _html(context) if opened else gr.skip()
 
     def act(event: gr.EventData) -> list[Any]:
         return _act(context, event._data, pages)
 
-    tab.select(lambda: [True, _html(context)], None, [seen, board], **QUIET)
-    context.version.change(again, seen, board, **QUIET)
+    shown = tab.select(lambda: [True, _html(context, wait=False)], None, [seen, board], **QUIET)
+    shown.then(judge, seen, board, **QUIET)
+    context.version.change(again, seen, board, **QUIET).then(judge, seen, board, **QUIET)
     board.click(
         act, None, [board, *targets], api_visibility="private", show_progress="hidden"
     )  # fmt: skip
 
 
-def _html(context: Context) -> str:
-    return paperboard.page(_gather(context))
+def _html(context: Context, *, wait: bool = True) -> str:
+    return paperboard.page(_gather(context, wait=wait))
 
 
-def _gather(context: Context) -> Board:
-    return replication.gather(context.store.list(), context.workspace)
+def _gather(context: Context, *, wait: bool = False) -> Board:
+    return replication.gather(context.store.list(), context.workspace, wait=wait)
 
 
 def _act(context: Context, asked: dict[str, Any], pages: list[str]) -> list[Any]:
@@ -75,7 +79,7 @@ def _act(context: Context, asked: dict[str, Any], pages: list[str]) -> list[Any]
             return [gr.skip(), *_errand(context, pages, "compare", runs=runs)]
         if act in ("first", "all"):
             _queue(context, act, asked)
-            return [_html(context), *stay]
+            return [_html(context, wait=False), *stay]
     except CoreError as error:
         gr.Warning(str(error), title="Not possible", duration=8)
     return [gr.skip(), *stay]
@@ -84,7 +88,7 @@ def _act(context: Context, asked: dict[str, Any], pages: list[str]) -> list[Any]
 def _spec(context: Context, name: str, method: str) -> RunSpec:
     runs = context.store.list()
     task = paper.task(name)
-    board = replication.gather(runs, context.workspace)
+    board = replication.gather(runs, context.workspace, wait=False)
     cell = next(one for one in (*board.miniature, *board.tasks) if one.task is task)
     return replication.next_spec(cell, method, runs)
 

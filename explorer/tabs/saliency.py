@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 
 from core.data.base import ChestDataset
 from core.errors import CoreError, DataError
+from core.runs import queue
 from core.runs.store import Run, RunState
 from core.saliency import methods
+from core.spec import RunSpec
 from explorer import gallery as galleries
-from explorer import lightbox, viewer, worklist, wording
+from explorer import lightbox, viewer, wording, worklist
 from explorer.context import Context
 from explorer.gallery import Gallery
 from explorer.live import live
@@ -32,6 +34,10 @@ TITLE = "Saliency"
 
 WHICH = {"all": "All", "present": "With the finding", "marked": "With box or mask"}
 NO_RUNS = "No completed run yet. Start one on the Launch page; its model can be inspected here."
+NOTHING = """<div class="cxr-panel cxr-empty"><p><b>No model to look into yet</b>
+When a run has completed, this page shows where its model looks on a radiograph.</p>
+<button type="button" class="cxr-button cxr-button-main" data-act="example">Start the example run
+</button></div>"""
 DEFAULT_LAYER = ("Default of the network", "")
 QUIET: dict[str, Any] = {
     "api_visibility": "private",
@@ -76,7 +82,8 @@ class Desk:
 def build(context: Context, tab: gr.Tab) -> None:
     """Lay out the controls on the left, the pictures on the right, the words below them."""
     shelf = galleries.gallery(context.workspace, context.store)
-    with gr.Row(equal_height=False):
+    nothing = live(elem_id="saliency-nothing")
+    with gr.Row(equal_height=False, visible=False) as page:
         with gr.Column(scale=0, min_width=290):
             desk = _controls()
             with gr.Row():
@@ -111,6 +118,13 @@ def build(context: Context, tab: gr.Tab) -> None:
     def forget() -> None:
         return None
 
+    def start() -> list[Any]:
+        found = queue.submit(context.store, RunSpec())
+        return context.request("runs", run=found.id)
+
+    for occasion in (context.version.change, tab.select):
+        occasion(lambda: _guide(context), None, [nothing, page], **QUIET)
+    nothing.click(start, None, context.outputs("runs"), **QUIET)
     inbox = context.inboxes["saliency"]
     inbox.change(receive, [inbox, *desk.filters], desk.choices, **QUIET).then(
         show, desk.question, shown, **QUIET
@@ -189,6 +203,12 @@ def _method_title(name: str) -> str:
 
 def _completed(context: Context) -> list[Run]:
     return context.store.list(states=[RunState.COMPLETED])
+
+
+def _guide(context: Context) -> list[Any]:
+    """What to do as long as there is no model to look into, or else the page."""
+    there = bool(context.store.list(states=[RunState.COMPLETED], limit=1))
+    return ["" if there else NOTHING, gr.Row(visible=there)]
 
 
 def _runs(context: Context, run: str | None, others: list[str] | None) -> list[Any]:
