@@ -116,7 +116,7 @@ def start(command: Sequence[str], log: Path) -> Identity:
     with _lock:
         _children[child.pid] = child
         _exit_codes.pop(child.pid, None)
-    return Identity(host(), child.pid, started(child.pid))
+    return Identity(host(), child.pid, started(child.pid) or "gone")
 
 
 def reap() -> None:

@@ -5,20 +5,27 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from core.errors import CoreError, RunError
 from core.runs import processes
-from core.runs.store import ACTIVE, Run, RunState, Store
+from core.runs.run import ACTIVE, Run, RunState
+from core.runs.store import Store
 from core.spec import RunSpec
 from core.workspace import Workspace
 
 PENDING = (RunState.QUEUED, RunState.STARTING, RunState.RUNNING, RunState.STOPPING)
 """States that are not the end of a run."""
 
+RESUMABLE = (RunState.STOPPED, RunState.FAILED, RunState.LOST)
+"""States from which a run can go on."""
+
 LOG = "log.txt"
 POLL_SECONDS = 0.3
+SILENT_SECONDS = 120.0
 RESUME = "Resume it: it goes on from its last checkpoint."
 
 _logger = logging.getLogger(__name__)
@@ -51,7 +58,10 @@ def resume(store: Store, run_id: str) -> Run:
         RunError: There is no such run, or it is in another state.
     """
     reconcile(store)
-    return store.transition(run_id, RunState.QUEUED)
+    run = store.get(run_id)
+    if run.state not in RESUMABLE:
+        raise RunError(f"The run {run.id} is {run.state}; there is nothing to resume.")
+    return store.transition(run.id, RunState.QUEUED, seen=run)
 
 
 def reconcile(store: Store) -> list[Run]:
@@ -66,20 +76,29 @@ def reconcile(store: Store) -> list[Run]:
         if run.host not in (None, processes.host()) or processes.alive(run.pid, run.process):
             continue
         state, reason, remedy = _end(run, store.folder(run.id) / LOG)
-        fields = {"failure_kind": None, "failure_reason": reason, "failure_remedy": remedy}
-        if reason is not None:
-            fields["failure_kind"] = "other" if state is RunState.FAILED else "killed"
-        try:
-            found.append(store.transition(run.id, state, seen=run, **fields))
-        except RunError:
-            continue  # It ended properly, or another process was quicker to see it.
+        found += _settle(store, run, state, reason, remedy)
     return found
+
+
+def _settle(
+    store: Store, run: Run, state: RunState, reason: str | None, remedy: str | None
+) -> list[Run]:
+    fields: dict[str, Any] = {}
+    if reason is not None:
+        kind = "other" if state is RunState.FAILED else "killed"
+        fields = {"failure_kind": kind, "failure_reason": reason, "failure_remedy": remedy}
+    try:
+        return [store.transition(run.id, state, seen=run, **fields)]
+    except RunError:
+        return []  # It ended properly, or another process was quicker to see it.
 
 
 def _end(run: Run, log: Path) -> tuple[RunState, str | None, str | None]:
     """State, reason and remedy of a run whose process is gone without a word."""
     if run.stop_requested:
         return RunState.STOPPED, None, None
+    if run.state is RunState.STARTING and run.heartbeat_at is None:
+        return RunState.QUEUED, None, None  # Who claimed it was gone before it had a process.
     code, said = processes.exit_code(run.pid), processes.last_line(log)
     last = f" The last line of its log: {said}" if said else ""
     if code is not None and code < 0:
@@ -90,6 +109,8 @@ def _end(run: Run, log: Path) -> tuple[RunState, str | None, str | None]:
     if run.state is RunState.STARTING:
         reason = f"The run's process ended before it began to work.{last}"
         return RunState.FAILED, reason, "See its log, mend the cause and resume it."
+    if code is not None:
+        return RunState.LOST, f"The run's process ended with code {code}.{last}", RESUME
     return RunState.LOST, "The run's process is gone: killed, or the machine went down.", RESUME
 
 
@@ -127,6 +148,7 @@ class Scheduler:
         self._command = command
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._heard: dict[str, tuple[float | None, float]] = {}
 
     def start(self) -> None:
         """Begin to look for queued runs, in a thread."""
@@ -145,11 +167,30 @@ class Scheduler:
     def step(self) -> None:
         """Look once: note what died, and start what waits as far as there are slots."""
         reconcile(self._store)
+        self._listen()
         while not self._ended.is_set():
             run = self._store.claim_next(self._slots)
             if run is None:
                 return
             self._begin(run)
+
+    def _listen(self) -> None:
+        """Give up runs of other machines that have been silent for long, whatever the clocks say.
+
+        A container that is started anew is another machine, too.
+        """
+        now, before = time.monotonic(), self._heard
+        self._heard = {}
+        for run in self._store.list(states=ACTIVE):
+            if run.host in (None, processes.host()):
+                continue
+            beat, since = before.get(run.id, (None, now))
+            since = since if beat == run.heartbeat_at else now
+            self._heard[run.id] = run.heartbeat_at, since
+            if now - since > SILENT_SECONDS:
+                reason = f"Nothing was heard of the run's machine, {run.host}, for a long time."
+                state = RunState.STOPPED if run.stop_requested else RunState.LOST
+                _settle(self._store, run, state, reason, RESUME)
 
     def _serve(self) -> None:
         said = ""

@@ -133,7 +133,7 @@ def explained(error: Exception, file: Path) -> StoreError:
             f"The store {file} cannot be opened for writing ({words}).",
             "Check the permissions of the workspace, or choose another with --workspace DIR.",
         )
-    if "i/o error" in low:
+    if "i/o error" in low or "locking protocol" in low:
         return StoreError(
             f"The store {file} cannot be read or written ({words}).",
             "Check the disk it is on; network drives often cannot hold a data base.",
@@ -149,10 +149,14 @@ def _damaged(file: Path, words: str) -> StoreError:
     )
 
 
+def _url(file: Path) -> sa.URL:
+    return sa.URL.create("sqlite", database=str(file))
+
+
 def _engine(file: Path) -> sa.Engine:
     # Threads come and go in a web server: connections are lent to them, not bound to them.
     engine = sa.create_engine(
-        f"sqlite:///{file}",
+        _url(file),
         connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
         pool_size=4,
         max_overflow=-1,
@@ -161,9 +165,7 @@ def _engine(file: Path) -> sa.Engine:
     def prepare(connection: Any, record: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
 
@@ -188,11 +190,11 @@ def _make(file: Path) -> None:
         )
     fresh = file.with_name(f".{file.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
-        engine = sa.create_engine(f"sqlite:///{fresh}", poolclass=sa.pool.NullPool)
+        engine = sa.create_engine(_url(fresh), poolclass=sa.pool.NullPool)
         tables.create_all(engine)
         with engine.begin() as connection:
             connection.execute(store.insert().values(version=VERSION, changes=1))
-        with closing(sqlite3.connect(fresh)) as plain:
+        with closing(sqlite3.connect(fresh)) as plain:  # the file keeps this for good
             plain.execute("PRAGMA journal_mode=WAL")
         try:
             os.link(fresh, file)

@@ -15,8 +15,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from enum import StrEnum
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,138 +24,29 @@ import sqlalchemy as sa
 
 from core.errors import CoreError, RunError, unknown_name
 from core.runs import processes, schema
+from core.runs.run import (
+    ACTIVE,
+    REMEDIES,
+    TRANSITIONS,
+    UNTROUBLED,
+    MetricRow,
+    Run,
+    RunState,
+    Value,
+)
 from core.spec import RunSpec
 from core.workspace import Workspace
 
-Value = tuple[str, float, float, int]
-"""A metric to record: name, value, epoch, step."""
+__all__ = ["MetricRow", "Run", "RunState", "Store", "open_store"]
 
 LOCKED_SECONDS = 60.0
 _MOST_NAMED = 12
 
-
-class RunState(StrEnum):
-    """What a run is doing."""
-
-    QUEUED = "queued"
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    COMPLETED = "completed"
-    STOPPED = "stopped"
-    FAILED = "failed"
-    LOST = "lost"
-
-
-ACTIVE = frozenset({RunState.STARTING, RunState.RUNNING, RunState.STOPPING})
-"""States in which a process works, or is about to."""
-
-_S = RunState
-TRANSITIONS: dict[RunState, frozenset[RunState]] = {
-    _S.QUEUED: frozenset({_S.STARTING, _S.STOPPED}),
-    _S.STARTING: frozenset({_S.RUNNING, _S.STOPPING, _S.STOPPED, _S.FAILED, _S.LOST}),
-    _S.RUNNING: frozenset({_S.STOPPING, _S.COMPLETED, _S.STOPPED, _S.FAILED, _S.LOST}),
-    _S.STOPPING: frozenset({_S.COMPLETED, _S.STOPPED, _S.FAILED, _S.LOST}),
-    _S.COMPLETED: frozenset(),
-    _S.STOPPED: frozenset({_S.QUEUED}),
-    _S.FAILED: frozenset({_S.QUEUED}),
-    _S.LOST: frozenset({_S.QUEUED}),
-}
-"""Where a run can go from each state; everything else is refused."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run as the store knows it.
-
-    Attributes:
-        id: Eight hexadecimal digits.
-        name: For people; need not be unique.
-        spec: What it does.
-        fingerprint: Of the specification; equal for equal runs.
-        state: What it is doing.
-        created_at: When it was made, in seconds since 1970, as all times here.
-        started_at: When the present or last attempt began.
-        finished_at: When that ended.
-        progress: From 0 to 1.
-        phase: What it is doing, in words.
-        seconds_left: Until its end, as far as is known.
-        seconds: Wall time of all attempts that have ended.
-        best_auroc: Best mean validation AUROC so far.
-        last_auroc: The last one.
-        trainable: Parameters that train.
-        total: Parameters of the model.
-        device: What it computes on.
-        scores: By split: ``auroc``, ``per_finding``, ``studies``.
-        environment: Versions, machine and command line of the last attempt.
-        failure_kind: Why it failed, in one word: ``data``, ``out of memory``, ``killed``, ….
-        failure_reason: The same as a sentence.
-        failure_remedy: What can be done about it.
-        traceback: For whoever mends the program.
-        attempts: How many times it began.
-        host: Machine of its process.
-        pid: Number of its process.
-        process: Identity of its process, which tells it from a later one of the same number.
-        heartbeat_at: When it was last heard of.
-        stop_requested: Whether it was asked to stop.
-    """
-
-    id: str
-    name: str
-    spec: RunSpec
-    fingerprint: str
-    state: RunState
-    created_at: float
-    started_at: float | None = None
-    finished_at: float | None = None
-    progress: float | None = None
-    phase: str | None = None
-    seconds_left: float | None = None
-    seconds: float | None = None
-    best_auroc: float | None = None
-    last_auroc: float | None = None
-    trainable: int | None = None
-    total: int | None = None
-    device: str | None = None
-    scores: dict[str, Any] | None = None
-    environment: dict[str, Any] | None = None
-    failure_kind: str | None = None
-    failure_reason: str | None = None
-    failure_remedy: str | None = None
-    traceback: str | None = None
-    attempts: int = 0
-    host: str | None = None
-    pid: int | None = None
-    process: str | None = None
-    heartbeat_at: float | None = None
-    stop_requested: bool = False
-
-
-@dataclass(frozen=True)
-class MetricRow:
-    """One value of a curve.
-
-    Attributes:
-        name: Such as ``train/loss`` or ``val/auroc/Effusion``.
-        value: NaN where it was not a number.
-        epoch: Epochs done, with their fraction.
-        step: Optimizer steps done.
-        row: Its place among the run's metrics, from 0.
-    """
-
-    name: str
-    value: float
-    epoch: float
-    step: int
-    row: int
-
-
 _runs, _metrics, _store = schema.runs, schema.metrics, schema.store
 _RUN_COLUMNS = [_runs.c[field.name] for field in fields(Run)]
-_FIXED = {"id", "spec", "fingerprint", "state", "created_at"}
-UNTROUBLED: dict[str, Any] = dict.fromkeys(
-    ("failure_kind", "failure_reason", "failure_remedy", "traceback")
-)
+_CHANGEABLE = {field.name for field in fields(Run)} - {
+    "id", "spec", "fingerprint", "state", "created_at"
+}  # fmt: skip
 
 
 def open_store(workspace: Workspace, create: bool) -> Store:
@@ -221,7 +111,7 @@ class Store:
             "stop_requested": False,
         }
         if state is RunState.STARTING:
-            values |= processes.own().columns()
+            values |= processes.own().columns() | {"heartbeat_at": time.time()}
         with self._write() as connection:
             connection.execute(_runs.insert().values(**values, place=self._next_place(connection)))
             return self._read_run(connection, run_id)
@@ -262,13 +152,8 @@ class Store:
         Raises:
             RunError: There is no such run.
         """
-        wrong = set(changed) & _FIXED | set(changed) - {field.name for field in fields(Run)}
-        if wrong:
-            raise ValueError(f"These fields of a run cannot be updated: {sorted(wrong)}")
         with self._write() as connection:
-            statement = _runs.update().where(_runs.c.id == run_id).values(**changed)
-            if connection.execute(statement).rowcount == 0:
-                raise self._unknown(connection, run_id)
+            self._change(connection, run_id, changed)
 
     def transition(
         self, run_id: str, state: RunState, *, seen: Run | None = None, **changed: Any
@@ -290,7 +175,7 @@ class Store:
             if moved or state not in TRANSITIONS[run.state]:
                 raise RunError(
                     f"The run {run.id} is {run.state}, so that it cannot become {state}.",
-                    _REMEDIES.get(run.state, ""),
+                    REMEDIES.get(run.state, ""),
                 )
             values = {"state": state, **self._accompanying(connection, run, state), **changed}
             connection.execute(_runs.update().where(_runs.c.id == run.id).values(**values))
@@ -303,19 +188,29 @@ class Store:
         until its own has a number.
         """
         own = processes.own()
-        active = _runs.c.state.in_([str(state) for state in ACTIVE])
-        here = sa.or_(_runs.c.host.is_(None), _runs.c.host == own.host)
         queued = _select().where(_runs.c.state == RunState.QUEUED).order_by(_runs.c.place).limit(1)
-        with self._read() as connection:  # most of the time there is nothing to do
-            if connection.execute(queued).first() is None:
+        busy = (
+            sa.select(sa.func.count())
+            .select_from(_runs)
+            .where(_runs.c.state.in_([str(state) for state in ACTIVE]))
+            .where(sa.or_(_runs.c.host.is_(None), _runs.c.host == own.host))
+        )
+
+        def first(connection: sa.Connection) -> sa.Row[Any] | None:
+            if connection.execute(busy).scalar_one() >= slots:
                 return None
-        with self._write() as connection:
-            count = sa.select(sa.func.count()).select_from(_runs).where(active, here)
-            row = connection.execute(queued).first()
-            if row is None or connection.execute(count).scalar_one() >= slots:
+            return connection.execute(queued).first()
+
+        with self._read() as connection:  # most of the time there is nothing to do
+            if first(connection) is None:
+                return None
+        with self._write(quiet=True) as connection:
+            row = first(connection)
+            if row is None:
                 return None
             values = {"state": RunState.STARTING, "phase": "starting", **own.columns()}
             connection.execute(_runs.update().where(_runs.c.id == row.id).values(**values))
+            self._tell(connection)
             return self._read_run(connection, row.id)
 
     def hand_over(self, run: Run, child: processes.Identity) -> None:
@@ -323,7 +218,8 @@ class Store:
         mine = sa.and_(_runs.c.id == run.id, _runs.c.process == run.process)
         waiting = _runs.c.state.in_([str(RunState.STARTING), str(RunState.STOPPING)])
         with self._write() as connection:
-            connection.execute(_runs.update().where(mine, waiting).values(**child.columns()))
+            values = {**child.columns(), "heartbeat_at": time.time()}
+            connection.execute(_runs.update().where(mine, waiting).values(**values))
 
     def request_stop(self, run_id: str) -> Run:
         """Ask a run to stop: a queued one is stopped at once, another by its process.
@@ -360,8 +256,7 @@ class Store:
         """Forget a run with its metrics, and remove its folder.
 
         Raises:
-            RunError: There is no such run, or it is active.
-            StoreError: Its folder cannot be removed.
+            RunError: There is no such run, it is active, or its folder cannot be removed.
         """
         with self._write() as connection:
             run = self._read_run(connection, run_id)
@@ -376,41 +271,35 @@ class Store:
             if folder.exists():
                 shutil.rmtree(folder)
         except OSError as error:
-            raise StoreFolderError.of(run.id, folder, error) from error
+            raise RunError(
+                f"The run {run.id} was deleted, but its folder {folder} cannot be removed "
+                f"({error.strerror or error}).",
+                "Remove the folder by hand.",
+            ) from error
 
     # --- metrics ---------------------------------------------------------------------------------
 
-    def log_metrics(self, run_id: str, values: Sequence[Value]) -> None:
+    def log_metrics(self, run_id: str, values: Sequence[Value], **changed: Any) -> None:
         """Add values to a run's curves, all or none.
 
         Args:
             run_id: The run.
             values: Name, value, epoch, step of each.
+            **changed: Fields of the run that change with them, as in ``update``.
 
         Raises:
             RunError: There is no such run.
         """
-        if not values:
-            return
         with self._write() as connection:
             number = self._number(connection, run_id)
-            last = sa.select(sa.func.max(_metrics.c.row)).where(_metrics.c.run == number)
-            highest = connection.execute(last).scalar()
-            first = 0 if highest is None else highest + 1
-            connection.execute(
-                _metrics.insert(),
-                [
-                    {
-                        "run": number,
-                        "row": row,
-                        "name": name,
-                        "value": None if math.isnan(value) else float(value),
-                        "epoch": float(epoch),
-                        "step": int(step),
-                    }
-                    for row, (name, value, epoch, step) in enumerate(values, first)
-                ],
-            )
+            if changed:
+                self._change(connection, run_id, changed)
+            if values:
+                last = sa.select(sa.func.max(_metrics.c.row)).where(_metrics.c.run == number)
+                highest = connection.execute(last).scalar()
+                first = 0 if highest is None else highest + 1
+                rows = [_metric(number, row, value) for row, value in enumerate(values, first)]
+                connection.execute(_metrics.insert(), rows)
 
     def metrics(
         self, run_id: str, names: Iterable[str] | None = None, after: int = -1
@@ -480,9 +369,20 @@ class Store:
             with self._writer.connect() as connection, _begun(connection):
                 yield connection
                 if not quiet:
-                    connection.execute(_store.update().values(changes=_store.c.changes + 1))
+                    self._tell(connection)
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
             raise schema.explained(error, self._workspace.store) from error
+
+    def _tell(self, connection: sa.Connection) -> None:
+        connection.execute(_store.update().values(changes=_store.c.changes + 1))
+
+    def _change(self, connection: sa.Connection, run_id: str, changed: dict[str, Any]) -> None:
+        wrong = set(changed) - _CHANGEABLE
+        if wrong:
+            raise ValueError(f"These fields of a run cannot be changed: {sorted(wrong)}")
+        statement = _runs.update().where(_runs.c.id == run_id).values(**changed)
+        if connection.execute(statement).rowcount == 0:
+            raise self._unknown(connection, run_id)
 
     def _read_run(self, connection: sa.Connection, run_id: str) -> Run:
         row = connection.execute(_select().where(_runs.c.id == run_id)).first()
@@ -506,12 +406,13 @@ class Store:
         now = time.time()
         match state:
             case RunState.QUEUED:
-                gone = dict.fromkeys(
+                gone: dict[str, Any] = dict.fromkeys(
                     ("started_at", "finished_at", "seconds_left", "phase", "scores", "host", "pid",
                      "process", "heartbeat_at")
                 )  # fmt: skip
-                place = self._next_place(connection)
-                return {**gone, **UNTROUBLED, "stop_requested": False, "place": place}
+                if run.state is not RunState.STARTING:  # that one keeps its place
+                    gone["place"] = self._next_place(connection)
+                return {**gone, **UNTROUBLED, "stop_requested": False}
             case RunState.STARTING:
                 return {"phase": "starting"}
             case RunState.RUNNING:
@@ -532,35 +433,9 @@ class Store:
         rows = connection.execute(query).all()
         if not rows:
             return RunError(f"Unknown run “{name}”.", "There are no runs in this workspace yet.")
-        close = [row.id for row in rows if _near(name, row.id, row.name)]
-        return unknown_name(
-            "run", name, (close + [row.id for row in rows])[:_MOST_NAMED], error=RunError
-        )
-
-
-class StoreFolderError(RunError):
-    """A run was forgotten, but its folder could not be removed."""
-
-    @classmethod
-    def of(cls, run_id: str, folder: Any, error: OSError) -> StoreFolderError:
-        """The error for a folder."""
-        return cls(
-            f"The run {run_id} was deleted, but its folder {folder} cannot be removed "
-            f"({error.strerror or error}).",
-            "Remove the folder by hand.",
-        )
-
-
-_REMEDIES = {
-    RunState.COMPLETED: "Start a new run with the same settings instead.",
-    RunState.QUEUED: "It starts as soon as a slot is free.",
-    RunState.RUNNING: "Stop it first.",
-    RunState.STARTING: "Stop it first.",
-    RunState.STOPPING: "Wait until it has stopped.",
-    RunState.STOPPED: "Resume it first.",
-    RunState.FAILED: "Resume it first.",
-    RunState.LOST: "Resume it first.",
-}
+        close = [row.id for row in rows if name.lower() in row.name.lower()]
+        known = dict.fromkeys([*close, *(row.id for row in rows)])
+        return unknown_name("run", name, list(known)[:_MOST_NAMED], error=RunError)
 
 
 @contextmanager
@@ -576,6 +451,15 @@ def _begun(connection: sa.Connection) -> Iterator[None]:
                 raise
     with transaction:
         yield
+
+
+def _metric(number: int, row: int, value: Value) -> dict[str, Any]:
+    name, level, epoch, step = value
+    known = None if math.isnan(level) else float(level)
+    return {
+        "run": number, "row": row, "name": name, "value": known, "epoch": float(epoch),
+        "step": int(step),
+    }  # fmt: skip
 
 
 def _select() -> sa.Select[Any]:
@@ -596,7 +480,3 @@ def _spec(text: str) -> RunSpec:
 
 def _begins(column: sa.Column[Any], start: str) -> sa.ColumnElement[bool]:
     return sa.and_(sa.literal(start) != "", column.startswith(start, autoescape=True))
-
-
-def _near(name: str, run_id: str, title: str) -> bool:
-    return name.lower() in title.lower() or run_id.startswith(name[:2].lower() or "-")

@@ -20,11 +20,12 @@ from core.reporting import Reporter, Silence
 from core.runs import processes
 from core.runs.environment import environment
 from core.runs.queue import LOG
-from core.runs.store import UNTROUBLED, Run, RunState, Store, Value
+from core.runs.run import UNTROUBLED, Run, RunState, Value
+from core.runs.store import Store
 from core.spec import RunSpec
 from core.workspace import Workspace
 
-Execute = Callable[[RunSpec, Path, Path, Any, bool], dict[str, Any]]
+Execute = Callable[[RunSpec, Path, Path, Reporter, bool], dict[str, Any]]
 """Carries out a specification: (spec, run's folder, cache, reporter, resume) → result."""
 
 HEARTBEAT_SECONDS = 2.0
@@ -150,7 +151,8 @@ def _finish(
     try:
         with contextlib.suppress(StoreError):
             report.flush()
-        report.note(f"The run is {state}.{f' {said}' if said else ''}")
+        with contextlib.suppress(OSError):
+            report.note(f"The run is {state}.{f' {said}' if said else ''}")
         store.transition(run_id, state, **UNTROUBLED | fields)
     except CoreError as error:  # Whoever reconciles reads the last line of the log.
         print(f"The end of the run could not be stored: {error} {said or ''}", file=sys.stderr)
@@ -182,11 +184,15 @@ class StoreReporter:
 
     def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
         """Keep a value for the next transaction; the mean validation AUROC calls for one."""
-        self._waiting.append((name, float(value), float(epoch), int(step)))
+        value = float(value)
+        self._waiting.append((name, value, epoch, step))
         if name == MEAN_AUROC and value == value:
-            self._best = value if self._best is None else max(self._best, float(value))
-            self._changed |= {"best_auroc": self._best, "last_auroc": float(value)}
-        self._flush_if_due(at_once=name == MEAN_AUROC)
+            self._best = value if self._best is None else max(self._best, value)
+            self._changed |= {"best_auroc": self._best, "last_auroc": value}
+        if name == MEAN_AUROC:
+            self.flush()
+        elif not name.startswith("val/"):  # those go together, with the mean that follows them
+            self._flush_if_due()
         self._observer.metric(name, value, epoch=epoch, step=step)
 
     def progress(self, fraction: float, seconds_left: float | None, phase: str) -> None:
@@ -230,23 +236,20 @@ class StoreReporter:
         self._observer.rewind(kept)
 
     def flush(self) -> None:
-        """Write everything that waits."""
-        if self._waiting:
-            self._store.log_metrics(self._run_id, self._waiting)
-            self._waiting = []
-        if self._changed:
-            self._store.update(self._run_id, **self._changed)
-            self._changed = {}
+        """Write everything that waits, in one transaction."""
+        if self._waiting or self._changed:
+            self._store.log_metrics(self._run_id, self._waiting, **self._changed)
+            self._waiting, self._changed = [], {}
         self._flushed = time.monotonic()
 
-    def _flush_if_due(self, at_once: bool = False) -> None:
-        if at_once or time.monotonic() - self._flushed > FLUSH_SECONDS:
+    def _flush_if_due(self) -> None:
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
 
 @contextlib.contextmanager
 def _signals(report: StoreReporter) -> Iterator[None]:
-    """Let SIGTERM and the first Ctrl-C ask the run to stop, so that it writes a checkpoint."""
+    """Let the first signal ask the run to stop, so that it writes a checkpoint."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -256,7 +259,10 @@ def _signals(report: StoreReporter) -> Iterator[None]:
             raise KeyboardInterrupt
         report.interrupted = True
 
-    before = {one: signal.signal(one, ask) for one in (signal.SIGTERM, signal.SIGINT)}
+    # A terminal that is closed hangs up.
+    names = ("SIGTERM", "SIGINT", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {one: signal.signal(one, ask) for one in numbers}
     try:
         yield
     finally:
