@@ -100,7 +100,7 @@ def list_datasets(as_json: AsJson = False) -> None:
     """Data sets with their findings and terms."""
     from core.data.catalogue import DATASETS
 
-    entries = [
+    entries: list[dict[str, Any]] = [
         {
             "name": name,
             "title": entry.title,
@@ -140,10 +140,17 @@ def list_methods(as_json: AsJson = False) -> None:
 def _with_settings(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb one option for each field of ``RunSpec``; it receives the validated whole."""
     import inspect
+    import typing
 
     from core.spec import RunSpec, settings
 
-    own = [p for p in inspect.signature(verb).parameters.values() if p.name != "spec"]
+    # The verb's annotations are text; what stands in them carries its options.
+    hints = typing.get_type_hints(verb, localns={"RunSpec": RunSpec}, include_extras=True)
+    own = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name])
+        for p in inspect.signature(verb).parameters.values()
+        if p.name != "spec"
+    ]
     options, paths = [], {}
     for setting in settings():
         name = setting.option.replace("-", "_")
@@ -162,8 +169,7 @@ def _with_settings(verb: Callable[..., None]) -> Callable[..., None]:
         fields = {path: given.pop(name) for name, path in paths.items()}
         verb(spec=RunSpec.of(**fields), **given)
 
-    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    parameters = options + keyword_only
+    parameters = options + own
     wrapped.__name__, wrapped.__doc__ = verb.__name__, verb.__doc__
     wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
