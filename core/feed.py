@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.data.cache import ImageCache
@@ -37,6 +38,8 @@ class PixelFeed:
 
     def training(self, ids: Sequence[str], generator: torch.Generator) -> Tensor:
         """Augmented pixels of shape (studies, channels, side, side)."""
+        if self._train.augmentation == "none":
+            return self.evaluation(ids)
         return self._train([self._cache.get(one) for one in ids], generator)
 
     def evaluation(self, ids: Sequence[str]) -> Tensor:
@@ -68,7 +71,7 @@ class FeatureFeed:
     ) -> None:
         self._pixels, self._features, self._head = pixels, features, head
         self._device = device
-        self._known: dict[str, Tensor] = {}
+        self._known: dict[str, NDArray[np.float32]] = {}
 
     def prepare(
         self, ids: Sequence[str], progress: Callable[[int, int], None], stop: Callable[[], bool]
@@ -82,8 +85,7 @@ class FeatureFeed:
             with torch.inference_mode():
                 pixels = self._pixels.evaluation(batch).to(self._device)
                 features = self._features(pixels).float().cpu()
-            # A copy, because tensors made in inference mode cannot enter autograd later.
-            self._known.update(zip(batch, features.numpy().copy(), strict=True))  # type: ignore[arg-type]
+            self._known.update(zip(batch, features.numpy(), strict=True))
         return True
 
     def training(self, ids: Sequence[str], generator: torch.Generator) -> Tensor:

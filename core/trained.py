@@ -111,8 +111,18 @@ def load_trained(folder: Path) -> Trained:
     adapters.load_trainable_state(model, state)
     model.eval()
     size = spec.model.input_size or card.input_size
-    transform = EvalTransform(size, card.mean, card.std, card.channels, card.eval_resize)
-    return Trained(model, card, spec, findings, transform, cache_side(size))
+    return Trained(model, card, spec, findings, evaluation_transform(card, size), cache_side(size))
+
+
+def evaluation_transform(card: BackboneCard, size: int) -> EvalTransform:
+    """How pictures become the input of an evaluation.
+
+    Args:
+        card: The backbone's card. The centre crop it asks for keeps its share of the picture.
+        size: Side of the input in pixels.
+    """
+    resize = card.eval_resize and round(card.eval_resize * size / card.input_size)
+    return EvalTransform(size, card.mean, card.std, card.channels, resize)
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -176,9 +186,10 @@ def write_atomically(path: Path, content: bytes | dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch.save turns what goes wrong into the latter
         partial.unlink(missing_ok=True)
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise DataError(
-            f"{path.name} cannot be written ({error.strerror}).",
+            f"{path.name} cannot be written ({why}).",
             "Free space on the disk of the workspace, then resume the run.",
         ) from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from core.data.transforms import Geometry
     from core.trained import Trained
+
+Places = NDArray[np.floating[Any]]
 
 LIMITS = (
     "A map shows where this model's output is sensitive by this method, not why, and not whether "
@@ -300,7 +302,7 @@ def explain_study(
     found = coarse(trained.model, pixels, index, method, layer)
     side = int(pixels.shape[-1])
     height, width = size or (int(image.shape[0]), int(image.shape[1]))
-    geometry = crop_geometry(height, width, side, trained.card.eval_resize)
+    geometry = crop_geometry(height, width, side, trained.transform.resize)
     values = enlarge(found.values, (side, side))[0]
     return Explanation(
         map=place(values, geometry, (height, width)),
@@ -359,22 +361,18 @@ def place(
     height, width = size
     down = (np.arange(height) + 0.5) * geometry.scale - geometry.top
     across = (np.arange(width) + 0.5) * geometry.scale - geometry.left
-    found = _sampled(values[None], down - 0.5, across - 0.5)[0]
+    found: NDArray[np.float32] = _sampled(values[None], down - 0.5, across - 0.5)[0]
     found[(down < 0) | (down > values.shape[0]), :] = np.nan
     found[:, (across < 0) | (across > values.shape[1])] = np.nan
     return found
 
 
-def _sampled(
-    values: NDArray[np.float32], down: NDArray[np.float64], across: NDArray[np.float64]
-) -> NDArray[np.float32]:
+def _sampled(values: NDArray[np.float32], down: Places, across: Places) -> NDArray[np.float32]:
     """Bilinear samples of (batch, rows, columns) at fractional rows and columns, edges held."""
     return _along(_along(values, down, 1), across, 2)
 
 
-def _along(
-    values: NDArray[np.float32], places: NDArray[np.float64], axis: int
-) -> NDArray[np.float32]:
+def _along(values: NDArray[np.float32], places: Places, axis: int) -> NDArray[np.float32]:
     last = values.shape[axis] - 1
     held = np.clip(places, 0, last)
     below = np.floor(held).astype(np.intp)

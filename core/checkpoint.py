@@ -1,0 +1,97 @@
+"""A run's state on disk, from which it goes on exactly as if it had never been interrupted."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.errors import DataError, ModelError
+from core.models import adapters
+from core.session import Position, Session
+from core.trained import write_atomically
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def save(session: Session) -> None:
+    """Write the run's position, its weights that train, and its optimizer.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    scaler = session.accelerator.scaler
+    payload = {
+        "fingerprint": session.spec.fingerprint(),
+        "position": asdict(session.position) | {"seconds": session.elapsed()},
+        "trains": adapters.trainable_state(session.model),
+        "optimizer": session.optimizer.state_dict(),
+        "scaler": scaler.state_dict() if scaler is not None else None,
+        "losses": torch.stack(session.losses).cpu() if session.losses else None,
+    }
+    write_atomically(session.folder / CHECKPOINT, payload)
+
+
+def load(session: Session) -> None:
+    """Bring a session to where the last checkpoint was written; without one it stays at the start.
+
+    Raises:
+        DataError: The checkpoint is damaged, or belongs to another specification.
+    """
+    path = session.folder / CHECKPOINT
+    if not path.exists():
+        session.report.log("There is no checkpoint yet; starting from the beginning.")
+        session.report.rewind(0)
+        return
+    payload = _read(path)
+    if payload["fingerprint"] != session.spec.fingerprint():
+        raise DataError(
+            f"The checkpoint in {path.parent} belongs to another specification.",
+            "Start a new run instead of resuming this one.",
+        )
+    try:
+        _restore(session, payload)
+    except (KeyError, TypeError, ValueError, ModelError) as error:
+        raise _damaged(path, error) from error
+    session.report.rewind(session.position.metrics)
+    session.report.log(
+        f"Resumed after {session.position.epoch} epochs and {session.position.batch} batches."
+    )
+
+
+def _restore(session: Session, payload: dict[str, Any]) -> None:
+    session.position = Position(**payload["position"])
+    session.started = time.monotonic()
+    adapters.load_trainable_state(session.model, payload["trains"])
+    session.optimizer.load_state_dict(payload["optimizer"])
+    if session.accelerator.scaler is not None and payload["scaler"]:
+        session.accelerator.scaler.load_state_dict(payload["scaler"])
+    if payload["losses"] is not None:
+        session.losses = list(payload["losses"].to(session.accelerator.device))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        payload: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        payload["fingerprint"]
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise _damaged(path, error) from error
+    return payload
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    why = (str(error).splitlines() or [type(error).__name__])[0]
+    return DataError(
+        f"The checkpoint {path} cannot be read ({why}).", "Delete the file and start the run again."
+    )

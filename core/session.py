@@ -1,0 +1,278 @@
+"""What a run works with: data, model, optimizer and position, made by ``setup``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from core import stats
+from core.data import splits
+from core.data.base import ChestDataset
+from core.data.cache import ImageCache
+from core.data.catalogue import open_dataset
+from core.data.transforms import TrainTransform, cache_side
+from core.errors import ConfigurationError, DataError
+from core.feed import FeatureFeed, Feed, PixelFeed
+from core.models import adapters, backbones, catalogue, prefix
+from core.models.catalogue import BackboneCard
+from core.reporting import Reporter
+from core.spec import RunSpec
+from core.trained import evaluation_transform
+
+
+@dataclass
+class Position:
+    """How far a run is; saved in each checkpoint.
+
+    Attributes:
+        epoch: Epochs that are complete.
+        batch: Batches of the current epoch that are complete.
+        step: Optimizer steps since the start.
+        best_auroc: Best validation AUROC so far; None before the first.
+        best_epoch: The epoch (from 1) it was reached in.
+        last_auroc: Validation AUROC of the last epoch.
+        seconds: Time spent so far, over all attempts.
+        unvalidated: Whether the last complete epoch still has to be validated.
+        metrics: Metric values recorded so far.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best_auroc: float | None = None
+    best_epoch: int = 0
+    last_auroc: float | None = None
+    seconds: float = 0.0
+    unvalidated: bool = False
+    metrics: int = 0
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights a run started from, and how many of them train.
+
+    Attributes:
+        backbone: Name of the backbone.
+        sha256: Hash of the file they came from; None if they are random.
+        trainable: Parameters that train.
+        total: Parameters of the whole model.
+    """
+
+    backbone: str
+    sha256: str | None
+    trainable: int
+    total: int
+
+
+@dataclass
+class Session:
+    """What ``setup`` made and the other steps use.
+
+    Attributes:
+        spec: The run, resolved.
+        folder: Its folder.
+        report: Told of its progress.
+        dataset: The radiographs.
+        cache: Their decoded copies.
+        ids: Studies of each split; those of ``train`` are the labelled subset.
+        model: The adapted model.
+        parallel: The same, as accelerate runs it.
+        optimizer: Of what trains.
+        accelerator: Device and precision.
+        feed: Makes the model's input.
+        weights: Where the model came from.
+        position: How far the run is.
+        losses: Of the steps since the loss was last recorded, on the device.
+        started: When this attempt began, on the monotonic clock.
+    """
+
+    spec: RunSpec
+    folder: Path
+    report: Reporter
+    dataset: ChestDataset
+    cache: ImageCache
+    ids: dict[str, list[str]]
+    model: nn.Module
+    parallel: nn.Module
+    optimizer: torch.optim.Optimizer
+    accelerator: Accelerator
+    feed: Feed
+    weights: Weights
+    position: Position = field(default_factory=Position)
+    losses: list[Tensor] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def elapsed(self) -> float:
+        """Seconds of this attempt and those before it."""
+        return self.position.seconds + time.monotonic() - self.started
+
+    def record(self, name: str, value: float, epoch: float | None = None) -> None:
+        """Report one value of a curve at the present step and count it."""
+        position = self.position
+        at = float(position.epoch) if epoch is None else epoch
+        self.report.metric(name, value, epoch=at, step=position.step)
+        position.metrics += 1
+
+
+def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session:
+    """Open the data set, build the model and its optimizer.
+
+    Args:
+        spec: The run, resolved.
+        folder: Its folder.
+        cache: Folder of decoded images.
+        report: Told of the progress.
+
+    Raises:
+        DataError: The data set is missing, or its labels are of no use.
+        ModelError: The backbone cannot be loaded.
+        ConfigurationError: The settings do not fit together, or not to this machine.
+    """
+    accelerator = _accelerator(spec)
+    report.progress(0.0, None, "opening the data set")
+    dataset = open_dataset(spec.data.name, spec.data.root, spec.data.split)
+    assert spec.data.subset_seed is not None
+    train_ids = splits.subset(dataset, spec.data.label_fraction, spec.data.subset_seed)
+    ids = {"train": train_ids, "val": dataset.ids("val"), "test": dataset.ids("test")}
+    _tell_subset(dataset, train_ids, report)
+    _refuse_undecided(dataset, ids["val"])
+
+    report.progress(0.0, None, "building the model")
+    card = catalogue.card(spec.model.backbone)
+    model, weights = _model(spec, card, len(dataset.findings), report)
+    parallel, optimizer = accelerator.prepare(model, _optimizer(spec, model))
+    pictures = ImageCache(cache, dataset, cache_side(spec.model.input_size or card.input_size))
+    feed = _feed(spec, card, pictures, model, accelerator.device)
+    report.log(
+        f"Trains {weights.trainable:,} of {weights.total:,} parameters "
+        f"({weights.trainable / weights.total:.3%}) on {accelerator.device}."
+    )
+    return Session(
+        spec, folder, report, dataset, pictures, ids, model, parallel, optimizer, accelerator, feed,
+        weights,
+    )  # fmt: skip
+
+
+def _model(
+    spec: RunSpec, card: BackboneCard, findings: int, report: Reporter
+) -> tuple[nn.Module, Weights]:
+    torch.manual_seed(spec.train.seed)
+    model, loaded = backbones.build(
+        card,
+        findings,
+        pretrained=spec.model.pretrained,
+        weights=spec.model.weights,
+        input_size=spec.model.input_size,
+        drop_path=spec.train.drop_path,
+    )
+    model = adapters.apply(model, spec.adapter)
+    report.log(f"{card.title}: {loaded}")
+    return model, Weights(
+        backbone=card.name,
+        sha256=loaded.sha256,
+        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        total=sum(p.numel() for p in model.parameters()),
+    )
+
+
+def _optimizer(spec: RunSpec, model: nn.Module) -> torch.optim.Optimizer:
+    train = spec.train
+    assert train.lr is not None
+    groups = adapters.parameter_groups(
+        model, lr=train.lr, weight_decay=train.weight_decay, layer_decay=train.layer_decay
+    )
+    if train.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=train.lr)
+    return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum)
+
+
+def _feed(
+    spec: RunSpec, card: BackboneCard, pictures: ImageCache, model: nn.Module, device: torch.device
+) -> Feed:
+    size = spec.model.input_size or card.input_size
+    augmentation = spec.train.augmentation
+    assert augmentation is not None
+    pixels = PixelFeed(
+        pictures,
+        TrainTransform(size, card.mean, card.std, card.channels, augmentation=augmentation),
+        evaluation_transform(card, size),
+    )
+    parts = prefix.split_at_head(model)
+    if spec.adapter.method == "linear" and augmentation == "none" and parts is not None:
+        model.eval()
+        return FeatureFeed(pixels, *parts, device=device)
+    return pixels
+
+
+def _accelerator(spec: RunSpec) -> Accelerator:
+    gpu = torch.cuda.is_available() and spec.train.device != "cpu"
+    _refuse_device(spec, gpu)
+    if gpu and ":" in spec.train.device:
+        torch.cuda.set_device(int(spec.train.device.split(":")[1]))
+    precision = {"fp32": "no", "auto": "no"}.get(spec.train.precision, spec.train.precision)
+    if spec.train.precision == "auto" and gpu:
+        precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
+    # accelerate keeps its state for the whole process; several runs of one notebook may differ.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    return Accelerator(cpu=not gpu, mixed_precision=precision)
+
+
+def _refuse_device(spec: RunSpec, gpu: bool) -> None:
+    wanted, count = spec.train.device, torch.cuda.device_count()
+    if wanted.startswith("cuda") and not gpu:
+        raise ConfigurationError(
+            f"There is no CUDA device on this machine, but the run asks for {wanted}.",
+            "Choose the device auto or cpu.",
+            field="train.device",
+        )
+    if wanted.startswith("cuda:") and int(wanted.split(":")[1]) >= count:
+        raise ConfigurationError(
+            f"There is no device {wanted} on this machine.",
+            f"Choose auto, or one of cuda:0 to cuda:{count - 1}.",
+            field="train.device",
+        )
+    if spec.train.precision == "fp16" and not gpu:
+        raise ConfigurationError(
+            "The precision fp16 needs a GPU.",
+            "Choose the precision auto, bf16 or fp32.",
+            field="train.precision",
+        )
+
+
+def _tell_subset(dataset: ChestDataset, ids: Sequence[str], report: Reporter) -> None:
+    counts = splits.positives(dataset, ids)
+    report.log(f"{dataset.title}, split {dataset.split_name}: {len(ids):,} training images.")
+    report.log("Positives: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    empty = [name for name, count in counts.items() if count == 0]
+    if len(empty) == len(counts):
+        raise DataError(
+            f"None of the {len(ids)} labelled images is positive for any finding.",
+            "Raise the label fraction.",
+            field="data.label_fraction",
+        )
+    if empty:
+        report.log(f"No positive image in this subset: {', '.join(empty)}; nothing is learnt.")
+
+
+def _refuse_undecided(dataset: ChestDataset, ids: Sequence[str]) -> None:
+    """The best epoch is the one with the best validation AUROC, so there has to be one."""
+    labels: NDArray[np.float32] = dataset.labels(ids)
+    if not len(ids) or np.isnan(stats.per_finding(labels, labels)).all():
+        raise DataError(
+            f"{dataset.title}: no finding has both positive and negative studies in the "
+            f"validation split ({len(ids):,} studies), so that no epoch can be chosen.",
+            "Add studies to the validation split, or choose another split.",
+            field="data.root",
+        )
