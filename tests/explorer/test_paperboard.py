@@ -213,7 +213,9 @@ def test_what_is_not_read_is_not_offered(store: Store, workspace: Workspace) -> 
     for task in (*MINIATURE, *TASKS):
         offered = f'data-act="launch" data-task="{task.name}"' in html
         assert offered == replication.possible(task)
-    assert replication.needs(paper.task("mrm-nih-1"))[0].endswith(BACKBONES["mrm"].url)
+    assert len(replication.needs(paper.task("mrm-nih-1"))) == 2
+    for name in ("mrm", "cxr-mae"):
+        assert f'href="{BACKBONES[name].url.split()[0]}"' in html
 
 
 def test_recipes_name_their_source() -> None:
@@ -239,3 +241,16 @@ def test_the_first_comparison_is_offered_until_something_was_done(
 def test_the_page_stands_after_the_data() -> None:
     assert list(app.PAGES)[-2:] == ["data", "paper"]
     assert app.PAGES["paper"].TITLE == "Paper"
+
+
+def test_a_verdict_that_takes_time_is_announced_first(
+    store: Store, workspace: Workspace, complete: Complete
+) -> None:
+    complete(TASK.spec("lora"))
+    complete(TASK.spec("full"))
+    early = replication.gather(store.list(), workspace, wait=False)
+    assert sum(one.weighing for one in early.miniature) == 1
+    assert "1 being weighed" in paperboard.page(early)
+    assert cell(store, workspace).verdict is not None
+    late = replication.gather(store.list(), workspace, wait=False)
+    assert not any(one.weighing for one in late.miniature)
