@@ -273,6 +273,22 @@ def submit(
 
 
 @app.command()
+@_with_settings
+def prepare(spec: RunSpec, folder: Folder = None, as_json: AsJson = False) -> None:
+    """Decode the pictures of a run now, so that it starts at once."""
+    from core import prepare as preparation
+    from core.workspace import open_workspace
+
+    def progress(done: int, total: int) -> None:
+        typer.echo(f"\rpictures {done:,} of {total:,}", err=True, nl=done >= total)
+
+    found = preparation.prepare(spec, open_workspace(folder).cache, progress)
+    _answer(found, as_json, lambda: typer.echo(
+        f"{found['pictures']:,} pictures, {found['made']:,} of them made now."
+    ))  # fmt: skip
+
+
+@app.command()
 def runs(folder: Folder = None, as_json: AsJson = False) -> None:
     """List all runs, the latest first."""
     _, store = _open(folder)

@@ -97,7 +97,7 @@ def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]
         total=count.total,
         seconds=seconds,
         basis=basis,
-        notes=tuple(_notes(spec, positives, card.leaks)),
+        notes=tuple(_notes(spec, positives, card.leaks if card.source != "embedded" else "")),
     )
 
 

@@ -217,6 +217,7 @@ class Frame:
         lungs: Share of lung at each point, by side.
         depth: Thickness of the lung at each point, 0 to 1, by side.
         place: Position across a lung, 0 at the mediastinum and 1 at the chest wall, by side.
+        half: Columns in which a side's organs can lie; what is drawn there costs half.
         heart: Share of heart at each point.
         middle: Share of mediastinum at each point.
     """
@@ -231,6 +232,7 @@ class Frame:
         self.u: Map = ((cos * x + sin * y) / self.across).astype(np.float32)
         self.v: Map = ((cos * y - sin * x) / self.down).astype(np.float32)
         self.spine: Map = body.bend * np.sin(3.0 * self.v) + 0.02 * pose.rotation
+        self.half = {side: self._half(side) for side in SIDES}
         self.lungs: dict[int, Map] = {}
         self.depth: dict[int, Map] = {}
         self.place: dict[int, Map] = {}
@@ -272,6 +274,10 @@ class Frame:
         cos, sin = math.cos(pose.tilt), math.sin(pose.tilt)
         x, y = cos * a - sin * b + pose.cx, sin * a + cos * b + pose.top
         return x * self.size, y * self.size
+
+    def _half(self, side: int) -> slice:
+        columns = np.flatnonzero((self.side(side) > 0.0).any(axis=0))
+        return slice(int(columns[0]), int(columns[-1]) + 1) if len(columns) else slice(0, 0)
 
     def _draw_lung(self, side: int) -> None:
         w, wall = self.side(side), self.wall(side)
@@ -338,31 +344,42 @@ def bones(frame: Frame) -> Map:
     total = np.zeros_like(v)
     deep = np.clip(1.2 - 2.2 * np.clip(v - 0.8, 0, 1), 0.3, 1.0)
     for side in SIDES:
-        w, wall = frame.side(side), frame.wall(side)
-        cage = soft(wall * 1.035 - w, 0.03) * soft(w - 0.07, 0.05) * soft(1.22 - v, 0.08)
-        fall = body.rib_slope * (w - 0.1) - 0.07 * np.sin(3.3 * w)
-        fall = fall + 0.9 * np.clip(w - 0.6, 0, None) ** 2
-        back = np.abs(((v - fall + 0.02) / body.rib_spacing + 0.5) % 1.0 - 0.5)
-        total += body.bone * deep * cage * _rib(back) * soft(v - fall + 0.04, 0.05)
-        rise = 0.30 * w - 0.20 * np.clip(w - 0.7, 0, None)
-        front = np.abs(((v + rise) / (1.12 * body.rib_spacing) + 0.1) % 1.0 - 0.5)
-        ahead = soft(w - 0.34, 0.15) * soft(v + rise - 0.30, 0.08)
-        total += 0.55 * body.bone * deep * cage * _rib(front) * ahead
-        collar = 0.115 - (0.10 + body.clavicle) * w + 0.045 * np.sin(3.2 * w)
-        collar = collar + 0.02 * side * frame.pose.rotation
-        shaft = soft(0.021 - np.abs(v - collar), 0.016) * soft(w - 0.09, 0.04)
-        total += 0.085 * shaft * soft(1.12 - w, 0.08)
-        border = (0.80 if frame.pose.supine else 0.95) + 0.18 * np.clip(v, 0, 0.6)
-        blade = soft(w - border, 0.05) * soft(0.52 - v, 0.1) * soft(v + 0.02, 0.06)
-        total += 0.05 * blade * soft(1.45 - w, 0.1)
-        joint = 1.0 - np.sqrt(((w - 1.36) / 0.16) ** 2 + ((v - 0.05) / 0.13) ** 2)
-        total += 0.14 * soft(joint, 0.2)
+        half = frame.half[side]
+        total[:, half] += _ribs(frame, side, deep[:, half]) + _shoulder(frame, side)
     away = np.abs(frame.u - frame.spine)
     column = soft(0.088 - away, 0.03)
     discs = 0.5 + 0.5 * np.cos(2 * math.pi * v / 0.092)
     total += column * (0.085 + 0.04 * discs) * (body.bone / 0.07)
     total += 0.03 * soft(0.012 - np.abs(away - 0.06), 0.015) * soft(discs - 0.7, 0.3)
     return total
+
+
+def _ribs(frame: Frame, side: int, deep: Map) -> Map:
+    """Posterior and anterior ribs of one half."""
+    body, half = frame.body, frame.half[side]
+    w, wall, v = frame.side(side)[:, half], frame.wall(side)[:, half], frame.v[:, half]
+    cage = deep * soft(wall * 1.035 - w, 0.03) * soft(w - 0.07, 0.05) * soft(1.22 - v, 0.08)
+    fall = body.rib_slope * (w - 0.1) - 0.07 * np.sin(3.3 * w)
+    fall = fall + 0.9 * np.clip(w - 0.6, 0, None) ** 2
+    back = np.abs(((v - fall + 0.02) / body.rib_spacing + 0.5) % 1.0 - 0.5)
+    ribs = body.bone * cage * _rib(back) * soft(v - fall + 0.04, 0.05)
+    rise = 0.30 * w - 0.20 * np.clip(w - 0.7, 0, None)
+    front = np.abs(((v + rise) / (1.12 * body.rib_spacing) + 0.1) % 1.0 - 0.5)
+    ahead = soft(w - 0.34, 0.15) * soft(v + rise - 0.30, 0.08)
+    return ribs + 0.55 * body.bone * cage * _rib(front) * ahead
+
+
+def _shoulder(frame: Frame, side: int) -> Map:
+    """Clavicle, shoulder blade and humeral head of one half."""
+    half = frame.half[side]
+    w, v = frame.side(side)[:, half], frame.v[:, half]
+    collar = 0.115 - (0.10 + frame.body.clavicle) * w + 0.045 * np.sin(3.2 * w)
+    collar = collar + 0.02 * side * frame.pose.rotation
+    shaft = soft(0.021 - np.abs(v - collar), 0.016) * soft(w - 0.09, 0.04) * soft(1.12 - w, 0.08)
+    border = (0.80 if frame.pose.supine else 0.95) + 0.18 * np.clip(v, 0, 0.6)
+    blade = soft(w - border, 0.05) * soft(0.52 - v, 0.1) * soft(v + 0.02, 0.06)
+    joint = 1.0 - np.sqrt(((w - 1.36) / 0.16) ** 2 + ((v - 0.05) / 0.13) ** 2)
+    return 0.085 * shaft + 0.05 * blade * soft(1.45 - w, 0.1) + 0.14 * soft(joint, 0.2)
 
 
 def _rib(distance: Map) -> Map:

@@ -79,7 +79,7 @@ BACKBONES: dict[str, BackboneCard] = {
         "embedded-mae.json beside the weights tells data, steps and command.",
         paper="He et al. 2022, Masked Autoencoders Are Scalable Vision Learners (arXiv 2111.06377)",
         url="",
-        leaks="It has seen no real radiograph.",
+        leaks="It has seen no real radiograph, and no phantom of the data sets offered here.",
     ),
     "mrm": BackboneCard(
         name="mrm",

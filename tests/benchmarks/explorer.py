@@ -1,0 +1,125 @@
+"""What a user waits for, on this machine, with nothing else running.
+
+Run with ``python -m tests.benchmarks.explorer``; it takes about five minutes. The aims on two cores
+are: a served page in 10 s, the default run in 90 s with its first AUROC after 15 s, saliency in 5 s
+cold and 1 s warm, and 50 phantoms a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).parent.parent.parent
+PORT = 7985
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call, in seconds."""
+    start = time.perf_counter()
+    work()
+    return round(time.perf_counter() - start, 2)
+
+
+@contextmanager
+def app(workspace: Path) -> Iterator[float]:
+    """``python app.py``; gives the time until its page is served, in seconds."""
+    start = time.perf_counter()
+    options = ["--workspace", str(workspace), "--port", str(PORT), "--no-browser"]
+    process = subprocess.Popen([sys.executable, str(ROOT / "app.py"), *options])
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{PORT}/", timeout=5).close()
+            break
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.05)
+    yield round(time.perf_counter() - start, 2)
+    process.kill()
+    process.wait()
+
+
+def phantoms() -> float:
+    """Phantoms drawn a second by all cores, through the cache."""
+    from core.data.cache import ImageCache
+    from core.data.phantom import Phantom
+
+    dataset = Phantom("phantom-14", seed=77, train=1000, val=1, test=1)
+    with tempfile.TemporaryDirectory() as folder:
+        ids = dataset.ids("train")
+        return round(1000 / seconds(lambda: ImageCache(Path(folder), dataset, 256).ensure(ids)), 1)
+
+
+def default_run(workspace: Path) -> dict[str, Any]:
+    """Submit the default run as the explorer does, and time what becomes of it."""
+    from core.runs import queue
+    from core.runs.store import open_store
+    from core.spec import RunSpec
+    from core.workspace import open_workspace
+
+    store = open_store(open_workspace(workspace), create=False)
+    start, first = time.perf_counter(), None
+    run = queue.submit(store, RunSpec())
+    while (run := store.get(run.id)).state in queue.PENDING:
+        if first is None and run.best_auroc is not None:
+            first = round(time.perf_counter() - start, 1)
+        time.sleep(0.1)
+    assert run.scores is not None, run.failure_reason
+    return {
+        "id": run.id,
+        "first AUROC, s": first,
+        "whole run, s": round(time.perf_counter() - start, 1),
+        "test AUROC": round(run.scores["test"]["auroc"], 4),
+    }
+
+
+def saliency(folder: Path) -> dict[str, float]:
+    """Time of a map from a new process, and of the next one with the model at hand."""
+    program = (
+        "import sys, time; start = time.perf_counter();"
+        "from pathlib import Path; from core.saliency.request import explain_run, explain_study_of;"
+        "from core.data.catalogue import open_dataset; from core.trained import load_trained;"
+        "folder = Path(sys.argv[1]); data = open_dataset('phantom-14');"
+        "one, two = data.ids('test')[:2];"
+        "explain_run(folder, 'Effusion', study=one); cold = time.perf_counter() - start;"
+        "model = load_trained(folder); start = time.perf_counter();"
+        "explain_study_of(model, data, two, 'Effusion', 'grad-cam');"
+        "print(cold, time.perf_counter() - start)"
+    )
+    command = [sys.executable, "-c", program, str(folder)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    cold, warm = map(float, said.split())
+    return {"saliency cold, s": round(cold, 2), "saliency warm, s": round(warm, 2)}
+
+
+def main() -> None:
+    """Print the times as JSON."""
+    found: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {psutil.cpu_count()} cores",
+        "load before": round(os.getloadavg()[0], 2),
+        "phantoms/s at 256 px": phantoms(),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Path(folder)
+        with app(workspace) as served:
+            found["served page, s"] = served
+            found["new workspace"] = default_run(workspace)
+            found["pictures cached"] = default_run(workspace)
+            found |= saliency(workspace / "runs" / found["pictures cached"]["id"])
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
