@@ -77,7 +77,7 @@ def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i, one in enumerate(chosen):
             pixels, plate = drawn.read(str(one)).copy(), i // 2 % 2
             if plate:
-                pixels[8:24, 8:24] = 255
+                pixels[:32, :32] = 255
             name = f"{split}-{i:02d}.png"
             Image.fromarray(pixels).save(root / name)
             rows.append((name, f"{split}{i // 2}", split, int(ill[one]), plate if i else ""))

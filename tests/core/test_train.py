@@ -1,7 +1,10 @@
 """Training: what a run learns, writes, and does when it is stopped or something is wrong."""
 
+import csv
 import itertools
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from core import stats, train
+from core import checkpoint, stats, train
 from core.data.catalogue import open_dataset
 from core.data.images import read_image
+from core.errors import ConfigurationError, DataError, NotFiniteError, OutOfMemoryError, Stopped
+from core.models import backbones, catalogue
 from core.reporting import Silence
+from core.session import setup
 from core.spec import RunSpec
-from core.trained import RESULT, load_trained
+from core.trained import BEST, RESULT, SPEC, load_trained, read_state
 
 Run = Callable[..., tuple[Path, dict[str, Any]]]
 
@@ -128,3 +134,216 @@ def test_a_run_writes_what_its_scores_come_from(run: Run, method: str) -> None:
         again = [read_image(dataset.path(one), trained.side) for one in dataset.ids(split)]
         np.testing.assert_allclose(trained.probabilities(again), saved["scores"], atol=1e-6)
     assert result["best_auroc"] == pytest.approx(result["scores"]["val"]["auroc"])
+
+
+def test_a_run_learns_what_can_be_learnt(run: Run) -> None:
+    _, result = run(
+        adapter__method="full",
+        train__epochs=8,
+        train__batch_size=8,
+        train__lr=1e-3,
+        train__layer_decay=1.0,
+        train__drop_path=0,
+        train__augmentation="none",
+    )
+    assert result["scores"]["test"]["per_finding"]["Plate"] > 0.9
+    assert result["best_auroc"] >= result["last_auroc"]
+
+
+def test_lora_trains_only_its_own_matrices_and_the_classifier(tiny, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    spec = tiny(adapter__method="lora", train__lr=0.01).resolved()
+    session = setup(spec, folder, tmp_path / "cache", Silence())
+    before = {name: one.detach().clone() for name, one in session.model.state_dict().items()}
+    train.fit(session)
+    after = session.model.state_dict()
+    changed = {name for name, one in after.items() if not torch.equal(one, before[name])}
+    assert changed == {name for name, one in session.model.named_parameters() if one.requires_grad}
+    own = ("lora_A", "lora_B", "head.", "fc_norm.")
+    assert all(any(part in name for part in own) for name in changed)
+    assert {name.split(".lora_")[0][-6:] for name in changed if "lora" in name} == {
+        ".qkv.q",
+        ".qkv.v",
+    }
+
+
+def test_a_seed_decides_everything(run: Run) -> None:
+    first, second = Notes(), Notes()
+    folder, result = run("first", first)
+    again, same = run("second", second)
+    assert same["weights_sha256"] == result["weights_sha256"]
+    assert second.curves() == first.curves()
+    one, other = (read_state(place / BEST)[0] for place in (folder, again))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    _, other = run("third", train__seed=1)
+    assert other["weights_sha256"] != result["weights_sha256"]
+
+
+@pytest.mark.parametrize("method", ["lora", "linear"])
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(run: Run, method: str) -> None:
+    whole, parts = Notes(), Notes()
+    folder, result = run("whole", whole, adapter__method=method)
+    # In an epoch, at once again, before a validation, in it, and in the last prediction.
+    for stop in (2, 1, 1, 1, 4, 2):
+        parts.stop, parts.asked = stop, 0
+        with pytest.raises(Stopped):
+            run("parts", parts, resume=True, adapter__method=method)
+    parts.stop = None
+    stopped, same = run("parts", parts, resume=True, adapter__method=method)
+    assert same["weights_sha256"] == result["weights_sha256"]
+    assert same["scores"] == result["scores"]
+    assert parts.curves() == whole.curves()
+    for split in ("val", "test"):
+        pair = [np.load(one / "predictions" / f"{split}.npz") for one in (folder, stopped)]
+        with pair[0] as one, pair[1] as other:
+            assert np.array_equal(one["scores"], other["scores"])
+
+
+class Killed(Exception):  # noqa: N818 - it is no error of the program
+    """The process ends in the middle of a step."""
+
+
+class Fatal(Notes):
+    """A reporter in whose hands the process dies."""
+
+    def stop_requested(self) -> bool:
+        if super().stop_requested():
+            raise Killed
+        return False
+
+
+def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Notes()
+    _, result = run("whole", whole)
+    fatal = Fatal(stop=5)
+    with monkeypatch.context() as quick:
+        quick.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+        with pytest.raises(Killed):
+            run("killed", fatal)
+    notes = Notes()
+    notes.metrics = fatal.metrics
+    _, same = run("killed", notes, resume=True)
+    assert same["weights_sha256"] == result["weights_sha256"]
+    assert notes.curves() == whole.curves()
+
+
+def test_resuming_what_never_began_starts_it(run: Run) -> None:
+    notes = Notes()
+    notes.metrics = [("train/loss", 1.0, 0.0, 0)]
+    run(report=notes, resume=True, train__epochs=1)
+    assert "no checkpoint" in " ".join(notes.lines)
+    assert [name for name, *_ in notes.metrics].count("train/loss") == 3
+
+
+def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(run: Run) -> None:
+    folder, _ = run(train__epochs=1)
+    told = (folder / SPEC).read_text()
+    with pytest.raises(DataError, match="another specification"):
+        run(resume=True, train__epochs=3)
+    assert (folder / SPEC).read_text() == told
+    path = folder / checkpoint.CHECKPOINT
+    whole = path.read_bytes()
+    for damaged in (whole[:-100], b"", b"no checkpoint at all"):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="cannot be read") as caught:
+            run(resume=True, train__epochs=1)
+        assert "start the run again" in caught.value.remedy
+
+
+def test_a_full_disk_is_said_and_leaves_no_partial_file(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "full"
+    folder.mkdir()
+    partial = folder / f".{checkpoint.CHECKPOINT}.{os.getpid()}.part"
+    partial.symlink_to("/dev/full")
+    with pytest.raises(DataError, match="No space left") as caught:
+        run("full")
+    assert "Free space" in caught.value.remedy
+    assert not partial.is_symlink()
+    assert not (folder / checkpoint.CHECKPOINT).exists()
+    _, result = run("full", resume=True)
+    assert result["steps"] == 6
+
+
+def overflowing_weights(path: Path) -> Path:
+    """Weights that are finite, with outputs that are not."""
+    state = backbones.network(catalogue.card("timm:test_vit"), 2, 64).state_dict()
+    state["patch_embed.proj.weight"].fill_(3e38)
+    torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize("method", ["full", "linear"])
+def test_a_loss_that_is_not_a_number_ends_the_run(run: Run, tmp_path: Path, method: str) -> None:
+    weights = overflowing_weights(tmp_path / "weights.pth")
+    with pytest.raises(NotFiniteError, match="not finite at step 1") as caught:
+        run(adapter__method=method, model__pretrained=True, model__weights=weights)
+    assert "Lower the learning rate" in caught.value.remedy
+    assert caught.value.field == "train.lr"
+
+
+@pytest.fixture
+def altered(radiographs: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Copy the radiographs, with other labels in some splits."""
+
+    def copy(splits: tuple[str, ...] = (), label: str = "0") -> Path:
+        root = tmp_path / "altered"
+        shutil.copytree(radiographs, root)
+        with (root / "labels.csv").open(newline="") as file:
+            head, *rows = csv.reader(file)
+        rows = [[*row[:3], label, label] if row[2] in splits else row for row in rows]
+        with (root / "labels.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([head, *rows])
+        return root
+
+    return copy
+
+
+def test_without_a_positive_label_nothing_is_trained(run: Run, altered) -> None:
+    with pytest.raises(DataError, match="None of the 40 labelled images is positive") as caught:
+        run(data__root=altered(("train",)))
+    assert caught.value.field == "data.label_fraction"
+
+
+def test_without_both_labels_in_validation_no_epoch_can_be_chosen(run: Run, altered) -> None:
+    with pytest.raises(DataError, match="validation split"):
+        run(data__root=altered(("val",), "1"))
+
+
+def test_an_undecided_test_split_has_no_auroc(run: Run, altered) -> None:
+    folder, result = run(data__root=altered(("test",)), train__epochs=1)
+    assert result["scores"]["test"]["auroc"] is None
+    assert json.loads((folder / RESULT).read_text()) == result
+
+
+def test_a_truncated_picture_is_named(run: Run, altered) -> None:
+    root = altered()
+    broken = root / "train-07.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"1 of 52 pictures cannot be read \(train-07\.png"):
+        run(data__root=root)
+
+
+def test_what_the_machine_does_not_have_is_said_at_once(run: Run) -> None:
+    with pytest.raises(ConfigurationError, match="fp16 needs a GPU") as caught:
+        run(train__precision="fp16")
+    assert caught.value.field == "train.precision"
+    wanted = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(ConfigurationError, match=wanted) as caught:
+        run(train__device=wanted)
+    assert caught.value.field == "train.device"
+
+
+def test_a_lack_of_memory_is_said(tiny) -> None:
+    with pytest.raises(OutOfMemoryError, match="batches of 16") as caught:  # noqa: SIM117
+        with train._memory_explained(tiny()):
+            torch.empty(2**60, dtype=torch.uint8)
+    assert caught.value.field == "train.batch_size"
+
+
+@pytest.mark.parametrize("method", ["full", "linear"])
+def test_mixed_precision_and_sgd_work_too(run: Run, method: str) -> None:
+    _, result = run(adapter__method=method, train__precision="bf16", train__optimizer="sgd")
+    assert result["steps"] == 6
