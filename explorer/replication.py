@@ -68,7 +68,7 @@ class Cell:
         others: Completed runs of the same question with another recipe, which do not count.
         verdict: LoRA against full fine-tuning; None unless both have runs.
         fault: Why there is no verdict although both have runs.
-        weighing: Whether the verdict takes its time and comes with the next reading.
+        weighing: Whether there will be a verdict that has not been reached yet.
     """
 
     task: Task
@@ -97,14 +97,20 @@ class Board:
     miniature: tuple[Cell, ...]
     tasks: tuple[Cell, ...]
 
+    @property
+    def weighing(self) -> bool:
+        """Whether a verdict has not been reached yet."""
+        return any(cell.weighing for cell in (*self.miniature, *self.tasks))
 
-def gather(runs: Sequence[Run], workspace: Workspace, *, wait: bool = True) -> Board:
+
+def gather(runs: Sequence[Run], workspace: Workspace, *, most: int | None = None) -> Board:
     """Sort the workspace's runs by the tasks they carried out, and judge each task.
 
     Args:
         runs: All runs, the latest first.
         workspace: Where their predictions are.
-        wait: Judge what has not been judged yet, which takes about a second a task.
+        most: Judge at most so many tasks that have not been judged yet, which takes about a second
+            each; by default all.
     """
     by_recipe: dict[str, list[Run]] = {}
     by_question: dict[tuple[str, str, float, str], int] = {}
@@ -113,7 +119,17 @@ def gather(runs: Sequence[Run], workspace: Workspace, *, wait: bool = True) -> B
         if question in _questions():
             by_recipe.setdefault(_key(run.id, run.spec), []).append(run)
             by_question[question] = by_question.get(question, 0) + _scored(run, workspace)
-    cells = [_cell(task, by_recipe, by_question, workspace, wait) for task in (*MINIATURE, *TASKS)]
+    cells = []
+    for task in (*MINIATURE, *TASKS):
+        cell = _cell(task, by_recipe, by_question, workspace)
+        pair = _pair(cell, workspace)
+        if pair is not None and pair not in _judged:
+            if most == 0:
+                cells.append(replace(cell, weighing=True))
+                continue
+            most = None if most is None else most - 1
+        found, fault = _judge(pair) if pair else (None, None)
+        cells.append(replace(cell, verdict=found, fault=fault))
     return Board(tuple(cells[: len(MINIATURE)]), tuple(cells[len(MINIATURE) :]))
 
 
@@ -208,7 +224,6 @@ def _cell(
     by_recipe: dict[str, list[Run]],
     by_question: dict[tuple[str, str, float, str], int],
     workspace: Workspace,
-    wait: bool,
 ) -> Cell:
     lora, full = (
         _side(method, by_recipe.get(_recipe(task.name, method), []), workspace)
@@ -223,18 +238,7 @@ def _cell(
         for method in paper.METHODS
         for run in by_recipe.get(_recipe(task.name, method), [])
     )
-    cell = Cell(task, lora, full, asked - counted)
-    if not (lora.runs and full.runs):
-        return cell
-    pair = _Pair(
-        _group(lora, workspace),
-        _group(full, workspace),
-        tuple(run.finished_at for side in cell.sides for run in side.runs),
-    )
-    if not wait and pair not in _judged:
-        return replace(cell, weighing=True)
-    found, fault = _judge(pair)
-    return replace(cell, verdict=found, fault=fault)
+    return Cell(task, lora, full, asked - counted)
 
 
 def _side(method: str, runs: Sequence[Run], workspace: Workspace) -> Side:
@@ -275,17 +279,28 @@ _judged: dict[_Pair, _Outcome] = {}
 MOST_JUDGED = 256
 
 
+def _pair(cell: Cell, workspace: Workspace) -> _Pair | None:
+    if not (cell.lora.runs and cell.full.runs):
+        return None
+    return _Pair(
+        _group(cell.lora, workspace),
+        _group(cell.full, workspace),
+        tuple(run.finished_at for side in cell.sides for run in side.runs),
+    )
+
+
 def _judge(pair: _Pair) -> _Outcome:
-    if pair not in _judged:
-        try:
-            outcome: _Outcome = decide(pair.lora, pair.full, comparison.SPLIT), None
-        except CoreError as error:
-            outcome = None, error
-        while len(_judged) >= MOST_JUDGED:
-            _judged.pop(next(iter(_judged)), None)
-        _judged[pair] = outcome
-        return outcome
-    return _judged[pair]
+    known = _judged.get(pair)
+    if known is not None:
+        return known
+    try:
+        outcome: _Outcome = decide(pair.lora, pair.full, comparison.SPLIT), None
+    except CoreError as error:
+        outcome = None, error
+    while len(_judged) >= MOST_JUDGED:
+        _judged.pop(next(iter(_judged)), None)
+    _judged[pair] = outcome
+    return outcome
 
 
 def _question(spec: RunSpec) -> tuple[str, str, float, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -38,29 +39,30 @@ def build(context: Context, tab: gr.Tab) -> None:
     pages = [page for page in ERRANDS if page in context.inboxes]
     targets = [context.tabs, *(context.inboxes[page] for page in pages)]
 
-    def again(opened: bool) -> Any:
-        return _html(context, wait=False) if opened else gr.skip()
+    def draw(opened: bool) -> Any:
+        return paperboard.page(_gather(context)) if opened else gr.skip()
 
-    def judge(opened: bool) -> Any:
-        return _html(context) if opened else gr.skip()
+    def judge(opened: bool) -> Iterator[Any]:
+        """The board again after each verdict that was not known yet."""
+        while opened and _gather(context).weighing:
+            yield paperboard.page(_gather(context, most=1))
+        yield gr.skip()
 
     def act(event: gr.EventData) -> list[Any]:
         return _act(context, event._data, pages)
 
-    shown = tab.select(lambda: [True, _html(context, wait=False)], None, [seen, board], **QUIET)
-    shown.then(judge, seen, board, **QUIET)
-    context.version.change(again, seen, board, **QUIET).then(judge, seen, board, **QUIET)
+    for event in (
+        tab.select(lambda: True, None, seen, **QUIET).then(draw, seen, board, **QUIET),
+        context.version.change(draw, seen, board, **QUIET),
+    ):
+        event.then(judge, seen, board, **QUIET)
     board.click(
         act, None, [board, *targets], api_visibility="private", show_progress="hidden"
     )  # fmt: skip
 
 
-def _html(context: Context, *, wait: bool = True) -> str:
-    return paperboard.page(_gather(context, wait=wait))
-
-
-def _gather(context: Context, *, wait: bool = False) -> Board:
-    return replication.gather(context.store.list(), context.workspace, wait=wait)
+def _gather(context: Context, most: int = 0) -> Board:
+    return replication.gather(context.store.list(), context.workspace, most=most)
 
 
 def _act(context: Context, asked: dict[str, Any], pages: list[str]) -> list[Any]:
@@ -79,7 +81,7 @@ def _act(context: Context, asked: dict[str, Any], pages: list[str]) -> list[Any]
             return [gr.skip(), *_errand(context, pages, "compare", runs=runs)]
         if act in ("first", "all"):
             _queue(context, act, asked)
-            return [_html(context, wait=False), *stay]
+            return [paperboard.page(_gather(context)), *stay]
     except CoreError as error:
         gr.Warning(str(error), title="Not possible", duration=8)
     return [gr.skip(), *stay]
@@ -88,7 +90,7 @@ def _act(context: Context, asked: dict[str, Any], pages: list[str]) -> list[Any]
 def _spec(context: Context, name: str, method: str) -> RunSpec:
     runs = context.store.list()
     task = paper.task(name)
-    board = replication.gather(runs, context.workspace, wait=False)
+    board = replication.gather(runs, context.workspace, most=0)
     cell = next(one for one in (*board.miniature, *board.tasks) if one.task is task)
     return replication.next_spec(cell, method, runs)
 

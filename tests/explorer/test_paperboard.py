@@ -246,11 +246,14 @@ def test_the_page_stands_after_the_data() -> None:
 def test_a_verdict_that_takes_time_is_announced_first(
     store: Store, workspace: Workspace, complete: Complete
 ) -> None:
-    complete(TASK.spec("lora"))
-    complete(TASK.spec("full"))
-    early = replication.gather(store.list(), workspace, wait=False)
-    assert sum(one.weighing for one in early.miniature) == 1
-    assert "1 being weighed" in paperboard.page(early)
-    assert cell(store, workspace).verdict is not None
-    late = replication.gather(store.list(), workspace, wait=False)
-    assert not any(one.weighing for one in late.miniature)
+    other = MINIATURE[-1]
+    for task in (TASK, other):
+        complete(task.spec("lora"))
+        complete(task.spec("full"))
+    early = replication.gather(store.list(), workspace, most=0)
+    assert early.weighing
+    assert "2 being weighed" in paperboard.page(early)
+    half = replication.gather(store.list(), workspace, most=1)
+    assert sum(one.weighing for one in half.miniature) == 1
+    assert not board(store, workspace).weighing
+    assert not replication.gather(store.list(), workspace, most=0).weighing
