@@ -180,7 +180,7 @@ class StoreReporter:
         self._best = store.get(run_id).best_auroc
         self._flushed = self._asked = -float("inf")
         self._stop = False
-        self.interrupted = False
+        self.interrupted = ""
 
     def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
         """Keep a value for the next transaction; the mean validation AUROC calls for one."""
@@ -208,8 +208,9 @@ class StoreReporter:
         if not self._stop and (self.interrupted or now - self._asked > ASK_SECONDS):
             self._asked = now
             asked = self.interrupted or self._observer.stop_requested()
-            self._stop = asked or self._store.stop_requested(self._run_id)
+            self._stop = bool(asked) or self._store.stop_requested(self._run_id)
             if asked:
+                self.log(f"Asked to stop{f' by {self.interrupted}' if self.interrupted else ''}.")
                 with contextlib.suppress(RunError):
                     self._store.request_stop(self._run_id)
         return self._stop
@@ -257,7 +258,7 @@ def _signals(report: StoreReporter) -> Iterator[None]:
     def ask(number: int, frame: FrameType | None) -> None:
         if report.interrupted and number == signal.SIGINT:
             raise KeyboardInterrupt
-        report.interrupted = True
+        report.interrupted = signal.Signals(number).name
 
     # A terminal that is closed hangs up.
     names = ("SIGTERM", "SIGINT", "SIGHUP")

@@ -27,7 +27,7 @@ def command(workspace: Workspace) -> Callable[[Run], list[str]]:
 def until() -> Callable[..., None]:
     """Wait until something is true, and fail with what was waited for if it never is."""
 
-    def wait(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    def wait(condition: Callable[[], object], seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "waited in vain"

@@ -51,7 +51,7 @@ def test_two_schedulers_carry_out_each_run_once(
         Scheduler(store, workspace, slots=3, command=command),
         Scheduler(other, workspace, slots=3, command=command),
     ):
-        until(lambda: not store.list(states=PENDING), 60)
+        until(lambda: not store.list(states=PENDING), 180)
     for run in runs:
         assert store.get(run.id).state is RunState.COMPLETED
         assert len(starts(workspace, run)) == 1
@@ -113,7 +113,7 @@ def test_a_running_run_is_stopped_with_a_checkpoint(
         until(lambda: store.count_metrics(run.id) > 4)
         assert queue.stop(store, run.id).state is RunState.STOPPING
         assert queue.stop(store, run.id).state is RunState.STOPPING
-        until(lambda: store.get(run.id).state is RunState.STOPPED, 5)
+        until(lambda: store.get(run.id).state is RunState.STOPPED)
     stopped = store.get(run.id)
     assert stopped.failure_reason is None
     reached = int((workspace.run(run.id) / "checkpoint.pt").read_text())

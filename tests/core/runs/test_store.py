@@ -319,8 +319,8 @@ def test_four_threads_write_without_losing_a_row(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert not faults
-    for thread in range(4):
-        rows = store.metrics(runs[thread % 2].id, names=[f"thread/{thread}"])
+    for i in range(4):
+        rows = store.metrics(runs[i % 2].id, names=[f"thread/{i}"])
         assert [row.step for row in rows] == list(range(200))
 
 

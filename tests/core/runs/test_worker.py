@@ -70,9 +70,9 @@ def test_a_run_is_completed_with_its_scores(do: Any, store: Store, workspace: Wo
     def steps(report: Reporter) -> dict[str, Any]:
         report.log("It begins.")
         for epoch in (1, 2, 3):
-            report.metric("val/auroc/Edema", np.float32(0.5), epoch=epoch, step=epoch)
-            value = np.float64([0.6, 0.8, 0.7][epoch - 1])
-            report.metric("val/auroc", value, epoch=epoch, step=epoch)
+            report.metric("val/auroc/Edema", 0.5, epoch=epoch, step=epoch)
+            single: Any = np.float32([0.6, 0.8, 0.7][epoch - 1])  # what arithmetic may leave
+            report.metric("val/auroc", single, epoch=epoch, step=epoch)
         return {"scores": scores, "trainable": 5, "total": 10, "device": "cpu", "unknown": object}
 
     observer = Noting()
@@ -81,7 +81,7 @@ def test_a_run_is_completed_with_its_scores(do: Any, store: Store, workspace: Wo
     assert run.state is RunState.COMPLETED
     assert run.scores == scores
     assert (run.trainable, run.total, run.device, run.progress) == (5, 10, "cpu", 1.0)
-    assert (run.best_auroc, run.last_auroc) == (0.8, 0.7)
+    assert (run.best_auroc, run.last_auroc) == pytest.approx((0.8, 0.7))
     assert run.seconds is not None
     assert run.finished_at is not None
     assert run.environment is not None
@@ -140,7 +140,7 @@ def test_faults_are_sentences(
     store: Store, workspace: Workspace, command: Any, name: str, kind: str, reason: str
 ) -> None:
     run = queue.submit(store, RunSpec(), name=name)
-    assert subprocess.run(command(run), check=False, timeout=60).returncode == 1
+    assert subprocess.run(command(run), check=False, timeout=120).returncode == 1
     failed = store.get(run.id)
     assert failed.state is RunState.FAILED
     assert failed.failure_kind == kind
@@ -159,7 +159,7 @@ def test_a_signal_stops_the_run_with_a_checkpoint(
     child = subprocess.Popen(command(run))
     until(lambda: store.count_metrics(run.id) > 2)
     child.send_signal(number)
-    assert child.wait(10) == 0
+    assert child.wait(60) == 0
     stopped = store.get(run.id)
     assert stopped.state is RunState.STOPPED
     assert stopped.stop_requested
