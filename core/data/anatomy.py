@@ -251,7 +251,7 @@ class Frame:
         turned = 1.0 + 0.05 * side * self.pose.rotation
         curve = np.sqrt(np.maximum(1.0 - (1.0 - t) ** self.body.apex, 0.0))
         edge: Map = 0.95 * turned * curve
-        return edge
+        return edge.astype(np.float32)
 
     def diaphragm(self, side: int) -> Map:
         """Where the diaphragm is at each distance from the midline, as v."""
@@ -260,7 +260,7 @@ class Frame:
         level += self.pose.breath + self.shape.diaphragm[side]
         arch = 1.0 - ((self.side(side) - 0.43) / 0.52) ** 2
         height: Map = level - dome * np.maximum(arch, -0.6)
-        return height
+        return height.astype(np.float32)
 
     def lung(self) -> Map:
         """Both lungs, not covered by heart or mediastinum."""
@@ -335,7 +335,7 @@ def torso(frame: Frame) -> Map:
             edge = 1.0 - np.sqrt(((w - 0.62) / 0.5) ** 2 + ((v - 0.82) / 0.26) ** 2)
             full = np.clip(0.4 + (v - 0.6) * 2.0, 0.2, 1.0) * (1.0 - 0.75 * below)
             absorbs += 0.8 * body.breast * soft(edge, 0.12) * full
-    return absorbs
+    return absorbs.astype(np.float32)
 
 
 def bones(frame: Frame) -> Map:
@@ -446,7 +446,8 @@ def airways(frame: Frame) -> Map:
     if body.stomach:
         w = frame.side(LEFT)
         under = v - frame.diaphragm(LEFT)
-        along, beneath = (w - 0.45) / (1.8 * body.stomach), under / (0.55 * body.stomach) - 1.1
+        along = (w - 0.45) / (1.8 * body.stomach)
+        beneath = (under - 0.6 * body.stomach) / (0.55 * body.stomach)
         bubble = 1.0 - np.sqrt(along**2 + beneath**2)
         missing += 0.22 * soft(bubble, 0.35) * soft(under - 0.015, 0.015)
     return missing

@@ -228,8 +228,8 @@ def _atelectasis(frame: Frame, random: Random, marked: float) -> Lesion:
     else:
         w, tall = frame.side(side), _within(random, 0.25, 0.5, marked)
         below = (v - base + tall) / tall
-        wedge = soft(0.15 + 0.42 * np.clip(below, 0, 1.2) - w, 0.05) * soft(below, 0.1)
-        region = wedge * frame.lungs[side]
+        wedge = soft(0.05 + 0.42 * np.clip(below, 0, 1.2) - w + 0.10, 0.05) * soft(below, 0.1)
+        region = (wedge * frame.lungs[side]).astype(np.float32)
         density = _within(random, 0.16, 0.30, marked) * region
     return Lesion(density, region, 0.5 * region)
 
