@@ -18,7 +18,8 @@ ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:home|root|work|tmp|Users|mnt|data)/|\b[A
 
 
 def read(path: Path) -> NotebookNode:
-    return nbformat.read(path, as_version=4)
+    book: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    return book
 
 
 def execute(path: Path, workspace: Workspace) -> NotebookNode:
