@@ -166,7 +166,7 @@ def _with_settings(verb: Callable[..., None]) -> Callable[..., None]:
         paths[name] = setting.path
 
     def wrapped(**given: Any) -> None:
-        fields = {path: given.pop(name) for name, path in paths.items()}
+        fields = {path: _absolute(given.pop(name)) for name, path in paths.items()}
         verb(spec=RunSpec.of(**fields), **given)
 
     parameters = options + own
@@ -174,6 +174,11 @@ def _with_settings(verb: Callable[..., None]) -> Callable[..., None]:
     wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
     return wrapped
+
+
+def _absolute(value: Any) -> Any:
+    """A run may be carried out from another folder than the one in which a path was typed."""
+    return value.expanduser().absolute() if isinstance(value, Path) else value
 
 
 def _option_type(annotation: Any) -> Any:
@@ -255,6 +260,8 @@ def train_here(
     if code != 0:
         reason = f"{run.failure_reason or run.state} {run.failure_remedy or ''}".strip()
         raise CoreError(f"The run {run.id} ended as {run.state}: {reason}")
+    if run.scores is None:
+        typer.echo(f"The run is {run.state}; to go on: resume {run.id}, then serve.", err=True)
     _answer(_result(run), as_json, lambda: _print_scores(run))
 
 

@@ -1,0 +1,182 @@
+"""What a run will cost, said before it starts, against what it then is."""
+
+import csv
+import json
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from core import cost
+from core.__main__ import _with_settings
+from core.data import splits
+from core.errors import ConfigurationError, CoreError, DataError, ModelError
+from core.reporting import Silence
+from core.session import setup
+from core.spec import RunSpec
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """The cache of a workspace whose machine was measured before."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (folder / "speed.json").write_text('{"cpu": 1e10, "gpu": 1e13}')
+    return folder
+
+
+@pytest.mark.parametrize("method", ["full", "linear", "lora", "dora"])
+def test_it_counts_what_the_run_will_use(tiny, cache: Path, method: str) -> None:
+    spec = tiny(adapter__method=method, adapter__rank=2, data__label_fraction=0.5)
+    said = cost.estimate(spec, cache)
+    session = setup(spec.resolved(), cache, cache, Silence())
+    assert (said.trainable, said.total) == (session.weights.trainable, session.weights.total)
+    assert said.share == session.weights.trainable / session.weights.total
+    ids = session.ids["train"]
+    assert said.images == len(ids) == 20
+    assert said.patients == len({session.dataset.study(one).patient for one in ids})
+    assert said.positives == splits.positives(session.dataset, ids)
+    assert (said.val_images, said.test_images) == (12, 16)
+    assert said.seconds > 0
+
+
+def test_more_work_takes_longer(tiny, cache: Path) -> None:
+    def seconds(**changes: object) -> float:
+        return cost.estimate(tiny(**changes), cache).seconds
+
+    times = [seconds(adapter__method=one) for one in ("linear", "lora", "full")]
+    assert times == sorted(times)
+    assert seconds(train__epochs=20) > seconds(train__epochs=2)
+    assert seconds(adapter__method="linear", train__epochs=20) == times[0]
+
+
+def test_an_earlier_run_of_the_same_kind_is_believed(tiny, cache: Path) -> None:
+    spec = tiny()
+    earlier = [(tiny(train__epochs=3), 1.0), (tiny(train__seed=5), 77.0), (spec, 99.0)]
+    said = cost.estimate(spec, cache, earlier)
+    assert said.seconds == 77
+    assert "last run like this" in said.basis
+    said = cost.estimate(spec, cache, earlier[:1])
+    assert "measured speed" in said.basis
+
+
+@pytest.mark.parametrize("damage", ["[]", '{"cpu": 0.0, "gpu": 5.0}'])
+def test_speed_is_measured_once_and_a_damaged_note_of_it_replaced(
+    tmp_path: Path, damage: str
+) -> None:
+    file = tmp_path / "speed.json"
+    file.write_text(damage)
+    speed = cost.operations_per_second(tmp_path, gpu=False)
+    assert speed > 0
+    known = json.loads(file.read_text())
+    assert known["cpu"] == speed
+    assert known.get("gpu") == (5 if "gpu" in damage else None)
+    file.write_text('{"cpu": 123.0}')
+    assert cost.operations_per_second(tmp_path, gpu=False) == 123
+
+
+def relabelled(radiographs: Path, root: Path, positives: int) -> Path:
+    """The same radiographs, so many of the training studies with a finding of each kind."""
+    shutil.copytree(radiographs, root, dirs_exist_ok=True)
+    with (radiographs / "labels.csv").open(newline="") as file:
+        head, *rows = csv.reader(file)
+    train = [row for row in rows if row[2] == "train"]
+    for i, row in enumerate(train):
+        row[3:] = ["0", str(int(i < positives))]
+    with (root / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([head, *rows])
+    return root
+
+
+def test_notes_say_what_should_be_known(
+    tiny, radiographs: Path, tmp_path: Path, cache: Path
+) -> None:
+    root = relabelled(radiographs, tmp_path / "few", 3)
+    said = " ".join(cost.estimate(tiny(data__root=root), cache).notes)
+    assert "No positive image for Pneumonia" in said
+    assert "Fewer than five positive images for Plate" in said
+    assert "random weights" in said
+    assert cost.estimate(tiny(adapter__method="full"), cache).notes == ()
+    leaky = tiny(model__backbone="cxr-mae", model__input_size=None, adapter__method="full")
+    assert "It has seen" in " ".join(cost.estimate(leaky, cache).notes)
+
+
+def test_a_folder_that_changed_is_read_again(
+    tiny, radiographs: Path, tmp_path: Path, cache: Path
+) -> None:
+    spec = tiny(data__root=relabelled(radiographs, tmp_path / "own", 3))
+    assert cost.estimate(spec, cache).positives["Plate"] == 3
+    relabelled(radiographs, tmp_path / "own", 7)
+    assert cost.estimate(spec, cache).positives["Plate"] == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "field"),
+    [
+        ({"data__name": "nhi"}, ConfigurationError, "data.name"),
+        ({"data__root": None}, DataError, "data.root"),
+        ({"data__root": Path("/nowhere")}, DataError, "data.root"),
+        ({"data__split": "official"}, DataError, "data.split"),
+        ({"model__backbone": "mrn"}, ConfigurationError, "model.backbone"),
+        ({"model__input_size": 70}, ConfigurationError, "model.input_size"),
+        ({"model__weights": Path("/nowhere.pth")}, ModelError, "model.weights"),
+        ({"adapter__method": "lore"}, ConfigurationError, "adapter.method"),
+        ({"adapter__rank": 512}, ConfigurationError, "adapter.rank"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_what_cannot_work_is_refused(
+    tiny, changes: dict[str, object], kind: type[CoreError], field: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        cost.check(tiny(**changes))
+    assert caught.value.field == field
+    assert caught.value.remedy
+
+
+def test_what_can_work_is_not(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.pth").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cost.check(tiny(model__weights=Path("~/own.pth")))
+
+
+SPECS = [
+    RunSpec(),
+    RunSpec.of(**{"data.name": "folder", "data.root": "/data/with space/it's", "data.split": "a"}),
+    RunSpec.of(**{"model.pretrained": False, "model.weights": "/a.pth", "model.input_size": 96}),
+    RunSpec.of(**{"train.lr": 0.00012345678901234, "train.min_lr": 0.0, "adapter.alpha": 1 / 3}),
+    RunSpec.of(**{"data.label_fraction": 0.1 + 0.2, "data.subset_seed": 0, "train.momentum": 0}),
+    RunSpec.of(**{"train.device": "cuda:1", "train.precision": "bf16", "adapter.targets": "all"}),
+    RunSpec().resolved(),
+    RunSpec.of(**{"adapter.method": "full", "train.batch_size": 48}).resolved(),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=range(len(SPECS)))
+def test_the_printed_command_starts_the_same_run(spec: RunSpec) -> None:
+    line = cost.command_line(spec)
+    words = shlex.split(line)
+    assert words[:4] == ["python", "-m", "core", "train"]
+    seen: list[RunSpec] = []
+    app = typer.Typer()
+
+    @app.command()
+    @_with_settings
+    def keep(spec: RunSpec) -> None:
+        seen.append(spec)
+
+    result = CliRunner().invoke(app, words[4:])
+    assert result.exit_code == 0, result.output
+    assert seen == [spec]
+    assert seen[0].fingerprint() == spec.fingerprint()
+
+
+def test_the_command_names_what_differs() -> None:
+    line = cost.command_line(RunSpec.of(**{"adapter.rank": 8, "model.pretrained": False}), "submit")
+    assert line == (
+        "python -m core submit --data phantom-14 --backbone embedded-mae --no-pretrained "
+        "--method lora --rank 8"
+    )

@@ -1,0 +1,136 @@
+"""Batches of pixels and of features, and what is seeded in them."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core import feed
+from core.data.cache import ImageCache
+from core.data.catalogue import open_dataset
+from core.data.transforms import TrainTransform, cache_side
+from core.feed import FeatureFeed, PixelFeed
+from core.models import adapters, backbones, catalogue, prefix
+from core.spec import AdapterSpec
+from core.trained import evaluation_transform
+
+SIDE = 64
+
+
+def test_every_study_is_in_one_batch_of_nearly_equal_size() -> None:
+    ids = [f"{i}" for i in range(65)]
+    parts = feed.batches(ids, 64, seed=0, epoch=0)
+    assert sorted(map(len, parts)) == [32, 33]
+    assert Counter(one for part in parts for one in part) == Counter(ids)
+    assert feed.batches(ids, 64, 0, 0) == parts
+    assert feed.batches(ids, 64, 0, 1) != parts
+    assert feed.batches(ids, 64, 1, 0) != parts
+    assert feed.batches(ids[:1], 64, 0, 0) == [["0"]]
+    assert [len(part) for part in feed.batches(ids[:64], 16, 0, 0)] == [16] * 4
+
+
+def test_steps_have_seeds_of_their_own() -> None:
+    seeds = [feed.step_seed(s, e, i) for s in range(4) for e in range(10) for i in range(50)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= one < 2**63 for one in seeds)
+    assert feed.step_seed(0, 1, 2) == feed.step_seed(0, 1, 2)
+
+
+def test_chunks_cover_everything_in_order() -> None:
+    assert [list(one) for one in feed.chunks("abcde", 2)] == [["a", "b"], ["c", "d"], ["e"]]
+    assert list(feed.chunks([], 2)) == []
+
+
+def test_batches_come_in_order_one_ahead() -> None:
+    asked: list[int] = []
+
+    def load(i: int) -> torch.Tensor:
+        asked.append(i)
+        return torch.tensor(i)
+
+    found = []
+    for i, one in feed.one_ahead(load, 2, 6):
+        assert max(asked) <= i + 1
+        found.append((i, one.item()))
+    assert found == [(i, i) for i in range(2, 6)]
+    assert asked == [2, 3, 4, 5]
+    assert list(feed.one_ahead(load, 3, 3)) == []
+
+
+def test_a_fault_while_loading_is_raised_where_the_batch_is_used() -> None:
+    def load(i: int) -> torch.Tensor:
+        if i == 1:
+            raise OSError("gone")
+        return torch.tensor(i)
+
+    coming = feed.one_ahead(load, 0, 3)
+    assert next(coming)[0] == 0
+    with pytest.raises(OSError, match="gone"):
+        next(coming)
+
+
+@pytest.fixture
+def ids(radiographs: Path) -> list[str]:
+    return open_dataset("folder", radiographs).ids("val")
+
+
+def pixel_feed(radiographs: Path, cache: Path, augmentation: str) -> PixelFeed:
+    card = catalogue.card("timm:test_vit")
+    pictures = ImageCache(cache, open_dataset("folder", radiographs), cache_side(SIDE))
+    return PixelFeed(
+        pictures,
+        TrainTransform(SIDE, card.mean, card.std, augmentation=augmentation),
+        evaluation_transform(card, SIDE),
+    )
+
+
+def test_only_the_generator_decides_the_augmentation(
+    radiographs: Path, tmp_path: Path, ids: list[str]
+) -> None:
+    def drawn(augmentation: str, seed: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return pixel_feed(radiographs, tmp_path, augmentation).training(ids, generator)
+
+    assert drawn("crop-flip", 1).shape == (len(ids), 3, SIDE, SIDE)
+    assert torch.equal(drawn("crop-flip", 1), drawn("crop-flip", 1))
+    assert not torch.equal(drawn("crop-flip", 1), drawn("crop-flip", 2))
+    plain = pixel_feed(radiographs, tmp_path, "none")
+    assert torch.equal(drawn("none", 1), plain.evaluation(ids))
+
+
+def test_features_and_head_are_the_whole_model_and_computed_once(
+    radiographs: Path, tmp_path: Path, ids: list[str]
+) -> None:
+    torch.manual_seed(0)
+    card = catalogue.card("timm:test_vit")
+    model, _ = backbones.build(card, 2, pretrained=False, input_size=SIDE)
+    torch.nn.init.normal_(model.get_parameter("head.weight"))
+    adapters.apply(model, AdapterSpec(method="linear")).eval()
+    parts = prefix.split_at_head(model)
+    assert parts is not None
+    computed: list[int] = []
+
+    def features(pixels: torch.Tensor) -> torch.Tensor:
+        computed.append(len(pixels))
+        return parts[0](pixels)
+
+    pixels = pixel_feed(radiographs, tmp_path, "none")
+    once = FeatureFeed(pixels, features, parts[1], torch.device("cpu"))
+    told: list[tuple[int, int]] = []
+    assert not once.prepare(ids, lambda done, total: told.append((done, total)), lambda: True)
+    assert computed == told == []
+    assert once.prepare(ids, lambda done, total: told.append((done, total)), lambda: False)
+    assert told == [(0, len(ids))]
+    generator = torch.Generator()
+    for chosen in (ids, ids[::-1], ids[2:5]):
+        inputs = once.training(chosen, generator)
+        assert inputs.shape == (len(chosen), 64)
+        logits = once.forward(model, inputs)
+        with torch.no_grad():
+            whole = pixels.forward(model, pixels.evaluation(chosen))
+        np.testing.assert_allclose(logits.detach(), whole, atol=1e-5)
+    logits.sum().backward()
+    assert model.get_parameter("head.weight").grad is not None
+    assert computed == [len(ids)]

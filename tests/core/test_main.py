@@ -1,0 +1,334 @@
+"""The command line, as a shell uses it: answers, JSON, exit codes, no traceback."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.__main__ import main
+from core.runs.store import open_store
+from core.workspace import open_workspace
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON value that was printed."""
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+def shell(*words: object, cwd: Path = ROOT) -> Answer:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "core", *map(str, words)]
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, env=environment(), timeout=300
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Answer]:
+    """Run the command line in this process, where torch is loaded already."""
+
+    def call(*words: object) -> Answer:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["core", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        code = end.value.code
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return Answer(code if isinstance(code, int) else 0, out, err)
+
+    return call
+
+
+def options(radiographs: Path, **changes: object) -> list[str]:
+    """Options of ``train`` for a run of a second."""
+    fields: dict[str, object] = {
+        "data": "folder", "root": radiographs, "label-fraction": 1, "backbone": "timm:test_vit",
+        "input-size": 64, "epochs": 2, "batch-size": 16, "device": "cpu",
+    }  # fmt: skip
+    fields |= {name.replace("_", "-"): value for name, value in changes.items()}
+    pairs = [(f"--{name}", str(value)) for name, value in fields.items() if value is not None]
+    return ["--no-pretrained", *(word for pair in pairs for word in pair)]
+
+
+@pytest.fixture(scope="module")
+def trained(radiographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Answer]:
+    """A workspace with one finished run, and what training it printed."""
+    workspace = tmp_path_factory.mktemp("trained")
+    place = ["--workspace", workspace, "--json", "--name", "first run"]
+    return workspace, shell("train", *options(radiographs), *place)
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("backbones", {"embedded-mae", "mrm", "cxr-mae"}),
+        ("datasets", {"phantom-14", "nih", "rsna", "folder"}),
+        ("methods", {"full", "linear", "lora"}),
+    ],
+)
+def test_lists_are_one_json_value_or_a_table(
+    cli: Callable[..., Answer], what: str, names: set[str]
+) -> None:
+    assert {one["name"] for one in cli("list", what, "--json").json} >= names
+    table = cli("list", what)
+    assert table.code == 0
+    assert names <= {line.split()[0] for line in table.out.splitlines()}
+
+
+def test_a_shell_gets_json_on_one_stream_and_faults_on_the_other(tmp_path: Path) -> None:
+    assert isinstance(shell("list", "methods", "--json").json, list)
+    place = ["--workspace", tmp_path / "workspace"]
+    refused = shell("train", "--method", "lorra", *place, "--json")
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err.startswith("Error: Unknown method “lorra”. Did you mean lora?")
+    assert "Traceback" not in refused.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data": "phantom"}, "Unknown data set “phantom”. Did you mean phantom-"),
+        ({"data": "nhi"}, "Did you mean nih?"),
+        ({"backbone": "mrn"}, "Unknown backbone “mrn”. Did you mean mrm?"),
+        ({"backbone": "timm:test_vitt"}, "timm:test_vit"),
+        ({"method": "lore"}, "Did you mean lora?"),
+        ({"label-fraction": 0}, "data.label_fraction: 0.0 is out of range; it must be above 0"),
+        ({"label-fraction": 1.7}, "1.7 is out of range; it must be at most 1"),
+        ({"rank": 512}, "Choose a rank of at most 64."),
+        ({"input-size": 70}, "Choose 64 or 80."),
+        ({"root": "/nowhere/at/all"}, "The folder /nowhere/at/all does not exist."),
+        ({"root": None}, "needs its folder"),
+        ({"weights": "/nowhere.pth"}, "There is no file /nowhere.pth."),
+        ({"optimizer": "adam"}, "train.optimizer"),
+        ({"warmup-epochs": 2}, "leave none of 2 to train"),
+        ({"device": "gpu"}, "train.device"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("verb", ["train", "submit"])
+def test_what_cannot_work_is_refused_in_a_sentence(
+    cli: Callable[..., Answer],
+    radiographs: Path,
+    tmp_path: Path,
+    verb: str,
+    changes: dict[str, object],
+    said: str,
+) -> None:
+    workspace = tmp_path / "workspace"
+    answer = cli(verb, *options(radiographs, **changes), "--workspace", workspace, "--json")
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.startswith("Error: ")
+    assert said in answer.err
+    assert not workspace.exists()
+
+
+def test_training_ends_with_the_test_auroc_of_each_finding(
+    trained: tuple[Path, Answer], cli: Callable[..., Answer]
+) -> None:
+    workspace, answer = trained
+    found = answer.json
+    assert found["state"] == "completed"
+    assert found["name"] == "first run"
+    assert set(found["scores"]["test"]["per_finding"]) == {"Pneumonia", "Plate"}
+    assert found["test_auroc"] == found["scores"]["test"]["auroc"]
+    assert 0 < found["trainable"] < found["total"]
+    assert found["attempts"] == 1
+    assert "first run" in answer.err
+
+    place = ["--workspace", workspace]
+    (listed,) = cli("runs", *place, "--json").json
+    assert listed.items() <= found.items()
+    shown = cli("show", found["id"][:4], *place, "--json").json
+    assert found.items() <= shown.items()
+    assert shown["metric_rows"] == 2 * (3 * 2 + 5)
+    assert len(shown["weights_sha256"]) == 64
+    text = cli("show", "first run", *place).out
+    assert f"{found['test_auroc']:.3f}" in text
+    assert "not for clinical use" in text
+    table = cli("runs", *place).out
+    assert found["id"] in table
+
+
+def test_a_finished_run_is_scored_with_intervals(
+    trained: tuple[Path, Answer], cli: Callable[..., Answer]
+) -> None:
+    workspace, answer = trained
+    said = answer.json["scores"]
+    for split in ("val", "test"):
+        found = cli(
+            "evaluate", "first run", "--split", split, "--workspace", workspace, "--json"
+        ).json
+        scores = {one["finding"]: one["auroc"]["value"] for one in found["findings"]}
+        assert scores == pytest.approx(said[split]["per_finding"])
+    text = cli("evaluate", "first run", "--workspace", workspace)
+    assert text.code == 0
+    assert "Plate" in text.out
+    wrong = cli("evaluate", "first run", "--split", "dev", "--workspace", workspace)
+    assert wrong.code == 1
+
+
+def test_a_run_is_explained_on_a_study_and_on_a_picture_of_ones_own(
+    trained: tuple[Path, Answer], cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
+) -> None:
+    workspace, _ = trained
+    asked = ["explain", "first run", "--workspace", workspace, "--finding", "Plate"]
+    out = tmp_path / "new" / "map.png"
+    found = cli(*asked, "--study", "test-02.png", "--out", out, "--json").json
+    assert found["finding"] == "Plate"
+    assert 0 < found["probability"] < 1
+    assert found["label"] in (0, 1)
+    with Image.open(out) as drawn:
+        assert drawn.format == "PNG"
+    own = radiographs / "test-02.png"
+    same = cli(*asked, "--image", own, "--out", out, "--json").json
+    assert same["probability"] == pytest.approx(found["probability"], abs=1e-6)
+    assert "probability" in cli(*asked, "--image", own, "--out", out).out
+
+    noise = tmp_path / "noise.png"
+    noise.write_bytes(np.random.default_rng(0).bytes(500))
+    faults = [
+        (["--image", noise], "noise.png"),
+        (["--image", tmp_path / "none.png"], "There is no file"),
+        (["--study", "nobody"], "no study “nobody”"),
+        ([], "Give either --study or --image."),
+        (["--study", "test-02.png", "--method", "gradcam"], "Did you mean grad-cam"),
+        (["--study", "test-02.png", "--finding", "Hernia"], "It knows: Pneumonia, Plate."),
+    ]
+    for words, said in faults:
+        answer = cli(*asked, *words, "--out", out, "--json")
+        assert (answer.code, answer.out) == (1, "")
+        assert said in answer.err
+
+
+def test_a_picture_that_is_none_fails_the_run_by_name(
+    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "broken"
+    shutil.copytree(radiographs, root)
+    (root / "val-03.png").write_text("no picture")
+    place = ["--workspace", tmp_path / "workspace"]
+    answer = cli("train", *options(root), *place, "--json")
+    assert (answer.code, answer.out) == (1, "")
+    assert "val-03.png" in answer.err
+    assert "Download or copy these files again" in answer.err
+    (listed,) = cli("runs", *place, "--json").json
+    assert listed["state"] == "failed"
+    shown = cli("show", listed["id"], *place, "--json").json
+    assert shown["failure_kind"] == "data"
+    assert "val-03.png" in shown["failure"]
+    refused = cli("evaluate", listed["id"], *place)
+    assert refused.code == 1
+    assert "no predictions" in refused.err
+
+
+def test_a_running_run_is_stopped_resumed_and_completed(
+    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
+) -> None:
+    place = ["--workspace", tmp_path / "workspace"]
+    words = [*options(radiographs, epochs=40), *place, "--name", "long", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "core", "train", *map(str, words)],
+        cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        store = open_store(open_workspace(tmp_path / "workspace"), create=True)
+        deadline = time.monotonic() + 240
+        while not (store.list() and store.count_metrics(store.list()[0].id)):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.05)
+        refused = cli("delete", "long", *place)
+        assert refused.code == 1
+        assert "Stop it first" in refused.err
+        assert cli("stop", "long", *place, "--json").json["state"] in ("stopping", "stopped")
+        out, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    assert json.loads(out)["state"] == "stopped"
+    again = cli("resume", "long", *place, "--json").json
+    assert again["state"] == "queued"
+    assert cli("resume", "long", *place).code == 1
+    served = shell("serve", "--until-idle", *place)
+    assert served.code == 0, served.err
+    shown = cli("show", "long", *place, "--json").json
+    assert (shown["state"], shown["attempts"]) == ("completed", 2)
+    assert shown["scores"]["test"]["studies"] == 16
+    assert shown["metric_rows"] == 40 * (3 * 2 + 5)
+
+
+def test_a_queued_run_is_stopped_and_deleted(
+    cli: Callable[..., Answer],
+    radiographs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = ["--workspace", tmp_path / "workspace"]
+    monkeypatch.chdir(radiographs.parent)
+    queued = cli("submit", *options(radiographs, root=radiographs.name), *place, "--json").json
+    assert queued["state"] == "queued"
+    shown = cli("show", queued["id"], *place, "--json").json
+    assert shown["spec"]["data"]["root"] == str(radiographs)
+    assert cli("stop", queued["id"], *place, "--json").json["state"] == "stopped"
+    assert cli("stop", queued["id"], *place, "--json").code == 1
+    assert cli("resume", queued["id"], *place, "--json").json["state"] == "queued"
+    assert cli("stop", queued["id"], *place).code == 0
+    assert cli("delete", queued["id"], *place, "--json").json == {"deleted": queued["id"]}
+    assert cli("runs", *place, "--json").json == []
+
+
+@pytest.mark.parametrize("verb", ["show", "stop", "resume", "delete", "evaluate", "work"])
+def test_an_unknown_run_is_said(cli: Callable[..., Answer], tmp_path: Path, verb: str) -> None:
+    place = ["--workspace", tmp_path]
+    cli("runs", *place)
+    answer = cli(verb, "abcd1234", *place)
+    assert (answer.code, answer.out) == (1, "")
+    assert "abcd1234" in answer.err
+
+
+def test_a_damaged_store_is_said_and_left_alone(
+    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
+) -> None:
+    workspace = open_workspace(tmp_path)
+    workspace.store.write_bytes(b"this is no store of runs" * 100)
+    for words in (["runs"], ["train", *options(radiographs)], ["show", "x"], ["work", "x"]):
+        answer = cli(*words, "--workspace", tmp_path)
+        assert (answer.code, answer.out) == (1, "")
+        assert "store" in answer.err
+    assert workspace.store.read_bytes().startswith(b"this is no store")
+
+
+def test_a_workspace_that_cannot_be_is_said(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    answer = cli("runs", "--workspace", tmp_path / "file" / "workspace")
+    assert answer.code == 1
+    assert "cannot be made" in answer.err
