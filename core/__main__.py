@@ -324,7 +324,7 @@ def _result(run: Run) -> dict[str, Any]:
 @app.command()
 def show(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
     """Show one run: settings, scores, environment."""
-    from core.trained import RESULT
+    from core.workspace import RESULT
 
     workspace, store = _open(folder)
     found = store.get(run)

@@ -17,7 +17,7 @@ from core.data import splits
 from core.data.base import ChestDataset
 from core.data.catalogue import open_dataset
 from core.errors import ModelError
-from core.models import catalogue
+from core.models import catalogue, methods
 from core.spec import RunSpec, settings
 
 PASSES = {"full": 3.0, "linear": 1.0}
@@ -113,8 +113,9 @@ def check(spec: RunSpec) -> None:
     """
     from core.models import adapters
 
-    dataset = _dataset(spec.data.name, spec.data.root, spec.data.split)
+    methods.method(spec.adapter.method)  # names first: they are known at once
     card = catalogue.card(spec.model.backbone)
+    dataset = _dataset(spec.data.name, spec.data.root, spec.data.split)
     adapters.count(card, spec.adapter, len(dataset.findings), spec.model.input_size)
     weights = spec.model.weights
     if weights is not None and not weights.expanduser().is_file():

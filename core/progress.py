@@ -18,18 +18,18 @@ class ProgressBar:
 
     def __init__(self, title: str) -> None:
         self._bar = Progress(
-            TextColumn("{task.fields[auroc]}"),
+            TextColumn("{task.fields[auroc]}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=Console(stderr=True),
         )
         self._title = title
         self._task = self._bar.add_task("starting", total=1.0, auroc="AUROC     –")
 
     def __enter__(self) -> Self:
-        self._bar.console.print(self._title)
+        self._bar.console.print(self._title, markup=False, highlight=False)
         self._bar.start()
         return self
 
@@ -57,6 +57,9 @@ class ProgressBar:
     def log(self, text: str) -> None:
         """Print a line above the bar."""
         self._bar.console.print(text, markup=False, highlight=False)
+
+    def model(self, trainable: int, total: int, device: str) -> None:
+        """The log says it, too."""
 
     def rewind(self, kept: int) -> None:
         """Nothing was kept."""

@@ -20,6 +20,9 @@ class Reporter(Protocol):
     def log(self, text: str) -> None:
         """Add a line to the run's log."""
 
+    def model(self, trainable: int, total: int, device: str) -> None:
+        """Say how many parameters train, of how many, and where."""
+
     def rewind(self, kept: int) -> None:
         """Keep the first ``kept`` metrics of the run and forget the later ones.
 
@@ -42,6 +45,9 @@ class Silence:
 
     def log(self, text: str) -> None:
         """Drop the line."""
+
+    def model(self, trainable: int, total: int, device: str) -> None:
+        """Drop the numbers."""
 
     def rewind(self, kept: int) -> None:
         """Nothing was kept."""

@@ -40,7 +40,7 @@ class Position:
         best_auroc: Best validation AUROC so far; None before the first.
         best_epoch: The epoch (from 1) it was reached in.
         last_auroc: Validation AUROC of the last epoch.
-        seconds: Time spent so far, over all attempts.
+        seconds: Time spent in epochs so far, over all attempts.
         unvalidated: Whether the last complete epoch still has to be validated.
         metrics: Metric values recorded so far.
     """
@@ -92,7 +92,7 @@ class Session:
         weights: Where the model came from.
         position: How far the run is.
         losses: Of the steps since the loss was last recorded, on the device.
-        started: When this attempt began, on the monotonic clock.
+        started: When this attempt's epochs began, on the monotonic clock.
     """
 
     spec: RunSpec
@@ -112,7 +112,7 @@ class Session:
     started: float = field(default_factory=time.monotonic)
 
     def elapsed(self) -> float:
-        """Seconds of this attempt and those before it."""
+        """Seconds of epochs, in this attempt and those before it."""
         return self.position.seconds + time.monotonic() - self.started
 
     def record(self, name: str, value: float, epoch: float | None = None) -> None:
@@ -152,6 +152,7 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     parallel, optimizer = accelerator.prepare(model, _optimizer(spec, model))
     pictures = ImageCache(cache, dataset, cache_side(spec.model.input_size or card.input_size))
     feed = _feed(spec, card, pictures, model, accelerator.device)
+    report.model(weights.trainable, weights.total, str(accelerator.device))
     report.log(
         f"Trains {weights.trainable:,} of {weights.total:,} parameters "
         f"({weights.trainable / weights.total:.3%}) on {accelerator.device}."

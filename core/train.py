@@ -31,7 +31,8 @@ from core.models import adapters
 from core.reporting import Reporter
 from core.session import Session, setup
 from core.spec import RunSpec
-from core.trained import BEST, RESULT, SPEC, digest, read_state, write_atomically, write_state
+from core.trained import digest, read_state, write_atomically, write_state
+from core.workspace import BEST, RESULT, SPEC
 
 CHECKPOINT_SECONDS = 120.0
 POINTS_A_CURVE = 500
@@ -99,6 +100,7 @@ def fit(session: Session) -> None:
     spec, position = session.spec, session.position
     train, ids = spec.train, session.ids["train"]
     prepare(session, ids + session.ids["val"])
+    session.started = time.monotonic()  # what is left is told by the time of the epochs alone
     labels = dict(zip(ids, session.dataset.labels(ids), strict=True))
     while position.unvalidated or position.epoch < train.epochs:
         if not position.unvalidated:

@@ -21,10 +21,7 @@ from core.errors import DataError, ModelError
 from core.models import adapters, backbones, catalogue
 from core.models.catalogue import BackboneCard
 from core.spec import RunSpec
-
-BEST = "best.safetensors"
-RESULT = "result.json"
-SPEC = "spec.json"
+from core.workspace import BEST, RESULT, SPEC
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def load_trained(folder: Path) -> Trained:
     Raises:
         ModelError: The run has no weights yet, or its backbone's weights have changed since.
     """
-    if not (folder / BEST).exists():
+    if not ((folder / BEST).exists() and (folder / SPEC).exists()):
         raise ModelError(
             "This run has no weights yet.", "Wait for its first validation, or start it again."
         )

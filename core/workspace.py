@@ -13,6 +13,9 @@ from core.errors import ConfigurationError
 VARIABLE = "CXR_WORKSPACE"
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
+SPEC, BEST, RESULT = "spec.json", "best.safetensors", "result.json"
+"""Files in a run's folder: its resolved specification, the best epoch's weights, the scores."""
+
 
 @dataclass(frozen=True)
 class Workspace:

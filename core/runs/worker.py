@@ -225,6 +225,12 @@ class StoreReporter:
         with self._log.open("a", encoding="utf-8") as stream:
             stream.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}\n")
 
+    def model(self, trainable: int, total: int, device: str) -> None:
+        """Keep what the run trains, so that it is shown from the start."""
+        self._changed |= {"trainable": trainable, "total": total, "device": device}
+        self.flush()
+        self._observer.model(trainable, total, device)
+
     def rewind(self, kept: int) -> None:
         """Keep the first ``kept`` metrics, and the best and last AUROC among them."""
         self.flush()
