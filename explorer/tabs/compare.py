@@ -85,7 +85,12 @@ def build(context: Context, tab: gr.Tab) -> None:
     def show(ids: list[str] | None, reference: str | None, before: str) -> list[Any]:
         return _show(context, ids or [], reference, before)
 
-    def arrive(ids: list[str] | None, reference: str | None, before: str) -> list[Any]:
+    def arrive(
+        ids: list[str] | None, reference: str | None, before: str, asked: dict[str, Any] | None
+    ) -> list[Any]:
+        if not ids and asked is not None:
+            # Another page sent the user here: ``receive`` shows what it asked for.
+            return [gr.skip()] * len(shown)
         if not ids:
             ids = comparison.suggestion(_completed(context))
         return _show(context, ids, reference, before)
@@ -118,8 +123,8 @@ def build(context: Context, tab: gr.Tab) -> None:
         )
 
     context.version.change(show, [*choice, seen], shown, **QUIET)
-    redraw(tab.select(arrive, [*choice, seen], shown, **QUIET))
     inbox = context.inboxes["compare"]
+    redraw(tab.select(arrive, [*choice, seen, inbox], shown, **QUIET))
     redraw(inbox.change(receive, [inbox, chosen, seen], shown, **QUIET))
     redraw(chosen.input(show, [*choice, seen], shown, **QUIET))
     against.input(show, [*choice, seen], shown, **QUIET)
