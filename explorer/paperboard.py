@@ -384,6 +384,8 @@ def _said(cell: Cell, width: int) -> str:
 
 
 def _notes(cell: Cell) -> Iterable[str]:
+    if cell.verdict is not None:
+        yield from cell.verdict.notes
     if cell.others:
         yield (
             "1 run on this question has another recipe and does not count."

@@ -104,7 +104,7 @@ def _queue(context: Context, act: str, asked: dict[str, Any]) -> None:
     elif str(asked.get("seeds")).isdigit():
         seeds = min(max(int(asked["seeds"]), 1), MOST_SEEDS)
     wanted = replication.missing(cells, seeds)
-    for spec in wanted:
+    for spec in {(one.data.name, one.adapter.method): one for one in wanted}.values():
         cost.check(spec)
     for spec in wanted:
         queue.submit(context.store, spec)

@@ -2,18 +2,22 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from core import paper
+from core.errors import ConfigurationError
 from core.models.catalogue import BACKBONES
 from core.paper import MINIATURE, TASKS
 from core.runs.store import Run, RunState, Store, open_store
 from core.spec import RunSpec
 from core.workspace import Workspace
 from explorer import app, form, launching, paperboard, replication
+from explorer.context import Context
 from explorer.replication import Board, Cell
+from explorer.tabs import paper as tab
 
 TASK = replication.FIRST
 Complete = Callable[..., Run]
@@ -257,3 +261,37 @@ def test_a_verdict_that_takes_time_is_announced_first(
     assert sum(one.weighing for one in half.miniature) == 1
     assert not board(store, workspace).weighing
     assert not replication.gather(store.list(), workspace, most=0).weighing
+
+
+# --- what is queued ------------------------------------------------------------------------------
+
+
+def test_the_first_comparison_and_the_rest_are_queued_once(
+    store: Store, workspace: Workspace
+) -> None:
+    nothing: Any = None
+    context = Context(workspace, store, nothing, nothing, {}, nothing)
+    tab._act(context, {"act": "first"}, [])
+    first = [(run.spec.data.label_fraction, run.spec.adapter.method) for run in store.list()]
+    assert sorted(first) == [(0.1, "full"), (0.1, "lora")]
+    for _ in range(2):
+        tab._act(context, {"act": "all", "seeds": "1"}, [])
+        assert len(store.list()) == 18
+    assert all(run.state is RunState.QUEUED for run in store.list())
+
+
+def test_an_unknown_task_is_refused_in_words(store: Store, workspace: Workspace) -> None:
+    nothing: Any = None
+    context = Context(workspace, store, nothing, nothing, {}, nothing)
+    with pytest.raises(ConfigurationError, match="mrm-nih-1"):
+        tab._spec(context, "mrm-nih-3", "lora")
+
+
+def test_a_task_fills_the_launch_form(store: Store, workspace: Workspace) -> None:
+    nothing: Any = None
+    inboxes = {"launch": nothing, "runs": nothing}
+    context = Context(workspace, store, nothing, nothing, inboxes, nothing)
+    asked = {"act": "launch", "task": "mrm-nih-10", "method": "full"}
+    _, tabs, launch, _ = tab._act(context, asked, ["launch", "runs"])
+    assert tabs.selected == "launch"
+    assert RunSpec.from_json(launch["spec"]) == paper.task("mrm-nih-10").spec("full")
