@@ -190,7 +190,7 @@ def validate(session: Session) -> None:
     ids = session.ids["val"]
     labels = session.dataset.labels(ids)
     logits = predict(session, ids)
-    loss = float(masked_loss(torch.from_numpy(logits), torch.from_numpy(labels)))
+    loss = float(masked_loss(torch.tensor(logits), torch.tensor(labels)))
     if not math.isfinite(loss):
         raise _not_finite(session, "validation loss")
     each = stats.per_finding(labels, logits)

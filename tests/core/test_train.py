@@ -21,7 +21,8 @@ from core.models import backbones, catalogue
 from core.reporting import Silence
 from core.session import setup
 from core.spec import RunSpec
-from core.trained import BEST, RESULT, SPEC, load_trained, read_state
+from core.trained import load_trained, read_state
+from core.workspace import BEST, RESULT, SPEC
 
 Run = Callable[..., tuple[Path, dict[str, Any]]]
 
@@ -34,6 +35,7 @@ class Notes(Silence):
         self.phases: list[str] = []
         self.fractions: list[float] = []
         self.lines: list[str] = []
+        self.parameters: tuple[int, int] | None = None
         self.asked, self.stop = 0, stop
 
     def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
@@ -46,6 +48,9 @@ class Notes(Silence):
     def stop_requested(self) -> bool:
         self.asked += 1
         return self.stop is not None and self.asked >= self.stop
+
+    def model(self, trainable: int, total: int, device: str) -> None:
+        self.parameters = trainable, total
 
     def log(self, text: str) -> None:
         self.lines.append(text)
@@ -111,6 +116,7 @@ def test_a_run_writes_what_its_scores_come_from(run: Run, method: str) -> None:
     assert json.loads((folder / RESULT).read_text()) == result
     assert result["findings"] == ["Pneumonia", "Plate"]
     assert result["positives"] == {"Pneumonia": 20, "Plate": 20}
+    assert notes.parameters == (result["trainable"], result["total"])
     assert notes.fractions == sorted(notes.fractions)
     assert notes.fractions[-1] == 1
     names = {name for name, *_ in notes.metrics}
@@ -347,3 +353,19 @@ def test_a_lack_of_memory_is_said(tiny) -> None:
 def test_mixed_precision_and_sgd_work_too(run: Run, method: str) -> None:
     _, result = run(adapter__method=method, train__precision="bf16", train__optimizer="sgd")
     assert result["steps"] == 6
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "folder"), [("nih", "nih_chestxray14"), ("rsna", "rsna_pneumonia")]
+)
+def test_real_radiographs_go_the_same_way(
+    run: Run, real_data: Path, name: str, folder: str
+) -> None:
+    place, result = run(
+        data__name=name, data__root=real_data / folder, adapter__method="linear", train__epochs=3
+    )
+    with np.load(place / "predictions" / "test.npz") as file:
+        assert len(set(file["ids"])) == result["scores"]["test"]["studies"] > 20
+        assert np.isfinite(file["scores"]).all()
+    assert 0 < result["scores"]["test"]["auroc"] < 1
