@@ -21,7 +21,9 @@ def _wrongness(labels: Scores, runs: list[Scores]) -> Scores:
 
 
 def _disagreement(labels: Scores, runs: list[Scores]) -> Scores:
-    return np.ptp(np.stack(runs), axis=0)
+    stacked = np.stack(runs)
+    apart: Scores = stacked.max(axis=0) - stacked.min(axis=0)
+    return apart
 
 
 ORDERS: dict[str, tuple[str, Callable[[Scores, list[Scores]], Scores] | None]] = {
@@ -73,7 +75,7 @@ def studies(
     known = [one for one in ids if all(one in column for column in columns)]
     truth = dataset.labels(known)[:, dataset.findings.index(finding)].astype(np.float64)
     scores = [np.array([column[one] for one in known]) for column in columns]
-    ranked = np.argsort(-key(truth, scores), kind="stable") if known else []
+    ranked = list(np.argsort(-key(truth, scores), kind="stable")) if known else []
     held = set(known)
     return [known[i] for i in ranked] + [one for one in ids if one not in held]
 
@@ -89,7 +91,7 @@ def is_marked(dataset: ChestDataset, study_id: str, finding: str) -> bool:
 def choices(dataset: ChestDataset, ids: Sequence[str]) -> list[tuple[str, str]]:
     """The first studies of a list with their findings: (text, id), to be chosen from."""
     first = list(ids[:LISTED])
-    rows = dataset.labels(first) if first else []
+    rows = list(dataset.labels(first)) if first else []
     return [
         (f"{one} · {', '.join(_present(dataset, row)) or 'no finding'}", one)
         for one, row in zip(first, rows, strict=True)
@@ -100,7 +102,7 @@ def step(ids: Sequence[str], current: str | None, by: int) -> str | None:
     """The study before or after the current one, going round; the first if it is not listed."""
     if not ids:
         return None
-    if current not in ids:
+    if current is None or current not in ids:
         return ids[0]
     return ids[(list(ids).index(current) + by) % len(ids)]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from core.errors import unknown_name
-from core.spec import AdapterSpec
+from core.spec import DROPOUT, AdapterSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +48,11 @@ class Method:
 
 
 def _lora(spec: AdapterSpec, **more: Any) -> dict[str, Any]:
-    return {"r": spec.rank, "lora_alpha": spec.alpha, "lora_dropout": spec.dropout, **more}
+    return {"r": spec.rank, "lora_alpha": spec.alpha, "lora_dropout": _dropout(spec), **more}
+
+
+def _dropout(spec: AdapterSpec) -> float:
+    return DROPOUT if spec.dropout is None else spec.dropout
 
 
 def _is_norm(_: str, module: nn.Module) -> bool:
@@ -131,7 +135,7 @@ METHODS: dict[str, Method] = {
         config="VeraConfig",
         arguments=lambda spec: {
             "r": spec.rank,
-            "vera_dropout": spec.dropout,
+            "vera_dropout": _dropout(spec),
             "projection_prng_key": 0,
         },
     ),

@@ -49,12 +49,13 @@ _ADVANCED_NUMBERS = [
     ("model.input_size", "Input size, px"),
     ("data.subset_seed", "Subset seed"),
 ]
-_RESOLVED = {
-    "train.lr": "lr",
-    "train.weight_decay": "weight_decay",
-    "train.layer_decay": "layer_decay",
-    "train.warmup_epochs": "warmup_epochs",
-}
+_RESOLVED = (
+    "train.lr",
+    "train.weight_decay",
+    "train.layer_decay",
+    "train.warmup_epochs",
+    "adapter.dropout",
+)
 
 
 def build(context: Context, tab: gr.Tab) -> None:
@@ -67,7 +68,7 @@ def build(context: Context, tab: gr.Tab) -> None:
             model_note = _model_group(fields, start)
             method_note, repeats = _tuning_group(fields, start)
             with gr.Accordion(
-                "Advanced: empty fields take the paper's value, shown in grey",
+                "Advanced: empty fields take the value shown in grey, the paper's where it has one",
                 open=False,
                 elem_classes="cxr-group",
             ):
@@ -245,8 +246,7 @@ def _advanced(fields: dict[str, Any], start: dict[str, Any]) -> None:
 
 
 def _number(path: str, label: str, start: dict[str, Any]) -> gr.Number:
-    resolved = _RESOLVED.get(path)
-    shown = getattr(RunSpec().resolved().train, resolved) if resolved else None
+    shown = _value(RunSpec().resolved(), path) if path in _RESOLVED else None
     if path == "model.input_size":
         shown = card(RunSpec().model.backbone).input_size
     return gr.Number(
@@ -256,6 +256,11 @@ def _number(path: str, label: str, start: dict[str, Any]) -> gr.Number:
         elem_id=form.element(path),
         min_width=120,
     )
+
+
+def _value(spec: RunSpec, path: str) -> Any:
+    section, name = path.split(".")
+    return getattr(getattr(spec, section), name)
 
 
 def _published(value: Any) -> str:
@@ -269,7 +274,6 @@ _OFFERED = (
     "model.input_size",
     "adapter.rank",
     "adapter.alpha",
-    "adapter.dropout",
     "adapter.targets",
     "train.momentum",
     *_RESOLVED,
@@ -290,10 +294,11 @@ def _offer(values: dict[str, Any]) -> list[Any]:
     hidden = launching.unused(values)
     chosen = RunSpec.of(
         **{
+            "model.backbone": values["model.backbone"] or "",
             "adapter.method": method,
             "train.optimizer": values["train.optimizer"],
-            "train.batch_size": launching.sensible(values["train.batch_size"], 64, 4096),
-            "train.epochs": launching.sensible(values["train.epochs"], 12, 10_000),
+            "train.batch_size": launching.sensible(values["train.batch_size"], 16, 4096),
+            "train.epochs": launching.sensible(values["train.epochs"], 6, 10_000),
         }
     ).resolved()
     updates: dict[str, Any] = {
@@ -306,8 +311,9 @@ def _offer(values: dict[str, Any]) -> list[Any]:
     }
     for path in ("train.momentum", *(f"adapter.{name}" for name in launching.ADAPTER)):
         updates[path] = gr.update(visible=path not in hidden)
-    for path, attribute in _RESOLVED.items():
-        updates[path] = gr.update(placeholder=_published(getattr(chosen.train, attribute)))
+    for path in _RESOLVED:
+        default = _published(_value(chosen, path))
+        updates[path] = gr.update(placeholder=default, visible=path not in hidden)
     sentences = [
         _data_sentence(name),
         _model_sentence(values["model.backbone"] or ""),

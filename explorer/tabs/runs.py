@@ -6,6 +6,7 @@ in the address; what it does is asked of ``core.runs`` again, which checks it ag
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -120,7 +121,7 @@ def _delete(context: Context, run: Run) -> None:
 
 
 _ACTIONS = {"stop": _stop, "resume": _resume, "delete": _delete}
-_ERRANDS = {
+_ERRANDS: dict[str, tuple[str, Callable[[Run], dict[str, Any]]]] = {
     "new": ("launch", lambda run: {"spec": run.spec.to_json()}),
     "compare": ("compare", lambda run: {"runs": [run.id]}),
     "saliency": ("saliency", lambda run: {"run": run.id}),

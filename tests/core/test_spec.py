@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigurationError, unknown_name
-from core.spec import RunSpec, settings
+from core.spec import EMBEDDED_RATES, RunSpec, settings
 
 
 def test_a_specification_survives_its_json() -> None:
@@ -30,10 +30,21 @@ def test_the_fingerprint_follows_what_is_computed() -> None:
 def test_what_is_left_open_becomes_the_published_value(
     method: str, optimizer: str, lr: float, layer_decay: float, weight_decay: float
 ) -> None:
-    train = RunSpec.of(**{"adapter.method": method, "train.optimizer": optimizer}).resolved().train
+    asked = {"model.backbone": "mrm", "adapter.method": method, "train.optimizer": optimizer}
+    train = RunSpec.of(**asked, **{"train.batch_size": 64}).resolved().train
+    assert train.augmentation == "crop-flip"
     assert train.lr == pytest.approx(lr)
     assert train.layer_decay == layer_decay
     assert train.weight_decay == weight_decay
+
+
+def test_the_embedded_backbone_has_rates_of_its_own() -> None:
+    for method, base in EMBEDDED_RATES.items():
+        spec = RunSpec.of(**{"adapter.method": method}).resolved()
+        assert spec.train.lr == pytest.approx(base * spec.train.batch_size / 256)
+        assert spec.train.augmentation == "none"
+    published = RunSpec.of(**{"train.optimizer": "sgd", "train.batch_size": 64}).resolved()
+    assert published.train.lr == pytest.approx(0.05)
 
 
 def test_resolving_keeps_what_was_given_and_is_idempotent() -> None:
@@ -46,8 +57,9 @@ def test_resolving_keeps_what_was_given_and_is_idempotent() -> None:
 
 
 def test_a_linear_probe_takes_no_augmentation_unless_asked() -> None:
-    assert RunSpec.of(**{"adapter.method": "linear"}).resolved().train.augmentation == "none"
-    asked = RunSpec.of(**{"adapter.method": "linear", "train.augmentation": "crop-flip"})
+    linear = {"adapter.method": "linear", "model.backbone": "mrm"}
+    assert RunSpec.of(**linear).resolved().train.augmentation == "none"
+    asked = RunSpec.of(**linear, **{"train.augmentation": "crop-flip"})
     assert asked.resolved().train.augmentation == "crop-flip"
 
 
