@@ -191,7 +191,7 @@ def as_text(request: Request) -> str:
         f"{methods.explainer(found.method).title} at {found.layer}, "
         f"{found.grid[0]} × {found.grid[1]} cells",
     ]
-    if scores is not None:
+    if scores is not None and not np.isnan(scores.energy):  # else a note says the map is zero
         hit = "inside" if scores.hit else "outside"
         lines.append(
             f"peak {hit} what was marked, {scores.energy:.0%} of the energy in it, "
