@@ -254,27 +254,28 @@ def test_a_running_run_is_stopped_resumed_and_completed(
 ) -> None:
     place = ["--workspace", tmp_path / "workspace"]
     words = [*options(radiographs, epochs=40), *place, "--name", "long", "--json"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "core", "train", *map(str, words)],
-        cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+    store = open_store(open_workspace(tmp_path / "workspace"), create=True)
+    out, err = tmp_path / "out", tmp_path / "err"
+    with out.open("w") as output, err.open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "core", "train", *map(str, words)],
+            cwd=ROOT, env=environment(), stdout=output, stderr=errors,
+        )  # fmt: skip
     try:
-        store = open_store(open_workspace(tmp_path / "workspace"), create=True)
         deadline = time.monotonic() + 240
         while not (store.list() and store.count_metrics(store.list()[0].id)):
             assert time.monotonic() < deadline
-            assert process.poll() is None
+            assert process.poll() is None, err.read_text()
             time.sleep(0.05)
         refused = cli("delete", "long", *place)
         assert refused.code == 1
         assert "Stop it first" in refused.err
         assert cli("stop", "long", *place, "--json").json["state"] in ("stopping", "stopped")
-        out, _ = process.communicate(timeout=120)
+        assert process.wait(timeout=120) == 0, err.read_text()
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 0
-    assert json.loads(out)["state"] == "stopped"
+    assert json.loads(out.read_text())["state"] == "stopped"
     again = cli("resume", "long", *place, "--json").json
     assert again["state"] == "queued"
     assert cli("resume", "long", *place).code == 1
