@@ -127,7 +127,15 @@
       address(JSON.parse(first.dataset.address));
     }
   };
+  /* Gradio opens its first page before the server has read the address, which names another. */
+  const FIRST_PAGE = "launch";
+  let settled = location.search === "";
+  for (const act of ["pointerdown", "keydown"]) {
+    document.addEventListener(act, () => { settled = true; }, { capture: true, once: true });
+  }
   const opened = (page) => {
+    settled = settled || page !== FIRST_PAGE;
+    if (!settled) return;
     address({ tab: page });
     setTimeout(() => document.querySelectorAll(".cxr-live").forEach(announce), 60);
   };

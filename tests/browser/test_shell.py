@@ -125,6 +125,23 @@ def test_the_address_keeps_the_run_over_a_refresh(
     store.delete(store.get("another").id)
 
 
+def test_the_page_that_opens_first_leaves_the_address_to_the_one_it_names(
+    page: Any, served: tuple[str, Store, Workspace]
+) -> None:
+    """A slow server reads the address late: the default page must not have written itself in."""
+    held: list[Any] = []
+    page.route("**/queue/join*", lambda route: held.append(route))
+    open_page(page, f"{served[0]}?tab=paper")
+    page.wait_for_timeout(3000)
+    assert "tab=paper" in page.url
+    for route in held:
+        route.continue_()
+    page.unroute("**/queue/join*")
+    page.wait_for_selector("#paper-board .cxr-cells")
+    page.click("role=tab[name='Launch']")
+    page.wait_for_function("location.search.includes('tab=launch')")
+
+
 def test_a_running_run_is_shown_live_and_keeps_what_the_user_touches(
     page: Any, served: tuple[str, Store, Workspace]
 ) -> None:
