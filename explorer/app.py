@@ -58,14 +58,14 @@ def build(workspace: Workspace) -> gr.Blocks:
             for name, page in PAGES.items():
                 with gr.Tab(page.TITLE, id=name, elem_id=f"page-{name}") as tab:
                     page.build(context, tab)
-                tab.select(None, js=f"() => window.cxr.opened('{name}')")
+                tab.select(None, js="() => window.cxr.opened()")
         pulse = gr.Timer(POLL_SECONDS)
         pulse.tick(
             store.version,
             outputs=version,
             api_visibility="private",
             show_progress="hidden",
-            queue=False,
+            concurrency_limit=None,  # through the queue all the same: past it, no change is heard
         )
 
         def follow_address(request: gr.Request) -> list[Any]:

@@ -138,7 +138,7 @@ def test_the_main_job_from_the_first_click_to_the_heat_map(explorer: Explorer, p
 
     # Watch: the curve grows while the run works.
     wait_for_state(page, "running")
-    page.wait_for_selector("#runs-detail svg", timeout=PATIENCE)
+    page.wait_for_selector("#runs-detail .cxr-chart polyline", state="attached", timeout=PATIENCE)
     keep(page, "2-running")
     run = explorer.runs()[0]
 
