@@ -127,18 +127,22 @@
       address(JSON.parse(first.dataset.address));
     }
   };
-  /* Gradio opens its first page before the server has read the address, which names another. */
+  /* Gradio tells of its first page before the server has read the address, which may name another,
+     and of any page late when it is busy: what counts is the page that is seen. */
   const FIRST_PAGE = "launch";
   let settled = location.search === "";
   for (const act of ["pointerdown", "keydown"]) {
     document.addEventListener(act, () => { settled = true; }, { capture: true, once: true });
   }
-  const opened = (page) => {
+  const opened = () => setTimeout(() => {
+    const panel = [...document.querySelectorAll("[role=tabpanel][id^=page-]")]
+      .find((one) => one.offsetParent !== null);
+    const page = panel ? panel.id.slice("page-".length) : FIRST_PAGE;
     settled = settled || page !== FIRST_PAGE;
     if (!settled) return;
     address({ tab: page });
-    setTimeout(() => document.querySelectorAll(".cxr-live").forEach(announce), 60);
-  };
+    document.querySelectorAll(".cxr-live").forEach(announce);
+  }, 60);
 
   /* --- what is activated inside a region ------------------------------------------------------ */
   const ask = (question, confirmLabel) => new Promise((answer) => {

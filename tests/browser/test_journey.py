@@ -161,6 +161,7 @@ def test_the_main_job_from_the_first_click_to_the_heat_map(explorer: Explorer, p
     page.get_by_role("tab", name="Launch").click()
     fill_form(page, "Linear probe", 3)
     launch(page)
+    page.wait_for_selector("#runs-detail section:has-text('Linear')")
     wait_for_state(page, "completed")
     keep(page, "4-two-runs")
 

@@ -73,7 +73,7 @@ def page(chromium: Any) -> Iterator[Any]:
 
 def open_page(page: Any, url: str) -> None:
     page.goto(url)
-    page.wait_for_selector("#page-launch, #page-runs")
+    page.wait_for_selector("[role=tabpanel]:visible")
 
 
 def test_nothing_is_loaded_from_another_host(
