@@ -25,9 +25,16 @@
   };
 
   /* --- the address says what is shown --------------------------------------------------------- */
+  /* What it named at first stays until the user acts: pages draw themselves before they know it. */
+  const named = new URLSearchParams(location.search);
+  let acted = false;
+  for (const act of ["pointerdown", "keydown"]) {
+    document.addEventListener(act, () => { acted = true; }, { capture: true, once: true });
+  }
   const address = (changes) => {
     const url = new URL(window.location.href);
     for (const [key, value] of Object.entries(changes)) {
+      if (!acted && named.has(key) && (value === null || value === "")) continue;
       if (value === null || value === "") url.searchParams.delete(key);
       else url.searchParams.set(key, value);
     }
@@ -131,14 +138,11 @@
      and of any page late when it is busy: what counts is the page that is seen. */
   const FIRST_PAGE = "launch";
   let settled = location.search === "";
-  for (const act of ["pointerdown", "keydown"]) {
-    document.addEventListener(act, () => { settled = true; }, { capture: true, once: true });
-  }
   const opened = () => setTimeout(() => {
     const panel = [...document.querySelectorAll("[role=tabpanel][id^=page-]")]
       .find((one) => one.offsetParent !== null);
     const page = panel ? panel.id.slice("page-".length) : FIRST_PAGE;
-    settled = settled || page !== FIRST_PAGE;
+    settled = settled || acted || page !== FIRST_PAGE;
     if (!settled) return;
     address({ tab: page });
     document.querySelectorAll(".cxr-live").forEach(announce);

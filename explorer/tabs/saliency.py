@@ -84,13 +84,13 @@ def build(context: Context, tab: gr.Tab) -> None:
     shelf = galleries.gallery(context.workspace, context.store)
     nothing = live(elem_id="saliency-nothing")
     with gr.Row(equal_height=False, visible=False) as page:
-        with gr.Column(scale=0, min_width=290):
+        with gr.Column(scale=1, min_width=290, elem_classes="cxr-group"):
             desk = _controls()
             with gr.Row():
                 drawn = gr.Button("Random study", size="sm", min_width=80)
                 upload = gr.UploadButton("Open a picture", size="sm", min_width=80)
             said = live(elem_id="saliency-said")
-        with gr.Column(scale=1, min_width=500):
+        with gr.Column(scale=4, min_width=500):
             pictures = viewer.radiographs(
                 elem_id="saliency-viewer", label="Where each model looks on the radiograph"
             )
