@@ -32,10 +32,12 @@ def prepare(
     spec = spec.resolved()
     dataset = open_dataset(spec.data.name, spec.data.root, spec.data.split)
     assert spec.data.subset_seed is not None
-    ids = splits.subset(dataset, spec.data.label_fraction, spec.data.subset_seed)
-    ids = ids + dataset.ids("val") + dataset.ids("test")
+    first = splits.subset(dataset, spec.data.label_fraction, spec.data.subset_seed)
+    first = first + dataset.ids("val")
+    ids = first + dataset.ids("test")
     size = spec.model.input_size or catalogue.card(spec.model.backbone).input_size
     pictures = ImageCache(cache, dataset, cache_side(size))
     missing = len(pictures.missing(ids))
+    pictures.ensure(first)  # what a run asks for before its first AUROC
     pictures.ensure(ids, progress=progress)
     return {"pictures": len(ids), "made": missing}

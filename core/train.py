@@ -130,8 +130,8 @@ def train_epoch(session: Session, labels: dict[str, NDArray[np.float32]]) -> Non
         position.batch, position.step = i + 1, position.step + 1
         last = position.batch == len(parts)
         if last or position.step % every == 0:
-            _record_loss(session, rate, len(parts))
             _tell_progress(session, len(parts))
+            _record_loss(session, rate, len(parts))
         stop = report.stop_requested()
         if not last and (stop or time.monotonic() - last_saved > CHECKPOINT_SECONDS):
             checkpoint.save(session)
