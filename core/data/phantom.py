@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from core.data import anatomy, findings, images
+from core.data import anatomy, film, findings, images
 from core.data.base import Box, ChestDataset
 from core.data.pathology import PATHOLOGY, Lesion
 from core.data.population import draw_studies
@@ -198,10 +198,10 @@ class Phantom(ChestDataset):
             nth = 0 if PATHOLOGY[name].lasting else study
             lesions[name] = PATHOLOGY[name].draw(frame, random(name, nth), marked[name])
         drained = _drained(random, held)
-        tubes = anatomy.devices(random("devices"), supine, drained)
+        tubes = film.devices(random("devices"), supine, drained)
         absorbs = _absorption(frame, lesions, random("vessels", 0), random("texture"))
-        absorbs += anatomy.draw_devices(frame, tubes)
-        return Drawing(anatomy.expose(absorbs, frame, random("film")), lesions)
+        absorbs += film.draw_devices(frame, tubes)
+        return Drawing(film.expose(absorbs, frame, random("film")), lesions)
 
     def _row(self, study_id: str) -> dict[Hashable, Any]:
         if study_id not in self._drawn.index:
