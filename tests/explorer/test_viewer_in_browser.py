@@ -36,23 +36,10 @@ def shown(count):
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium",
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def page(browser):
+def page(chromium):
     """Two views on a bare page that gives the script what Gradio would."""
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page = chromium.new_page(viewport={"width": 1280, "height": 800})
     faults = []
     page.on("pageerror", lambda fault: faults.append(str(fault)))
     component = viewer.radiographs(elem_id="viewer", label="Test pictures")
@@ -225,14 +212,14 @@ def test_keys_ask_for_the_next_study_but_not_while_typing(page):
 
 
 @pytest.mark.filterwarnings("ignore:.*future.no_silent_downcasting")  # gradio 6.31 on pandas 3
-def test_gradio_shows_the_value_and_hears_the_keys(browser):
+def test_gradio_shows_the_value_and_hears_the_keys(chromium):
     with gr.Blocks(analytics_enabled=False) as blocks:
         moved = gr.Textbox(elem_id="moved")
         pictures = viewer.radiographs(elem_id="viewer", label="Test pictures")
         blocks.load(lambda: shown(6), None, pictures)
         pictures.next_study(lambda: "next", None, moved)
     _, url, _ = blocks.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page = chromium.new_page(viewport={"width": 1280, "height": 800})
     try:
         page.goto(url)
         page.locator("#viewer canvas").nth(5).wait_for()
