@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from core.data import images
 from core.data.base import ChestDataset
-from core.data.splits import examples
+from core.data.faults import examples, refuse
 from core.errors import DataError
 
 
@@ -107,11 +107,16 @@ def refuse_missing(title: str, missing: Sequence[str], listed: int, remedy: str)
         DataError: Something is missing; counts and examples are given.
     """
     if missing:
-        raise DataError(
-            f"{title}: {len(missing):,} of {listed:,} listed pictures are missing "
-            f"({examples(sorted(missing))}).",
-            remedy,
-            field="data.root",
+        names = sorted(missing)
+        refuse(
+            "missing files",
+            names,
+            DataError(
+                f"{title}: {len(names):,} of {listed:,} listed pictures are missing "
+                f"({examples(names)}).",
+                remedy,
+                field="data.root",
+            ),
         )
 
 
@@ -128,8 +133,12 @@ def refuse_empty(title: str, counts: dict[str, int], where: Iterable[str]) -> No
     """
     empty = [name for name, count in counts.items() if count == 0]
     if empty:
-        raise DataError(
-            f"{title}: no study is left for {' and '.join(empty)}.",
-            f"Check {' and '.join(where)}.",
-            field="data.root",
+        refuse(
+            "empty splits",
+            empty,
+            DataError(
+                f"{title}: no study is left for {' and '.join(empty)}.",
+                f"Check {' and '.join(where)}.",
+                field="data.root",
+            ),
         )

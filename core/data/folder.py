@@ -12,6 +12,7 @@ import pandas as pd
 from core.data import splits
 from core.data.base import SPLITS
 from core.data.description import Description, describe
+from core.data.faults import examples, refuse, warn
 from core.data.files import FileDataset, pictures_below, refuse_empty, refuse_missing
 from core.data.spreadsheet import read_spreadsheet
 from core.errors import DataError
@@ -135,15 +136,26 @@ class Folder(FileDataset):
             str(one) for one in dict.fromkeys(twice) if len(labels.loc[[one]].drop_duplicates()) > 1
         ]
         if unclear:
-            raise DataError(
-                f"{self.title}: {len(unclear):,} pictures stand in several rows with different "
-                f"labels ({splits.examples(unclear)}).",
-                "Keep one row a picture.",
-                field="data.root",
+            refuse(
+                "contradictory labels",
+                unclear,
+                DataError(
+                    f"{self.title}: {len(unclear):,} pictures stand in several rows with different "
+                    f"labels ({examples(unclear)}).",
+                    "Keep one row a picture.",
+                    field="data.root",
+                ),
             )
+        again = [str(one) for one in dict.fromkeys(twice)]
+        warn(
+            "repeated rows",
+            again,
+            f"{self.title}: {len(again):,} pictures stand in several rows; the first one counts.",
+            "Keep one row a picture.",
+        )
         rows = rows[~rows.index.duplicated()]
-        rows["split"] = [self._split_of(str(one)) for one in rows["split"]]
-        below = {str(one): self._inside(str(one)) for one in rows.index}
+        rows["split"] = self._splits_of(rows["split"])
+        below = self._inside([str(one) for one in rows.index])
         missing = [one for one, path in below.items() if path is None]
         refuse_missing(
             self.title,
@@ -152,32 +164,49 @@ class Folder(FileDataset):
             f"Paths are read from {self.root}, or from a folder images in it; correct them or "
             "restore the files.",
         )
-        return rows.rename(index={one: str(path) for one, path in below.items()})
+        found = {one: path for one, path in below.items() if path is not None}
+        return rows.loc[list(found)].rename(index=found)
 
-    def _split_of(self, word: str) -> str:
-        if not word or word.lower() in SPLIT_NAMES:
-            return SPLIT_NAMES.get(word.lower(), "")
-        raise DataError(
-            f"{self.title}: the table names a split “{word}”.",
-            f"Known: {', '.join(SPLIT_NAMES)}.",
-            field="data.root",
-        )
-
-    def _inside(self, named: str) -> str | None:
-        """Where a path of the table leads, relative to the root; None if nowhere."""
-        path = Path(named.replace("\\", "/"))
-        if path.is_absolute() and path.is_relative_to(self.root):
-            path = path.relative_to(self.root)
-        if path.is_absolute() or ".." in path.parts:
-            raise DataError(
-                f"{self.title}: the path “{named}” leads out of the folder {self.root}.",
-                "Give paths relative to the folder, and keep the pictures in it.",
-                field="data.root",
+    def _splits_of(self, words: pd.Series) -> list[str]:
+        known = words.str.lower().map(SPLIT_NAMES)
+        odd = words.astype(bool) & known.isna()
+        if odd.any():
+            word = str(words[odd].iloc[0])
+            refuse(
+                "unknown splits",
+                [str(one) for one in words.index[odd]],
+                DataError(
+                    f"{self.title}: the table names a split “{word}”.",
+                    f"Known: {', '.join(SPLIT_NAMES)}.",
+                    field="data.root",
+                ),
             )
-        for one in (path, "images" / path):
-            if (self.root / one).is_file():
-                return one.as_posix()
-        return None
+        return [str(one) for one in known.fillna("")]
+
+    def _inside(self, names: Sequence[str]) -> dict[str, str | None]:
+        """Where each path of the table leads, relative to the root; None if nowhere."""
+        found: dict[str, str | None] = {}
+        outside = []
+        for named in names:
+            path = Path(named.replace("\\", "/"))
+            if path.is_absolute() and path.is_relative_to(self.root):
+                path = path.relative_to(self.root)
+            if path.is_absolute() or ".." in path.parts:
+                outside.append(named)
+                continue
+            there = (one for one in (path, "images" / path) if (self.root / one).is_file())
+            found[named] = next((one.as_posix() for one in there), None)
+        if outside:
+            refuse(
+                "paths outside the folder",
+                outside,
+                DataError(
+                    f"{self.title}: the path “{outside[0]}” leads out of the folder {self.root}.",
+                    "Give paths relative to the folder, and keep the pictures in it.",
+                    field="data.root",
+                ),
+            )
+        return found
 
     def _with_patients(self, rows: pd.DataFrame, pattern: str | None) -> pd.DataFrame:
         if pattern is None:
@@ -202,16 +231,19 @@ class Folder(FileDataset):
             str(one) for one, found in zip(rows.index, searched, strict=True) if found is None
         ]
         if without:
-            raise DataError(
-                f"{self.title}: the patient pattern “{pattern}” finds nothing in {len(without):,} "
-                f"of {len(rows):,} paths ({splits.examples(without)}).",
-                "Widen the pattern so that it fits every path.",
-                field="data.root",
+            refuse(
+                "patients unknown",
+                without,
+                DataError(
+                    f"{self.title}: the patient pattern “{pattern}” finds nothing in "
+                    f"{len(without):,} of {len(rows):,} paths ({examples(without)}).",
+                    "Widen the pattern so that it fits every path.",
+                    field="data.root",
+                ),
             )
         rows["patient"] = [
-            "-".join(one for one in found.groups() if one) or found[0]
-            for found in searched
-            if found
+            ("-".join(group for group in found.groups() if group) or found[0]) if found else one
+            for one, found in zip(rows.index, searched, strict=True)
         ]
         return rows
 
@@ -221,11 +253,16 @@ class Folder(FileDataset):
         lacking = {one: share for one, share in SHARES.items() if one not in there}
         if "" in there and len(there) > 1:
             blank = int((rows["split"] == "").sum())
-            raise DataError(
-                f"{self.title}: {blank:,} rows name no split, the others do.",
-                "Give every row a split, or none.",
-                field="data.root",
+            refuse(
+                "unknown splits",
+                [str(one) for one in rows.index[rows["split"] == ""]],
+                DataError(
+                    f"{self.title}: {blank:,} rows name no split, the others do.",
+                    "Give every row a split, or none.",
+                    field="data.root",
+                ),
             )
+            rows["split"] = rows["split"].replace("", "train")
         self.split_name = "as given"
         if not lacking:
             return rows
@@ -281,7 +318,7 @@ def _tables(root: Path, named: str | None) -> dict[str, Path]:
     if "" not in by_split and len(by_split) == len(found):
         return by_split
     raise DataError(
-        f"{root} holds several tables ({splits.examples(one.name for one in found)}).",
+        f"{root} holds several tables ({examples(one.name for one in found)}).",
         'Say which one has the labels, in a file dataset.json: {"table": "labels.csv"}.',
         field="data.root",
     )

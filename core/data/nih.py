@@ -11,6 +11,7 @@ from PIL import Image
 
 from core.data import findings, splits
 from core.data.base import SPLITS, Box
+from core.data.faults import examples, refuse, warn
 from core.data.files import FileDataset, pictures, refuse_empty, refuse_missing
 from core.errors import DataError
 
@@ -102,7 +103,9 @@ class Nih(FileDataset):
             raise DataError(
                 f"{path} is not the table of {self.title} ({error}).", REMEDY, field="data.root"
             ) from error
-        read = read.rename(columns=wanted).drop_duplicates("id").set_index("id")
+        read = read.rename(columns=wanted)
+        _warn_of_rows(path, read)
+        read = read.drop_duplicates("id").set_index("id")
         table = pd.DataFrame(index=read.index.astype(str))
         table["patient"] = read["patient"].str.lstrip("0")
         table["split"] = ""
@@ -131,12 +134,16 @@ class Nih(FileDataset):
         train_val, test = lists
         both = sorted(set(train_val.files) & set(test.files))
         if both:
-            raise DataError(
-                f"{self.title}: {len(both):,} files stand in both lists ({splits.examples(both)}).",
-                "Restore the official lists.",
+            refuse(
+                "patients in two splits",
+                both,
+                DataError(
+                    f"{self.title}: {len(both):,} files stand in both lists ({examples(both)}).",
+                    "Restore the official lists.",
+                ),
             )
         table = self._rows(known, [*train_val.files, *test.files])
-        training = table.index[: len(dict.fromkeys(train_val.files))]
+        training = table.index.intersection(list(dict.fromkeys(train_val.files)), sort=False)
         drawn = splits.draw(
             list(table.loc[training, "patient"]), VALIDATION_SHARE, "nih validation"
         )
@@ -170,13 +177,17 @@ class Nih(FileDataset):
         wanted = pd.Index(list(dict.fromkeys(files)))
         unknown = wanted[~wanted.isin(known.index)]
         if len(unknown):
-            raise DataError(
-                f"{self.title}: {len(unknown):,} of {len(wanted):,} listed pictures have no row in "
-                f"the table of labels ({splits.examples(unknown)}).",
-                "Restore the table and the lists from the same release.",
-                field="data.root",
+            refuse(
+                "unknown labels",
+                [str(one) for one in unknown],
+                DataError(
+                    f"{self.title}: {len(unknown):,} of {len(wanted):,} listed pictures have no "
+                    f"row in the table of labels ({examples(unknown)}).",
+                    "Restore the table and the lists from the same release.",
+                    field="data.root",
+                ),
             )
-        return known.loc[wanted]
+        return known.loc[wanted.intersection(known.index, sort=False)]
 
     def _located(self, ids: list[str]) -> dict[str, str]:
         """Where each picture is, relative to the root."""
@@ -192,7 +203,7 @@ class Nih(FileDataset):
             f"Complete the folder {self.root} (images/, images_001/images/ …, or all_classes/), or "
             "cut the lists to the files that are there.",
         )
-        return {one: places[one] for one in ids}
+        return {one: places[one] for one in ids if one in places}
 
     def _picture_folders(self) -> list[str]:
         try:
@@ -255,10 +266,43 @@ def _indicators(labels: pd.Series, names: tuple[str, ...], path: Path) -> pd.Dat
             if word in names:
                 rows[i, names.index(word)] = 1
             elif word != NORMAL:
-                raise DataError(
-                    f"{path} names the finding “{word}”, which is none of the 14.", REMEDY
+                refuse(
+                    "unknown labels",
+                    [str(one) for one in labels.index[codes == i]],
+                    DataError(
+                        f"{path} names the finding “{word}”, which is none of the 14.", REMEDY
+                    ),
                 )
     return pd.DataFrame(rows[codes], index=labels.index.astype(str), columns=list(names))
+
+
+def _warn_of_rows(path: Path, read: pd.DataFrame) -> None:
+    """Tell a check of rows that a run passes over: the first row of a picture counts."""
+    twice = read[read["id"].duplicated(keep=False)]
+    differing = twice.groupby("id")["labels"].nunique()
+    unclear = [str(one) for one in differing.index[differing > 1]]
+    warn(
+        "contradictory labels",
+        unclear,
+        f"{path} has several rows with different labels for {len(unclear):,} pictures.",
+        REMEDY,
+        error=True,
+    )
+    warn(
+        "repeated rows",
+        list(dict.fromkeys(twice["id"])),
+        f"{path} names {twice['id'].nunique():,} pictures several times; the first row counts.",
+        "Keep one row a picture.",
+    )
+    mixed = read["labels"].str.contains(NORMAL, regex=False) & (read["labels"] != NORMAL)
+    both = [str(one) for one in read["id"][mixed]]
+    warn(
+        "contradictory labels",
+        both,
+        f"{path} calls {len(both):,} pictures “{NORMAL}” and names findings on them.",
+        REMEDY,
+        error=True,
+    )
 
 
 def _box(path: Path, number: int, row: list[str]) -> tuple[str, Box]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from core.data import findings, splits
 from core.data.base import SPLITS, Box, Study
+from core.data.faults import examples, refuse
 from core.data.files import FileDataset, pictures, refuse_empty, refuse_missing
 from core.errors import DataError
 
@@ -90,14 +91,30 @@ class Rsna(FileDataset):
             ) from error
         targets = read.groupby("patientId")["Target"].nunique()
         unclear = [str(one) for one in targets.index[targets > 1]]
-        if unclear or not read["Target"].isin([0, 1]).all():
-            raise DataError(
-                f"{path} contradicts itself: {len(unclear):,} pictures have both labels "
-                f"({splits.examples(unclear)}), or labels other than 0 and 1.",
-                "Restore the file.",
-                field="data.root",
+        if unclear:
+            refuse(
+                "contradictory labels",
+                unclear,
+                DataError(
+                    f"{path} contradicts itself: {len(unclear):,} pictures have both labels "
+                    f"({examples(unclear)}).",
+                    "Restore the file.",
+                    field="data.root",
+                ),
             )
-        return read
+        odd = [str(one) for one in read["patientId"][~read["Target"].isin([0, 1])].unique()]
+        if odd:
+            refuse(
+                "unknown labels",
+                odd,
+                DataError(
+                    f"{path} gives {len(odd):,} pictures labels other than 0 and 1 "
+                    f"({examples(odd)}).",
+                    "Restore the file.",
+                    field="data.root",
+                ),
+            )
+        return read[read["Target"].isin([0, 1])]
 
     def _drawn(self, labelled: pd.DataFrame) -> pd.DataFrame:
         rows = labelled.drop_duplicates("patientId")

@@ -12,13 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.data.base import ChestDataset
+from core.data.faults import examples as examples
+from core.data.faults import refuse
 from core.errors import DataError
 
 PUBLISHED = {"train": "train_list.txt", "val": "val_list.txt", "test": "test_list.txt"}
 """Names of the split lists that Lian et al. published, by split."""
-
-NAMED = 5
-"""Examples that a message names."""
 
 
 def subset(dataset: ChestDataset, fraction: float, seed: int) -> list[str]:
@@ -158,16 +157,15 @@ def refuse_shared_patients(table: pd.DataFrame, title: str) -> None:
     places = table.groupby("patient")["split"].nunique()
     shared = [str(one) for one in places.index[places > 1]]
     if shared:
-        raise DataError(
-            f"{title}: {len(shared):,} patients stand in more than one split ({examples(shared)}).",
-            "Correct the lists: results on patients seen in training mean nothing.",
+        refuse(
+            "patients in two splits",
+            shared,
+            DataError(
+                f"{title}: {len(shared):,} patients stand in more than one split "
+                f"({examples(shared)}).",
+                "Correct the lists: results on patients seen in training mean nothing.",
+            ),
         )
-
-
-def examples(names: Iterable[str]) -> str:
-    """Some names for a message, with an ellipsis if there are more."""
-    listed = list(names)
-    return ", ".join(listed[:NAMED]) + (", …" if len(listed) > NAMED else "")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.data.description import Description
+from core.data.faults import refuse
 from core.errors import DataError
 
 NAMES = {
@@ -153,11 +154,15 @@ def _findings(
             continue
         if odd.any():
             row = int(np.flatnonzero(odd)[0])
-            raise DataError(
-                f"{path}: {odd.sum():,} cells of the column “{column}” are no labels (line "
-                f"{row + 2}: “{read[column].iloc[row]}”).",
-                "Write 1, 0 or nothing; or leave the column out of the findings.",
-                field="data.root",
+            refuse(
+                "unknown labels",
+                [f"line {at + 2}" for at in np.flatnonzero(odd)],
+                DataError(
+                    f"{path}: {odd.sum():,} cells of the column “{column}” are no labels (line "
+                    f"{row + 2}: “{read[column].iloc[row]}”).",
+                    "Write 1, 0 or nothing; or leave the column out of the findings.",
+                    field="data.root",
+                ),
             )
         values = np.where(yes, 1.0, np.where(no, 0.0, np.nan))
         found[about.findings.get(column, column)] = values
