@@ -15,10 +15,10 @@ from typing import Any
 
 from core.data import splits
 from core.data.base import ChestDataset
-from core.data.catalogue import open_dataset
+from core.data.catalogue import open_data
 from core.errors import ModelError
 from core.models import catalogue, methods
-from core.spec import RunSpec, settings
+from core.spec import DataSpec, RunSpec, settings
 
 PASSES = {"full": 3.0, "linear": 1.0}
 """Cost of a training step in forward passes: forward, gradients of activations, of weights. A
@@ -26,7 +26,9 @@ linear probe needs the forward pass once a study, not once an epoch."""
 ADAPTER_PASSES = 2.3
 START_SECONDS = 8.0
 MILLISECONDS_A_PICTURE = 0.4
-TABLES = (".csv", ".tsv", ".txt", ".json", ".xlsx")
+MANY = 1000
+"""Folders in one folder beyond which these are a data set's patients, and not looked into."""
+TABLES = (".csv", ".tsv", ".gz", ".txt", ".json", ".xlsx")
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]
     from core.models import adapters
 
     spec = spec.resolved()
-    dataset = _dataset(spec.data.name, spec.data.root, spec.data.split)
+    dataset = _dataset(spec.data)
     assert spec.data.subset_seed is not None
     ids = splits.subset(dataset, spec.data.label_fraction, spec.data.subset_seed)
     card = catalogue.card(spec.model.backbone)
@@ -115,7 +117,7 @@ def check(spec: RunSpec) -> None:
 
     methods.method(spec.adapter.method)  # names first: they are known at once
     card = catalogue.card(spec.model.backbone)
-    dataset = _dataset(spec.data.name, spec.data.root, spec.data.split)
+    dataset = _dataset(spec.data)
     adapters.count(card, spec.adapter, len(dataset.findings), spec.model.input_size)
     weights = spec.model.weights
     if weights is not None and not weights.expanduser().is_file():
@@ -146,27 +148,26 @@ def _plain(value: Any) -> str:
     return short if not isinstance(value, float) or float(short) == value else repr(value)
 
 
-def _dataset(name: str, root: Path | None, split: str | None) -> ChestDataset:
-    changed = 0 if root is None else _last_change(root.expanduser())
-    return _opened(name, root, split, changed)
+def _dataset(data: DataSpec) -> ChestDataset:
+    return _opened(data.source(), 0 if data.root is None else _last_change(data.root.expanduser()))
 
 
 @lru_cache(maxsize=8)
-def _opened(name: str, root: Path | None, split: str | None, changed: int) -> ChestDataset:
-    return open_dataset(name, root, split)
+def _opened(data: DataSpec, changed: int) -> ChestDataset:
+    return open_data(data)
 
 
 def _last_change(place: Path, depth: int = 2) -> int:
     """When a folder, the tables in it or the folders below last changed; 0 if it is not there."""
     try:
         times = [place.stat().st_mtime_ns]
-        for one in os.scandir(place) if place.is_dir() else ():
-            if one.is_dir():
-                times.append(_last_change(Path(one.path), depth - 1) if depth else 0)
-            elif one.name.lower().endswith(TABLES):
-                times.append(one.stat().st_mtime_ns)
+        inside = list(os.scandir(place)) if place.is_dir() else []
+        folders = [one.path for one in inside if one.is_dir()]
+        times += [one.stat().st_mtime_ns for one in inside if one.name.lower().endswith(TABLES)]
     except OSError:
         return 0
+    if depth and len(folders) <= MANY:
+        times += [_last_change(Path(one), depth - 1) for one in folders]
     return max(times)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core.data import splits
 from core.data.cache import ImageCache
-from core.data.catalogue import open_dataset
+from core.data.catalogue import open_data
 from core.data.transforms import cache_side
 from core.models import catalogue
 from core.spec import RunSpec
@@ -30,7 +30,7 @@ def prepare(
         DataError: The data set is incomplete, pictures cannot be read, or the disk is full.
     """
     spec = spec.resolved()
-    dataset = open_dataset(spec.data.name, spec.data.root, spec.data.split)
+    dataset = open_data(spec.data)
     assert spec.data.subset_seed is not None
     first = splits.subset(dataset, spec.data.label_fraction, spec.data.subset_seed)
     first = first + dataset.ids("val")

@@ -18,7 +18,7 @@ from core import stats
 from core.data import splits
 from core.data.base import ChestDataset
 from core.data.cache import ImageCache
-from core.data.catalogue import open_dataset
+from core.data.catalogue import open_data
 from core.data.transforms import TrainTransform, cache_side
 from core.errors import ConfigurationError, DataError
 from core.feed import FeatureFeed, Feed, PixelFeed
@@ -92,6 +92,7 @@ class Session:
         weights: Where the model came from.
         position: How far the run is.
         losses: Of the steps since the loss was last recorded, on the device.
+        best_logits: Of the validation split at the best epoch, if this attempt saw it.
         started: When this attempt's epochs began, on the monotonic clock.
     """
 
@@ -109,6 +110,7 @@ class Session:
     weights: Weights
     position: Position = field(default_factory=Position)
     losses: list[Tensor] = field(default_factory=list)
+    best_logits: NDArray[np.float32] | None = None
     started: float = field(default_factory=time.monotonic)
 
     def elapsed(self) -> float:
@@ -139,7 +141,7 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     """
     accelerator = _accelerator(spec)
     report.progress(0.0, None, "opening the data set")
-    dataset = open_dataset(spec.data.name, spec.data.root, spec.data.split)
+    dataset = open_data(spec.data)
     assert spec.data.subset_seed is not None
     train_ids = splits.subset(dataset, spec.data.label_fraction, spec.data.subset_seed)
     ids = {"train": train_ids, "val": dataset.ids("val"), "test": dataset.ids("test")}

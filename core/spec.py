@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from core.errors import ConfigurationError
 
@@ -50,6 +58,10 @@ DROPOUT = 0.1
 a quarter faster on a processor (67 instead of 54 images a second on two cores)."""
 
 
+OPTIONS = ("findings", "uncertainty", "views", "patient")
+"""Fields of ``DataSpec`` that some data sets heed; ``core.data.catalogue`` says which, and how."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -71,6 +83,37 @@ class DataSpec(_Frozen):
     subset_seed: int | None = Field(
         None, ge=0, description="Seed that draws the labelled subset; by default the run's seed."
     )
+    findings: str | None = Field(
+        None, description="Which set of findings, where a data set has several: 5 or 14."
+    )
+    uncertainty: str | None = Field(
+        None,
+        description="What a label marked uncertain counts as, where a data set has such labels: "
+        "mixed (the paper's rule), ones, zeros or ignore.",
+    )
+    views: str | None = Field(
+        None, description="Which views, where a data set has lateral ones: all or frontal."
+    )
+    patient: str | None = Field(
+        None,
+        description="Regular expression that finds the patient in a picture's path, for a folder "
+        "of one's own.",
+    )
+
+    def options(self) -> dict[str, str]:
+        """What was chosen of ``OPTIONS``, by name."""
+        chosen = {name: getattr(self, name) for name in OPTIONS}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    def source(self) -> DataSpec:
+        """The same data set as a whole: equal for runs that draw different labels from it."""
+        return self.model_copy(update={"label_fraction": 1.0, "subset_seed": None})
+
+    @model_serializer(mode="wrap")
+    def _without_open_options(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs from before an option existed keep their JSON and with it their fingerprint.
+        written: dict[str, Any] = write(self)
+        return {k: v for k, v in written.items() if k not in OPTIONS or v is not None}
 
 
 class ModelSpec(_Frozen):

@@ -29,6 +29,9 @@ FREE = ("train.seed", "train.device", "train.precision", "data.root")
 LABELS = {
     "data.name": "data set",
     "data.split": "split",
+    "data.findings": "set of findings",
+    "data.uncertainty": "uncertain labels",
+    "data.patient": "pattern of the patient",
     "data.label_fraction": "label fraction",
     "data.subset_seed": "subset seed",
     "model.pretrained": "pre-trained weights",

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import ConfigurationError
-from core.spec import LABEL_FRACTIONS, RunSpec, settings
+from core.spec import LABEL_FRACTIONS, OPTIONS, RunSpec, settings
 
 OTHER = "other"
 """The choice of label fraction that opens the free entry."""
 
 PATHS = tuple(setting.path for setting in settings())
-TEXTS = frozenset({"data.root", "data.split", "model.weights"})
+OPTION_PATHS = tuple(f"data.{name}" for name in OPTIONS)
+TEXTS = frozenset({"data.root", "data.split", "model.weights", *OPTION_PATHS})
 WHOLE = frozenset(
     {
         "data.subset_seed",
@@ -90,7 +91,7 @@ def compact(spec: RunSpec) -> str:
     changed = {}
     for setting in settings():
         section, name = setting.path.split(".")
-        value = json.loads(spec.model_dump_json())[section][name]
+        value = json.loads(spec.model_dump_json())[section].get(name)
         if value != setting.default:
             changed[setting.path] = value
     return json.dumps(changed, separators=(",", ":")) if changed else ""

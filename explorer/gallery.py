@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from core import stats
 from core.data.base import ChestDataset
-from core.data.catalogue import open_dataset
+from core.data.catalogue import open_data
 from core.errors import DataError
 from core.runs.store import Run, Store
 from core.spec import DataSpec
@@ -143,10 +143,7 @@ class Gallery:
         Raises:
             DataError: The data set is missing or incomplete.
         """
-        return self._datasets.get(
-            (spec.name, spec.root, spec.split),
-            lambda: open_dataset(spec.name, spec.root, spec.split),
-        )
+        return self._datasets.get(spec.source(), lambda: open_data(spec))
 
     def predictions(self, run_id: str, split: str) -> Predictions:
         """What a run predicted on a split when it ended.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core import cost
+from core.data.catalogue import DATASETS, Option
 from core.errors import ConfigurationError, CoreError
 from core.models.methods import METHODS
 from core.runs import queue
@@ -27,9 +28,16 @@ def heeds(method: str) -> set[str]:
     return {f"adapter.{name}" for name in METHODS[method].options} if method in METHODS else set()
 
 
+def options(data: str) -> dict[str, Option]:
+    """What a data set lets one choose, by the setting's path."""
+    entry = DATASETS.get(data)
+    return {f"data.{name}": one for name, one in entry.options.items()} if entry else {}
+
+
 def unused(values: Mapping[str, Any]) -> set[str]:
-    """Paths of the settings that do nothing with the form's method and optimizer."""
+    """Paths of the settings that do nothing with the form's data set, method and optimizer."""
     hidden = {f"adapter.{name}" for name in ADAPTER} - heeds(values["adapter.method"])
+    hidden |= set(form.OPTION_PATHS) - set(options(values["data.name"]))
     if values["train.optimizer"] != "sgd":
         hidden.add("train.momentum")
     return hidden
@@ -41,7 +49,7 @@ def sensible(value: Any, otherwise: int, most: int) -> int:
 
 
 def spec_of(values: Mapping[str, Any], percent: float | None) -> RunSpec:
-    """Read the form, leaving out what its method does not use.
+    """Read the form, leaving out what its data set and its method do not use.
 
     Raises:
         ConfigurationError: All faults at once; ``field`` names the first.

@@ -13,6 +13,22 @@ from core.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
     from core.data.base import ChestDataset
+    from core.spec import DataSpec
+
+
+@dataclass(frozen=True)
+class Option:
+    """One thing that can be chosen about a data set; its name is a field of ``DataSpec``.
+
+    Attributes:
+        label: What it is, for people.
+        choices: What each value means, the default first; empty if it is free text.
+        example: A value, where it is free text.
+    """
+
+    label: str
+    choices: Mapping[str, str] = field(default_factory=dict)
+    example: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,6 +44,7 @@ class DatasetEntry:
         licence: Under which terms the pictures may be used.
         needs_root: Whether the user has to name a folder.
         splits: The splits one can choose from, the default first; empty if there is but one.
+        options: What else one can choose, by name of the class's argument.
         arguments: Further arguments of the class.
     """
 
@@ -39,8 +56,13 @@ class DatasetEntry:
     licence: str
     needs_root: bool
     splits: tuple[str, ...] = ()
+    options: Mapping[str, Option] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
+
+PATIENT = Option(
+    "Pattern of the patient in a picture's path (regular expression)", example=r"(person\d+|IM-\d+)"
+)
 
 DATASETS: dict[str, DatasetEntry] = {
     "phantom-14": DatasetEntry(
@@ -125,12 +147,36 @@ DATASETS: dict[str, DatasetEntry] = {
         "finding; missing splits are drawn by patient.",
         licence="Your own",
         needs_root=True,
+        options={"patient": PATIENT},
     ),
 }
 
 
 FILES = {"MedMnist": ".npz", "Folder": ".json"}
 """Kinds of data sets that a single file can stand for, and its suffix."""
+
+
+def open_data(spec: DataSpec) -> ChestDataset:
+    """Open the data set of a run; see ``open_dataset``.
+
+    Args:
+        spec: Its name, folder, split and options; the label fraction plays no part.
+
+    Raises:
+        ConfigurationError: There is no such data set.
+        DataError: It cannot be opened, or one of the options is not the data set's.
+    """
+    options = spec.options()
+    entry = _entry(spec.name)
+    for name in options:
+        if name not in entry.options:
+            known = ", ".join(entry.options) or "none"
+            raise DataError(
+                f"{entry.title} has no option “{name}”.",
+                f"Leave it out. Its options: {known}.",
+                field=f"data.{name}",
+            )
+    return open_dataset(spec.name, spec.root, spec.split, **options)
 
 
 def open_dataset(
@@ -146,17 +192,22 @@ def open_dataset(
 
     Raises:
         ConfigurationError: There is no such data set; ``field`` is ``data.name``.
-        DataError: The folder or the split is missing, incomplete or contradictory; ``field`` is
-            ``data.root`` or ``data.split``.
+        DataError: The folder or the split is missing, incomplete or contradictory, or an option has
+            no such value; ``field`` is ``data.root``, ``data.split`` or the option's.
     """
-    if name not in DATASETS:
-        raise unknown_name("data set", name, DATASETS, field="data.name")
-    entry = DATASETS[name]
+    entry = _entry(name)
     if split is not None and split not in entry.splits:
         known = ", ".join(entry.splits) or "it has only one; leave it out"
         raise DataError(
             f"{entry.title} has no split “{split}”.", f"Known: {known}.", field="data.split"
         )
+    for key, option in entry.options.items():
+        given = options.get(key)
+        if given is not None and option.choices and given not in option.choices:
+            raise unknown_name(
+                f"choice of {key} in {entry.title}", str(given), option.choices,
+                error=DataError, field=f"data.{key}",
+            )  # fmt: skip
     kind = getattr(importlib.import_module(entry.module), entry.kind)
     chosen: dict[str, Any] = {**entry.arguments, **options}
     if entry.needs_root:
@@ -165,6 +216,12 @@ def open_dataset(
         chosen["split"] = split or entry.splits[0]
     opened: ChestDataset = kind(**chosen)
     return opened
+
+
+def _entry(name: str) -> DatasetEntry:
+    if name not in DATASETS:
+        raise unknown_name("data set", name, DATASETS, field="data.name")
+    return DATASETS[name]
 
 
 def _folder(entry: DatasetEntry, root: Path | str | None) -> Path:

@@ -225,7 +225,7 @@ class Folder(FileDataset):
             raise DataError(
                 f"The patient pattern “{pattern}” is no regular expression ({error}).",
                 "Correct it; for example (patient\\d+).",
-                field="data.root",
+                field="data.patient",
             ) from error
         without = [
             str(one) for one, found in zip(rows.index, searched, strict=True) if found is None
@@ -238,7 +238,7 @@ class Folder(FileDataset):
                     f"{self.title}: the patient pattern “{pattern}” finds nothing in "
                     f"{len(without):,} of {len(rows):,} paths ({examples(without)}).",
                     "Widen the pattern so that it fits every path.",
-                    field="data.root",
+                    field="data.patient",
                 ),
             )
         rows["patient"] = [

@@ -93,7 +93,7 @@ def explain_run(
         DataError: No such study or finding, or the picture cannot be read.
         ModelError: The run has no weights, or they do not fit.
     """
-    from core.data.catalogue import open_dataset
+    from core.data.catalogue import open_data
     from core.data.images import read_image
     from core.trained import load_trained
 
@@ -102,8 +102,7 @@ def explain_run(
     methods.explainer(method)
     trained = load_trained(folder)
     if study is not None:
-        data = trained.spec.data
-        dataset = open_dataset(data.name, data.root, data.split)
+        dataset = open_data(trained.spec.data)
         return explain_study_of(trained, dataset, study, finding, method)
     assert image is not None
     if not image.is_file():

@@ -138,6 +138,9 @@ def _data_group(fields: dict[str, Any], start: dict[str, Any]) -> tuple[gr.HTML,
             allow_custom_value=True,
             elem_id=form.element("data.split"),
         )
+        with gr.Row():
+            for path in form.OPTION_PATHS:
+                fields[path] = _option_field(path, start["data.name"])
         fractions = [(f"{100 * one:g}%", one) for one in LABEL_FRACTIONS]
         fields["data.label_fraction"] = gr.Radio(
             [*fractions, ("other", form.OTHER)],
@@ -157,6 +160,31 @@ def _split_choices(name: str) -> list[tuple[str, str]]:
     splits = DATASETS[name].splits
     first = [(f"{splits[0]} (default)", "")] if splits else [("the only one", "")]
     return first + [(split, split) for split in splits[1:]]
+
+
+def _option_field(path: str, data: str) -> gr.Dropdown | gr.Textbox:
+    """The field of an option; the data set decides whether it is there, and what it offers."""
+    look = _option_look(path, data)
+    about = {"value": "", "elem_id": form.element(path), "min_width": 180}
+    if path in _FREE:
+        return gr.Textbox(**about, **look)
+    return gr.Dropdown(**about, **look, allow_custom_value=True)
+
+
+def _option_look(path: str, data: str) -> dict[str, Any]:
+    option = launching.options(data).get(path)
+    if option is None:
+        return {"visible": False}
+    if path in _FREE:
+        return {"visible": True, "label": option.label, "placeholder": option.example}
+    words = list(option.choices.items())
+    choices = [(f"{meaning} (default)" if i == 0 else meaning, value if i else "")
+               for i, (value, meaning) in enumerate(words)]  # fmt: skip
+    return {"visible": True, "label": option.label, "choices": choices}
+
+
+_FREE = frozenset({"data.patient"})
+"""Options that are free text for every data set that has them."""
 
 
 def _model_group(fields: dict[str, Any], start: dict[str, Any]) -> gr.HTML:
@@ -270,6 +298,7 @@ def _published(value: Any) -> str:
 _OFFERED = (
     "data.root",
     "data.split",
+    *form.OPTION_PATHS,
     "model.weights",
     "model.input_size",
     "adapter.rank",
@@ -309,6 +338,8 @@ def _offer(values: dict[str, Any]) -> list[Any]:
         "model.weights": gr.update(visible=needs_file or bool(values["model.weights"])),
         "model.input_size": gr.update(placeholder=str(size or "")),
     }
+    for path in form.OPTION_PATHS:
+        updates[path] = gr.update(**_option_look(path, name), **_option_value(values, path))
     for path in ("train.momentum", *(f"adapter.{name}" for name in launching.ADAPTER)):
         updates[path] = gr.update(visible=path not in hidden)
     for path in _RESOLVED:
@@ -321,6 +352,14 @@ def _offer(values: dict[str, Any]) -> list[Any]:
     ]
     free = gr.update(visible=values["data.label_fraction"] == form.OTHER)
     return [updates[path] for path in _OFFERED] + [*sentences, free]
+
+
+def _option_value(values: dict[str, Any], path: str) -> dict[str, str]:
+    """What a choice is set to: its default where another data set's stood there."""
+    option = launching.options(values["data.name"]).get(path)
+    if option is None or path in _FREE or values[path] in list(option.choices)[1:]:
+        return {}
+    return {"value": ""}
 
 
 def _sentence(text: str) -> str:

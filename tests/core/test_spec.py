@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigurationError, unknown_name
-from core.spec import EMBEDDED_RATES, RunSpec, settings
+from core.spec import EMBEDDED_RATES, OPTIONS, DataSpec, RunSpec, settings
 
 
 def test_a_specification_survives_its_json() -> None:
@@ -16,6 +16,23 @@ def test_the_fingerprint_follows_what_is_computed() -> None:
     assert spec.fingerprint() == spec.resolved().fingerprint()
     other = RunSpec.of(**{"train.seed": 1})
     assert other.fingerprint() != spec.fingerprint()
+
+
+def test_open_options_leave_no_trace() -> None:
+    # The value that version 0.1 gave the default run: stored runs stay the same runs.
+    assert RunSpec().fingerprint() == "9cd8aa1d848037f7"
+    assert not set(OPTIONS) & set(DataSpec().model_dump())
+    chosen = RunSpec.of(**{"data.uncertainty": "zeros", "data.patient": r"(p\d+)"})
+    assert chosen.data.options() == {"uncertainty": "zeros", "patient": r"(p\d+)"}
+    assert RunSpec.from_json(chosen.to_json()) == chosen
+    assert chosen.fingerprint() != RunSpec().fingerprint()
+
+
+def test_one_source_whatever_is_drawn_from_it() -> None:
+    few, many = (RunSpec.of(**{"data.label_fraction": one}) for one in (0.01, 0.5))
+    assert few.data.source() == many.resolved().data.source()
+    other = RunSpec.of(**{"data.views": "frontal"})
+    assert other.data.source() != few.data.source()
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,15 @@ def test_what_cannot_run_is_not_queued(store: Store) -> None:
     assert not store.list()
 
 
+def test_only_the_data_set_s_own_options_count() -> None:
+    typed = {"data__patient": r" (person\d+) ", "data__uncertainty": "zeros"}
+    assert launching.spec_of(filled(**typed), None).data.options() == {}
+    folder = launching.spec_of(filled(data__name="folder", **typed), None)
+    assert folder.data.options() == {"patient": r"(person\d+)"}
+    assert form.spec_of(*form.values_of(folder)) == folder
+    assert form.from_compact(form.compact(folder)) == folder
+
+
 def test_settings_that_the_method_ignores_stay_at_their_default() -> None:
     spec = launching.spec_of(filled(adapter__method="full", adapter__rank=64), None)
     assert spec.adapter.rank == RunSpec().adapter.rank
