@@ -1,7 +1,7 @@
 """The command line: ``python -m core VERB``, as complete as the explorer.
 
 Every verb takes ``--workspace DIR``; with ``--json`` it prints one JSON value on standard output,
-and progress goes to standard error. Only this file composes all the others.
+and progress goes to standard error. Only this file and ``core.commands`` compose all the others.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from core.commands import data as data_verbs
+from core.commands.answers import AsJson, Folder, answer, table
+from core.commands.settings import with_settings
 from core.errors import CoreError
 
 if TYPE_CHECKING:
@@ -32,11 +35,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
-Folder = Annotated[
-    Path | None,
-    typer.Option("--workspace", envvar="CXR_WORKSPACE", help="Where runs and caches are kept."),
-]
 RunName = Annotated[str, typer.Argument(help="Id, start of an id, or name of a run.")]
 
 
@@ -49,13 +47,6 @@ def main() -> None:
         raise SystemExit(1) from None
     except BrokenPipeError:
         raise SystemExit(141) from None
-
-
-def _answer(value: Any, as_json: bool, human: Callable[[], None]) -> None:
-    if as_json:
-        typer.echo(json.dumps(value, default=str, allow_nan=False))
-    else:
-        human()
 
 
 def _open(folder: Path | None) -> tuple[Workspace, Store]:
@@ -74,13 +65,7 @@ def _points(value: float | None) -> str:
 
 names = typer.Typer(help="List what can be chosen.", no_args_is_help=True)
 app.add_typer(names, name="list")
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    for row in [head, *rows]:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
+app.add_typer(data_verbs.app, name="data")
 
 
 @names.command("backbones")
@@ -89,7 +74,7 @@ def list_backbones(as_json: AsJson = False) -> None:
     from core.models.catalogue import BACKBONES
 
     cards = [asdict(card) for card in BACKBONES.values()]
-    _answer(cards, as_json, lambda: _table(
+    answer(cards, as_json, lambda: table(
         ("name", "px", "licence", "pre-trained on"),
         [(c["name"], str(c["input_size"]), c["licence"], c["pretraining"]) for c in cards],
     ))  # fmt: skip
@@ -111,7 +96,7 @@ def list_datasets(as_json: AsJson = False) -> None:
         }
         for name, entry in DATASETS.items()
     ]
-    _answer(entries, as_json, lambda: _table(
+    answer(entries, as_json, lambda: table(
         ("name", "findings", "folder", "title"),
         [
             (e["name"], str(len(e["findings"])), "--root" if e["needs_root"] else "–", e["title"])
@@ -129,68 +114,12 @@ def list_methods(as_json: AsJson = False) -> None:
         {"name": m.name, "title": m.title, "sentence": m.sentence, "paper": m.paper}
         for m in METHODS.values()
     ]
-    _answer(entries, as_json, lambda: _table(
+    answer(entries, as_json, lambda: table(
         ("name", "what it does"), [(e["name"], e["sentence"]) for e in entries]
     ))  # fmt: skip
 
 
 # --- runs ----------------------------------------------------------------------------------------
-
-
-def _with_settings(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb one option for each field of ``RunSpec``; it receives the validated whole."""
-    import inspect
-    import typing
-
-    from core.spec import RunSpec, settings
-
-    # The verb's annotations are text; what stands in them carries its options.
-    hints = typing.get_type_hints(verb, localns={"RunSpec": RunSpec}, include_extras=True)
-    own = [
-        p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name])
-        for p in inspect.signature(verb).parameters.values()
-        if p.name != "spec"
-    ]
-    options, paths = [], {}
-    for setting in settings():
-        name = setting.option.replace("-", "_")
-        kind = _option_type(setting.annotation)
-        flag = f"--{setting.option}"
-        declared = f"{flag}/--no-{setting.option}" if kind is bool else flag
-        help_text = setting.description
-        option = typer.Option(declared, help=help_text, show_default=setting.default is not None)
-        options.append(inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=setting.default,
-            annotation=Annotated[kind, option],
-        ))  # fmt: skip
-        paths[name] = setting.path
-
-    def wrapped(**given: Any) -> None:
-        fields = {path: _absolute(given.pop(name)) for name, path in paths.items()}
-        verb(spec=RunSpec.of(**fields), **given)
-
-    parameters = options + own
-    wrapped.__name__, wrapped.__doc__ = verb.__name__, verb.__doc__
-    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
-    return wrapped
-
-
-def _absolute(value: Any) -> Any:
-    """A run may be carried out from another folder than the one in which a path was typed."""
-    return value.expanduser().absolute() if isinstance(value, Path) else value
-
-
-def _option_type(annotation: Any) -> Any:
-    """The type an option is read as; allowed words and ranges are the specification's to check."""
-    import typing
-
-    inner = [one for one in typing.get_args(annotation) if one is not type(None)]
-    if typing.get_origin(annotation) is typing.Literal or annotation is str:
-        return str
-    if inner and type(None) in typing.get_args(annotation):
-        return _option_type(inner[0]) | None
-    return annotation
 
 
 def _summary(run: Run) -> dict[str, Any]:
@@ -243,7 +172,7 @@ def _validated(spec: RunSpec) -> RunSpec:
 
 
 @app.command("train")
-@_with_settings
+@with_settings()
 def train_here(
     spec: RunSpec, folder: Folder = None, as_json: AsJson = False, name: str | None = None
 ) -> None:
@@ -262,11 +191,11 @@ def train_here(
         raise CoreError(f"The run {run.id} ended as {run.state}: {reason}")
     if run.scores is None:
         typer.echo(f"The run is {run.state}; to go on: resume {run.id}, then serve.", err=True)
-    _answer(_result(run), as_json, lambda: _print_scores(run))
+    answer(_result(run), as_json, lambda: _print_scores(run))
 
 
 @app.command()
-@_with_settings
+@with_settings()
 def submit(
     spec: RunSpec, folder: Folder = None, as_json: AsJson = False, name: str | None = None
 ) -> None:
@@ -276,11 +205,11 @@ def submit(
     _validated(spec)
     _, store = _open(folder)
     run = queue.submit(store, spec, name=name)
-    _answer(_summary(run), as_json, lambda: typer.echo(f"Queued {run.id}: {run.name}"))
+    answer(_summary(run), as_json, lambda: typer.echo(f"Queued {run.id}: {run.name}"))
 
 
 @app.command()
-@_with_settings
+@with_settings()
 def prepare(spec: RunSpec, folder: Folder = None, as_json: AsJson = False) -> None:
     """Decode the pictures of a run now, so that it starts at once."""
     from core import prepare as preparation
@@ -290,7 +219,7 @@ def prepare(spec: RunSpec, folder: Folder = None, as_json: AsJson = False) -> No
         typer.echo(f"\rpictures {done:,} of {total:,}", err=True, nl=done >= total)
 
     found = preparation.prepare(spec, open_workspace(folder).cache, progress)
-    _answer(found, as_json, lambda: typer.echo(
+    answer(found, as_json, lambda: typer.echo(
         f"{found['pictures']:,} pictures, {found['made']:,} of them made now."
     ))  # fmt: skip
 
@@ -300,7 +229,7 @@ def runs(folder: Folder = None, as_json: AsJson = False) -> None:
     """List all runs, the latest first."""
     _, store = _open(folder)
     found = [_summary(run) for run in store.list()]
-    _answer(found, as_json, lambda: _table(
+    answer(found, as_json, lambda: table(
         ("id", "state", "val AUROC", "test AUROC", "name"),
         [
             (r["id"], r["state"], _points(r["best_auroc"]), _points(r["test_auroc"]), r["name"])
@@ -340,7 +269,7 @@ def show(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
             typer.echo(f"{'failed':12} {found.failure_reason} {found.failure_remedy or ''}")
         _print_scores(found)
 
-    _answer(value, as_json, human)
+    answer(value, as_json, human)
 
 
 @app.command()
@@ -350,7 +279,7 @@ def stop(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
 
     _, store = _open(folder)
     found = queue.stop(store, store.get(run).id)
-    _answer(_summary(found), as_json, lambda: typer.echo(f"{found.id} is {found.state}."))
+    answer(_summary(found), as_json, lambda: typer.echo(f"{found.id} is {found.state}."))
 
 
 @app.command()
@@ -360,7 +289,7 @@ def resume(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None
 
     _, store = _open(folder)
     found = queue.resume(store, store.get(run).id)
-    _answer(_summary(found), as_json, lambda: typer.echo(f"{found.id} is {found.state}."))
+    answer(_summary(found), as_json, lambda: typer.echo(f"{found.id} is {found.state}."))
 
 
 @app.command()
@@ -369,7 +298,7 @@ def delete(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None
     _, store = _open(folder)
     found = store.get(run)
     store.delete(found.id)
-    _answer({"deleted": found.id}, as_json, lambda: typer.echo(f"Deleted {found.id}."))
+    answer({"deleted": found.id}, as_json, lambda: typer.echo(f"Deleted {found.id}."))
 
 
 @app.command()
@@ -382,7 +311,7 @@ def evaluate(
     workspace, store = _open(folder)
     scores = evaluation.evaluate(workspace.run(store.get(run).id), split)
     value = evaluation.as_json(scores)
-    _answer(value, as_json, lambda: typer.echo(evaluation.as_text(scores)))
+    answer(value, as_json, lambda: typer.echo(evaluation.as_text(scores)))
 
 
 @app.command()
@@ -405,7 +334,7 @@ def explain(
     )
     request.draw(found, out)
     value = request.as_json(found) | {"out": str(out)}
-    _answer(value, as_json, lambda: typer.echo(request.as_text(found) + f"\nWritten to {out}."))
+    answer(value, as_json, lambda: typer.echo(request.as_text(found) + f"\nWritten to {out}."))
 
 
 @app.command()
@@ -490,7 +419,7 @@ def pretrain(
         f"--lr {lr:g} --seed {seed} --out {out.name}",
     )
     card = json.loads((out / "card.json").read_text())
-    _answer(card | {"weights": str(weights)}, as_json, lambda: typer.echo(f"Wrote {weights}."))
+    answer(card | {"weights": str(weights)}, as_json, lambda: typer.echo(f"Wrote {weights}."))
 
 
 def _print_scores(run: Run) -> None:
@@ -503,7 +432,7 @@ def _print_scores(run: Run) -> None:
     ]
     if rows:
         rows.append(("mean", *(_points(scores[split]["auroc"]) for split in columns)))
-        _table(("finding", *(f"{split} AUROC" for split in columns)), rows)
+        table(("finding", *(f"{split} AUROC" for split in columns)), rows)
     typer.echo("For research and education, not for clinical use.")
 
 

@@ -64,6 +64,17 @@ PATIENT = Option(
     "Pattern of the patient in a picture's path (regular expression)", example=r"(person\d+|IM-\d+)"
 )
 
+UNCERTAINTY = Option(
+    "Labels marked uncertain",
+    {
+        "mixed": "the paper's rule, finding by finding",
+        "ones": "count as present",
+        "zeros": "count as absent",
+        "ignore": "are left out",
+    },
+)
+ALL, FRONTAL = {"all": "all"}, {"frontal": "frontal only"}
+
 DATASETS: dict[str, DatasetEntry] = {
     "phantom-14": DatasetEntry(
         title="Phantoms, 14 findings",
@@ -105,6 +116,22 @@ DATASETS: dict[str, DatasetEntry] = {
         licence="Free to use with attribution to the NIH Clinical Center",
         needs_root=True,
         splits=("official", "paper"),
+    ),
+    "chexpert": DatasetEntry(
+        title="CheXpert",
+        module="core.data.chexpert",
+        kind="Chexpert",
+        findings=findings.CHEXPERT,
+        sentence="224,316 frontal and lateral radiographs of 65,240 patients; 14 findings mined "
+        "from reports, uncertain ones marked; validation and test labels by radiologists.",
+        licence="Stanford University Dataset Research Use Agreement",
+        needs_root=True,
+        splits=("official", "paper"),
+        options={
+            "findings": Option("Findings", {"5": "the 5 of the competition", "14": "all 14"}),
+            "uncertainty": UNCERTAINTY,
+            "views": Option("Views", ALL | FRONTAL),
+        },
     ),
     "rsna": DatasetEntry(
         title="RSNA Pneumonia Detection Challenge",

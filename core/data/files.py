@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +92,17 @@ def pictures_below(folder: Path) -> Iterator[Path]:
         if one.is_dir() and not one.is_symlink() and one.name[0] not in "._":
             for below in pictures_below(one):
                 yield one.name / below
+
+
+def present(root: Path, files: Mapping[str, str]) -> dict[str, str]:
+    """Those of some files that are there.
+
+    Args:
+        root: The data set's folder.
+        files: Paths relative to it, by study id.
+    """
+    top = os.fspath(root)
+    return {one: path for one, path in files.items() if os.path.isfile(f"{top}/{path}")}  # noqa: PTH113 - 377,110 Paths
 
 
 def refuse_missing(title: str, missing: Sequence[str], listed: int, remedy: str) -> None:

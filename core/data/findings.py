@@ -21,5 +21,23 @@ NIH = (
 CHEXPERT = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 """The five competition findings of CheXpert, in the same order as theirs."""
 
+CHEXPERT_14 = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+"""All that CheXpert's labeller looks for, in the order of its tables; MIMIC-CXR has the same."""
+
 RSNA = ("Pneumonia",)
 """RSNA Pneumonia Detection Challenge."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -217,21 +217,25 @@ def read_list(path: Path) -> SplitList:
     return SplitList(tuple(files), values)
 
 
-def published(root: Path, name: str, title: str) -> dict[str, SplitList]:
+def published(
+    root: Path, name: str, title: str, *, optional: Collection[str] = ()
+) -> dict[str, SplitList]:
     """The split lists of Lian et al. (MED-PEFT), by split, as they are.
 
     Args:
         root: The data set's folder, which holds the lists or a folder of them.
         name: Name of that folder: ``NIH_ChestX-ray``.
         title: The data set's name for people.
+        optional: Splits whose list may be missing.
 
     Raises:
         DataError: The lists are not there, or cannot be read.
     """
     for folder in (root / name, root / "DatasetsSplits" / name, root):
         files = {split: folder / file for split, file in PUBLISHED.items()}
-        if all(one.is_file() for one in files.values()):
-            return {split: read_list(file) for split, file in files.items()}
+        there = {split: file for split, file in files.items() if file.is_file()}
+        if set(files) <= {*there, *optional}:
+            return {split: read_list(file) for split, file in there.items()}
     raise DataError(
         f"{title}: the paper's lists ({', '.join(PUBLISHED.values())}) are neither in {root} nor "
         f"in {root / name}.",

@@ -307,6 +307,27 @@ def test_a_queued_run_is_stopped_and_deleted(
     assert cli("runs", *place, "--json").json == []
 
 
+def test_a_data_set_is_checked_with_an_exit_code(
+    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
+) -> None:
+    words = ["data", "check", "folder", "--root"]
+    sound = cli(*words, radiographs, "--json").json
+    assert (sound["errors"], sound["images"], sound["looked_at"]) == (0, 68, 68)
+    root = tmp_path / "broken"
+    shutil.copytree(radiographs, root)
+    (root / "val-03.png").write_text("no picture")
+    (root / "test-01.png").unlink()
+    found = cli(*words, root)
+    assert found.code == 1
+    assert "unreadable pictures: 1 picture cannot be read." in found.out
+    assert "val-03.png" in found.out
+    assert "test-01.png" in found.out
+    assert cli(*words, root, "--metadata-only", "--json").code == 1
+    wrong = cli("data", "check", "nhi", "--root", root)
+    assert (wrong.code, wrong.out) == (1, "")
+    assert "Did you mean nih?" in wrong.err
+
+
 @pytest.mark.parametrize("verb", ["show", "stop", "resume", "delete", "evaluate", "work"])
 def test_an_unknown_run_is_said(cli: Callable[..., Answer], tmp_path: Path, verb: str) -> None:
     place = ["--workspace", tmp_path]

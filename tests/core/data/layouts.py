@@ -170,6 +170,92 @@ def nih_paper(root: Path) -> Layout:
     return nih(root, "paper")
 
 
+CHEXPERT_WORDS = {1.0: "1.0", 0.0: "0.0", -1.0: "-1.0", None: ""}
+
+
+def chexpert(root: Path) -> Layout:
+    """The small release below its parent, uncertain and empty cells, test labels beside it."""
+    layout = _chexpert(Layout("chexpert", root, tolerance=6, notes=True), "CheXpert-v1.0-small")
+    _chexpert_tests(layout, root / "CheXpert-v1.0-small")
+    return layout
+
+
+def chexpert_full(root: Path) -> Layout:
+    """The release in full size, named itself, without test labels."""
+    layout = _chexpert(Layout("chexpert", root, tolerance=6, notes=True), "CheXpert-v1.0")
+    layout.root = root / "CheXpert-v1.0"
+    return layout
+
+
+def chexpert_paper(root: Path) -> Layout:
+    """The published lists but that of the whole training split; no test labels of the authors."""
+    layout = chexpert(root)
+    layout.split = "paper"
+    folder = root / "CheXpert-v1.0-small"
+    (folder / "test_labels.csv").unlink()
+    (root / "CheXpert").mkdir()
+    for split, name in {"valid": "val", "test": "test"}.items():
+        lines = [
+            f"CheXpert-v1.0-small/{one} "
+            + " ".join(str(int(name in marked)) for name in findings.CHEXPERT)
+            for one, marked in layout.labels.items()
+            if one.startswith(f"{split}/")
+        ]
+        (root / "CheXpert" / f"{name}_list.txt").write_text("\n".join(lines))
+    return layout
+
+
+def _chexpert(layout: Layout, release: str) -> Layout:
+    folder = layout.root / release
+    for split, patients in {"train": range(1, 41), "valid": range(41, 49)}.items():
+        rows = []
+        for patient in patients:
+            for view in range(1 + patient % 2):
+                side = ("frontal", "lateral")[view]
+                one = (
+                    f"{split}/patient{patient:05d}/study{1 + patient % 3}/view{view + 1}_{side}.jpg"
+                )
+                cells = _chexpert_cells(patient, uncertain=split == "train")
+                layout.labels[one] = {
+                    name
+                    for name in findings.CHEXPERT
+                    if cells[name] == 1 or (cells[name] == -1 and name[0] in "AEP")
+                }
+                _chexpert_picture(layout, folder, one, patient)
+                about = [("Male", "Female", "Unknown")[patient % 3], 20 + patient,
+                         side.capitalize(), "" if view else ("AP", "PA")[patient % 2]]  # fmt: skip
+                words = [CHEXPERT_WORDS[cells[name]] for name in findings.CHEXPERT_14]
+                rows.append([f"{release}/{one}", *about, *words])
+        header = "Path,Sex,Age,Frontal/Lateral,AP/PA," + ",".join(findings.CHEXPERT_14)
+        _write_rows(folder / f"{split}.csv", header, rows)
+    return layout
+
+
+def _chexpert_cells(patient: int, *, uncertain: bool) -> dict[str, float | None]:
+    levels = (1.0, 0.0, -1.0 if uncertain else 1.0, None)
+    return {name: levels[(patient * 3 + 2 * k + patient // 5) % 4]
+            for k, name in enumerate(findings.CHEXPERT_14)}  # fmt: skip
+
+
+def _chexpert_picture(layout: Layout, folder: Path, one: str, patient: int) -> None:
+    layout.patients[one] = f"patient{patient:05d}"
+    layout.expected[one], layout.files[one] = picture(len(layout.expected)), folder / one
+    save(folder / one, layout.expected[one])
+
+
+def _chexpert_tests(layout: Layout, folder: Path) -> None:
+    """Test labels as CheXlocalize has them: paths, and one column a finding, no sex or age."""
+    rows = []
+    for patient in range(64741, 64751):
+        one = f"test/patient{patient:05d}/study1/view1_frontal.jpg"
+        cells = _chexpert_cells(patient, uncertain=False)
+        layout.labels[one] = {name for name in findings.CHEXPERT if cells[name] == 1}
+        _chexpert_picture(layout, folder, one, patient)
+        rows.append([one, *(cells[name] or 0.0 for name in findings.CHEXPERT_14)])
+    header = "Path," + ",".join(findings.CHEXPERT_14)
+    _write_rows(folder / "test_labels.csv", header, rows)
+
+
 def rsna(root: Path) -> Layout:
     """JPEG DICOM, some MONOCHROME1; several rows a picture that has several boxes."""
     layout = Layout("rsna", root, tolerance=6, notes=True)
@@ -326,6 +412,9 @@ def _read_rows(path: Path) -> list[list[str]]:
 LAYOUTS: dict[str, Callable[[Path], Layout]] = {
     "nih": nih,
     "nih-paper": nih_paper,
+    "chexpert": chexpert,
+    "chexpert-full": chexpert_full,
+    "chexpert-paper": chexpert_paper,
     "rsna": rsna,
     "rsna-paper": rsna_paper,
     "folder-classes": folder_classes,

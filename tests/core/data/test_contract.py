@@ -19,8 +19,10 @@ from core.data.catalogue import DATASETS, open_dataset
 from core.errors import DataError
 
 Opened = tuple[Any, ChestDataset]
-ON_FILES = ("nih", "nih-paper", "rsna", "rsna-paper", "folder-classes", "folder-flat",
-            "folder-table", "folder-described")  # fmt: skip
+ON_FILES = (
+    "nih", "nih-paper", "chexpert", "chexpert-full", "chexpert-paper", "rsna", "rsna-paper",
+    "folder-classes", "folder-flat", "folder-table", "folder-described",
+)  # fmt: skip
 
 
 def test_table_has_the_agreed_columns(opened: Opened) -> None:

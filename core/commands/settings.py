@@ -1,0 +1,96 @@
+"""The fields of ``RunSpec`` as options of a verb."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from core.spec import DataSpec, RunSpec, settings
+
+Verb = Callable[..., None]
+
+DRAWN = ("data.label_fraction", "data.subset_seed")
+"""Settings that draw from a data set; what deals with the whole of it has no use for them."""
+
+
+def with_settings() -> Callable[[Verb], Verb]:
+    """Give a verb one option for each field of ``RunSpec``; it receives the validated whole."""
+    return lambda verb: _wrapped(verb, "spec", lambda path: True, lambda spec: spec)
+
+
+def with_data() -> Callable[[Verb], Verb]:
+    """Give a verb the name of a data set and an option for each way to open it, as ``data``."""
+    return lambda verb: _wrapped(
+        verb,
+        "data",
+        lambda path: path.startswith("data.") and path not in DRAWN,
+        lambda spec: spec.data.source(),
+    )
+
+
+def _wrapped(
+    verb: Verb,
+    receives: str,
+    wanted: Callable[[str], bool],
+    part: Callable[[RunSpec], RunSpec | DataSpec],
+) -> Verb:
+    # The verb's annotations are text; what stands in them carries its options.
+    known = {"RunSpec": RunSpec, "DataSpec": DataSpec}
+    hints = typing.get_type_hints(verb, localns=known, include_extras=True)
+    own = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name])
+        for p in inspect.signature(verb).parameters.values()
+        if p.name != receives
+    ]
+    options, paths = [], {}
+    for setting in settings():
+        if not wanted(setting.path):
+            continue
+        name = setting.option.replace("-", "_")
+        kind = _option_type(setting.annotation)
+        flag = f"--{setting.option}"
+        declared = f"{flag}/--no-{setting.option}" if kind is bool else flag
+        help_text, default = setting.description, setting.default
+        option = typer.Option(declared, help=help_text, show_default=default is not None)
+        if receives == "data" and setting.path == "data.name":
+            name, option = "data", typer.Argument(help=help_text, metavar="NAME")
+            default = inspect.Parameter.empty
+        options.append(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=default,
+                annotation=Annotated[kind, option],
+            )
+        )
+        paths[name] = setting.path
+
+    def wrapped(**given: Any) -> None:
+        fields = {path: _absolute(given.pop(name)) for name, path in paths.items()}
+        verb(**{receives: part(RunSpec.of(**fields))}, **given)
+
+    parameters = options + own
+    wrapped.__name__, wrapped.__doc__ = verb.__name__, verb.__doc__
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
+    return wrapped
+
+
+def _absolute(value: Any) -> Any:
+    """A run may be carried out from another folder than the one in which a path was typed."""
+    return value.expanduser().absolute() if isinstance(value, Path) else value
+
+
+def _option_type(annotation: Any) -> Any:
+    """The type an option is read as; allowed words and ranges are the specification's to check."""
+    inner = [one for one in typing.get_args(annotation) if one is not type(None)]
+    if typing.get_origin(annotation) is typing.Literal or annotation is str:
+        return str
+    if inner and type(None) in typing.get_args(annotation):
+        return _option_type(inner[0]) | None
+    return annotation
