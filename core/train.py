@@ -203,6 +203,7 @@ def validate(session: Session) -> None:
     position.last_auroc = auroc
     if position.best_auroc is None or auroc > position.best_auroc:
         position.best_auroc, position.best_epoch = auroc, position.epoch
+        session.best_logits = logits
         write_state(
             session.folder / BEST,
             adapters.trainable_state(session.model),
@@ -306,7 +307,9 @@ def _score(session: Session, split: str) -> dict[str, Any]:
         session.report.progress(TRAINED + (1 - TRAINED) * done / total, None, phase)
 
     labels = session.dataset.labels(ids)
-    probabilities = np.asarray(expit(predict(session, ids, progress)), np.float32)
+    known = session.best_logits if split == "val" else None
+    logits = predict(session, ids, progress) if known is None else known
+    probabilities = np.asarray(expit(logits), np.float32)
     _write_predictions(session, split, labels, probabilities)
     each = stats.per_finding(labels, probabilities)
     return {

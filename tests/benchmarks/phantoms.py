@@ -1,0 +1,143 @@
+"""How hard the phantoms are: a linear probe on pixels against a network that saw many of them.
+
+Run with ``python -m tests.benchmarks.phantoms --images 16000 --epochs 12``. The aims, as mean AUROC
+over the 14 findings of the test split of ``phantom-14``: the probe stays below 0.80, the network
+gets above 0.90. The network is a ResNet from random weights, so that nothing but the pictures and
+their labels can have taught it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
+from torch import Tensor, nn
+
+from core import foundation, stats
+from core.data.base import ChestDataset
+from core.data.phantom import Phantom
+from core.workspace import open_workspace
+
+SIDE = 128
+PROBE_SIDE = 32
+PENALTIES = (10.0, 100.0, 1_000.0, 10_000.0)
+BATCH = 32
+
+
+def pixel_probe(
+    train: tuple[NDArray[np.uint8], NDArray[np.float32]],
+    val: tuple[NDArray[np.uint8], NDArray[np.float32]],
+    test: tuple[NDArray[np.uint8], NDArray[np.float32]],
+) -> NDArray[np.float64]:
+    """Test AUROC per finding of ridge regression on small pictures, its penalty by validation."""
+
+    def small(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        tensor = torch.from_numpy(pictures)[:, None].float() / 255
+        scaled = nn.functional.interpolate(tensor, PROBE_SIDE, mode="area")
+        return scaled.flatten(1).numpy()
+
+    models = [Ridge(penalty).fit(small(train[0]), train[1]) for penalty in PENALTIES]
+    scores = [stats.macro(stats.per_finding(val[1], m.predict(small(val[0])))) for m in models]
+    best = models[int(np.argmax(scores))]
+    return stats.per_finding(test[1], best.predict(small(test[0])))
+
+
+def augmented(batch: Tensor, random: np.random.Generator) -> Tensor:
+    """Shift by a few pixels, and change brightness and contrast a little."""
+    padded = nn.functional.pad(batch, (6, 6, 6, 6), mode="replicate")
+    rows = []
+    for one in padded:
+        y, x = random.integers(0, 13, 2)
+        rows.append(one[:, y : y + SIDE, x : x + SIDE])
+    gain = torch.from_numpy(random.uniform(0.85, 1.15, (len(batch), 1, 1, 1)).astype(np.float32))
+    lift = torch.from_numpy(random.uniform(-0.1, 0.1, (len(batch), 1, 1, 1)).astype(np.float32))
+    return torch.stack(rows) * gain + lift
+
+
+def normalised(pictures: NDArray[np.uint8]) -> Tensor:
+    """Pixels of shape (studies, 1, side, side), about -2 to 2."""
+    middle = (pictures.shape[1] - SIDE) // 2
+    cut = pictures[:, middle : middle + SIDE, middle : middle + SIDE]
+    return (torch.from_numpy(cut.copy())[:, None].float() / 255 - 0.5) / 0.25
+
+
+def predict(model: nn.Module, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Logits of shape (studies, findings)."""
+    model.eval()
+    with torch.inference_mode():
+        parts = [model(normalised(pictures[i : i + 256])) for i in range(0, len(pictures), 256)]
+    return torch.cat(parts).numpy()
+
+
+def main() -> None:
+    """Print the AUROCs as JSON, and one line an epoch on standard error."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=16_000)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--network", default="resnet18")
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--workspace", type=Path)
+    given = parser.parse_args()
+    torch.manual_seed(0)
+    random = np.random.default_rng(0)
+    cache = open_workspace(given.workspace).cache
+    many, shipped = foundation.phantoms(given.images), Phantom("phantom-14")
+
+    def split(dataset: ChestDataset, name: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        ids = dataset.ids(name)
+        return foundation.gather(dataset, ids, cache, SIDE), dataset.labels(ids)
+
+    train, val, test = split(many, "train"), split(shipped, "val"), split(shipped, "test")
+    probe = pixel_probe(train, val, test)
+    print(f"pixel probe {stats.macro(probe):.4f}", file=sys.stderr, flush=True)
+
+    model = timm.create_model(given.network, in_chans=1, num_classes=len(shipped.findings))
+    model = model.to(memory_format=torch.channels_last)
+    steps = given.epochs * (len(train[0]) // BATCH)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=given.lr, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, given.lr, total_steps=steps)
+    each = np.zeros(len(shipped.findings))
+    for epoch in range(given.epochs):
+        model.train()
+        started, losses = time.monotonic(), []
+        order = random.permutation(len(train[0]))[: len(train[0]) // BATCH * BATCH]
+        for part in order.reshape(-1, BATCH):
+            inputs = augmented(normalised(train[0][part]), random)
+            logits = model(inputs.contiguous(memory_format=torch.channels_last))
+            loss = nn.functional.binary_cross_entropy_with_logits(
+                logits, torch.from_numpy(train[1][part])
+            )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+        each = stats.per_finding(test[1], predict(model, test[0]))
+        val_auroc = stats.macro(stats.per_finding(val[1], predict(model, val[0])))
+        print(
+            f"epoch {epoch + 1}: loss {np.mean(losses):.4f}, validation {val_auroc:.4f}, "
+            f"test {stats.macro(each):.4f}, {time.monotonic() - started:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+    print(json.dumps({
+        "training images": len(train[0]),
+        "pixel probe": round(stats.macro(probe), 4),
+        given.network: round(stats.macro(each), 4),
+        "per finding": {
+            name: [round(float(a), 3), round(float(b), 3)]
+            for name, a, b in zip(shipped.findings, probe, each, strict=True)
+        },
+    }, indent=2))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
