@@ -72,8 +72,8 @@ def _odd_sizes(seen: Inspection) -> Iterator[Fault]:
         yield from fault(
             "wrong size",
             others,
-            f"{{}} {{picture is|pictures are}} not of {usual[1]} × {usual[0]} pixels, as the others "
-            "are.",
+            f"{{}} {{picture is|pictures are}} not of {usual[1]} × {usual[0]} pixels, as the "
+            "others are.",
             remedy,
             error=False,
         )
