@@ -210,10 +210,21 @@ def submit(
 
 @app.command()
 @with_settings()
-def prepare(spec: RunSpec, folder: Folder = None, as_json: AsJson = False) -> None:
+def prepare(
+    spec: RunSpec,
+    folder: Folder = None,
+    as_json: AsJson = False,
+    background: Annotated[
+        bool, typer.Option("--background", help="Leave the processor to whatever else wants it.")
+    ] = False,
+) -> None:
     """Decode the pictures of a run now, so that it starts at once."""
     from core import prepare as preparation
+    from core.runs import processes
     from core.workspace import open_workspace
+
+    if background:
+        processes.give_way()
 
     def progress(done: int, total: int) -> None:
         typer.echo(f"\rpictures {done:,} of {total:,}", err=True, nl=done >= total)

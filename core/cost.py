@@ -16,7 +16,7 @@ from typing import Any
 from core.data import splits
 from core.data.base import ChestDataset
 from core.data.catalogue import open_data
-from core.errors import ModelError
+from core.errors import CoreError, ModelError
 from core.models import catalogue, methods
 from core.spec import DataSpec, RunSpec, settings
 
@@ -26,6 +26,10 @@ linear probe needs the forward pass once a study, not once an epoch."""
 ADAPTER_PASSES = 2.3
 START_SECONDS = 8.0
 MILLISECONDS_A_PICTURE = 0.4
+MILLISECONDS_TO_DECODE = 25.0
+"""On one core: a phantom to draw, or a PNG of 1024 px to decode."""
+SAMPLE = 200
+"""Pictures that are looked up in the cache to tell how many have to be decoded."""
 MANY = 1000
 """Folders in one folder beyond which these are a data set's patients, and not looked into."""
 TABLES = (".csv", ".tsv", ".gz", ".txt", ".json", ".xlsx")
@@ -90,8 +94,12 @@ def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]
     positives = splits.positives(dataset, ids)
     seconds, basis = _like_before(spec, earlier)
     if seconds is None:
-        seconds = _calculated(spec, len(ids), sizes, cache)
+        everything = [*ids, *dataset.ids("val"), *dataset.ids("test")]
+        preparing = _preparing(spec, dataset, everything, cache)
+        seconds = _calculated(spec, len(ids), sizes, cache) + preparing
         basis = "calculated from this machine's measured speed"
+        if preparing > 1:
+            basis += f", {preparing:.0f} s of it for pictures not prepared yet"
     return Cost(
         images=len(ids),
         patients=int(dataset.table.loc[ids, "patient"].nunique()),
@@ -215,6 +223,21 @@ def _calculated(spec: RunSpec, images: int, sizes: dict[str, int], cache: Path) 
         passes = epochs * (images * a_step + sizes["val"] * once)
         passes += (sizes["val"] + sizes["test"]) * once
     return START_SECONDS + passes
+
+
+def _preparing(spec: RunSpec, dataset: ChestDataset, ids: list[str], cache: Path) -> float:
+    """Seconds to decode, on all cores, what the cache does not hold."""
+    from core.data.cache import ImageCache
+    from core.data.transforms import cache_side
+
+    size = spec.model.input_size or catalogue.card(spec.model.backbone).input_size
+    asked = ids[:: max(1, len(ids) // SAMPLE)]
+    try:
+        missing = len(ImageCache(cache, dataset, cache_side(size)).missing(asked))
+    except CoreError:
+        return 0.0  # what is wrong with files or disk is the run's to say
+    share = missing / max(1, len(asked))
+    return share * len(ids) * MILLISECONDS_TO_DECODE / 1000 / (os.cpu_count() or 1)
 
 
 @lru_cache(maxsize=64)

@@ -176,7 +176,8 @@ def _middleware() -> Any:
 
 def _prepare_example(workspace: Workspace) -> None:
     """Draw the example's phantoms beside the reader, so that the first run starts at once."""
-    command = [sys.executable, "-m", "core", "prepare", "--workspace", str(workspace.root)]
+    command = [sys.executable, "-m", "core", "prepare", "--background"]
+    command += ["--workspace", str(workspace.root)]
     with contextlib.suppress(OSError):
         processes.start(command, workspace.root / "prepare.log")
 

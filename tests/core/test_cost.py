@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shlex
 import shutil
 from pathlib import Path
@@ -11,9 +12,10 @@ import typer
 from typer.testing import CliRunner
 
 from core import cost
-from core.__main__ import _with_settings
+from core.commands.settings import with_settings
 from core.data import splits
 from core.errors import ConfigurationError, CoreError, DataError, ModelError
+from core.prepare import prepare
 from core.reporting import Silence
 from core.session import setup
 from core.spec import RunSpec
@@ -164,7 +166,7 @@ def test_the_printed_command_starts_the_same_run(spec: RunSpec) -> None:
     app = typer.Typer()
 
     @app.command()
-    @_with_settings
+    @with_settings()
     def keep(spec: RunSpec) -> None:
         seen.append(spec)
 
@@ -180,3 +182,12 @@ def test_the_command_names_what_differs() -> None:
         "python -m core submit --data phantom-14 --backbone embedded-mae --no-pretrained "
         "--method lora --rank 8"
     )
+
+
+def test_pictures_that_are_not_prepared_take_their_time(tiny, cache: Path) -> None:
+    spec = tiny()
+    before = cost.estimate(spec, cache)
+    prepare(spec, cache)
+    after = cost.estimate(spec, cache)
+    per_picture = cost.MILLISECONDS_TO_DECODE / 1000 / (os.cpu_count() or 1)
+    assert before.seconds - after.seconds == pytest.approx(68 * per_picture)
