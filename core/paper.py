@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.data.catalogue import DATASETS
-from core.errors import unknown_name
+from core.errors import ConfigurationError, unknown_name
 from core.spec import AdapterSpec, DataSpec, ModelSpec, RunSpec, TrainSpec
 from core.verdict import Trial, same_but_seed
 
@@ -61,6 +61,26 @@ class Recipe:
     rank: int | None
     weight_decay: float | None
     source: str
+
+    def adapter(self, method: str) -> AdapterSpec:
+        """What is trained, by one of ``METHODS``."""
+        chosen: dict[str, Any] = {} if self.rank is None else {"rank": self.rank}
+        return AdapterSpec(method=method, **chosen)
+
+    def train(self, seed: int = 0) -> TrainSpec:
+        """How it is optimised."""
+        adamw = self.optimizer == "adamw"
+        return TrainSpec(
+            epochs=self.epochs,
+            batch_size=BATCH,
+            optimizer=self.optimizer,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            layer_decay=0.65 if adamw else 1.0,
+            warmup_epochs=WARMUP,
+            augmentation="randaugment" if adamw else "crop-flip",
+            seed=seed,
+        )
 
 
 @dataclass(frozen=True)
@@ -116,33 +136,12 @@ class Task:
             raise unknown_name("method of the study", method, METHODS, field="adapter.method")
         entry = DATASETS.get(self.data)
         split = SPLIT if entry and SPLIT in entry.splits else None
-        data = DataSpec(name=self.data, root=root, split=split, label_fraction=self.fraction)
-        model = ModelSpec(backbone=self.backbone, weights=weights)
-        if method not in self.recipes:
-            return RunSpec(
-                data=data,
-                model=model,
-                adapter=AdapterSpec(method=method),
-                train=TrainSpec(seed=seed),
-            )
-        recipe = self.recipes[method]
-        adapter: dict[str, Any] = {} if recipe.rank is None else {"rank": recipe.rank}
-        adamw = recipe.optimizer == "adamw"
+        told = self.recipes.get(method)
         return RunSpec(
-            data=data,
-            model=model,
-            adapter=AdapterSpec(method=method, **adapter),
-            train=TrainSpec(
-                epochs=recipe.epochs,
-                batch_size=BATCH,
-                optimizer=recipe.optimizer,
-                lr=recipe.lr,
-                weight_decay=recipe.weight_decay,
-                layer_decay=0.65 if adamw else 1.0,
-                warmup_epochs=WARMUP,
-                augmentation="randaugment" if adamw else "crop-flip",
-                seed=seed,
-            ),
+            data=DataSpec(name=self.data, root=root, split=split, label_fraction=self.fraction),
+            model=ModelSpec(backbone=self.backbone, weights=weights),
+            adapter=told.adapter(method) if told else AdapterSpec(method=method),
+            train=told.train(seed) if told else TrainSpec(seed=seed),
         )
 
     def trials(self, method: str, completed: Iterable[Trial]) -> list[Trial]:
@@ -255,3 +254,48 @@ def task(name: str) -> Task:
     if name not in known:
         raise unknown_name("task", name, known)
     return known[name]
+
+
+def recipe(task: Task, method: str) -> Recipe:
+    """How the study trains one task by one method: the one source of ``--recipe paper``.
+
+    Args:
+        task: One of ``TASKS``; ``task_of`` finds it.
+        method: ``lora`` or ``full``.
+
+    Raises:
+        ConfigurationError: The study has no recipe for it.
+    """
+    if method not in task.recipes:
+        raise ConfigurationError(
+            f"The study has no recipe of {method} for {task.name}.",
+            f"It trained {' and '.join(task.recipes) or 'nothing'} there; choose the recipe "
+            "default, or another method.",
+            field="adapter.method",
+        )
+    return task.recipes[method]
+
+
+def task_of(backbone: str, data: str, fraction: float) -> Task:
+    """The study's task with this backbone, data set and label fraction.
+
+    Raises:
+        ConfigurationError: The study has no such task; ``field`` names the setting that has to
+            change.
+    """
+    left: list[Task] = list(TASKS)
+    wanted: tuple[tuple[str, str, str, str | float], ...] = (
+        ("model.backbone", "backbone", "the backbone", backbone),
+        ("data.name", "data", "the data set", data),
+        ("data.label_fraction", "fraction", "a label fraction of", fraction),
+    )
+    for field, attribute, words, value in wanted:
+        known = list(dict.fromkeys(getattr(one, attribute) for one in left))
+        left = [one for one in left if getattr(one, attribute) == value]
+        if not left:
+            raise ConfigurationError(
+                f"The study has no task with {words} {value}.",
+                f"It has: {', '.join(map(str, known))}.",
+                field=field,
+            )
+    return left[0]

@@ -93,3 +93,22 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
         paper.task("mrm-nih-2")
     with pytest.raises(ConfigurationError, match="lora"):
         paper.TASKS[0].spec("loraa")
+
+
+def test_a_recipe_is_found_by_what_a_run_names() -> None:
+    task = paper.task_of("cxr-mae", "nih", 0.1)
+    assert task is paper.task("cxr-mae-nih-10")
+    for method in paper.METHODS:
+        told, spec = paper.recipe(task, method), task.spec(method, seed=2)
+        assert (told.adapter(method), told.train(2)) == (spec.adapter, spec.train)
+    with pytest.raises(ConfigurationError, match="no recipe of linear") as refused:
+        paper.recipe(task, "linear")
+    assert refused.value.field == "adapter.method"
+    for wanted, field in (
+        (("embedded-mae", "nih", 0.1), "model.backbone"),
+        (("mrm", "phantom-14", 0.1), "data.name"),
+        (("mrm", "nih", 0.2), "data.label_fraction"),
+    ):
+        with pytest.raises(ConfigurationError, match="no task with") as refused:
+            paper.task_of(*wanted)
+        assert refused.value.field == field
