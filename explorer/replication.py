@@ -212,11 +212,7 @@ def backbone(task: Task) -> str:
 def data(task: Task) -> str:
     """The task's data set for people."""
     entry = DATASETS.get(task.data)
-    return entry.title if entry else _UNREAD.get(task.data, task.data)
-
-
-_UNREAD = {"chexpert": "CheXpert"}
-"""Titles of the study's data sets that this software may not read."""
+    return entry.title if entry else task.data
 
 
 def _cell(

@@ -144,6 +144,48 @@ DATASETS: dict[str, DatasetEntry] = {
         needs_root=True,
         splits=("drawn", "paper"),
     ),
+    "mimic": DatasetEntry(
+        title="MIMIC-CXR-JPG",
+        module="core.data.mimic",
+        kind="Mimic",
+        findings=findings.CHEXPERT,
+        sentence="377,110 radiographs of 65,379 patients of one hospital, labelled from reports by "
+        "CheXpert's labeller, uncertain ones marked.",
+        licence="PhysioNet Credentialed Health Data License 1.5.0",
+        needs_root=True,
+        options={
+            "findings": Option("Findings", {"5": "the 5 of CheXpert", "14": "all 14"}),
+            "uncertainty": UNCERTAINTY,
+            "views": Option("Views", FRONTAL | ALL),
+        },
+    ),
+    "padchest": DatasetEntry(
+        title="PadChest",
+        module="core.data.padchest",
+        kind="Padchest",
+        findings=findings.NIH,
+        sentence="Over 160,000 radiographs of 67,000 patients of one hospital (16-bit PNG), "
+        "labelled from Spanish reports, 27% of them by radiologists; here with NIH's 14 findings.",
+        licence="BIMCV PadChest Dataset Research Use Agreement",
+        needs_root=True,
+        splits=("drawn", "physicians"),
+        options={"views": Option("Views", FRONTAL | ALL)},
+    ),
+    "vindr": DatasetEntry(
+        title="VinDr-CXR",
+        module="core.data.vindr",
+        kind="Vindr",
+        findings=findings.VINDR,
+        sentence="18,000 frontal radiographs (DICOM) read by radiologists, with boxes: three for "
+        "each training picture, of whom most decide, five in agreement for each test picture.",
+        licence="PhysioNet Credentialed Health Data License 1.5.0",
+        needs_root=True,
+        options={
+            "findings": Option(
+                "Findings", {"14": "the 14 of the challenge", "27": "all 27, with diagnoses"}
+            )
+        },
+    ),
     "chestmnist": DatasetEntry(
         title="ChestMNIST",
         module="core.data.medmnist",

@@ -10,7 +10,7 @@ import pandas as pd
 from core.data import splits
 from core.data.base import SPLITS
 from core.data.faults import examples, refuse
-from core.data.files import FileDataset, present, refuse_empty, refuse_missing
+from core.data.files import UNSEEN, FileDataset, present, refuse_empty, refuse_missing, unpacked
 from core.data.findings import CHEXPERT, CHEXPERT_14
 from core.data.tables import each_once, find_table, read_table
 from core.data.uncertainty import SENTENCES, decided
@@ -37,10 +37,6 @@ ALIASES = {"Airspace Opacity": "Lung Opacity"}
 """CheXlocalize calls one finding otherwise."""
 
 REMEDY = "Download it from aimi.stanford.edu (CheXpert), or name another folder."
-UNSEEN = (
-    "This reader follows the set's public description and was tried on generated copies of its "
-    "layout, not on the real pictures."
-)
 
 
 class Chexpert(FileDataset):
@@ -76,7 +72,8 @@ class Chexpert(FileDataset):
     ) -> None:
         self.name = "chexpert"
         self.findings = {"5": CHEXPERT, "14": CHEXPERT_14}[findings]
-        self._given, self.root = Path(root), _unpacked(Path(root))
+        self._given = Path(root)
+        self.root = unpacked(self._given, "train.csv", FOLDERS, self.title, REMEDY)
         self._policy = uncertainty
         self.notes = (SENTENCES[uncertainty], UNSEEN)
         if split == "paper":
@@ -234,17 +231,6 @@ class Chexpert(FileDataset):
         seen = _rows(pd.Series([one for one, _ in found], dtype=str), self.root)
         seen["row"] = [found[i][1] for i in seen["row"]]
         return pd.concat([rows[rows["picture"]], seen])
-
-
-def _unpacked(root: Path) -> Path:
-    for folder in (root, *(root / one for one in FOLDERS)):
-        if (folder / "train.csv").is_file():
-            return folder
-    raise DataError(
-        f"CheXpert: there is no train.csv in {root}, nor in {' or '.join(FOLDERS)} there.",
-        REMEDY,
-        field="data.root",
-    )
 
 
 def _rows(paths: pd.Series, path: Path) -> pd.DataFrame:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.data import images
-from core.data.base import ChestDataset
+from core.data.base import ChestDataset, Study
 from core.data.faults import examples, refuse
 from core.errors import DataError
+
+UNSEEN = (
+    "This reader follows the set's public description and was tried on generated copies of its "
+    "layout, not on the real pictures."
+)
+"""A note of every data set whose real files its reader has not met yet."""
 
 
 class FileDataset(ChestDataset):
@@ -58,6 +65,41 @@ class FileDataset(ChestDataset):
                 f"The picture {path} is gone ({error.strerror}).", "Restore the file."
             ) from error
         return f"{found.st_size} {found.st_mtime_ns}"
+
+
+class DicomDataset(FileDataset):
+    """Reads sex, age and view of a study from its file's header, where no table has them."""
+
+    def study(self, study_id: str) -> Study:
+        """Everything known about one study; see ``ChestDataset.study``."""
+        from core.data.dicom import read_facts  # pydicom loads when it is needed
+
+        found = super().study(study_id)
+        facts = read_facts(self.path(study_id))
+        return replace(found, sex=facts.sex, age=facts.age, view=facts.view)
+
+
+def unpacked(root: Path, marker: str, below: Sequence[str], title: str, remedy: str) -> Path:
+    """The folder in which a data set was unpacked: the one that was named, or one below it.
+
+    Args:
+        root: What the user named.
+        marker: A path that is there in the right folder, and in no other.
+        below: Names of folders in which the set may lie below ``root``.
+        title: The data set's name for people.
+        remedy: What to do if it is nowhere.
+
+    Raises:
+        DataError: It is nowhere.
+    """
+    for folder in (root, *(root / one for one in below)):
+        if (folder / marker).exists():
+            return folder
+    raise DataError(
+        f"{title}: there is no {marker} in {root}, nor in {' or '.join(below)} there.",
+        remedy,
+        field="data.root",
+    )
 
 
 def pictures(folder: Path) -> Iterator[str]:

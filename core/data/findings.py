@@ -41,3 +41,39 @@ CHEXPERT_14 = (
 
 RSNA = ("Pneumonia",)
 """RSNA Pneumonia Detection Challenge."""
+
+VINDR = (
+    "Aortic enlargement",
+    "Atelectasis",
+    "Calcification",
+    "Cardiomegaly",
+    "Consolidation",
+    "ILD",
+    "Infiltration",
+    "Lung Opacity",
+    "Nodule/Mass",
+    "Other lesion",
+    "Pleural effusion",
+    "Pleural thickening",
+    "Pneumothorax",
+    "Pulmonary fibrosis",
+)
+"""The 14 findings of VinDr-CXR that its public challenge asked for; readers drew boxes for each."""
+
+VINDR_27 = (
+    *VINDR,
+    "Clavicle fracture",
+    "Edema",
+    "Emphysema",
+    "Enlarged PA",
+    "Lung cavity",
+    "Lung cyst",
+    "Mediastinal shift",
+    "Rib fracture",
+    "COPD",
+    "Lung tumor",
+    "Pneumonia",
+    "Tuberculosis",
+    "Other diseases",
+)
+"""All that VinDr-CXR's readers looked for; the last five are diagnoses, without boxes."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from core.data import findings, splits
-from core.data.base import SPLITS, Box, Study
+from core.data.base import SPLITS, Box
 from core.data.faults import examples, refuse
-from core.data.files import FileDataset, pictures, refuse_empty, refuse_missing
+from core.data.files import DicomDataset, pictures, refuse_empty, refuse_missing
 from core.errors import DataError
 
 LABELS = "stage_2_train_labels.csv"
@@ -23,7 +22,7 @@ SHARES = {"test": 0.2, "val": 0.1}
 REMEDY = "Download it from kaggle.com/c/rsna-pneumonia-detection-challenge, or name another folder."
 
 
-class Rsna(FileDataset):
+class Rsna(DicomDataset):
     """26,684 labelled frontal radiographs from NIH ChestX-ray14, with boxes around lung opacities.
 
     Args:
@@ -68,14 +67,6 @@ class Rsna(FileDataset):
     def boxes(self, study_id: str) -> tuple[Box, ...]:
         """The boxes of one study, in pixels of the original picture."""
         return self._boxes.get(study_id, ())
-
-    def study(self, study_id: str) -> Study:
-        """Everything known about one study; sex, age and view are read from its header."""
-        from core.data.dicom import read_facts
-
-        found = super().study(study_id)
-        facts = read_facts(self.path(study_id))
-        return replace(found, sex=facts.sex, age=facts.age, view=facts.view)
 
     def _labels(self) -> pd.DataFrame:
         path = self.root / LABELS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def read_table(
             encoding="utf-8-sig", encoding_errors="replace",
             usecols=lambda name: str(name).strip() in wanted,
         )  # fmt: skip
-    except (OSError, EOFError, ValueError, pd.errors.ParserError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, pd.errors.ParserError) as error:
         raise DataError(
             f"{title}: the table {path} cannot be read ({error}).", remedy, field="data.root"
         ) from error

@@ -95,7 +95,8 @@ BACKBONES: dict[str, BackboneCard] = {
         paper="Zhou et al. 2023, Advancing Radiograph Representation Learning with Masked Record "
         "Modeling (arXiv 2301.13155)",
         url="https://github.com/RL4M/MRM-pytorch (the file MRM.pth)",
-        leaks="Pre-trained on MIMIC-CXR alone, so on none of the images of NIH, CheXpert or RSNA.",
+        leaks="Pre-trained on MIMIC-CXR alone: it has seen the images of that data set, and none "
+        "of NIH, CheXpert or RSNA.",
     ),
     "cxr-mae": BackboneCard(
         name="cxr-mae",

@@ -7,6 +7,7 @@ pictures are simple: black corners, a bright body whose level depends on the stu
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.data import findings
+from core.data import findings, splits
+from core.data.findings import CHEXPERT_14
 
 HEIGHT, WIDTH = 40, 48
 
@@ -66,6 +68,12 @@ def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np
 def save(path: Path, pixels: NDArray[np.uint8], mode: str = "L") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).convert(mode).save(path)
+
+
+def save_deep(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Sixteen bits a pixel, of which twelve are used."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint16) * 16).save(path)
 
 
 def save_dicom(
@@ -256,6 +264,164 @@ def _chexpert_tests(layout: Layout, folder: Path) -> None:
     _write_rows(folder / "test_labels.csv", header, rows)
 
 
+def mimic(root: Path) -> Layout:
+    """Gzipped tables, labels by study, uncertain and empty cells, one study without labels."""
+    layout = Layout("mimic", root, options={"views": "all"}, tolerance=6, notes=True)
+    rows, views, labels = [], [], []
+    for patient in range(40):
+        subject, study = str(10_000_032 + 7 * patient), str(50_414_267 + 11 * patient)
+        split = ("train", "train", "validate", "train", "test")[patient % 5]
+        cells = _chexpert_cells(patient, uncertain=True)
+        if patient != 7:
+            words = [CHEXPERT_WORDS[cells[name]] for name in CHEXPERT_14]
+            labels.append([subject, study, *words])
+        for view in range(1 + patient % 2):
+            number = len(rows)
+            one = "-".join(f"{number * 7919 + k:08x}" for k in range(5))
+            rows.append([one, study, subject, split])
+            position = ("LATERAL", "LL")[patient // 2 % 2] if view else ("AP", "PA")[patient % 2]
+            views.append([one, subject, study, position if patient != 8 else "", HEIGHT, WIDTH])
+            file = root / f"files/p{subject[:2]}/p{subject}/s{study}/{one}.jpg"
+            if patient == 7:
+                save(file, picture(number))
+                continue
+            layout.expected[one], layout.files[one] = picture(number), file
+            layout.patients[one] = f"p{subject}"
+            layout.labels[one] = {
+                name for name in findings.CHEXPERT
+                if cells[name] == 1 or (cells[name] == -1 and name[0] in "AEP")
+            }  # fmt: skip
+            save(file, layout.expected[one])
+    table = "mimic-cxr-2.0.0-{}.csv.gz"
+    _write_rows(root / table.format("split"), "dicom_id,study_id,subject_id,split", rows)
+    header = "dicom_id,subject_id,study_id,ViewPosition,Rows,Columns"
+    _write_rows(root / table.format("metadata"), header, views)
+    header = "subject_id,study_id," + ",".join(CHEXPERT_14)
+    _write_rows(root / table.format("chexpert"), header, labels)
+    return layout
+
+
+def mimic_frontal(root: Path) -> Layout:
+    """Unzipped tables below the folder that a download makes; frontal views, as by default."""
+    place = root / "physionet.org" / "files" / "mimic-cxr-jpg" / "2.1.0"
+    layout = mimic(place)
+    layout.root, layout.options = root, {}
+    for table in place.glob("*.csv.gz"):
+        table.with_suffix("").write_bytes(gzip.decompress(table.read_bytes()))
+        table.unlink()
+    read = _read_rows(place / "mimic-cxr-2.0.0-metadata.csv")
+    frontal = {row[0] for row in read if row[3] in ("AP", "PA")}
+    for facts in (layout.expected, layout.files, layout.patients, layout.labels):
+        for one in set(facts) - frontal:
+            del facts[one]  # type: ignore[attr-defined]
+    return layout
+
+
+def padchest(root: Path) -> Layout:
+    """16-bit PNG in numbered folders, labels as Python writes a list, some rows without any."""
+    layout = Layout("padchest", root, options={"views": "all"}, tolerance=4, notes=True)
+    terms = {
+        "laminar atelectasis": {"Atelectasis"}, "cardiomegaly": {"Cardiomegaly"},
+        "consolidation": {"Consolidation", "Infiltration"}, "hydropneumothorax":
+        {"Effusion", "Pneumothorax"}, "multiple nodules": {"Nodule"}, "hiatal hernia": {"Hernia"},
+        "scoliosis": set(), "normal": set(), "pneumonia": {"Pneumonia"},
+        "pulmonary fibrosis": {"Fibrosis"}, "apical pleural thickening": {"Pleural_Thickening"},
+    }  # fmt: skip
+    words = list(terms)
+    rows = []
+    for number in range(80):
+        patient = number // 2
+        one = f"21684011136696{number:04d}_{number:02d}-abc.png"
+        said = [words[number % len(words)]] + [" " + words[number * 5 % len(words)]] * (number % 2)
+        cell = {11: "", 12: "['exclude']", 13: "['normal', 'suboptimal study']", 14: "[]"}.get(
+            number, repr(said)
+        )
+        projection = ("PA", "AP_horizontal", "L", "COSTAL")[number % 4]
+        by = ("Physician", "RNN_model")[number % 3 > 0]
+        rows.append(
+            [number, one, number % 3, "20130612", f"P{patient}", 1940.0 + patient,
+             "FM"[patient % 2], projection, by, cell]
+        )  # fmt: skip
+        file = root / str(number % 3) / one
+        save_deep(file, picture(number))
+        if number not in range(11, 15):
+            stretched = np.rint(picture(number) * (255 / picture(number).max()))
+            layout.expected[one], layout.files[one] = stretched.astype(np.uint8), file
+            layout.patients[one] = f"P{patient}"
+            layout.labels[one] = set().union(*(terms[word.strip()] for word in said))
+    header = (
+        ",ImageID,ImageDir,StudyDate_DICOM,PatientID,PatientBirth,PatientSex_DICOM,Projection,"
+        "MethodLabel,Labels"
+    )
+    name = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
+    _write_rows(root / name, header, rows)
+    return layout
+
+
+def padchest_physicians(root: Path) -> Layout:
+    """A gzipped table, pictures in one folder, frontal views, tested on labels by physicians."""
+    layout = padchest(root)
+    layout.options, layout.split = {}, "physicians"
+    table = next(root.glob("*.csv"))
+    read = _read_rows(table)
+    (table.parent / f"{table.name}.gz").write_bytes(gzip.compress(table.read_bytes()))
+    table.unlink()
+    (root / "images").mkdir()
+    for one, file in layout.files.items():
+        layout.files[one] = file.rename(root / "images" / file.name)
+    for row in read:
+        one, patient = row[1], row[4]
+        tested = splits.draw([patient] * 2, 0.2, "padchest test")  # of its own name alone
+        out = row[7] in ("L", "COSTAL") or (tested[0] and row[8] != "Physician")
+        for facts in (layout.expected, layout.files, layout.patients, layout.labels):
+            if out:
+                facts.pop(one, None)  # type: ignore[attr-defined]
+    return layout
+
+
+def vindr(root: Path) -> Layout:
+    """Three readers a training picture, one row a test picture, boxes by each of them."""
+    layout = Layout("vindr", root, notes=True)
+    names = [*findings.VINDR_27[:26], "Other diseases", "No finding"]
+    votes, boxes, tests, test_boxes = [], [], [], []
+    for number in range(50):
+        one = f"{number * 2654435761 % 2**32:032x}"
+        part = "test" if number >= 38 else "train"
+        file = root / part / f"{one}.dicom"
+        layout.expected[one], layout.files[one] = picture(number), file
+        save_dicom(file, picture(number), inverted=number % 10 == 0)
+        layout.patients[one] = one
+        marked = {findings.VINDR[number * 3 % 14], "Pneumonia"} if number % 2 else set()
+        doubted = {findings.VINDR[(number * 3 + 1) % 14]}
+        layout.labels[one] = {name for name in marked if name in findings.VINDR}
+        readers = range(3) if part == "train" else [3]
+        for reader in readers:
+            seen = set(marked) if reader else marked & {"Pneumonia"}
+            seen |= doubted if reader == 1 else set()
+            cells = [int(name in seen or (name == "No finding" and not seen)) for name in names]
+            drawn = sorted(seen & set(findings.VINDR))
+            place: list[list[Any]] = [
+                [one, name, 4.0, 5.5, 20.25, 30.0 + reader] for name in drawn
+            ] or [[one, "No finding", "", "", "", ""]]
+            if part == "train":
+                votes.append([one, f"R{reader + number % 15}", *cells])
+                boxes += [[row[0], f"R{reader + number % 15}", *row[1:]] for row in place]
+            else:
+                tests.append([one, *cells])
+                test_boxes += place
+        if layout.labels[one]:
+            layout.boxes[one] = 2 if part == "train" else 1
+    folder = root / "annotations"
+    header = ",".join(names)
+    _write_rows(folder / "image_labels_train.csv", f"image_id,rad_id,{header}", votes)
+    header = header.replace("Other diseases", "Other disease")
+    _write_rows(folder / "image_labels_test.csv", f"image_id,{header}", tests)
+    edges = "class_name,x_min,y_min,x_max,y_max"
+    _write_rows(folder / "annotations_train.csv", f"image_id,rad_id,{edges}", boxes)
+    _write_rows(folder / "annotations_test.csv", f"image_id,{edges}", test_boxes)
+    return layout
+
+
 def rsna(root: Path) -> Layout:
     """JPEG DICOM, some MONOCHROME1; several rows a picture that has several boxes."""
     layout = Layout("rsna", root, tolerance=6, notes=True)
@@ -399,7 +565,8 @@ def _write_rows(
     path: Path, header: str, rows: list[list[Any]], separator: str = ",", encoding: str = "utf-8"
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding=encoding) as file:
+    opened = gzip.open if path.suffix == ".gz" else Path.open
+    with opened(path, "wt", newline="", encoding=encoding) as file:
         file.write(header + "\n")
         csv.writer(file, delimiter=separator, lineterminator="\n").writerows(rows)
 
@@ -415,6 +582,11 @@ LAYOUTS: dict[str, Callable[[Path], Layout]] = {
     "chexpert": chexpert,
     "chexpert-full": chexpert_full,
     "chexpert-paper": chexpert_paper,
+    "mimic": mimic,
+    "mimic-frontal": mimic_frontal,
+    "padchest": padchest,
+    "padchest-physicians": padchest_physicians,
+    "vindr": vindr,
     "rsna": rsna,
     "rsna-paper": rsna_paper,
     "folder-classes": folder_classes,

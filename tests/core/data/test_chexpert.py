@@ -195,11 +195,47 @@ def test_rows_twice_count_once_and_must_not_differ(fresh: Fresh) -> None:
         open_dataset("chexpert", layout.root)
 
 
+SUBSETS = {"train_1.txt": 2_234, "train_10.txt": 22_341}
+
+
 @pytest.mark.real
 def test_the_published_lists_have_the_known_counts(real_data: Path) -> None:
-    lists = splits.published(
-        real_data / "med_peft_splits", "CheXpert", "CheXpert", optional=("train",)
-    )
+    folder = real_data / "med_peft_splits" / "CheXpert"
+    lists = splits.published(folder.parent, "CheXpert", "CheXpert", optional=("train",))
+    lists |= {name: splits.read_list(folder / name) for name in SUBSETS}
+    counts = {"val": 234, "test": 668} | SUBSETS
     assert {name: read.labels.shape for name, read in lists.items()} == {
-        "val": (234, 5), "test": (668, 5),
-    }  # fmt: skip
+        name: (count, 5) for name, count in counts.items()
+    }
+
+
+@pytest.mark.real
+def test_the_published_lists_are_read_beside_the_tables(real_data: Path, tmp_path: Path) -> None:
+    """All their pictures, as empty files, with the tables that would name them."""
+    folder = real_data / "med_peft_splits" / "CheXpert"
+    release = tmp_path / "CheXpert-v1.0-small"
+    names = {"train": "train_1.txt", "valid": "val_list.txt", "test": "test_list.txt"}
+    read = {part: splits.read_list(folder / name) for part, name in names.items()}
+    for part, one in read.items():
+        for file in one.files:
+            path = tmp_path / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        table = pd.DataFrame({"Path": one.files, "Sex": "", "Age": "", "Frontal/Lateral": "",
+                              "AP/PA": ""})  # fmt: skip
+        table[list(CHEXPERT)] = one.labels.astype(int)
+        table.to_csv(release / f"{part}.csv".replace("test", "test_labels"), index=False)
+    (tmp_path / "CheXpert").mkdir()
+    for name in ("val_list.txt", "test_list.txt"):
+        (tmp_path / "CheXpert" / name).write_bytes((folder / name).read_bytes())
+    for split in ("paper", "official"):
+        dataset = open_dataset("chexpert", tmp_path, split)
+        assert {one: len(dataset.ids(one)) for one in SPLITS} == {
+            "train": 2_234, "val": 234, "test": 668,
+        }  # fmt: skip
+        for part, name in zip(("train", "valid", "test"), SPLITS, strict=True):
+            assert np.array_equal(dataset.labels(dataset.ids(name)), read[part].labels)
+        lateral = [one for one in dataset.table.index if "lateral" in one]
+        assert list(dataset.table.index[dataset.table["view"] == "LATERAL"]) == lateral
+    frontal = open_dataset("chexpert", tmp_path, "paper", views="frontal")
+    assert {one: len(frontal.ids(one)) for one in ("val", "test")} == {"val": 202, "test": 518}

@@ -21,6 +21,7 @@ from core.errors import DataError
 Opened = tuple[Any, ChestDataset]
 ON_FILES = (
     "nih", "nih-paper", "chexpert", "chexpert-full", "chexpert-paper", "rsna", "rsna-paper",
+    "mimic", "mimic-frontal", "padchest", "padchest-physicians", "vindr",
     "folder-classes", "folder-flat", "folder-table", "folder-described",
 )  # fmt: skip
 
