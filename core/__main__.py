@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.commands import data as data_verbs
-from core.commands.answers import AsJson, Folder, answer, table
+from core.commands.answers import AsJson, Folder, answer, bar, table
 from core.commands.settings import with_settings
 from core.errors import CoreError
 
@@ -218,18 +218,15 @@ def prepare(
         bool, typer.Option("--background", help="Leave the processor to whatever else wants it.")
     ] = False,
 ) -> None:
-    """Decode the pictures of a run now, so that it starts at once."""
+    """Decode the pictures of one run now, so that it starts at once; see also ``data cache``."""
     from core import prepare as preparation
     from core.runs import processes
     from core.workspace import open_workspace
 
     if background:
         processes.give_way()
-
-    def progress(done: int, total: int) -> None:
-        typer.echo(f"\rpictures {done:,} of {total:,}", err=True, nl=done >= total)
-
-    found = preparation.prepare(spec, open_workspace(folder).cache, progress)
+    with bar("pictures") as progress:
+        found = preparation.prepare(spec, open_workspace(folder).cache, progress)
     answer(found, as_json, lambda: typer.echo(
         f"{found['pictures']:,} pictures, {found['made']:,} of them made now."
     ))  # fmt: skip

@@ -31,6 +31,7 @@ def save(session: Session) -> None:
         "trains": adapters.trainable_state(session.model),
         "optimizer": session.optimizer.state_dict(),
         "scaler": scaler.state_dict() if scaler is not None else None,
+        "skipped": session.skipped,
         "losses": torch.stack(session.losses).cpu() if session.losses else None,
     }
     write_atomically(session.folder / CHECKPOINT, payload)
@@ -66,6 +67,8 @@ def load(session: Session) -> None:
 def _restore(session: Session, payload: dict[str, Any]) -> None:
     session.position = Position(**payload["position"])
     session.started = time.monotonic()
+    # Also those that can be read by now: the batches of an epoch must not change in its middle.
+    session.leave_out(payload.get("skipped", {}))
     adapters.load_trainable_state(session.model, payload["trains"])
     session.optimizer.load_state_dict(payload["optimizer"])
     if session.accelerator.scaler is not None and payload["scaler"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,6 +90,7 @@ class Session:
         accelerator: Device and precision.
         feed: Makes the model's input.
         weights: Where the model came from.
+        skipped: Why studies were left out, by id; empty unless the run goes on without bad ones.
         position: How far the run is.
         losses: Of the steps since the loss was last recorded, on the device.
         best_logits: Of the validation split at the best epoch, if this attempt saw it.
@@ -108,6 +109,7 @@ class Session:
     accelerator: Accelerator
     feed: Feed
     weights: Weights
+    skipped: dict[str, str] = field(default_factory=dict)
     position: Position = field(default_factory=Position)
     losses: list[Tensor] = field(default_factory=list)
     best_logits: NDArray[np.float32] | None = None
@@ -116,6 +118,26 @@ class Session:
     def elapsed(self) -> float:
         """Seconds of epochs, in this attempt and those before it."""
         return self.position.seconds + time.monotonic() - self.started
+
+    def leave_out(self, faults: Mapping[str, str]) -> None:
+        """Go on without some studies.
+
+        Args:
+            faults: Why each is left out, by id.
+
+        Raises:
+            DataError: What is left is of no use.
+        """
+        new = {one: why for one, why in faults.items() if one not in self.skipped}
+        if not new:
+            return
+        self.skipped |= new
+        self.ids = {
+            split: [one for one in ids if one not in self.skipped]
+            for split, ids in self.ids.items()
+        }
+        _tell_skipped(new, self.report)
+        refuse_useless(self.dataset, self.ids)
 
     def record(self, name: str, value: float, epoch: float | None = None) -> None:
         """Report one value of a curve at the present step and count it."""
@@ -146,7 +168,8 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     train_ids = splits.subset(dataset, spec.data.label_fraction, spec.data.subset_seed)
     ids = {"train": train_ids, "val": dataset.ids("val"), "test": dataset.ids("test")}
     _tell_subset(dataset, train_ids, report)
-    _refuse_undecided(dataset, ids["val"])
+    _tell_skipped(dataset.skipped, report)
+    refuse_useless(dataset, ids)
 
     report.progress(0.0, None, "building the model")
     card = catalogue.card(spec.model.backbone)
@@ -161,7 +184,7 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     )
     return Session(
         spec, folder, report, dataset, pictures, ids, model, parallel, optimizer, accelerator, feed,
-        weights,
+        weights, dict(dataset.skipped),
     )  # fmt: skip
 
 
@@ -259,18 +282,34 @@ def _tell_subset(dataset: ChestDataset, ids: Sequence[str], report: Reporter) ->
     report.log(f"{dataset.title}, split {dataset.split_name}: {len(ids):,} training images.")
     report.log("Positives: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     empty = [name for name, count in counts.items() if count == 0]
-    if len(empty) == len(counts):
-        raise DataError(
-            f"None of the {len(ids)} labelled images is positive for any finding.",
-            "Raise the label fraction.",
-            field="data.label_fraction",
-        )
     if empty:
         report.log(f"No positive image in this subset: {', '.join(empty)}; nothing is learnt.")
 
 
-def _refuse_undecided(dataset: ChestDataset, ids: Sequence[str]) -> None:
-    """The best epoch is the one with the best validation AUROC, so there has to be one."""
+def _tell_skipped(skipped: Mapping[str, str], report: Reporter) -> None:
+    if skipped:
+        report.log(f"Goes on without {len(skipped):,} pictures:")
+    for study, why in skipped.items():
+        report.log(f"  {study}: {why}")
+
+
+def refuse_useless(dataset: ChestDataset, chosen: Mapping[str, Sequence[str]]) -> None:
+    """Refuse studies that nothing can be learnt from, or no epoch be chosen by.
+
+    Args:
+        dataset: The data set.
+        chosen: Ids by split.
+
+    Raises:
+        DataError: No training image is positive, or no finding has both labels in validation.
+    """
+    if not any(splits.positives(dataset, chosen["train"]).values()):
+        raise DataError(
+            f"None of the {len(chosen['train'])} labelled images is positive for any finding.",
+            "Raise the label fraction.",
+            field="data.label_fraction",
+        )
+    ids = chosen["val"]
     labels: NDArray[np.float32] = dataset.labels(ids)
     if not len(ids) or np.isnan(stats.per_finding(labels, labels)).all():
         raise DataError(

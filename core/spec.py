@@ -100,6 +100,12 @@ class DataSpec(_Frozen):
         "of one's own.",
     )
 
+    skip_bad: bool = Field(
+        False,
+        description="Go on without pictures that are missing or cannot be read, and record which; "
+        "otherwise they end the run.",
+    )
+
     def options(self) -> dict[str, str]:
         """What was chosen of ``OPTIONS``, by name."""
         chosen = {name: getattr(self, name) for name in OPTIONS}
@@ -113,7 +119,10 @@ class DataSpec(_Frozen):
     def _without_open_options(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Runs from before an option existed keep their JSON and with it their fingerprint.
         written: dict[str, Any] = write(self)
-        return {k: v for k, v in written.items() if k not in OPTIONS or v is not None}
+        closed = {k for k in OPTIONS if written.get(k) is None}
+        if not self.skip_bad:
+            closed.add("skip_bad")
+        return {k: v for k, v in written.items() if k not in closed}
 
 
 class ModelSpec(_Frozen):

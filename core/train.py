@@ -98,8 +98,9 @@ def run(
 def fit(session: Session) -> None:
     """Train to the last epoch, validating after each and keeping the best."""
     spec, position = session.spec, session.position
-    train, ids = spec.train, session.ids["train"]
-    prepare(session, ids + session.ids["val"])
+    train = spec.train
+    prepare(session, "train", "val")
+    ids = session.ids["train"]
     session.started = time.monotonic()  # what is left is told by the time of the epochs alone
     labels = dict(zip(ids, session.dataset.labels(ids), strict=True))
     while position.unvalidated or position.epoch < train.epochs:
@@ -242,10 +243,12 @@ def predict(
 def finish(session: Session) -> dict[str, Any]:
     """Load the best epoch's weights, predict validation and test, write and return the result."""
     report, position, weights = session.report, session.position, session.weights
-    if not session.ids["test"]:
-        report.log("The data set has no test split; there is no test AUROC.")
     state, _ = read_state(session.folder / BEST)
     adapters.load_trainable_state(session.model, state)
+    if session.ids["test"]:
+        prepare(session, "test", at=TRAINED)
+    if not session.ids["test"]:
+        report.log("The data set has no test split; there is no test AUROC.")
     scores = {split: _score(session, split) for split in ("val", "test") if session.ids[split]}
     on_gpu = session.accelerator.device.type == "cuda"
     result = {
@@ -254,6 +257,7 @@ def finish(session: Session) -> dict[str, Any]:
         "split": session.dataset.split_name,
         "images": len(session.ids["train"]),
         "positives": splits.positives(session.dataset, session.ids["train"]),
+        "skipped": session.skipped,
         "trainable": weights.trainable,
         "total": weights.total,
         "best_auroc": position.best_auroc,
@@ -272,12 +276,12 @@ def finish(session: Session) -> dict[str, Any]:
     return result
 
 
-def prepare(session: Session, ids: Sequence[str], at: float = 0.0) -> None:
+def prepare(session: Session, *parts: str, at: float = 0.0) -> None:
     """Decode what is not in the cache, and compute what the feed needs only once.
 
     Args:
-        session: The run.
-        ids: The studies that will be asked for.
+        session: The run; where it may, it goes on without pictures that cannot be read.
+        *parts: The splits whose studies will be asked for.
         at: Progress of the run, 0 to 1.
 
     Raises:
@@ -289,8 +293,12 @@ def prepare(session: Session, ids: Sequence[str], at: float = 0.0) -> None:
     def telling(what: str) -> Callable[[int, int], None]:
         return lambda done, total: report.progress(at, None, f"{what} {done:,} of {total:,}")
 
-    if not session.cache.ensure(ids, telling("preparing images"), report.stop_requested):
+    faults: dict[str, str] | None = {} if session.spec.data.skip_bad else None
+    ids = [one for part in parts for one in session.ids[part]]
+    if not session.cache.ensure(ids, telling("preparing images"), report.stop_requested, faults):
         raise Stopped
+    session.leave_out(faults or {})
+    ids = [one for part in parts for one in session.ids[part]]
     if isinstance(session.feed, FeatureFeed):
         session.parallel.eval()
         if not session.feed.prepare(ids, telling("computing features"), report.stop_requested):
@@ -300,7 +308,6 @@ def prepare(session: Session, ids: Sequence[str], at: float = 0.0) -> None:
 def _score(session: Session, split: str) -> dict[str, Any]:
     """Predict one split, write the predictions, and give their AUROC."""
     ids = session.ids[split]
-    prepare(session, ids, at=TRAINED)
     phase = "testing" if split == "test" else "validating the best epoch"
 
     def progress(done: int, total: int) -> None:

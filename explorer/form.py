@@ -91,7 +91,7 @@ def compact(spec: RunSpec) -> str:
     changed = {}
     for setting in settings():
         section, name = setting.path.split(".")
-        value = json.loads(spec.model_dump_json())[section].get(name)
+        value = json.loads(spec.model_dump_json())[section].get(name, setting.default)
         if value != setting.default:
             changed[setting.path] = value
     return json.dumps(changed, separators=(",", ":")) if changed else ""

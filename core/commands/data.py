@@ -1,47 +1,21 @@
-"""Verbs on a whole data set: check it."""
+"""Verbs on a whole data set: check it, cache it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from core.commands.answers import AsJson, answer
+from core.commands.answers import AsJson, Folder, answer, bar
 from core.commands.settings import with_data
 from core.spec import DataSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from core.data.base import ChestDataset
     from core.data.report import Report
+    from core.prepare import Made
 
 app = typer.Typer(help="Check, cache, compare and name whole data sets.", no_args_is_help=True)
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, moved by (done, total)."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @app.command("check")
@@ -63,10 +37,47 @@ def check_data(
     if metadata_only:
         report = checks.check(opener, pixels=False)
     else:
-        with _bar("pictures") as progress:
+        with bar("pictures") as progress:
             report = checks.check(opener, progress=progress)
     answer(report.as_json(), as_json, lambda: _print(report))
     raise typer.Exit(1 if report.errors else 0)
+
+
+@app.command("cache")
+@with_data()
+def cache_data(
+    data: DataSpec,
+    side: Annotated[
+        int | None,
+        typer.Option(
+            min=16,
+            max=4096,
+            help="Shorter side of the copies, in pixels: 256 for an input of 224. By default what "
+            "the embedded backbone reads.",
+        ),
+    ] = None,
+    folder: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decode every picture once, so that no run has to; exit code 1 if some cannot be read."""
+    from core import prepare
+    from core.workspace import open_workspace
+
+    with bar("pictures") as progress:
+        made = prepare.whole(data, open_workspace(folder).cache, side, progress)
+    answer(made.as_json(), as_json, lambda: _tell(made))
+    raise typer.Exit(1 if made.unreadable else 0)
+
+
+def _tell(made: Made) -> None:
+    typer.echo(
+        f"{made.pictures:,} pictures of a shorter side of {made.side} px, {made.made:,} of them "
+        f"made now; {made.bytes / 1e6:,.0f} MB in {made.folder}."
+    )
+    for study, why in list(made.unreadable.items())[:20]:
+        typer.echo(f"cannot be read: {study}: {why}")
+    if len(made.unreadable) > 20:
+        typer.echo(f"… and {len(made.unreadable) - 20:,} others; --json names them all.")
 
 
 def _print(report: Report) -> None:

@@ -14,8 +14,8 @@ from core.spec import DataSpec, RunSpec, settings
 
 Verb = Callable[..., None]
 
-DRAWN = ("data.label_fraction", "data.subset_seed")
-"""Settings that draw from a data set; what deals with the whole of it has no use for them."""
+OF_A_RUN = ("data.label_fraction", "data.subset_seed", "data.skip_bad")
+"""Settings of a run's share of a data set; what deals with the whole of it has no use for them."""
 
 
 def with_settings() -> Callable[[Verb], Verb]:
@@ -28,7 +28,7 @@ def with_data() -> Callable[[Verb], Verb]:
     return lambda verb: _wrapped(
         verb,
         "data",
-        lambda path: path.startswith("data.") and path not in DRAWN,
+        lambda path: path.startswith("data.") and path not in OF_A_RUN,
         lambda spec: spec.data.source(),
     )
 

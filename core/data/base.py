@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from core.errors import DataError
 
 SPLITS = ("train", "val", "test")
+
+MISSING = "the file is missing"
+"""Why a study is left out whose picture is not there."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class ChestDataset(ABC):
         split_name: Which of the set's splits is in use, said with every result.
         notes: What a user should know before trusting a result, in sentences.
         reader_version: Raised whenever ``read`` would give other pixels for the same source.
+        skipped: Why studies of the lists are not in the table, if they were left out on purpose.
         table: One row a study, indexed by study id (str), with the columns ``patient`` (str),
             ``split`` (train, val, test), ``sex``, ``age``, ``view``, and one float column a finding
             (1, 0, NaN).
@@ -85,6 +90,7 @@ class ChestDataset(ABC):
     findings: tuple[str, ...]
     split_name: str
     notes: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = MappingProxyType({})
     table: pd.DataFrame
 
     @abstractmethod
@@ -115,6 +121,14 @@ class ChestDataset(ABC):
     def mask(self, study_id: str, finding: str) -> NDArray[np.bool_] | None:
         """The pixels of one finding in the original picture, where the data set knows them."""
         return None
+
+    def leave_out_missing(self, named: Sequence[str]) -> None:
+        """Go on with the pictures that are there; ``skipped`` says which are not.
+
+        Args:
+            named: Pictures that the lists name and the reader has found missing.
+        """
+        self.skipped = dict.fromkeys(named, MISSING)
 
     def ids(self, split: str) -> list[str]:
         """The ids of one split's studies, in the data set's order.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from core.data.base import ChestDataset
+from core.data import room
+from core.data.base import MISSING, ChestDataset
 from core.data.decoding import PART, CannotStartError, Decoders, Part, Task
 from core.data.files import refuse_missing
-from core.data.shards import Place, Shards, ShardWriter, disk_full
+from core.data.shards import Place, Shards, ShardWriter
 from core.errors import DataError
 
 ALONE_SECONDS = 1.0
@@ -54,11 +54,21 @@ class ImageCache:
         self._shards = Shards(place)
         self._places: dict[str, Place] = {}
 
+    @property
+    def folder(self) -> Path:
+        """Where the copies of this data set and side are."""
+        return self._shards.folder
+
+    def size(self) -> int:
+        """Bytes of the copies of this data set and side."""
+        return room.size_of(self.folder)
+
     def ensure(
         self,
         ids: Sequence[str],
         progress: Progress | None = None,
         should_stop: Callable[[], bool] | None = None,
+        faults: dict[str, str] | None = None,
     ) -> bool:
         """Make the copies that are missing, on all cores.
 
@@ -66,28 +76,37 @@ class ImageCache:
             ids: The studies that will be asked for.
             progress: Told how many of how many are there.
             should_stop: Asked several times a second; what is made by then is kept.
+            faults: If given, filled with why pictures cannot be made, by study, and nothing is
+                raised for them.
 
         Returns:
             False if ``should_stop`` said so before all were there.
 
         Raises:
-            DataError: Pictures are missing or unreadable, with counts and examples; or the disk is
-                too small. The other pictures are cached nevertheless.
+            DataError: Pictures are missing or unreadable, with counts and examples; or the disk or
+                the cache's limit is too small. The other pictures are cached nevertheless.
         """
         ids = list(dict.fromkeys(ids))
-        missing = self._missing(ids)
+        missing, gone = self._missing(ids)
+        if faults is None:
+            self._refuse_gone(gone, len(ids))
+        found = dict.fromkeys(gone, MISSING)
+        if missing:
+            self._shards.sweep()
+            room.refuse(self.folder, 0)
         tell = _Teller(len(ids), len(ids) - len(missing), progress)
         stop = should_stop or (lambda: False)
-        faults: dict[str, str] = {}
         for part in self._decoded(missing):
             if part is not None:
                 self._keep(part.places)
-                faults |= part.faults
+                found |= part.faults
                 tell(len(part.places) + len(part.faults))
             if stop():
                 return False
-        if faults:
-            raise _unreadable(self.dataset.title, faults, len(ids))
+        if faults is not None:
+            faults |= found
+        elif found:
+            raise _unreadable(self.dataset.title, found, len(ids))
         return True
 
     def get(self, study_id: str) -> NDArray[np.uint8]:
@@ -108,18 +127,24 @@ class ImageCache:
         Raises:
             DataError: Files are gone, with counts and examples.
         """
-        return self._missing(list(dict.fromkeys(ids)))
+        ids = list(dict.fromkeys(ids))
+        missing, gone = self._missing(ids)
+        self._refuse_gone(gone, len(ids))
+        return missing
 
-    def _missing(self, ids: list[str]) -> list[str]:
+    def _missing(self, ids: list[str]) -> tuple[list[str], list[str]]:
+        """Those without a copy, and those without a source."""
         sources, gone = {}, []
         for one in ids:
             try:
                 sources[one] = self._task.source(one)
             except DataError:
                 gone.append(one)
-        refuse_missing(self.dataset.title, gone, len(ids), "Restore the files.")
         self._places.update(self._shards.find(sources))
-        return [one for one in ids if self._source(one) != sources[one]]
+        return [one for one, source in sources.items() if self._source(one) != source], gone
+
+    def _refuse_gone(self, gone: list[str], total: int) -> None:
+        refuse_missing(self.dataset.title, gone, total, "Restore the files.")
 
     def _source(self, study_id: str) -> str | None:
         place = self._places.get(study_id)
@@ -140,7 +165,7 @@ class ImageCache:
         left = ids[done:]
         if not left:
             return
-        self._refuse_small_disk(size / done * len(left))
+        room.refuse(self.folder, int(size / done * len(left)))
         try:
             yield from self._decoded_beside(left)
         except CannotStartError:
@@ -165,11 +190,6 @@ class ImageCache:
         begin = os.getpid() * 7919 % len(parts)
         workers = min(_cores(), len(parts))
         yield from Decoders(self._task, workers).run(parts[begin:] + parts[:begin])
-
-    def _refuse_small_disk(self, needed: float) -> None:
-        free = shutil.disk_usage(self._shards.folder).free
-        if needed > free:
-            raise disk_full(self._shards.folder, int(needed), free)
 
 
 class _Teller:

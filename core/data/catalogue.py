@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.data import findings
+from core.data import faults, findings
 from core.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
@@ -229,7 +229,8 @@ def open_data(spec: DataSpec) -> ChestDataset:
     """Open the data set of a run; see ``open_dataset``.
 
     Args:
-        spec: Its name, folder, split and options; the label fraction plays no part.
+        spec: Its name, folder, split and options, and whether missing pictures are left out; the
+            label fraction plays no part.
 
     Raises:
         ConfigurationError: There is no such data set.
@@ -245,7 +246,12 @@ def open_data(spec: DataSpec) -> ChestDataset:
                 f"Leave it out. Its options: {known}.",
                 field=f"data.{name}",
             )
-    return open_dataset(spec.name, spec.root, spec.split, **options)
+    if not spec.skip_bad:
+        return open_dataset(spec.name, spec.root, spec.split, **options)
+    with faults.passing("missing files") as passed:
+        dataset = open_dataset(spec.name, spec.root, spec.split, **options)
+    dataset.leave_out_missing(passed["missing files"])
+    return dataset
 
 
 def open_dataset(
@@ -283,7 +289,14 @@ def open_dataset(
         chosen["root"] = _folder(entry, root)
     if entry.splits:
         chosen["split"] = split or entry.splits[0]
-    opened: ChestDataset = kind(**chosen)
+    try:
+        opened: ChestDataset = kind(**chosen)
+    except OSError as error:  # a folder on the way that may not be entered, say
+        raise DataError(
+            f"{entry.title}: {error.filename or root} cannot be read ({error.strerror}).",
+            "Check that it is there and that you may read it.",
+            field="data.root",
+        ) from error
     return opened
 
 

@@ -66,6 +66,7 @@ class Fault:
 
 
 _gathered: ContextVar[list[Fault] | None] = ContextVar("gathered", default=None)
+_passed: ContextVar[dict[str, list[str]] | None] = ContextVar("passed", default=None)
 
 
 @contextmanager
@@ -79,8 +80,19 @@ def gathering() -> Iterator[list[Fault]]:
         _gathered.reset(token)
 
 
+@contextmanager
+def passing(*kinds: str) -> Iterator[dict[str, list[str]]]:
+    """Inside, faults of these kinds are passed over, and who is at fault is noted by kind."""
+    found: dict[str, list[str]] = {kind: [] for kind in kinds}
+    token = _passed.set(found)
+    try:
+        yield found
+    finally:
+        _passed.reset(token)
+
+
 def refuse(kind: str, names: Sequence[str], error: DataError) -> None:
-    """Refuse a data set; inside ``gathering``, note it and return.
+    """Refuse a data set; inside ``gathering``, or ``passing`` its kind, note it and return.
 
     Args:
         kind: One of ``KINDS``.
@@ -88,9 +100,12 @@ def refuse(kind: str, names: Sequence[str], error: DataError) -> None:
         error: What is raised.
 
     Raises:
-        DataError: ``error``, outside of ``gathering``.
+        DataError: ``error``, where nobody notes it.
     """
-    gathered = _gathered.get()
+    gathered, passed = _gathered.get(), _passed.get()
+    if gathered is None and passed is not None and kind in passed:
+        passed[kind] += names
+        return
     if gathered is None:
         raise error
     gathered.append(Fault(kind, error.cause, len(names), tuple(names[:NAMED]), error.remedy))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.data import images
-from core.data.base import ChestDataset, Study
+from core.data.base import MISSING, ChestDataset, Study
 from core.data.faults import examples, refuse
 from core.errors import DataError
 
@@ -52,7 +53,7 @@ class FileDataset(ChestDataset):
         return images.read_image(self.path(study_id), short_side)
 
     def source_key(self, study_id: str) -> str:
-        """Size and time of change of the file.
+        """Size and time of change of the file, and a hash of the folder's path.
 
         Raises:
             DataError: The file is gone.
@@ -64,7 +65,17 @@ class FileDataset(ChestDataset):
             raise DataError(
                 f"The picture {path} is gone ({error.strerror}).", "Restore the file."
             ) from error
-        return f"{found.st_size} {found.st_mtime_ns}"
+        # Two folders may hold files of equal names, sizes and, once unpacked, times.
+        place = hashlib.blake2b(os.fspath(self.root).encode(), digest_size=6).hexdigest()
+        return f"{found.st_size} {found.st_mtime_ns} {place}"
+
+    def leave_out_missing(self, named: Sequence[str]) -> None:
+        """Go on with the pictures that are there; see ``ChestDataset.leave_out_missing``."""
+        there = present(self.root, self.files)
+        lost = [str(one) for one in self.table.index if one not in there]
+        self.files = there
+        self.table = self.table[self.table.index.isin(list(there))]
+        self.skipped = dict.fromkeys(lost or named, MISSING)
 
 
 class DicomDataset(FileDataset):

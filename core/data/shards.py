@@ -12,6 +12,7 @@ import errno
 import mmap
 import os
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,12 +22,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from core.data.room import disk_full
 from core.errors import DataError
 
 INDEX = "index.sqlite"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WAIT_SECONDS = 60.0
 NAMES_A_QUERY = 500
+
+ABANDONED = 3600.0
+"""Seconds since its last change after which a file that no picture is named in is nobody's."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS pictures (
@@ -173,6 +178,16 @@ class Shards:
         with self._index() as index:
             index.executemany("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?)", places)
 
+    def sweep(self) -> None:
+        """Remove the files of writers that were killed before any of their pictures was named."""
+        with self._index() as index:
+            named = {str(row[0]) for row in index.execute("SELECT DISTINCT shard FROM pictures")}
+        for file in self.folder.glob("*.u8"):
+            # Another run may have the file open or gone meanwhile; then it is left alone.
+            with contextlib.suppress(OSError):
+                if file.name not in named and time.time() - file.stat().st_mtime > ABANDONED:
+                    file.unlink()
+
     def pixels(self, place: Place) -> NDArray[np.uint8]:
         """One picture, mapped from the disk and read-only; shape (height, width)."""
         shard = self._maps.get(place.shard)
@@ -233,19 +248,3 @@ def explained(folder: Path) -> Iterator[None]:
             f"The image cache in {folder} cannot be written ({reason}).",
             "Choose a workspace that you can write (--workspace DIR or CXR_WORKSPACE).",
         ) from error
-
-
-def disk_full(folder: Path, needed: int = 0, free: int = 0) -> DataError:
-    """The error for a disk without room for the cache.
-
-    Args:
-        folder: The cache.
-        needed: Bytes still to be written; 0 if that is not known.
-        free: Bytes that are free.
-    """
-    amount = f": {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free" if needed else ""
-    return DataError(
-        f"The disk of the image cache {folder} is full{amount}.",
-        "Free some space or choose a workspace on another disk (--workspace DIR or "
-        "CXR_WORKSPACE); what is cached already is kept.",
-    )

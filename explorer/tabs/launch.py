@@ -271,6 +271,12 @@ def _advanced(fields: dict[str, Any], start: dict[str, Any]) -> None:
         label="Start from the pre-trained weights (off: random weights, as a control)",
         elem_id=form.element("model.pretrained"),
     )
+    fields["data.skip_bad"] = gr.Checkbox(
+        value=start["data.skip_bad"],
+        label="Go on without pictures that are missing or cannot be read, and record which (off: "
+        "they end the run)",
+        elem_id=form.element("data.skip_bad"),
+    )
 
 
 def _number(path: str, label: str, start: dict[str, Any]) -> gr.Number:

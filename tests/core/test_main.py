@@ -249,6 +249,76 @@ def test_a_picture_that_is_none_fails_the_run_by_name(
     assert "no predictions" in refused.err
 
 
+def test_a_run_that_may_goes_on_without_bad_pictures_and_records_which(
+    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "broken"
+    shutil.copytree(radiographs, root)
+    whole = (root / "train-07.png").read_bytes()
+    (root / "train-07.png").write_bytes(whole[: len(whole) // 2])
+    (root / "train-09.png").unlink()
+    (root / "val-03.png").write_text("no picture")
+    (root / "test-02.png").write_bytes(b"")
+    place = ["--workspace", tmp_path / "workspace"]
+    refused = cli("train", *options(root), *place, "--json")
+    assert refused.code == 1
+    assert "train-09.png" in refused.err
+    made = cli("prepare", *options(root), "--skip-bad", *place, "--json").json
+    assert made == {"pictures": 67, "made": 64}
+    run = cli("train", *options(root), "--skip-bad", *place, "--json").json
+    assert run["spec"]["data"]["skip_bad"] is True
+    assert {split: one["studies"] for split, one in run["scores"].items()} == {
+        "val": 11,
+        "test": 15,
+    }
+    folder = tmp_path / "workspace" / "runs" / run["id"]
+    result = json.loads((folder / "result.json").read_text())
+    assert result["images"] == 38
+    words = {
+        "train-09.png": "missing", "train-07.png": "cut off", "val-03.png": "not a picture",
+        "test-02.png": "empty",
+    }  # fmt: skip
+    assert set(result["skipped"]) == set(words)
+    log = (folder / "log.txt").read_text()
+    for study, why in words.items():
+        assert why in result["skipped"][study]
+        assert f"{study}: {result['skipped'][study]}" in log
+
+
+def test_a_data_set_is_cached_once_and_bad_pictures_are_named(
+    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "broken"
+    shutil.copytree(radiographs, root)
+    words = ["data", "cache", "folder", "--root", root, "--workspace", tmp_path / "workspace"]
+    first = cli(*words, "--json").json
+    assert (first["pictures"], first["made"], first["side"], first["unreadable"]) == (
+        68,
+        68,
+        144,
+        {},
+    )
+    assert first["bytes"] > 68 * 144 * 144
+    assert Path(first["folder"]).is_relative_to(tmp_path / "workspace")
+    assert cli(*words, "--json").json["made"] == 0
+    ready = cli("prepare", *options(root, backbone="embedded-mae", input_size=128),
+                "--workspace", tmp_path / "workspace", "--json").json  # fmt: skip
+    assert ready == {"pictures": 68, "made": 0}
+    other = cli(*words, "--side", 64, "--json").json
+    assert (other["made"], other["side"]) == (68, 64)
+    (root / "val-03.png").write_text("no picture")
+    (root / "val-04.png").touch()
+    bad = cli(*words, "--json")
+    assert bad.code == 1
+    found = json.loads(bad.out)
+    assert found["made"] == 1
+    assert list(found["unreadable"]) == ["val-03.png"]
+    told = cli(*words)
+    assert told.code == 1
+    assert "68 pictures of a shorter side of 144 px, 0 of them made now" in told.out
+    assert "cannot be read: val-03.png: val-03.png is not a picture" in told.out
+
+
 def test_a_running_run_is_stopped_resumed_and_completed(
     cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
 ) -> None:

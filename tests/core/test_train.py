@@ -332,6 +332,45 @@ def test_a_truncated_picture_is_named(run: Run, altered) -> None:
         run(data__root=root)
 
 
+def test_a_run_that_goes_on_without_bad_pictures_resumes_with_the_same_ones(
+    run: Run, altered, tmp_path: Path
+) -> None:
+    root = altered()
+    broken = root / "train-07.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:200])
+    spec = {"data__root": root, "data__skip_bad": True, "train__epochs": 3}
+    _, expected = run("straight", **spec)
+    assert set(expected["skipped"]) == {"train-07.png"}
+    assert expected["images"] == 39
+    with pytest.raises(Stopped):
+        run("stopped", Notes(stop=12), **spec)
+    assert (tmp_path / "stopped" / "checkpoint.pt").exists()
+    broken.write_bytes(whole)
+    notes = Notes()
+    _, result = run("stopped", notes, resume=True, **spec)
+    assert result["skipped"] == expected["skipped"]
+    assert any("train-07.png: " in line for line in notes.lines)
+    assert result["weights_sha256"] == expected["weights_sha256"]
+
+
+def test_a_run_without_any_picture_is_refused_even_where_it_may_go_on(run: Run, altered) -> None:
+    root = altered()
+    for one in root.glob("val-*.png"):
+        one.write_text("no picture")
+    with pytest.raises(DataError, match="no epoch can be chosen"):
+        run(data__root=root, data__skip_bad=True)
+
+
+def test_without_a_readable_test_picture_there_is_no_test_auroc(run: Run, altered) -> None:
+    root = altered()
+    for one in root.glob("test-*.png"):
+        one.write_bytes(b"")
+    _, result = run(data__root=root, data__skip_bad=True, adapter__method="linear")
+    assert list(result["scores"]) == ["val"]
+    assert len(result["skipped"]) == 16
+
+
 def test_what_the_machine_does_not_have_is_said_at_once(run: Run) -> None:
     with pytest.raises(ConfigurationError, match="fp16 needs a GPU") as caught:
         run(train__precision="fp16")

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 
 from core.data import cache as caching
-from core.data import shards
+from core.data import room, shards
 from core.data.cache import ImageCache
 from core.data.catalogue import open_dataset
-from core.errors import DataError
+from core.errors import ConfigurationError, DataError
 
 ROOT = Path(__file__).parents[3]
 
@@ -300,11 +300,147 @@ def test_a_disk_that_is_too_small_is_said_before_it_is_filled(
     assert "Free some space" in caught.value.remedy
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of half a megabyte."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine does not let its root mount a small disk")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.mark.parametrize(("alone", "words"), [(60.0, "is full"), (0.0, "GB are needed")])
+def test_a_real_disk_fills_up_and_once_it_is_larger_the_work_goes_on(
+    alone: float,
+    words: str,
+    dataset: Any,
+    ids: list[str],
+    small_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(caching, "ALONE_SECONDS", alone)
+    monkeypatch.setattr(caching, "WORTH_SECONDS", alone)
+    cache = ImageCache(small_disk, dataset, 64)
+    with pytest.raises(DataError, match=words) as caught:
+        cache.ensure(ids)
+    assert "what is cached already is kept" in caught.value.remedy
+    there = set(ids) - set(ImageCache(small_disk, dataset, 64).missing(ids))
+    assert there
+    for one in there:
+        assert np.array_equal(cache.get(one), dataset.read(one, 64))
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+    again = ImageCache(small_disk, dataset, 64)
+    assert len(again.missing(ids)) == len(ids) - len(there)
+    assert again.ensure(ids)
+
+
+def test_the_cache_stays_within_its_limit(
+    dataset: Any, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caching, "ALONE_SECONDS", 0.0)
+    monkeypatch.setattr(caching, "WORTH_SECONDS", 0.0)
+    ImageCache(tmp_path, dataset, 32).ensure(ids[:100])
+    monkeypatch.setenv(room.LIMIT, "0.001")
+    cache = ImageCache(tmp_path, dataset, 64)
+    with pytest.raises(
+        DataError, match=r"would take .*; its limit is 0.001 GB \(CXR_CACHE_GB\)"
+    ) as caught:
+        cache.ensure(ids)
+    assert "folder-32 (0.000 GB)" in caught.value.remedy
+    assert room.size_of(tmp_path) < 1e6
+    monkeypatch.setenv(room.LIMIT, "0.0001")
+    with pytest.raises(DataError, match="its limit"):
+        cache.ensure(ids[-1:])
+    monkeypatch.setenv(room.LIMIT, "much")
+    with pytest.raises(ConfigurationError, match="“much”, which is no number"):
+        ImageCache(tmp_path, dataset, 48).ensure(ids[:1])
+    monkeypatch.setenv(room.LIMIT, "1")
+    assert ImageCache(tmp_path, dataset, 64).ensure(ids)
+
+
+def test_what_a_killed_writer_left_is_swept_away_once_it_is_old(
+    dataset: Any, ids: list[str], tmp_path: Path
+) -> None:
+    cache = ImageCache(tmp_path, dataset, 32)
+    cache.ensure(ids[:10])
+    named = set(cache.folder.glob("*.u8"))
+    for name, age in (("1-old.u8", 2 * shards.ABANDONED), ("2-new.u8", 10.0)):
+        (cache.folder / name).write_bytes(b"0" * 1000)
+        os.utime(cache.folder / name, (time.time() - age,) * 2)
+    for one in named:
+        os.utime(one, (0, 0))
+    cache.ensure(ids[:20])
+    left = set(cache.folder.glob("*.u8"))
+    assert named < left
+    assert cache.folder / "2-new.u8" in left
+    assert cache.folder / "1-old.u8" not in left
+    assert ImageCache(tmp_path, dataset, 32).missing(ids[:20]) == []
+
+
+def test_two_folders_with_files_of_equal_names_sizes_and_times_do_not_mix(tmp_path: Path) -> None:
+    from layouts import save
+
+    opened = []
+    for level, name in ((40, "dark"), (200, "light")):
+        for number in range(30):
+            file = tmp_path / name / ("Mass" if number % 2 else "normal") / f"{number}.bmp"
+            save(file, np.full((32, 32), level + number % 3, np.uint8))
+            os.utime(file, (10, 10))
+        opened.append(open_dataset("folder", tmp_path / name))
+    for dataset, least, most in ((opened[0], 40, 42), (opened[1], 200, 202)):
+        cache = ImageCache(tmp_path / "cache", dataset, 32)
+        cache.ensure(list(dataset.table.index))
+        seen = [int(cache.get(one).max()) for one in dataset.table.index]
+        assert least <= min(seen) <= max(seen) <= most
+
+
+def test_faults_can_be_gathered_instead(fresh: Callable[[str], Any], tmp_path: Path) -> None:
+    layout = fresh("folder-table")
+    dataset = open_dataset(layout.name, layout.root)
+    ids = list(dataset.table.index)
+    layout.files[ids[3]].write_text("no picture")
+    layout.files[ids[5]].unlink()
+    cache, found = ImageCache(tmp_path / "cache", dataset, 20), {}
+    assert cache.ensure(ids, faults=found)
+    assert set(found) == {ids[3], ids[5]}
+    assert "is not a picture" in found[ids[3]]
+    assert "missing" in found[ids[5]]
+    with pytest.raises(DataError, match="1 of"):
+        cache.ensure(ids)
+
+
+WITHOUT_RIGHTS = """
+import os, pickle, sys
+from pathlib import Path
+from core.data.cache import ImageCache
+from core.errors import DataError
+dataset = pickle.loads(Path(sys.argv[1]).read_bytes())
+if os.geteuid() == 0:
+    os.setuid(65534)
+try:
+    ImageCache(Path(sys.argv[2]), dataset, 32)
+except DataError as error:
+    print(error)
+"""
+
+
 def test_a_folder_without_permission_is_said_in_words(dataset: Any, tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(DataError, match="cannot be written"):
-        ImageCache(tmp_path, dataset, 32)
+    (tmp_path / "task").write_bytes(pickle.dumps(dataset))
+    locked = tmp_path / "cache"
+    locked.mkdir(mode=0o500)
+    found = subprocess.run(
+        [sys.executable, "-c", WITHOUT_RIGHTS, str(tmp_path / "task"), str(locked)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "cannot be written (Permission denied)" in found.stdout
+    assert "--workspace" in found.stdout
 
 
 def test_a_file_in_the_way_is_said_in_words(dataset: Any, tmp_path: Path) -> None:
