@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.commands import data as data_verbs
+from core.commands import exchange
 from core.commands.answers import AsJson, Folder, answer, bar, table
 from core.commands.settings import with_settings
 from core.errors import CoreError
@@ -343,6 +344,9 @@ def explain(
     request.draw(found, out)
     value = request.as_json(found) | {"out": str(out)}
     answer(value, as_json, lambda: typer.echo(request.as_text(found) + f"\nWritten to {out}."))
+
+
+app.command("export")(exchange.export)
 
 
 @app.command()

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from core.data.transforms import EvalTransform, cache_side
 from core.errors import DataError, ModelError
-from core.models import adapters, backbones, catalogue
+from core.models import adapters, backbones, catalogue, portable
 from core.models.catalogue import BackboneCard
+from core.models.checkpoints import LoadReport
 from core.spec import RunSpec
 from core.workspace import BEST, RESULT, SPEC
 
@@ -88,17 +89,9 @@ def load_trained(folder: Path) -> Trained:
     spec = RunSpec.from_json((folder / SPEC).read_text())
     state, about = read_state(folder / BEST)
     findings = tuple(json.loads(about["findings"]))
-    card = catalogue.card(spec.model.backbone)
     # Full fine-tuning saved every weight; fetching the pre-trained ones again would be for nothing.
     frozen_part = spec.adapter.method != "full"
-    torch.manual_seed(spec.train.seed)  # frozen random weights are drawn as the run drew them
-    model, report = backbones.build(
-        card,
-        len(findings),
-        pretrained=spec.model.pretrained and frozen_part,
-        weights=spec.model.weights if frozen_part else None,
-        input_size=spec.model.input_size,
-    )
+    card, model, report = untuned(spec, len(findings), weights=frozen_part)
     if frozen_part and (report.sha256 or "") != about["backbone_sha256"]:
         raise ModelError(
             f"The weights of {card.title} have changed since this run was trained.",
@@ -109,6 +102,40 @@ def load_trained(folder: Path) -> Trained:
     model.eval()
     size = spec.model.input_size or card.input_size
     return Trained(model, card, spec, findings, evaluation_transform(card, size), cache_side(size))
+
+
+def untuned(
+    spec: RunSpec, findings: int, *, weights: bool = True
+) -> tuple[BackboneCard, nn.Module, LoadReport]:
+    """The classifier that a run started from, before anything was tuned.
+
+    Args:
+        spec: The run.
+        findings: Outputs of the classifier.
+        weights: Load the pre-trained weights where the run did; otherwise leave random ones.
+
+    Returns:
+        The backbone's card, the model, and what was loaded.
+
+    Raises:
+        ModelError: The weights cannot be found, read or matched.
+    """
+    card = catalogue.card(spec.model.backbone)
+    torch.manual_seed(spec.train.seed)  # frozen random weights are drawn as the run drew them
+    model, report = backbones.build(
+        card,
+        findings,
+        pretrained=spec.model.pretrained and weights,
+        weights=spec.model.weights if weights else None,
+        input_size=spec.model.input_size,
+    )
+    return card, model, report
+
+
+def encoder_digest(model: nn.Module) -> str:
+    """Hash of a plain classifier's weights, all but the classifier's own (see ``digest``)."""
+    heads = tuple(f"{name}." for name in portable.classifier(model))
+    return digest({k: v for k, v in model.state_dict().items() if not k.startswith(heads)})
 
 
 def evaluation_transform(card: BackboneCard, size: int) -> EvalTransform:

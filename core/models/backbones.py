@@ -89,19 +89,11 @@ def network(card: BackboneCard, findings: int, size: int, drop_path: float = 0.0
     Raises:
         ConfigurationError: The input size does not suit the architecture.
     """
-    family = model_entrypoint(card.architecture.split(".")[0]).__module__.rsplit(".", 1)[-1]
-    arguments: dict[str, Any] = dict(FAMILIES.get(family, {}))
-    if family in FAMILIES:
-        arguments["img_size"] = size
-    if drop_path and family not in NO_DROP_PATH:
-        arguments["drop_path_rate"] = drop_path
+    family = _family(card)
+    more = {"drop_path_rate": drop_path} if drop_path and family not in NO_DROP_PATH else {}
     try:
         model: Any = timm.create_model(
-            card.architecture,
-            pretrained=False,
-            num_classes=findings,
-            in_chans=card.channels,
-            **{**arguments, **card.arguments},
+            card.architecture, pretrained=False, **arguments(card, findings, size), **more
         )
     except (AssertionError, ValueError, RuntimeError) as error:
         raise ConfigurationError(
@@ -122,6 +114,25 @@ def network(card: BackboneCard, findings: int, size: int, drop_path: float = 0.0
     nn.init.zeros_(head.bias)
     built: nn.Module = model
     return built
+
+
+def arguments(card: BackboneCard, findings: int, size: int) -> dict[str, Any]:
+    """What ``timm.create_model`` is given for a card beside the architecture's name.
+
+    Args:
+        card: The backbone.
+        findings: Outputs of the classifier.
+        size: Side of the input in pixels.
+    """
+    family = _family(card)
+    sized = {"img_size": size} if family in FAMILIES else {}
+    given = {"num_classes": findings, "in_chans": card.channels}
+    return {**given, **FAMILIES.get(family, {}), **sized, **card.arguments}
+
+
+def _family(card: BackboneCard) -> str:
+    module: str = model_entrypoint(card.architecture.split(".")[0]).__module__
+    return module.rsplit(".", 1)[-1]
 
 
 def _locate(card: BackboneCard, weights: Path | None) -> Path:

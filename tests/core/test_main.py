@@ -195,6 +195,25 @@ def test_a_finished_run_is_scored_with_intervals(
     assert wrong.code == 1
 
 
+def test_a_finished_run_is_exported(
+    trained: tuple[Path, Answer], cli: Callable[..., Answer], tmp_path: Path
+) -> None:
+    workspace, answer = trained
+    asked = ["export", "first run", "--workspace", workspace, "--format"]
+    out = tmp_path / "out"
+    written = cli(*asked, "merged", "--out", out, "--json").json
+    assert written["folder"] == str(out)
+    assert set(written["files"]) == {one.name for one in out.iterdir()} >= {"README.md"}
+    assert written["difference"] < 1e-5
+    taken = cli(*asked, "merged", "--out", out)
+    assert (taken.code, taken.out) == (1, "")
+    assert "Replace it with --force" in taken.err
+    assert "adapter_model.safetensors" in cli(*asked, "peft", "--out", out, "--force").out
+    own = cli(*asked, "merged", "--json").json
+    assert own["folder"] == str(workspace / "runs" / answer.json["id"] / "export" / "merged")
+    assert "Did you mean merged?" in cli(*asked, "mergd").err
+
+
 def test_a_run_is_explained_on_a_study_and_on_a_picture_of_ones_own(
     trained: tuple[Path, Answer], cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
 ) -> None:
@@ -398,7 +417,7 @@ def test_a_data_set_is_checked_with_an_exit_code(
     assert "Did you mean nih?" in wrong.err
 
 
-@pytest.mark.parametrize("verb", ["show", "stop", "resume", "delete", "evaluate", "work"])
+@pytest.mark.parametrize("verb", ["show", "stop", "resume", "delete", "evaluate", "export", "work"])
 def test_an_unknown_run_is_said(cli: Callable[..., Answer], tmp_path: Path, verb: str) -> None:
     place = ["--workspace", tmp_path]
     cli("runs", *place)
