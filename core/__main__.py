@@ -17,6 +17,7 @@ import typer
 
 from core.commands import data as data_verbs
 from core.commands import exchange
+from core.commands import splits as split_verbs  # noqa: F401 - adds to the group `data`
 from core.commands.answers import AsJson, Folder, answer, bar, table
 from core.commands.settings import with_settings
 from core.errors import CoreError
@@ -262,11 +263,13 @@ def _result(run: Run) -> dict[str, Any]:
 @app.command()
 def show(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
     """Show one run: settings, scores, environment."""
-    from core.workspace import RESULT
+    from core.workspace import RESULT, SUBSET
 
     workspace, store = _open(folder)
     found = store.get(run)
     value = _result(found) | {"metric_rows": store.count_metrics(found.id)}
+    listed = workspace.run(found.id) / SUBSET
+    value["subset"] = str(listed) if listed.exists() else None
     file = workspace.run(found.id) / RESULT
     if file.exists():
         value["weights_sha256"] = json.loads(file.read_text())["weights_sha256"]

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.data import splits
+from core.data import splits, subsets
 from core.data.base import ChestDataset
 from core.data.catalogue import open_data
 from core.errors import CoreError, ModelError
@@ -86,8 +86,7 @@ def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]
 
     spec = spec.resolved()
     dataset = _dataset(spec.data)
-    assert spec.data.subset_seed is not None
-    ids = splits.subset(dataset, spec.data.label_fraction, spec.data.subset_seed)
+    ids = subsets.labelled(dataset, spec.data)
     card = catalogue.card(spec.model.backbone)
     count = adapters.count(card, spec.adapter, len(dataset.findings), spec.model.input_size)
     sizes = {name: len(dataset.ids(name)) for name in ("val", "test")}
@@ -127,6 +126,8 @@ def check(spec: RunSpec) -> None:
     card = catalogue.card(spec.model.backbone)
     dataset = _dataset(spec.data)
     adapters.count(card, spec.adapter, len(dataset.findings), spec.model.input_size)
+    if spec.data.split_file is not None:
+        subsets.listed(dataset, spec.data.split_file)
     weights = spec.model.weights
     if weights is not None and not weights.expanduser().is_file():
         raise ModelError(
@@ -198,7 +199,8 @@ def _like_before(
     def kind(one: RunSpec) -> Any:
         one = one.resolved()
         return (
-            one.data.name, one.data.label_fraction, one.model.backbone, one.model.input_size,
+            one.data.name, one.data.label_fraction, one.data.split_file,
+            one.model.backbone, one.model.input_size,
             one.adapter.method, one.train.epochs, one.train.batch_size, one.train.device,
         )  # fmt: skip
 

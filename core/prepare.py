@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.data import splits
+from core.data import subsets
 from core.data.cache import ImageCache
 from core.data.catalogue import open_data
 from core.data.transforms import cache_side
@@ -58,9 +58,7 @@ def prepare(spec: RunSpec, cache: Path, progress: Progress | None = None) -> dic
     """
     spec = spec.resolved()
     dataset = open_data(spec.data)
-    assert spec.data.subset_seed is not None
-    first = splits.subset(dataset, spec.data.label_fraction, spec.data.subset_seed)
-    first = first + dataset.ids("val")
+    first = subsets.labelled(dataset, spec.data) + dataset.ids("val")
     ids = first + dataset.ids("test")
     size = spec.model.input_size or catalogue.card(spec.model.backbone).input_size
     pictures = ImageCache(cache, dataset, cache_side(size))

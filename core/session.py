@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core import stats
-from core.data import splits
+from core.data import splits, subsets
 from core.data.base import ChestDataset
 from core.data.cache import ImageCache
 from core.data.catalogue import open_data
@@ -164,10 +164,9 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     accelerator = _accelerator(spec)
     report.progress(0.0, None, "opening the data set")
     dataset = open_data(spec.data)
-    assert spec.data.subset_seed is not None
-    train_ids = splits.subset(dataset, spec.data.label_fraction, spec.data.subset_seed)
+    train_ids = subsets.labelled(dataset, spec.data)
     ids = {"train": train_ids, "val": dataset.ids("val"), "test": dataset.ids("test")}
-    _tell_subset(dataset, train_ids, report)
+    _tell_subset(spec, dataset, train_ids, report)
     _tell_skipped(dataset.skipped, report)
     refuse_useless(dataset, ids)
 
@@ -277,7 +276,14 @@ def _refuse_device(spec: RunSpec, gpu: bool) -> None:
         )
 
 
-def _tell_subset(dataset: ChestDataset, ids: Sequence[str], report: Reporter) -> None:
+def _tell_subset(
+    spec: RunSpec, dataset: ChestDataset, ids: Sequence[str], report: Reporter
+) -> None:
+    listed = spec.data.split_file
+    if listed is not None:
+        odd = subsets.differing(dataset, listed)
+        words = f"; {odd:,} have other labels there, and the data set's count" if odd else ""
+        report.log(f"The training images are those that {listed} names{words}.")
     counts = splits.positives(dataset, ids)
     report.log(f"{dataset.title}, split {dataset.split_name}: {len(ids):,} training images.")
     report.log("Positives: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
@@ -306,7 +312,7 @@ def refuse_useless(dataset: ChestDataset, chosen: Mapping[str, Sequence[str]]) -
     if not any(splits.positives(dataset, chosen["train"]).values()):
         raise DataError(
             f"None of the {len(chosen['train'])} labelled images is positive for any finding.",
-            "Raise the label fraction.",
+            "Raise the label fraction, or list other studies.",
             field="data.label_fraction",
         )
     ids = chosen["val"]

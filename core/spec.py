@@ -62,6 +62,10 @@ OPTIONS = ("findings", "uncertainty", "views", "patient")
 """Fields of ``DataSpec`` that some data sets heed; ``core.data.catalogue`` says which, and how."""
 
 
+LATER = (*OPTIONS, "split_file")
+"""Fields of ``DataSpec`` that are left out of its JSON where they say nothing."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -83,8 +87,14 @@ class DataSpec(_Frozen):
     subset_seed: int | None = Field(
         None, ge=0, description="Seed that draws the labelled subset; by default the run's seed."
     )
+    split_file: Path | None = Field(
+        None,
+        description="List of the labelled training studies (names alone, or with labels as in "
+        "MED-PEFT's lists), such as subset.txt of an earlier run; fraction and subset seed then "
+        "play no part.",
+    )
     findings: str | None = Field(
-        None, description="Which set of findings, where a data set has several: 5 or 14."
+        None, description="Which set of findings, where a data set has several, such as 5 or 14."
     )
     uncertainty: str | None = Field(
         None,
@@ -111,15 +121,21 @@ class DataSpec(_Frozen):
         chosen = {name: getattr(self, name) for name in OPTIONS}
         return {name: value for name, value in chosen.items() if value is not None}
 
+    def title(self) -> str:
+        """A short name for people: ``nih 10%``, or ``nih train_1.txt`` where a list is given."""
+        part = self.split_file.name if self.split_file else f"{self.label_fraction * 100:g}%"
+        return f"{self.name} {part}"
+
     def source(self) -> DataSpec:
         """The same data set as a whole: equal for runs that draw different labels from it."""
-        return self.model_copy(update={"label_fraction": 1.0, "subset_seed": None})
+        drawn = {"label_fraction": 1.0, "subset_seed": None, "split_file": None}
+        return self.model_copy(update=drawn)
 
     @model_serializer(mode="wrap")
     def _without_open_options(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Runs from before an option existed keep their JSON and with it their fingerprint.
         written: dict[str, Any] = write(self)
-        closed = {k for k in OPTIONS if written.get(k) is None}
+        closed = {k for k in LATER if written.get(k) is None}
         if not self.skip_bad:
             closed.add("skip_bad")
         return {k: v for k, v in written.items() if k not in closed}
@@ -282,8 +298,7 @@ class RunSpec(_Frozen):
             adapter.method, f"{adapter.method} r {adapter.rank}"
         )
         start = self.model.backbone if self.model.pretrained else f"random {self.model.backbone}"
-        fraction = f"{self.data.label_fraction * 100:g}%"
-        return f"{method} · {start} · {self.data.name} {fraction} · seed {self.train.seed}"
+        return f"{method} · {start} · {self.data.title()} · seed {self.train.seed}"
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from core.reporting import Reporter
 from core.session import Session, setup
 from core.spec import RunSpec
 from core.trained import digest, read_state, write_atomically, write_state
-from core.workspace import BEST, RESULT, SPEC
+from core.workspace import BEST, RESULT, SPEC, SUBSET
 
 CHECKPOINT_SECONDS = 120.0
 POINTS_A_CURVE = 500
@@ -90,6 +90,7 @@ def run(
         session = setup(spec, folder, cache, report)
         if resume:
             checkpoint.load(session)
+        splits.write_list(folder / SUBSET, session.dataset, session.ids["train"])
         write_atomically(folder / SPEC, spec.model_dump_json(indent=2).encode())
         fit(session)
         return finish(session)

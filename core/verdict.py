@@ -34,6 +34,7 @@ LABELS = {
     "data.patient": "pattern of the patient",
     "data.label_fraction": "label fraction",
     "data.subset_seed": "subset seed",
+    "data.split_file": "list of training studies",
     "data.skip_bad": "bad pictures left out",
     "model.pretrained": "pre-trained weights",
     "train.lr": "learning rate",

@@ -16,6 +16,9 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SPEC, BEST, RESULT = "spec.json", "best.safetensors", "result.json"
 """Files in a run's folder: its resolved specification, the best epoch's weights, the scores."""
 
+SUBSET = "subset.txt"
+"""File in a run's folder that lists its labelled training studies; ``split_file`` takes it back."""
+
 
 @dataclass(frozen=True)
 class Workspace:

@@ -14,7 +14,7 @@ OTHER = "other"
 
 PATHS = tuple(setting.path for setting in settings())
 OPTION_PATHS = tuple(f"data.{name}" for name in OPTIONS)
-TEXTS = frozenset({"data.root", "data.split", "model.weights", *OPTION_PATHS})
+TEXTS = frozenset({"data.root", "data.split", "data.split_file", "model.weights", *OPTION_PATHS})
 WHOLE = frozenset(
     {
         "data.subset_seed",

@@ -7,6 +7,7 @@ from functools import lru_cache
 from html import escape
 
 from core.runs.store import Run, RunState, Store
+from core.spec import RunSpec
 from explorer import wording
 from explorer.figures.curves import spark, swatch
 from explorer.figures.palette import method_style, state_dot
@@ -70,7 +71,7 @@ def _row(store: Store, run: Run, selected: bool) -> str:
         f'<td class="cxr-wide">{escape(spec.data.name)}</td>'
         f'<td class="cxr-wide">{escape(spec.model.backbone)}</td>'
         f'<td class="cxr-mid">{swatch(style)}{escape(wording.adapter(spec))}</td>'
-        f'<td class="cxr-num cxr-mid">{wording.share(spec.data.label_fraction)}</td>'
+        f'<td class="cxr-num cxr-mid">{_share(spec)}</td>'
         f'<td style="white-space:nowrap">{wording.auroc(run.best_auroc)}{curve}</td>'
         f"<td>{progress(run)}</td>"
         f'<td class="cxr-num cxr-mid">{clock(run)}</td></tr>'
@@ -114,3 +115,10 @@ def _ended(store: Store, run_id: str, finished_at: float) -> tuple[float, ...]:
 
 def _read(store: Store, run_id: str) -> list[float]:
     return [row.value for row in store.metrics(run_id, names=["val/auroc"])]
+
+
+def _share(spec: RunSpec) -> str:
+    listed = spec.data.split_file
+    if listed is None:
+        return wording.share(spec.data.label_fraction)
+    return f'<span title="{escape(str(listed))}">list</span>'

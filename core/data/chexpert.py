@@ -100,6 +100,10 @@ class Chexpert(FileDataset):
         counts = {one: int((self.table["split"] == one).sum()) for one in SPLITS}
         refuse_empty(self.title, counts, [f"the tables in {self.root}"])
 
+    def listed_as(self, study_id: str) -> str:
+        """The path from above the release's folder, as in the published lists."""
+        return f"{FOLDERS[0]}/{study_id}"
+
     def _officially(self) -> pd.DataFrame:
         train, valid = self._labels("train.csv"), self._labels("valid.csv")
         train["split"], valid["split"] = "train", "val"

@@ -64,6 +64,10 @@ class Rsna(DicomDataset):
         counts = {one: int((self.table["split"] == one).sum()) for one in SPLITS}
         refuse_empty(self.title, counts, [f"the labels or lists in {self.root}"])
 
+    def listed_as(self, study_id: str) -> str:
+        """The file's path, as in the published lists."""
+        return self.files[study_id]
+
     def boxes(self, study_id: str) -> tuple[Box, ...]:
         """The boxes of one study, in pixels of the original picture."""
         return self._boxes.get(study_id, ())

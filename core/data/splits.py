@@ -251,7 +251,10 @@ def write_list(path: Path, dataset: ChestDataset, ids: Sequence[str]) -> None:
         DataError: The file cannot be written.
     """
     labels = np.nan_to_num(dataset.labels(ids), nan=-1).astype(int)
-    rows = (f"{one} {' '.join(map(str, row))}" for one, row in zip(ids, labels, strict=True))
+    rows = (
+        f"{dataset.listed_as(one)} {' '.join(map(str, row))}"
+        for one, row in zip(ids, labels, strict=True)
+    )
     try:
         path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     except OSError as error:

@@ -266,6 +266,11 @@ def _advanced(fields: dict[str, Any], start: dict[str, Any]) -> None:
             label="Device: auto, cpu, cuda, cuda:N",
             elem_id=form.element("train.device"),
         )
+    fields["data.split_file"] = gr.Textbox(
+        label="List of the labelled training studies (a file), in place of a label fraction",
+        placeholder="/lists/NIH_ChestX-ray/train_1.txt",
+        elem_id=form.element("data.split_file"),
+    )
     fields["model.pretrained"] = gr.Checkbox(
         value=start["model.pretrained"],
         label="Start from the pre-trained weights (off: random weights, as a control)",
