@@ -17,6 +17,7 @@ import typer
 
 from core.commands import data as data_verbs
 from core.commands import exchange
+from core.commands import paper as paper_verb
 from core.commands import splits as split_verbs  # noqa: F401 - adds to the group `data`
 from core.commands.answers import AsJson, Folder, answer, bar, table
 from core.commands.settings import with_settings
@@ -68,6 +69,7 @@ def _points(value: float | None) -> str:
 names = typer.Typer(help="List what can be chosen.", no_args_is_help=True)
 app.add_typer(names, name="list")
 app.add_typer(data_verbs.app, name="data")
+app.command("paper")(paper_verb.paper)
 
 
 @names.command("backbones")

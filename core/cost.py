@@ -49,6 +49,9 @@ class Cost:
         total: Parameters of the whole model.
         seconds: Expected wall time.
         basis: What the time was derived from.
+        starting: Seconds of these for loading the program, which a process does once.
+        preparing: Seconds of these for pictures that are not prepared yet.
+        unprepared: About how many pictures those are.
         notes: What the user should know before starting.
     """
 
@@ -61,6 +64,9 @@ class Cost:
     total: int
     seconds: float
     basis: str
+    starting: float
+    preparing: float
+    unprepared: int
     notes: tuple[str, ...]
 
     @property
@@ -92,10 +98,13 @@ def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]
     sizes = {name: len(dataset.ids(name)) for name in ("val", "test")}
     positives = splits.positives(dataset, ids)
     seconds, basis = _like_before(spec, earlier)
+    starting, preparing, unprepared = 0.0, 0.0, 0
     if seconds is None:
         everything = [*ids, *dataset.ids("val"), *dataset.ids("test")]
-        preparing = _preparing(spec, dataset, everything, cache)
-        seconds = _calculated(spec, len(ids), sizes, cache) + preparing
+        unprepared = _unprepared(spec, dataset, everything, cache)
+        preparing = unprepared * MILLISECONDS_TO_DECODE / 1000 / (os.cpu_count() or 1)
+        starting = START_SECONDS
+        seconds = starting + preparing + _calculated(spec, len(ids), sizes, cache)
         basis = "calculated from this machine's measured speed"
         if preparing > 1:
             basis += f", {preparing:.0f} s of it for pictures not prepared yet"
@@ -109,6 +118,9 @@ def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]
         total=count.total,
         seconds=seconds,
         basis=basis,
+        starting=starting,
+        preparing=preparing,
+        unprepared=unprepared,
         notes=tuple(_notes(spec, positives, card.leaks if card.source != "embedded" else "")),
     )
 
@@ -224,11 +236,11 @@ def _calculated(spec: RunSpec, images: int, sizes: dict[str, int], cache: Path) 
         epochs = spec.train.epochs
         passes = epochs * (images * a_step + sizes["val"] * once)
         passes += (sizes["val"] + sizes["test"]) * once
-    return START_SECONDS + passes
+    return passes
 
 
-def _preparing(spec: RunSpec, dataset: ChestDataset, ids: list[str], cache: Path) -> float:
-    """Seconds to decode, on all cores, what the cache does not hold."""
+def _unprepared(spec: RunSpec, dataset: ChestDataset, ids: list[str], cache: Path) -> int:
+    """About how many of these pictures the cache does not hold."""
     from core.data.cache import ImageCache
     from core.data.transforms import cache_side
 
@@ -237,9 +249,8 @@ def _preparing(spec: RunSpec, dataset: ChestDataset, ids: list[str], cache: Path
     try:
         missing = len(ImageCache(cache, dataset, cache_side(size)).missing(asked))
     except CoreError:
-        return 0.0  # what is wrong with files or disk is the run's to say
-    share = missing / max(1, len(asked))
-    return share * len(ids) * MILLISECONDS_TO_DECODE / 1000 / (os.cpu_count() or 1)
+        return 0  # what is wrong with files or disk is the run's to say
+    return round(missing / max(1, len(asked)) * len(ids))
 
 
 @lru_cache(maxsize=64)

@@ -48,7 +48,7 @@ def page(board: Board) -> str:
 
 
 def _study(board: Board) -> str:
-    claims = "".join(f"<li>{escape(claim)}</li>" for claim in paper.CLAIMS)
+    claims = "".join(f"<li>{escape(claim)}</li>" for claim in paper.CLAIMS.values())
     return (
         '<section class="cxr-panel cxr-study"><div><h2>What the study asked</h2>'
         "<p>Foundation models for chest radiographs are pre-trained without labels, then tuned "
@@ -343,11 +343,11 @@ def recipe(task: Task, method: str) -> str:
     spec = task.spec(method).resolved()
     name = adapter(spec)
     train = spec.train
-    told = task.recipes.get(method)
-    source = told.source if told else "This software’s defaults, the same for both methods’ data."
+    source = task.recipes[method].source
+    epochs = f"{train.epochs} epoch{'s' if train.epochs > 1 else ''}"
     optimizer = {"sgd": "SGD", "adamw": "AdamW"}[train.optimizer]
     return (
-        f"{name[:1].upper()}{name[1:]}, {train.epochs} epochs, {optimizer}, rate {train.lr:.3g}, "
+        f"{name[:1].upper()}{name[1:]}, {epochs}, {optimizer}, rate {train.lr:.3g}, "
         f"batch {train.batch_size}. {source}"
     )
 

@@ -25,7 +25,7 @@ from explorer.runlist import ACTIVE
 LORA, FULL = paper.METHODS
 WANTED_SEEDS = comparison.WANTED_SEEDS
 FIRST = paper.task("embedded-mae-phantom-14-10")
-"""The task to begin with: the launch form's own."""
+"""The task to begin with: the launch form's own data, backbone and label fraction."""
 
 
 @dataclass(frozen=True)
