@@ -20,6 +20,7 @@ from core.commands import exchange
 from core.commands import paper as paper_verb
 from core.commands import splits as split_verbs  # noqa: F401 - adds to the group `data`
 from core.commands.answers import AsJson, Folder, answer, bar, table
+from core.commands.pretraining import pretrain
 from core.commands.settings import with_settings
 from core.errors import CoreError
 
@@ -390,53 +391,7 @@ def serve(
         scheduler.stop()
 
 
-@app.command()
-def pretrain(
-    out: Annotated[Path, typer.Option(help="Folder of checkpoint, weights and card.")],
-    images: Annotated[
-        int, typer.Option(min=256, help="Phantom radiographs to learn from.")
-    ] = 16_000,
-    minutes: Annotated[float | None, typer.Option(help="Time budget; resumable.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
-    batch_size: int = 64,
-    lr: float = 1e-3,
-    seed: int = 0,
-    folder: Folder = None,
-    as_json: AsJson = False,
-) -> None:
-    """Pre-train a small backbone by masked-image modelling on phantoms."""
-    from core import foundation
-    from core.models.pretraining import PretrainSettings, pretrain
-    from core.workspace import open_workspace
-
-    workspace = open_workspace(folder)
-    settings = PretrainSettings(
-        steps=steps if steps or minutes else 8_000,
-        minutes=minutes,
-        batch_size=batch_size,
-        lr=lr,
-        seed=seed,
-    )
-
-    def progress(done: int, total: int) -> None:
-        typer.echo(f"\rpictures {done:,} of {total:,}", err=True, nl=done >= total)
-
-    dataset = foundation.phantoms(images)
-    size, ids = settings.input_size, dataset.ids("train")
-    pictures = foundation.gather(dataset, ids, workspace.cache, size, progress)
-    budget = f"--minutes {minutes:g}" if minutes else f"--steps {settings.steps}"
-    weights = pretrain(
-        pictures,
-        out,
-        settings=settings,
-        log=lambda line: typer.echo(line, err=True),
-        probe=foundation.readout(workspace.cache, size),
-        data=f"{len(ids):,} phantom radiographs, population {foundation.POPULATION}",
-        command=f"python -m core pretrain --images {images} {budget} --batch-size {batch_size} "
-        f"--lr {lr:g} --seed {seed} --out {out.name}",
-    )
-    card = json.loads((out / "card.json").read_text())
-    answer(card | {"weights": str(weights)}, as_json, lambda: typer.echo(f"Wrote {weights}."))
+app.command()(pretrain)
 
 
 def _print_scores(run: Run) -> None:

@@ -178,6 +178,31 @@ def near_copies(
                 yield ids[a], ids[b], round((signs.shape[1] - float(alike[i, j])) / 2)
 
 
+def unlike(hashes: Sequence[bytes], known: Sequence[bytes]) -> list[int]:
+    """Which pictures look neither like a known one nor like one before them.
+
+    Args:
+        hashes: Perceptual hashes of the pictures.
+        known: Those of others.
+
+    Returns:
+        Places in ``hashes``, rising.
+    """
+    others = [*known, *hashes]
+    bits = np.frombuffer(b"".join(others), np.uint8).reshape(len(others), -1)
+    signs = 2.0 * np.unpackbits(bits, axis=1).astype(np.float32) - 1.0
+    level, first = signs.shape[1] - 2 * NEAR, len(known)
+    kept: list[int] = []
+    for start in range(0, len(hashes), ROWS):
+        rows = signs[first + start : first + start + ROWS]
+        close = rows @ signs[: first + start + len(rows)].T >= level
+        for i, near in enumerate(close, start):
+            near[first + i] = False
+            if not near[: first + i].any():
+                kept.append(i)
+    return kept
+
+
 def _parts(ids: Sequence[str], size: int) -> Iterator[list[str]]:
     left = iter(ids)
     while part := list(islice(left, size)):

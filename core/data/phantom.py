@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from core.data import anatomy, film, findings, images
+from core.data import anatomy, film, findings, images, reports
 from core.data.base import Box, ChestDataset
 from core.data.pathology import PATHOLOGY, Lesion
 from core.data.population import draw_studies
@@ -31,7 +31,16 @@ SPLIT_SIZES = {"train": 4_000, "val": 300, "test": 1_000}
 
 FIRST_PATIENT = {"train": 1, "val": 800_001, "test": 900_001}
 MASK_LEVEL = 1 / 3
+REPORT_SIZE = 96
+"""Side in pixels at which a report looks where the lesions lie: any size shows the same patient."""
+
 MOST_ADDED = 0.6
+BOTH_SIDES = 0.1
+"""A lesion lies on a side as well if more than this share of it does."""
+
+ZONES = 0.36, 0.62
+"""Where the upper and the middle zone of the lungs end, 0 at the apex and 1 at the diaphragm."""
+
 SMALLEST_BOX = 12
 MOST_BOXES = 4
 
@@ -59,6 +68,20 @@ class Drawing:
 
     picture: NDArray[np.uint8]
     lesions: dict[str, Lesion]
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """A patient with findings, as they are before the exposure.
+
+    ``random`` gives the generator of one purpose, by default for this study.
+    """
+
+    frame: anatomy.Frame
+    lesions: dict[str, Lesion]
+    marked: dict[str, float]
+    held: list[str]
+    random: Callable[..., np.random.Generator]
 
 
 class Phantom(ChestDataset):
@@ -157,6 +180,21 @@ class Phantom(ChestDataset):
             )
         return self.drawing(study_id, without=drawn).picture
 
+    def report(self, study_id: str) -> str:
+        """What a radiologist would write of the picture: view, findings with site and severity,
+        and some of what is not there.
+
+        Raises:
+            DataError: There is no such study.
+        """
+        row = self._row(study_id)
+        scene = self._scene(row, None, REPORT_SIZE)
+        remarks = [
+            reports.Remark(name, scene.marked[name], *_site(scene.frame, lesion))
+            for name, lesion in scene.lesions.items()
+        ]
+        return reports.compose(row["view"], remarks, scene.random("report"))
+
     def drawing(self, study_id: str, without: str | None = None) -> Drawing:
         """Draw a study, maybe without one of its findings.
 
@@ -164,6 +202,16 @@ class Phantom(ChestDataset):
             DataError: There is no such study.
         """
         row = self._row(study_id)
+        scene = self._scene(row, without, self.size)
+        random, frame, lesions = scene.random, scene.frame, scene.lesions
+        drained = _drained(random, scene.held)
+        tubes = film.devices(random("devices"), row["view"] == "AP", drained)
+        absorbs = _absorption(frame, lesions, random("vessels", 0), random("texture"))
+        absorbs += film.draw_devices(frame, tubes)
+        return Drawing(film.expose(absorbs, frame, random("film")), lesions)
+
+    def _scene(self, row: dict[Hashable, Any], without: str | None, size: int) -> _Scene:
+        """The patient in place, with lesions, before anything is exposed."""
         number, study = int(row["number"]), int(row["study"])
 
         def random(what: str, nth: int = study) -> np.random.Generator:
@@ -192,16 +240,12 @@ class Phantom(ChestDataset):
             if reshape is not None:
                 nth = 0 if PATHOLOGY[name].lasting else study
                 reshape(shape, random(f"shape {name}", nth), marked[name])
-        frame = anatomy.Frame(self.size, body, pose, shape)
+        frame = anatomy.Frame(size, body, pose, shape)
         lesions = {}
         for name in shown:
             nth = 0 if PATHOLOGY[name].lasting else study
             lesions[name] = PATHOLOGY[name].draw(frame, random(name, nth), marked[name])
-        drained = _drained(random, held)
-        tubes = film.devices(random("devices"), supine, drained)
-        absorbs = _absorption(frame, lesions, random("vessels", 0), random("texture"))
-        absorbs += film.draw_devices(frame, tubes)
-        return Drawing(film.expose(absorbs, frame, random("film")), lesions)
+        return _Scene(frame, lesions, marked, held, random)
 
     def _row(self, study_id: str) -> dict[Hashable, Any]:
         if study_id not in self._drawn.index:
@@ -231,6 +275,18 @@ class Phantom(ChestDataset):
 
 def _drawn_as(finding: str) -> str:
     return DRAWN_AS.get(finding, finding)
+
+
+def _site(frame: anatomy.Frame, lesion: Lesion) -> tuple[tuple[str, ...], str]:
+    """The sides of a lesion, and the zone of the lung where its middle lies."""
+    inside = lesion.region > MASK_LEVEL
+    if not inside.any():
+        inside = lesion.region >= lesion.region.max()
+    right = float((frame.side(anatomy.RIGHT)[inside] > 0).mean())
+    sides = [name for name, share in (("right", right), ("left", 1 - right)) if share > BOTH_SIDES]
+    height = float(frame.v[inside].mean())
+    zone = "upper" if height < ZONES[0] else "middle" if height < ZONES[1] else "lower"
+    return tuple(sides), zone
 
 
 def _drained(random: Callable[[str], np.random.Generator], held: list[str]) -> int | None:

@@ -22,6 +22,8 @@ class MaskedAutoencoder(nn.Module):
         decoder_width: Width of the decoder, a multiple of 32.
         decoder_depth: Blocks of the decoder.
         variance_floor: Added to a target patch's variance before it is divided by it.
+        scale: How much larger than the input the images are that it is given, and whose patches it
+            draws.
     """
 
     def __init__(
@@ -34,9 +36,10 @@ class MaskedAutoencoder(nn.Module):
         decoder_width: int,
         decoder_depth: int,
         variance_floor: float,
+        scale: int = 1,
     ) -> None:
         super().__init__()
-        self.variance_floor = variance_floor
+        self.variance_floor, self.scale = variance_floor, scale
         self.encoder: Any = timm.create_model(
             architecture,
             pretrained=False,
@@ -57,7 +60,7 @@ class MaskedAutoencoder(nn.Module):
             *(Block(narrow, narrow // 32, qkv_bias=True) for _ in range(decoder_depth))
         )
         self.decoder_norm = nn.LayerNorm(narrow)
-        self.predict = nn.Linear(narrow, patch**2)
+        self.predict = nn.Linear(narrow, (scale * patch) ** 2)
         self.decoder_pos: Tensor
         self.register_buffer("decoder_pos", sine_positions(narrow, self.side))
         self._initialise(sine_positions(width, self.side))
@@ -76,8 +79,12 @@ class MaskedAutoencoder(nn.Module):
         self.encoder.pos_embed.requires_grad_(False)
 
     def patches(self, images: Tensor) -> Tensor:
-        """Cut images [B, 1, S, S] into patches [B, (S/p)², p²], row by row."""
-        side, p = self.side, self.patch
+        """Cut images [B, 1, S, S] into the patches of the encoder's grid, row by row.
+
+        Returns:
+            Shape [B, P, p²], of as many patches P as the encoder sees of a whole picture.
+        """
+        side, p = self.side, images.shape[-1] // self.side
         cut = images.reshape(-1, side, p, side, p).transpose(2, 3)
         return cut.reshape(-1, side * side, p * p)
 
@@ -85,19 +92,31 @@ class MaskedAutoencoder(nn.Module):
         """Mean squared error of the predicted patches, each normalised by its mean and spread.
 
         Args:
-            images: Normalised grey images of shape [B, 1, S, S].
+            images: Normalised grey images of shape [B, 1, S, S], ``scale`` times the input size.
             generator: Draws which patches are visible and which are predicted.
         """
-        patches = self.patches(images)
+        return self.draw(images, generator)[0]
+
+    def draw(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The loss of ``forward``, and what the encoder made of the visible patches [B, 1 + V, D].
+
+        Args:
+            images: As in ``forward``.
+            generator: As in ``forward``.
+        """
+        patches = sharp = self.patches(images)
+        if self.scale > 1:
+            patches = self.patches(functional.avg_pool2d(images, self.scale))
         batch, count, _ = patches.shape
-        order = torch.rand(batch, count, generator=generator).argsort(1)
+        order = torch.rand(batch, count, generator=generator).argsort(1).to(images.device)
         seen = order[:, : self.visible]
         wanted = order[:, self.visible : self.visible + self.predicted]
-        drawn = self._decode(self._encode(_take(patches, seen), seen), seen, wanted)
-        target = _take(patches, wanted)
+        encoded = self._encode(_take(patches, seen), seen)
+        drawn = self._decode(encoded, seen, wanted)
+        target = _take(sharp, wanted)
         variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
         target = (target - mean) / (variance + self.variance_floor).sqrt()
-        return functional.mse_loss(drawn, target)
+        return functional.mse_loss(drawn, target), encoded
 
     def _encode(self, patches: Tensor, places: Tensor) -> Tensor:
         encoder = self.encoder

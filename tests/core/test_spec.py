@@ -55,9 +55,10 @@ def test_what_is_left_open_becomes_the_published_value(
     assert train.weight_decay == weight_decay
 
 
-def test_the_embedded_backbone_has_rates_of_its_own() -> None:
+@pytest.mark.parametrize("backbone", ["embedded-mae", "embedded-mrm"])
+def test_the_embedded_backbones_have_rates_of_their_own(backbone: str) -> None:
     for method, base in EMBEDDED_RATES.items():
-        spec = RunSpec.of(**{"adapter.method": method}).resolved()
+        spec = RunSpec.of(**{"adapter.method": method, "model.backbone": backbone}).resolved()
         assert spec.train.lr == pytest.approx(base * spec.train.batch_size / 256)
         assert spec.train.augmentation == "none"
     published = RunSpec.of(**{"train.optimizer": "sgd", "train.batch_size": 64}).resolved()

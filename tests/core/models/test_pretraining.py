@@ -14,16 +14,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from core.errors import ConfigurationError, DataError, Stopped
+from core.models import encoder
+from core.models.crops import MEAN, STD, random_crops
 from core.models.masked_autoencoder import MaskedAutoencoder, sine_positions
-from core.models.pretraining import (
-    MEAN,
-    STD,
-    PretrainSettings,
-    _Pretraining,
-    linear_probe,
-    pretrain,
-    random_crops,
-)
+from core.models.pretraining import _Pretraining, pretrain
+from core.models.recipe import Origin, PretrainSettings
+from core.models.records import Records
 
 SMALL = PretrainSettings(
     architecture="test_vit", input_size=32, steps=12, batch_size=16, decoder_width=32, warmup=0.1
@@ -57,7 +53,11 @@ def test_the_loss_falls_and_the_card_says_how(tmp_path: Path) -> None:
     lines: list[str] = []
     settings = replace(SMALL, steps=80, lr=2e-3)
     path = pretrain(
-        waves(256), tmp_path, settings=settings, log=lines.append, data="waves", command="again"
+        waves(256),
+        tmp_path,
+        settings=settings,
+        log=lines.append,
+        origin=Origin(data="waves", command="again"),
     )
     card = json.loads((tmp_path / "card.json").read_text())
     pictures = random_crops(torch.from_numpy(waves(64)), 32, (0.4, 1), generator(1))
@@ -122,14 +122,14 @@ def test_a_folder_of_another_pretraining_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_time_budget_ends_with_the_rate_at_zero(tmp_path: Path) -> None:
     settings = replace(SMALL, steps=None, minutes=1 / 60)
-    run = _Pretraining(waves(32), tmp_path, settings, {"data": "", "command": ""})
+    run = _Pretraining(Records(waves(32)), tmp_path, settings, Origin())
     rates = [run.rate()]
 
     def watch() -> bool:
         rates.append(run.rate())
         return False
 
-    run.fit(lambda _: None, watch, None)
+    run.fit(lambda _: None, watch, {})
     assert 0.9 < run.seconds() < 5
     assert run.rate() == 0
     assert max(rates) > 0.8 * settings.lr
@@ -161,34 +161,54 @@ def test_positions_tell_places_apart() -> None:
     assert sine_positions(64, 8)[0, 0].abs().sum() == 0
 
 
-def test_crops_stay_in_the_picture_and_in_range() -> None:
-    pictures = torch.from_numpy(waves(64))
-    whole = random_crops(pictures, 36, (1.0, 1.0), generator(0)) * STD + MEAN
-    assert whole.min() >= 0
-    assert whole.max() <= 1
-    # A full-size crop is the picture or its mirror image, up to the ratio of its sides.
-    flat = torch.full((4, 36, 36), 200, dtype=torch.uint8)
-    cut = random_crops(flat, 32, (0.2, 1.0), generator(0)) * STD + MEAN
-    assert torch.allclose(cut, torch.tensor(200 / 255), atol=1e-6)
+def test_reports_train_a_record_and_resume(tmp_path: Path) -> None:
+    reports = ["bright sky.", "dark sky.", ""] * 8
+    pictures = waves(24).repeat(2, 1).repeat(2, 2)
+    settings = replace(SMALL, steps=8, precision="fp32")
+    first = pretrain(
+        pictures, tmp_path / "a", settings=settings, reports=reports, log=lambda _: None
+    )
+    card = json.loads((tmp_path / "a" / "card.json").read_text())
+    assert card["reports"] == 16
+    assert "records" in card["pretraining"]
+    asked = iter([False] * 3 + [True])
+    with pytest.raises(Stopped):
+        pretrain(
+            pictures, tmp_path / "b", settings=settings, reports=reports, log=lambda _: None,
+            should_stop=lambda: next(asked),
+        )  # fmt: skip
+    with pytest.raises(ConfigurationError, match="other reports"):
+        pretrain(
+            pictures, tmp_path / "b", settings=settings, reports=["sky sky"] * 24,
+            log=lambda _: None,
+        )  # fmt: skip
+    second = pretrain(
+        pictures, tmp_path / "b", settings=settings, reports=reports, log=lambda _: None
+    )
+    a, b = load_file(first), load_file(second)
+    assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_the_probe_reads_what_is_there() -> None:
-    rng = np.random.default_rng(0)
-    labels = (rng.random((240, 1)) < 0.5).astype(np.float32)
-    pictures = np.clip(
-        rng.normal(100, 20, (240, 36, 36)) + 60 * labels[:, :, None] * (np.arange(36) < 12), 0, 255
-    ).astype(np.uint8)
-    probe = linear_probe(
-        (pictures[:160], labels[:160]), (pictures[160:], labels[160:]), input_size=32
-    )
-    shuffled = linear_probe(
-        (pictures[:160], rng.permutation(labels[:160])),
-        (pictures[160:], labels[160:]),
-        input_size=32,
-    )
-    flat = torch.nn.Flatten()
-    assert probe(flat) > 0.95
-    assert shuffled(flat) < 0.75
+def test_half_precision_learns_as_well(tmp_path: Path) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        settings = replace(SMALL, steps=60, lr=2e-3, precision=precision, device="cpu")
+        pretrain(waves(256), tmp_path / precision, settings=settings, log=lambda _: None)
+        card = json.loads((tmp_path / precision / "card.json").read_text())
+        assert card["precision"] == precision
+        losses[precision] = card["loss"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.03)
+
+
+def test_it_starts_from_other_weights(tmp_path: Path) -> None:
+    first = pretrain(waves(32), tmp_path / "a", settings=SMALL, log=lambda _: None)
+    (tmp_path / "b").mkdir()
+    run = _Pretraining(Records(waves(32)), tmp_path / "b", SMALL, Origin(), first)
+    began, wanted = encoder.exported(run.model.encoder), load_file(first)
+    assert all(torch.allclose(began[k], wanted[k], atol=1e-3) for k in wanted)
+    run.save(finished=False)
+    with pytest.raises(ConfigurationError, match="other start"):
+        pretrain(waves(32), tmp_path / "b", settings=SMALL)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +220,9 @@ def test_the_probe_reads_what_is_there() -> None:
         ({"masked": 1.0}, "masked"),
         ({"predicted": 0.9}, "predicted"),
         ({"crop": (0.8, 0.4)}, "crop"),
+        ({"words_masked": 1.0}, "words_masked"),
+        ({"precision": "fp8"}, "precision"),
+        ({"device": "tpu"}, "device"),
     ],
 )
 def test_senseless_settings_are_refused(change: dict[str, object], field: str) -> None:

@@ -1,0 +1,102 @@
+"""Reports of phantoms: they name exactly what was drawn, where and how marked it is."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from core.data import reports
+from core.data.anatomy import LEFT, RIGHT
+from core.data.phantom import MASK_LEVEL, Phantom
+from core.data.reports import GRADES, TERMS, Remark, compose
+
+
+@pytest.fixture(scope="module")
+def many() -> Phantom:
+    return Phantom("phantom-14", seed=3, train=400, val=1, test=1)
+
+
+def read(report: str) -> tuple[set[str], set[str]]:
+    """Findings that a report asserts and denies, as a labeller by rules would find them."""
+    asserted: set[str] = set()
+    denied: set[str] = set()
+    for sentence in re.split(r"(?<=\.)\s", report.lower()):
+        named = {
+            finding
+            for finding, terms in TERMS.items()
+            if any(re.search(rf"\b{term}\b", sentence) for term in terms)
+        }
+        (denied if sentence.startswith("no ") else asserted).update(named)
+    return asserted, denied
+
+
+def test_a_report_names_exactly_the_findings(many: Phantom) -> None:
+    for one in many.ids("train"):
+        there = {name for name, value in many.study(one).findings.items() if value}
+        asserted, denied = read(many.report(one))
+        assert asserted == there
+        assert len(denied) >= 2 or len(there) > len(TERMS) - 2
+        assert not denied & there
+
+
+def test_no_word_of_one_finding_is_part_of_another() -> None:
+    for finding, terms in TERMS.items():
+        for term in terms:
+            assert read(f"There is {term}.")[0] == {finding}
+
+
+def test_the_wording_varies_and_follows_from_the_seed(many: Phantom) -> None:
+    ids = many.ids("train")
+    written = [many.report(one) for one in ids]
+    again = Phantom("phantom-14", seed=3, train=400, val=1, test=1)
+    assert [again.report(one) for one in ids] == written
+    assert len(set(written)) > 0.95 * len(written)
+    healthy = [one for one in ids if not any(many.study(one).findings.values())]
+    assert len({many.report(one).split(".")[1] for one in healthy}) >= 3
+    for terms in TERMS.values():
+        assert all(any(term in text.lower() for text in written) for term in terms)
+
+
+def test_the_view_is_that_of_the_study(many: Phantom) -> None:
+    for one in many.ids("train")[:60]:
+        view = many.study(one).view
+        other = {"PA": "AP", "AP": "PA"}[view]
+        assert re.search(rf"\b{view}\b", many.report(one))
+        assert not re.search(rf"\b{other}\b", many.report(one))
+
+
+def test_the_side_is_where_the_mask_is(many: Phantom) -> None:
+    told = 0
+    for one in many.ids("train"):
+        sentences = many.report(one).lower().split(". ")
+        mask = many.mask(one, "Pneumothorax")
+        if mask is None:
+            continue
+        # The patient's right is on the left of the picture.
+        columns = np.nonzero(mask)[1]
+        side = RIGHT if columns.mean() < mask.shape[1] / 2 else LEFT
+        sentence = next(s for s in sentences if "pneumothorax" in s or "air in the pleural" in s)
+        assert {RIGHT: "right", LEFT: "left"}[side] in sentence
+        assert {RIGHT: "left", LEFT: "right"}[side] not in sentence
+        told += 1
+    assert told > 10
+    assert 0 < MASK_LEVEL < 1
+
+
+@pytest.mark.parametrize(("marked", "grade"), [(0.0, 0), (0.5, 1), (1.0, 2)])
+def test_severity_is_said(marked: float, grade: int) -> None:
+    said = compose("AP", [Remark("Mass", marked, ("left",), "upper")], np.random.default_rng(0))
+    assert any(word in said.lower() for word in GRADES[grade])
+    assert not any(w in said.lower() for i in range(3) if i != grade for w in GRADES[i])
+    assert "left" in said
+    assert "upper" in said
+
+
+def test_findings_of_the_whole_chest_have_no_side() -> None:
+    for finding in reports.WHOLE:
+        remark = Remark(finding, 0.5, ("left", "right"), "lower")
+        said = compose("PA", [remark], np.random.default_rng(1)).lower()
+        assert "left" not in said
+        assert "bilateral" not in said
