@@ -318,13 +318,34 @@ def delete(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None
 
 @app.command()
 def evaluate(
-    run: RunName, split: str = "test", folder: Folder = None, as_json: AsJson = False
+    run: RunName,
+    split: str = "test",
+    against: Annotated[
+        str | None, typer.Option(help="Another run on the same studies, to be compared with.")
+    ] = None,
+    rule: Annotated[
+        str, typer.Option(help="Threshold on validation: youden, sensitivity or specificity.")
+    ] = "youden",
+    target: Annotated[
+        float, typer.Option(min=0, max=1, help="Sensitivity or specificity to reach.")
+    ] = 0.9,
+    folder: Folder = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Score a finished run on a split: AUROC per finding with 95% intervals."""
+    """Score a finished run on a split: AUROC with 95% intervals, calibration, subgroups."""
     from core import evaluate as evaluation
 
     workspace, store = _open(folder)
-    scores = evaluation.evaluate(workspace.run(store.get(run).id), split)
+    place = workspace.run(store.get(run).id)
+    if against is not None:
+        found = evaluation.compare(place, workspace.run(store.get(against).id), split)
+        answer(
+            evaluation.as_json(found),
+            as_json,
+            lambda: typer.echo(evaluation.difference_text(found)),
+        )
+        return
+    scores = evaluation.evaluate(place, split, rule=evaluation.rule_of(rule), target=target)
     value = evaluation.as_json(scores)
     answer(value, as_json, lambda: typer.echo(evaluation.as_text(scores)))
 

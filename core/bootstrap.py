@@ -101,6 +101,32 @@ def group_bootstrap(
     return PairedTest(a, b, Interval(a - b, low, high), math.nan, p)
 
 
+def bootstrap_parts(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    parts: Sequence[NDArray[np.bool_]],
+    patients: ArrayLike | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Floats:
+    """Macro AUROC of several parts of the studies, all on the same draws of patients.
+
+    Args:
+        labels: Shape (studies, findings): 1, 0 or NaN; each finding has both classes in each part.
+        scores: Same shape.
+        parts: Masks of shape (studies,).
+        patients: Shape (studies,); without it each study is a patient of its own.
+        draws: Number of resamples.
+        seed: Seed of the resamples.
+
+    Returns:
+        Shape (parts, draws).
+    """
+    truth, values = matrices(labels, scores)
+    tables = [(np.where(part[:, None], truth, np.nan), values) for part in parts]
+    return _resampled(tables, patients, draws, seed)
+
+
 def _bootstrap(
     labels: Floats,
     models: Sequence[Floats],
@@ -109,16 +135,24 @@ def _bootstrap(
     seed: int,
 ) -> Floats:
     """Macro AUROC of shape (models, draws); each draw weights all models' studies alike."""
-    of = codes(np.zeros(len(labels)), patients)
+    return _resampled([(labels, scores) for scores in models], patients, draws, seed)
+
+
+def _resampled(
+    tables: Sequence[tuple[Floats, Floats]], patients: ArrayLike | None, draws: int, seed: int
+) -> Floats:
+    """Macro AUROC of shape (tables, draws), of labels and scores with the same rows each."""
+    rows, findings = tables[0][0].shape
+    of = codes(np.zeros(rows), patients)
     count = int(of.max(initial=-1)) + 1
     plans = [
         plan
-        for scores in models
-        for f in range(labels.shape[1])
+        for labels, scores in tables
+        for f in range(findings)
         if (plan := _Plan.of(labels[:, f], scores[:, f], of, count)) is not None
     ]
-    defined = len(plans) // len(models)
-    found = np.full((len(models), draws), np.nan)
+    defined = len(plans) // len(tables)
+    found = np.full((len(tables), draws), np.nan)
     generator = np.random.default_rng(seed)
     for start in range(0, draws if defined else 0, DRAWS_A_BATCH):
         size = min(DRAWS_A_BATCH, draws - start)
@@ -126,7 +160,7 @@ def _bootstrap(
         drawn += np.arange(size)[:, None] * count
         weights = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
         columns = np.ascontiguousarray(weights.T, dtype=np.float32)
-        areas = np.stack([plan.areas(columns) for plan in plans]).reshape(len(models), defined, -1)
+        areas = np.stack([plan.areas(columns) for plan in plans]).reshape(len(tables), defined, -1)
         known = ~np.isnan(areas)
         # A draw may hold no positive of a rare finding: its macro is over the others.
         with np.errstate(invalid="ignore"):

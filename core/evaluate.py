@@ -6,41 +6,22 @@ Reads what training wrote (``predictions/SPLIT.npz``); needs neither the model n
 from __future__ import annotations
 
 import math
-import zipfile
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from core import DISCLAIMER, stats
+from core import DISCLAIMER, calibration, stats
 from core.bootstrap import DRAWS, bootstrap_macro, paired_bootstrap
-from core.errors import DataError
+from core.calibration import ReliabilityBin
+from core.errors import DataError, unknown_name
+from core.predictions import PREDICTED as PREDICTED
+from core.predictions import Predictions as Predictions
+from core.predictions import aligned as aligned
+from core.predictions import read_predictions as read_predictions
 from core.stats import Interval, OperatingPoint, PairedTest, Rule
-
-PREDICTED = ("val", "test")
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """What a model said about the studies of one split.
-
-    Attributes:
-        ids: Study ids of shape (studies,).
-        patients: Whose each study is, of shape (studies,).
-        findings: Names of the columns.
-        labels: Shape (studies, findings): 1, 0, or NaN where not known.
-        scores: Probabilities of the same shape, 0 to 1.
-    """
-
-    ids: NDArray[np.str_]
-    patients: NDArray[np.str_]
-    findings: tuple[str, ...]
-    labels: NDArray[np.float32]
-    scores: NDArray[np.float32]
+from core.subgroups import Subgroups, all_subgroups
 
 
 @dataclass(frozen=True)
@@ -55,6 +36,9 @@ class FindingScore:
         average_precision: Area under the precision-recall curve; chance is the prevalence.
         brier: Mean squared error of the probability.
         calibration_error: Expected calibration error over ten bins of equal count.
+        scaled_brier: Brier score after temperature scaling.
+        scaled_error: Calibration error after temperature scaling.
+        reliability: Predicted against observed, in ten bins of equal count.
         point: The threshold chosen on validation, with what it gives on this split.
     """
 
@@ -65,6 +49,9 @@ class FindingScore:
     average_precision: float
     brier: float
     calibration_error: float
+    scaled_brier: float
+    scaled_error: float
+    reliability: tuple[ReliabilityBin, ...]
     point: OperatingPoint
 
 
@@ -79,6 +66,9 @@ class Scores:
         macro: Mean AUROC over the findings that are defined, with its interval over patients.
         findings: One entry a finding, in the model's order.
         rule: How the operating points were chosen on validation.
+        target: Sensitivity or specificity that was to be reached, for the rules of that name.
+        temperature: Fitted on validation over all findings; NaN without a validation split.
+        subgroups: Scores by sex, age band and view, as far as they are known.
     """
 
     split: str
@@ -87,6 +77,9 @@ class Scores:
     macro: Interval
     findings: tuple[FindingScore, ...]
     rule: Rule
+    target: float = 0.9
+    temperature: float = math.nan
+    subgroups: tuple[Subgroups, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,46 +118,6 @@ class Difference:
     findings: tuple[FindingDifference, ...]
 
 
-def read_predictions(folder: Path, split: str = "test") -> Predictions:
-    """Read a run's predictions on one split.
-
-    Args:
-        folder: The run's folder.
-        split: ``val`` or ``test``.
-
-    Raises:
-        DataError: There is no such split, the run has no predictions yet, or they are damaged.
-    """
-    if split not in PREDICTED:
-        raise DataError(f"A run predicts no split “{split}”.", f"Known: {', '.join(PREDICTED)}.")
-    path = folder / "predictions" / f"{split}.npz"
-    try:
-        return _read(path, path.stat().st_mtime_ns)
-    except FileNotFoundError as error:
-        raise DataError(
-            f"This run has no predictions on the {split} split.",
-            "Wait until it has completed; a data set without a test split has none.",
-        ) from error
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"The predictions {path.name} of this run cannot be read ({error}).",
-            "Train the run again.",
-        ) from error
-
-
-@lru_cache(maxsize=64)
-def _read(path: Path, changed: int) -> Predictions:
-    # Opened here, because NumPy leaves a damaged archive open.
-    with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-        return Predictions(
-            file["ids"].astype(np.str_),
-            file["patients"].astype(np.str_),
-            tuple(map(str, file["findings"])),
-            file["labels"].astype(np.float32),
-            file["scores"].astype(np.float32),
-        )
-
-
 def evaluate(
     folder: Path,
     split: str = "test",
@@ -173,6 +126,7 @@ def evaluate(
     target: float = 0.9,
     draws: int = DRAWS,
     seed: int = 0,
+    groups: bool = True,
 ) -> Scores:
     """Score a finished run on one split.
 
@@ -183,6 +137,7 @@ def evaluate(
         target: Sensitivity or specificity to reach, for the rules of that name.
         draws: Resamples of the patients for the interval of the macro AUROC.
         seed: Seed of the resamples.
+        groups: Whether to score subgroups too.
 
     Raises:
         DataError: As for ``read_predictions``.
@@ -192,22 +147,35 @@ def evaluate(
         validation: Predictions | None = read_predictions(folder, "val")
     except DataError:
         validation = None
+    temperature = math.nan
+    if validation is not None:
+        temperature = calibration.fit_temperature(validation.labels, validation.scores)
     return Scores(
         split=split,
         studies=len(found.ids),
         patients=len(np.unique(found.patients)),
         macro=bootstrap_macro(found.labels, found.scores, found.patients, draws, seed),
         findings=tuple(
-            _score(found, f, validation, rule, target) for f in range(len(found.findings))
+            _score(found, f, validation, rule, target, temperature)
+            for f in range(len(found.findings))
         ),
         rule=rule,
+        target=target,
+        temperature=temperature,
+        subgroups=all_subgroups(found, draws, seed) if groups else (),
     )
 
 
 def _score(
-    found: Predictions, f: int, validation: Predictions | None, rule: Rule, target: float
+    found: Predictions,
+    f: int,
+    validation: Predictions | None,
+    rule: Rule,
+    target: float,
+    temperature: float,
 ) -> FindingScore:
     labels, scores = found.labels[:, f], found.scores[:, f]
+    cooled = calibration.scaled(scores, temperature)
     threshold = math.nan
     if validation is not None:
         chosen = stats.operating_point(
@@ -220,8 +188,11 @@ def _score(
         positives=int((labels == 1).sum()),
         auroc=stats.delong_interval(labels, scores, found.patients),
         average_precision=stats.average_precision(labels, scores),
-        brier=stats.brier(labels, scores),
-        calibration_error=stats.calibration_error(labels, scores),
+        brier=calibration.brier(labels, scores),
+        calibration_error=calibration.calibration_error(labels, scores),
+        scaled_brier=calibration.brier(labels, cooled),
+        scaled_error=calibration.calibration_error(labels, cooled),
+        reliability=calibration.reliability(labels, scores),
         point=stats.at_threshold(labels, scores, threshold),
     )
 
@@ -265,51 +236,6 @@ def compare(
     )
 
 
-def aligned(predictions: Sequence[Predictions]) -> list[Predictions]:
-    """Cut several runs' predictions to the studies and findings that all of them share.
-
-    Args:
-        predictions: At least one.
-
-    Returns:
-        As many, all with equal ids, patients, findings and labels.
-
-    Raises:
-        DataError: Nothing is shared, or the runs disagree on a label: then their studies are not
-            the same, whatever they are called.
-    """
-    ids = set.intersection(*(set(map(str, one.ids)) for one in predictions))
-    findings = [
-        name for name in predictions[0].findings if all(name in p.findings for p in predictions)
-    ]
-    if not ids or not findings:
-        shared = "finding" if ids else "study"
-        raise DataError(
-            f"These runs share no {shared}, so that they cannot be compared.",
-            "Choose runs of the same data set.",
-        )
-    cut = [_cut(one, ids, findings) for one in predictions]
-    for one in cut[1:]:
-        if not np.array_equal(one.labels, cut[0].labels, equal_nan=True):
-            raise DataError(
-                "These runs have studies of the same names with different labels.",
-                "Choose runs of the same data set and of the same version of its labels.",
-            )
-    return cut
-
-
-def _cut(one: Predictions, ids: set[str], findings: Sequence[str]) -> Predictions:
-    rows = np.array([i for i in np.argsort(one.ids, kind="stable") if str(one.ids[i]) in ids])
-    columns = [one.findings.index(name) for name in findings]
-    return Predictions(
-        one.ids[rows],
-        one.patients[rows],
-        tuple(findings),
-        one.labels[rows][:, columns],
-        one.scores[rows][:, columns],
-    )
-
-
 def as_json(scores: Scores | Difference) -> dict[str, Any]:
     """The same facts as plain values; what is not defined is None."""
     plain: dict[str, Any] = _plain(asdict(scores))
@@ -325,22 +251,93 @@ def _plain(value: Any) -> Any:
 
 
 def as_text(scores: Scores) -> str:
-    """A table for a terminal."""
+    """A table for a terminal, with calibration and subgroups below it."""
     width = max(12, *(len(one.finding) for one in scores.findings))
-    head = f"{'finding':{width}}  positives  AUROC  95% interval    sens.  spec.     AP  Brier"
+    head = (
+        f"{'finding':{width}}  positives  AUROC  95% interval    sens.  spec.     AP  Brier    ECE"
+        "  scaled"
+    )
     rows = [
         f"{one.finding:{width}}  {one.positives:>9,}  {_figure(one.auroc.value)}  "
         f"{_bounds(one.auroc)}  {_figure(one.point.sensitivity)}  "
         f"{_figure(one.point.specificity)}  {_figure(one.average_precision)}  "
-        f"{_figure(one.brier)}"
+        f"{_figure(one.brier)}  {_figure(one.calibration_error)}   {_figure(one.scaled_error)}"
         for one in scores.findings
     ]
     mean = f"{'mean':{width}}  {'':9}  {_figure(scores.macro.value)}  {_bounds(scores.macro)}"
     about = (
         f"{scores.studies:,} studies of {scores.patients:,} patients, {scores.split} split. "
-        f"Sensitivity and specificity at the threshold chosen on validation ({scores.rule})."
+        f"Sensitivity and specificity at the threshold chosen on validation ({rule_words(scores)})."
     )
-    return "\n".join([head, *rows, mean.rstrip(), about, f"{DISCLAIMER}."])
+    lines = [head, *rows, mean.rstrip(), about]
+    if not math.isnan(scores.temperature):
+        lines.append(
+            f"ECE: expected calibration error; scaled: after the temperature "
+            f"{scores.temperature:.2f}, fitted on validation."
+        )
+    lines += [_groups(one) for one in scores.subgroups]
+    return "\n".join([*lines, f"{DISCLAIMER}."])
+
+
+def difference_text(found: Difference) -> str:
+    """Two runs on the same studies, for a terminal."""
+    width = max(12, *(len(one.finding) for one in found.findings))
+    head = (
+        f"{'finding':{width}}  positives  first  second  difference  95% interval        p   Holm"
+    )
+    rows = [
+        f"{one.finding:{width}}  {one.positives:>9,}  {_figure(one.test.first)}   "
+        f"{_figure(one.test.second)}      {one.test.difference.value:+.3f}  "
+        f"{_signed(one.test.difference)}  {_figure(one.test.p)}  {_figure(one.holm_p)}"
+        if not math.isnan(one.test.first)
+        else f"{one.finding:{width}}  {one.positives:>9,}  not defined: one class only"
+        for one in found.findings
+    ]
+    mean = (
+        f"{'mean':{width}}  {'':9}  {_figure(found.macro.first)}   {_figure(found.macro.second)}"
+        f"      {found.macro.difference.value:+.3f}  {_signed(found.macro.difference)}  "
+        f"{_figure(found.macro.p)}"
+    )
+    about = (
+        f"{found.studies:,} studies of {found.patients:,} patients that both predicted, "
+        f"{found.split} split. Findings: paired DeLong, Holm over findings; mean: bootstrap over "
+        "patients. This says nothing of other seeds."
+    )
+    return "\n".join([head, *rows, mean, about, f"{DISCLAIMER}."])
+
+
+def rule_of(name: str) -> Rule:
+    """A rule for choosing thresholds by its name.
+
+    Raises:
+        ConfigurationError: There is none of that name.
+    """
+    known: tuple[Rule, ...] = get_args(Rule)
+    for rule in known:
+        if name == rule:
+            return rule
+    raise unknown_name("rule for a threshold", name, known)
+
+
+def rule_words(scores: Scores) -> str:
+    """How thresholds were chosen: ``Youden``, ``sensitivity 0.9``."""
+    return "Youden" if scores.rule == "youden" else f"{scores.rule} {scores.target:g}"
+
+
+def _groups(one: Subgroups) -> str:
+    parts = [
+        f"{group.name} {_figure(group.auroc.value).strip()}"
+        + (f" ({_bounds(group.auroc)})" if not math.isnan(group.auroc.low) else "")
+        + f" in {group.studies:,}"
+        for group in one.groups
+    ]
+    text = f"By {one.by}: {', '.join(parts)}."
+    if one.between:
+        text += (
+            f" Gap {one.between[0]} − {one.between[1]}: {one.gap.value:.3f} "
+            f"({_bounds(one.gap)}), over {len(one.findings)} findings."
+        )
+    return text
 
 
 def _figure(value: float) -> str:
@@ -351,3 +348,9 @@ def _bounds(interval: Interval) -> str:
     if math.isnan(interval.low):
         return f"{'–':14}"
     return f"{interval.low:.3f} to {interval.high:.3f}"
+
+
+def _signed(interval: Interval) -> str:
+    if math.isnan(interval.low):
+        return f"{'–':16}"
+    return f"{interval.low:+.3f} to {interval.high:+.3f}"

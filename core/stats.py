@@ -1,4 +1,4 @@
-"""AUROC with intervals and tests that hold, operating points and calibration.
+"""AUROC with intervals and tests that hold, and operating points.
 
 Labels are 1, 0, or NaN where not known; unknown labels are left out. A score that needs both
 classes is NaN ("not defined") where only one is there, never 0.5.
@@ -258,7 +258,7 @@ def holm(p_values: ArrayLike) -> Floats:
     return adjusted
 
 
-# --- operating points and calibration ------------------------------------------------------------
+# --- operating points ----------------------------------------------------------------------------
 
 
 def operating_point(
@@ -306,27 +306,6 @@ def at_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Oper
     sensitivity = float(called[truth].mean()) if truth.any() else math.nan
     specificity = float((~called[~truth]).mean()) if not truth.all() else math.nan
     return OperatingPoint(threshold, sensitivity, specificity)
-
-
-def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """Mean squared error of the probabilities, 0 (best) to 1; NaN without a known label."""
-    truth, values = known_labels(labels, probabilities)
-    return float(((values - truth) ** 2).mean()) if truth.size else math.nan
-
-
-def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:
-    """Expected calibration error over bins of equal count (Nixon et al. 2019), 0 (best) to 1.
-
-    Bins of equal count, because findings are rare: bins of equal width would put nearly all
-    studies into the first.
-    """
-    truth, values = known_labels(labels, probabilities)
-    if not truth.size:
-        return math.nan
-    order = np.argsort(values, kind="stable")
-    parts = np.array_split(order, min(bins, truth.size))
-    gaps = [len(part) * abs(values[part].mean() - truth[part].mean()) for part in parts]
-    return float(sum(gaps) / truth.size)
 
 
 # --- inside --------------------------------------------------------------------------------------

@@ -392,10 +392,14 @@ def _write_predictions(
     probabilities: NDArray[np.float32],
 ) -> None:
     buffer, ids = io.BytesIO(), session.ids[split]
+    table = session.dataset.table.loc[ids]
     np.savez_compressed(
         buffer,
         ids=np.array(ids),
-        patients=session.dataset.table.loc[ids, "patient"].astype(str).to_numpy(dtype="U"),
+        patients=table["patient"].astype(str).to_numpy(dtype="U"),
+        sex=table["sex"].astype(str).to_numpy(dtype="U"),
+        age=table["age"].to_numpy(dtype=np.float32, na_value=np.nan),
+        view=table["view"].astype(str).to_numpy(dtype="U"),
         findings=np.array(session.dataset.findings),
         labels=labels,
         scores=probabilities,

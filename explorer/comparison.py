@@ -217,7 +217,7 @@ def _entry(store: Store, workspace: Workspace, run: Run, title: str, style: Styl
 
 @lru_cache(maxsize=64)
 def _scores(folder: Path, finished_at: float | None) -> Scores:
-    return evaluate.evaluate(folder, SPLIT)
+    return evaluate.evaluate(folder, SPLIT, groups=False)
 
 
 def _groups(store: Store, workspace: Workspace, runs: Sequence[Run]) -> list[Group]:

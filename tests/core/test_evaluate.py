@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from core import evaluate, stats
-from core.errors import DataError
+from core.errors import ConfigurationError, DataError
 
 
 def test_scores_are_those_of_the_predictions(predict) -> None:
@@ -107,3 +107,52 @@ def test_bad_predictions_are_said(predict, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(DataError, match="cannot be read"):
         evaluate.evaluate(folder)
+
+
+def test_temperature_comes_from_validation_and_mends_calibration(predict) -> None:
+    folder = predict("a", skill=1.5)
+    path = folder / "predictions" / "val.npz"
+    for split in ("val", "test"):
+        path = folder / "predictions" / f"{split}.npz"
+        arrays = dict(np.load(path))
+        logits = np.log(arrays["scores"] / (1 - arrays["scores"])) * 4  # too sure
+        np.savez(path, **arrays | {"scores": (1 / (1 + np.exp(-logits))).astype(np.float32)})
+    scores = evaluate.evaluate(folder, draws=2)
+    assert scores.temperature > 2
+    effusion = scores.findings[0]
+    assert effusion.scaled_error < effusion.calibration_error
+    assert effusion.scaled_brier < effusion.brier
+    assert sum(one.studies for one in effusion.reliability) == effusion.studies
+    assert "temperature" in evaluate.as_text(scores)
+    (folder / "predictions" / "val.npz").unlink()
+    assert math.isnan(evaluate.evaluate(folder, draws=2).temperature)
+
+
+def test_subgroups_are_said_where_the_run_kept_them(predict) -> None:
+    folder = predict("a", skill=1.5)
+    assert evaluate.evaluate(folder, draws=20).subgroups == ()
+    path = folder / "predictions" / "test.npz"
+    arrays = dict(np.load(path))
+    sex = np.array(["F", "M"])[np.arange(len(arrays["ids"])) % 2]
+    age, view = np.full(len(sex), 50.0, np.float32), np.full(len(sex), "PA")
+    np.savez(path, **arrays | {"sex": sex, "age": age, "view": view})
+    scores = evaluate.evaluate(folder, draws=50)
+    assert [one.by for one in scores.subgroups] == ["sex"]
+    assert "Gap" in evaluate.as_text(scores)
+    plain = evaluate.as_json(scores)
+    assert plain["subgroups"][0]["groups"][0]["name"] == "female"
+    assert evaluate.evaluate(folder, draws=2, groups=False).subgroups == ()
+
+
+def test_a_difference_is_said_in_a_table(predict) -> None:
+    found = evaluate.compare(predict("a", skill=2.0), predict("b", skill=1.0, seed=3), draws=50)
+    text = evaluate.difference_text(found)
+    assert "not defined: one class only" in text
+    assert f"{found.macro.difference.value:+.3f}" in text
+    assert "Holm" in text
+
+
+def test_rules_have_names() -> None:
+    assert evaluate.rule_of("specificity") == "specificity"
+    with pytest.raises(ConfigurationError, match="youden"):
+        evaluate.rule_of("yuoden")
