@@ -230,12 +230,15 @@ class Nih(FileDataset):
         if not path.is_file():
             return {}
         read: list[tuple[str, Box]] = []
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
-            next(rows, None)  # its header is split by commas that are not quoted
-            for number, row in enumerate(rows, 2):
-                if row:
-                    read.append(_box(path, number, row))
+        try:
+            with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+                rows = csv.reader(file)
+                next(rows, None)  # its header is split by commas that are not quoted
+                for number, row in enumerate(rows, 2):
+                    if row:
+                        read.append(_box(path, number, row))
+        except (OSError, csv.Error) as error:
+            raise DataError(f"{path} cannot be read ({error}).", REMEDY) from error
         here = [(one, box) for one, box in read if one in self.files]
         scale = self._box_scale(here)
         boxes: dict[str, tuple[Box, ...]] = {}
@@ -309,7 +312,7 @@ def _box(path: Path, number: int, row: list[str]) -> tuple[str, Box]:
     try:
         finding = RENAMED.get(row[1], row[1])
         x, y, width, height = (float(one) for one in row[2:6])
-        if finding not in findings.NIH:
+        if finding not in findings.NIH or not np.isfinite([x, y, width, height]).all():
             raise ValueError
     except (ValueError, IndexError) as error:
         raise DataError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO, Any
 
@@ -61,7 +60,7 @@ class NpzPictures:
                     found: NDArray[np.uint8] = whole[number]
                     return found
                 return self._read(number)
-            except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
+            except Exception as error:  # zipfile raises whatever a damaged file makes it meet
                 self._close()
                 raise DataError(
                     f"{self.path} is damaged ({error}).", "Download the file again."
@@ -108,15 +107,15 @@ def read_labels(path: Path, member: str, most: int = 10_000_000) -> NDArray[np.i
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as stream:
             shape, order, dtype = _array_header(stream)
-            if dtype.kind not in "iub" or len(shape) > 2 or int(np.prod(shape)) > most:
+            if dtype.kind not in "iub" or not 1 <= len(shape) <= 2 or int(np.prod(shape)) > most:
                 raise ValueError(f"its array {member} holds {dtype} of shape {shape}")
             size = int(np.prod(shape)) * dtype.itemsize
             content = stream.read(size)
             values = np.frombuffer(content, dtype, int(np.prod(shape)))
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+            found = values.reshape(shape, order="F" if order else "C").astype(np.int64)
+            return found.reshape(len(found), -1)
+    except Exception as error:  # zipfile and NumPy raise whatever a damaged file makes them meet
         raise _no_npz(path, error) from error
-    found = values.reshape(shape, order="F" if order else "C").astype(np.int64)
-    return found.reshape(len(found), -1)
 
 
 def _header(path: Path, member: str) -> tuple[tuple[int, int, int], int]:
@@ -126,7 +125,7 @@ def _header(path: Path, member: str) -> tuple[tuple[int, int, int], int]:
             if dtype != np.uint8 or order or len(shape) != 3 or 0 in shape:
                 raise ValueError(f"its array {member} holds {dtype} of shape {shape}")
             return (int(shape[0]), int(shape[1]), int(shape[2])), stream.tell()
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+    except Exception as error:  # zipfile and NumPy raise whatever a damaged file makes them meet
         raise _no_npz(path, error) from error
 
 

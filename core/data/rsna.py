@@ -79,7 +79,8 @@ class Rsna(DicomDataset):
                 f"{self.title}: there is no {LABELS} in {self.root}.", REMEDY, field="data.root"
             )
         try:
-            read = pd.read_csv(path, usecols=COLUMNS, dtype={"patientId": str, "Target": int})
+            kinds = dict.fromkeys(COLUMNS, float) | {"patientId": str, "Target": int}
+            read = pd.read_csv(path, usecols=COLUMNS, dtype=kinds)
         except (ValueError, OSError, pd.errors.ParserError) as error:
             raise DataError(
                 f"{path} is not the table of {self.title} ({error}).", REMEDY, field="data.root"

@@ -225,16 +225,15 @@ class _Normalisation:
         self.grey = math.fsum(self._mean) / channels
 
     def __call__(self, squares: Sequence[Tensor], size: int) -> Tensor:
-        batch = torch.empty((len(squares), self._channels, size, size))
+        # NumPy asks the system for large pages, torch does not: new memory costs half as much.
+        batch = torch.from_numpy(np.empty((len(squares), self._channels, size, size), np.float32))
         alike = len(set(self._mean)) == 1 and len(set(self._std)) == 1
+        plane = torch.empty((size, size))
         for i, square in enumerate(squares):
-            for channel in range(self._channels):
-                plane = batch[i, channel]
-                if channel and alike:
-                    plane.copy_(batch[i, 0])
-                    continue
+            for channel in range(1 if alike else self._channels):
                 scale = 255.0 * self._std[channel]
                 plane.copy_(square).sub_(255.0 * self._mean[channel]).mul_(1 / scale)
+                batch[i, slice(None) if alike else channel] = plane
         return batch
 
 

@@ -1,0 +1,297 @@
+"""An epoch over the cache against the conventional loader, and what building the cache costs.
+
+Run with ``python -m tests.benchmarks.loading``; it takes some minutes. The aims: an epoch at least
+25 times as fast a core as decoding 1024 px PNG files anew in a DataLoader of as many workers;
+building within 1.2 times the time that decoding alone takes on all cores; under 1 GB of memory.
+
+The pictures are phantoms, enlarged to 1024 px, with noise that gives their PNG files the size of
+NIH ChestX-ray14's (400 kB on average). Alternatives are timed in turns, since other programs may be
+running; beside the time on the clock stands the processor's, which these disturb less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from core.data.cache import ImageCache
+from core.data.catalogue import open_dataset
+from core.data.phantom import Phantom
+from core.data.transforms import EvalTransform, TrainTransform, cache_side
+from core.feed import PixelFeed, batches, one_ahead
+
+SIDE, INPUT, BATCH, DISTINCT = 1024, 224, 64, 64
+MEAN, STD = 0.5056, 0.252
+NOISE = 1.0
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def write(root: Path, count: int, dicom: bool) -> None:
+    """A folder of two classes; beyond ``DISTINCT``, files are links to the first ones."""
+    drawn = Phantom("phantom-1", train=DISTINCT, val=1, test=1)
+    random = np.random.default_rng(0)
+    first: list[Path] = []
+    for number in range(count):
+        suffix = "dcm" if dicom else "png"
+        file = root / ("Pneumonia" if number % 2 else "normal") / f"{number:05d}.{suffix}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if number >= DISTINCT:
+            file.hardlink_to(first[number % DISTINCT])
+            continue
+        small = Image.fromarray(drawn.read(drawn.ids("train")[number]))
+        large = np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32)
+        noisy = np.clip(large + random.normal(0, NOISE, large.shape), 0, 255).astype(np.uint8)
+        if dicom:
+            write_dicom(file, noisy)
+        else:
+            Image.fromarray(noisy).save(file)
+        first.append(file)
+
+
+def write_dicom(file: Path, pixels: Any) -> None:
+    """A JPEG DICOM as RSNA's challenge has them."""
+    import io
+
+    import pydicom
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage, generate_uid
+
+    packed = io.BytesIO()
+    Image.fromarray(pixels).save(packed, "JPEG", quality=90)
+    made = pydicom.Dataset()
+    made.file_meta = pydicom.dataset.FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    made.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    made.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    made.Rows, made.Columns, made.SamplesPerPixel = *pixels.shape, 1
+    made.PhotometricInterpretation, made.PixelRepresentation = "MONOCHROME2", 0
+    made.BitsAllocated = made.BitsStored = 8
+    made.HighBit = 7
+    made.PixelData = encapsulate([packed.getvalue()])
+    made["PixelData"].VR = "OB"
+    made.save_as(file, enforce_file_format=True)
+
+
+class Conventional(Dataset[torch.Tensor]):
+    """Decodes each file anew, as the study's and most public loaders do."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+        self.change = transforms.Compose([
+            transforms.RandomResizedCrop(
+                INPUT, interpolation=transforms.InterpolationMode.BICUBIC
+            ),
+            transforms.RandomHorizontalFlip(),
+            transforms.Grayscale(3),
+            transforms.ToTensor(),
+            transforms.Normalize([MEAN] * 3, [STD] * 3),
+        ])  # fmt: skip
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        """One picture of shape (3, 224, 224)."""
+        with Image.open(self.files[index]) as opened:
+            changed: torch.Tensor = self.change(opened.convert("L"))
+        return changed
+
+
+def processor_seconds() -> float:
+    """Time that this process and its children, living or not, have spent computing."""
+    own = psutil.Process()
+    total = sum(own.cpu_times()[:4])
+    for child in own.children(recursive=True):
+        try:
+            total += sum(child.cpu_times()[:4])
+        except psutil.NoSuchProcess:
+            continue
+    return float(total)
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds on the clock, and of all processors."""
+    before, start = processor_seconds(), time.perf_counter()
+    work()
+    return time.perf_counter() - start, processor_seconds() - before
+
+
+def epochs(root: Path, cache: ImageCache, repeats: int, passes: int) -> dict[str, Any]:
+    """Both ways in turns, after one pass of each that is not counted."""
+    dataset = cache.dataset
+    ids = [str(one) for one in dataset.table.index]
+    loader = DataLoader(
+        Conventional([root / one for one in ids]),
+        batch_size=BATCH, shuffle=True, num_workers=CORES, persistent_workers=True,
+    )  # fmt: skip
+    feed = PixelFeed(cache, TrainTransform(INPUT, MEAN, STD), EvalTransform(INPUT, MEAN, STD))
+
+    def conventional() -> None:
+        for batch in loader:
+            assert batch.shape[1:] == (3, INPUT, INPUT)
+
+    def ours() -> None:
+        for epoch in range(passes):
+            parts = batches(ids, BATCH, 0, epoch)
+
+            def load(i: int, parts: list[list[str]] = parts) -> torch.Tensor:
+                return feed.training(parts[i], torch.Generator().manual_seed(i))
+
+            for _, batch in one_ahead(load, 0, len(parts)):
+                assert batch.shape[1:] == (3, INPUT, INPUT)
+
+    conventional(), ours()
+    measured = [(timed(conventional), timed(ours)) for _ in range(repeats)]
+    for pair in measured:
+        say(f"epoch: conventional {pair[0][0]:.2f} s, cache {pair[1][0] / passes:.3f} s")
+    count = len(ids)
+    clock = [(a[0] / count, b[0] / count / passes) for a, b in measured]
+    busy = [(a[1] / count, b[1] / count / passes) for a, b in measured]
+    return {
+        "conventional, ms a picture": middle([1e3 * a for a, _ in clock]),
+        "from the cache, ms a picture": middle([1e3 * b for _, b in clock]),
+        "conventional, processor ms a picture": middle([1e3 * a for a, _ in busy]),
+        "from the cache, processor ms a picture": middle([1e3 * b for _, b in busy]),
+        "times as fast on the clock": middle([a / b for a, b in clock]),
+        "times as fast a core": middle([a / b for a, b in busy]),
+    }
+
+
+DECODE = (
+    "import sys; from core.data.images import read_image\nfor one in sys.argv[1:]: read_image(one)"
+)
+
+BUILD = (
+    "import sys; from pathlib import Path; from core.data.cache import ImageCache\n"
+    "from core.data.catalogue import open_dataset\n"
+    "dataset = open_dataset('folder', sys.argv[1])\n"
+    "ImageCache(Path(sys.argv[2]), dataset, int(sys.argv[3])).ensure(list(dataset.table.index))"
+)
+
+
+def start(program: str, *words: str) -> subprocess.Popen[bytes]:
+    """A Python process that runs a short program."""
+    return subprocess.Popen([sys.executable, "-c", program, *words])
+
+
+def building(root: Path, repeats: int) -> dict[str, Any]:
+    """Decoding alone on all cores, and building the cache, in turns."""
+    dataset = open_dataset("folder", root)
+    ids = [str(one) for one in dataset.table.index]
+    files = [str(root / one) for one in ids]
+
+    def alone() -> None:
+        started = [start(DECODE, *files[core::CORES]) for core in range(CORES)]
+        assert not any(one.wait() for one in started)
+
+    def build() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            assert not start(BUILD, str(root), folder, str(cache_side(INPUT))).wait()
+
+    pairs = []
+    for _ in range(repeats):
+        pairs.append((timed(alone), timed(build)))
+        say(f"decoding alone {pairs[-1][0][0]:.2f} s, building {pairs[-1][1][0]:.2f} s")
+    with Peak() as peak:
+        build()
+    return {
+        "pictures": len(ids),
+        "decoding alone, s": middle([a[0] for a, _ in pairs]),
+        "building the cache, s": middle([b[0] for _, b in pairs]),
+        "building over decoding, on the clock": middle([b[0] / a[0] for a, b in pairs]),
+        "building over decoding, processor": middle([b[1] / a[1] for a, b in pairs]),
+        "peak memory of building, MB": round(peak.most / 1e6),
+    }
+
+
+class Peak:
+    """Watches the memory of this process's children."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        own = psutil.Process()
+        while not self._over.wait(0.05):
+            total = 0
+            for child in own.children(recursive=True):
+                try:
+                    total += child.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            self.most = max(self.most, total)
+
+    def __enter__(self) -> Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def middle(values: Sequence[float]) -> float:
+    """The median, to four digits."""
+    return float(f"{statistics.median(values):.4g}")
+
+
+def say(text: str) -> None:
+    """Tell how far it is, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Print the figures as JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--json", action="store_true", help="Print one JSON value.")
+    parser.add_argument("--images", type=int, default=320)
+    parser.add_argument("--repeats", type=int, default=5)
+    given = parser.parse_args()
+    found: dict[str, Any] = {
+        "cores": CORES, "processor": platform.processor() or platform.machine(),
+        "load before": round(os.getloadavg()[0], 2),
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as place:
+        png, dicom = Path(place) / "png", Path(place) / "dicom"
+        write(png, given.images, dicom=False)
+        write(dicom, given.images, dicom=True)
+        sizes = [file.stat().st_size for file in png.rglob("*.png")]
+        found["kB a PNG file"] = round(sum(sizes) / len(sizes) / 1e3)
+        dataset = open_dataset("folder", png)
+        cache = ImageCache(Path(place) / "cache", dataset, cache_side(INPUT))
+        cache.ensure([str(one) for one in dataset.table.index])
+        found["an epoch"] = epochs(png, cache, given.repeats, passes=8)
+        found["PNG"] = building(png, given.repeats)
+        found["JPEG DICOM"] = building(dicom, given.repeats)
+    if given.json:
+        print(json.dumps(found, indent=2))
+    else:
+        for name, value in found.items():
+            rows = value.items() if isinstance(value, dict) else [("", value)]
+            for what, figure in rows:
+                print(f"{name + ', ' + what if what else name:60} {figure}")
+
+
+if __name__ == "__main__":
+    main()
