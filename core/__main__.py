@@ -17,6 +17,7 @@ import typer
 
 from core.commands import data as data_verbs
 from core.commands import exchange
+from core.commands import names as name_verbs  # noqa: F401 - adds to the group `data`
 from core.commands import paper as paper_verb
 from core.commands import splits as split_verbs  # noqa: F401 - adds to the group `data`
 from core.commands.answers import AsJson, Folder, answer, bar, table
@@ -133,7 +134,7 @@ def _summary(run: Run) -> dict[str, Any]:
         "id": run.id,
         "name": run.name,
         "state": str(run.state),
-        "data": spec.data.name,
+        "data": spec.data.called or spec.data.name,
         "backbone": spec.model.backbone,
         "method": spec.adapter.method,
         "label_fraction": spec.data.label_fraction,

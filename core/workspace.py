@@ -41,6 +41,11 @@ class Workspace:
         return self.root / "cache"
 
     @property
+    def names(self) -> Path:
+        """Data sets that the user gave a name, a file each."""
+        return self.root / "datasets"
+
+    @property
     def uploads(self) -> Path:
         """Pictures a user uploaded, kept while their page is open."""
         return self.root / "uploads"
@@ -48,6 +53,12 @@ class Workspace:
     def run(self, run_id: str) -> Path:
         """The folder of one run: log, checkpoints, predictions."""
         return self.root / "runs" / run_id
+
+
+def workspace_at(folder: Path | str | None = None) -> Workspace:
+    """The workspace that ``open_workspace`` would open; nothing is made."""
+    chosen = folder or os.environ.get(VARIABLE) or platformdirs.user_data_dir("cxr-peft-explorer")
+    return Workspace(Path(chosen).expanduser().resolve())
 
 
 def open_workspace(folder: Path | str | None = None) -> Workspace:
@@ -59,8 +70,7 @@ def open_workspace(folder: Path | str | None = None) -> Workspace:
     Raises:
         ConfigurationError: The folder cannot be made or written.
     """
-    chosen = folder or os.environ.get(VARIABLE) or platformdirs.user_data_dir("cxr-peft-explorer")
-    root = Path(chosen).expanduser().resolve()
+    root = workspace_at(folder).root
     remedy = f"Choose another folder with --workspace DIR or {VARIABLE}."
     try:
         (root / "runs").mkdir(parents=True, exist_ok=True)

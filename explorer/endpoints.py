@@ -24,8 +24,9 @@ def publish(store: Store) -> None:
     def submit(settings: dict[str, Any]) -> dict[str, Any]:
         """Queue a run. settings: values by dotted name, e.g. {"adapter.method": "full"}."""
         from core.cost import check
+        from core.named import resolved_run
 
-        spec = RunSpec.of(**settings)
+        spec = resolved_run(store.workspace, RunSpec.of(**settings))
         check(spec)
         return summary(queue.submit(store, spec))
 

@@ -12,7 +12,8 @@ from core.spec import LABEL_FRACTIONS, OPTIONS, RunSpec, settings
 OTHER = "other"
 """The choice of label fraction that opens the free entry."""
 
-PATHS = tuple(setting.path for setting in settings())
+PATHS = tuple(setting.path for setting in settings() if setting.path != "data.called")
+"""Settings that the form has a field for. A registered name stands in that of the data set."""
 OPTION_PATHS = tuple(f"data.{name}" for name in OPTIONS)
 TEXTS = frozenset({"data.root", "data.split", "data.split_file", "model.weights", *OPTION_PATHS})
 WHOLE = frozenset(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from core import cost
-from core.data.catalogue import DATASETS, Option
+from core import cost, named
+from core.data.catalogue import DATASETS, DatasetEntry, Option
 from core.errors import ConfigurationError, CoreError
 from core.models.methods import METHODS
 from core.runs import queue
 from core.runs.store import Run, RunState, Store
-from core.spec import RunSpec
+from core.spec import DataSpec, RunSpec
+from core.workspace import Workspace
 from explorer import form, wording
 
 MOST_REPEATS = 20
@@ -28,6 +30,22 @@ def heeds(method: str) -> set[str]:
     return {f"adapter.{name}" for name in METHODS[method].options} if method in METHODS else set()
 
 
+def entry(workspace: Workspace, data: str) -> DatasetEntry:
+    """What is known of a data set, or of one that was registered under a name."""
+    if data in DATASETS:
+        return DATASETS[data]
+    found = next((one for one in named.names(workspace) if one.name == data), None)
+    base = DATASETS[found.data.name if found else "folder"]
+    said = f"{base.title} in {found.data.root}." if found else "It is no longer registered."
+    return replace(base, title=data, sentence=said, needs_root=False, splits=(), options={})
+
+
+def choices(workspace: Workspace) -> list[tuple[str, str]]:
+    """The data sets that one can choose, those of the user's own first."""
+    own = [(one.name, one.name) for one in named.names(workspace)]
+    return own + [(entry.title, name) for name, entry in DATASETS.items()]
+
+
 def options(data: str) -> dict[str, Option]:
     """What a data set lets one choose, by the setting's path."""
     entry = DATASETS.get(data)
@@ -38,6 +56,8 @@ def unused(values: Mapping[str, Any]) -> set[str]:
     """Paths of the settings that do nothing with the form's data set, method and optimizer."""
     hidden = {f"adapter.{name}" for name in ADAPTER} - heeds(values["adapter.method"])
     hidden |= set(form.OPTION_PATHS) - set(options(values["data.name"]))
+    if values["data.name"] not in DATASETS:  # a registered name says it all
+        hidden |= {"data.root", "data.split"}
     if values["train.optimizer"] != "sgd":
         hidden.add("train.momentum")
     return hidden
@@ -58,10 +78,20 @@ def spec_of(values: Mapping[str, Any], percent: float | None) -> RunSpec:
     return form.spec_of({p: v for p, v in values.items() if p not in hidden}, percent)
 
 
+def as_asked(workspace: Workspace, spec: RunSpec) -> RunSpec:
+    """A run as the form shows it: by the name its data set is registered under, if it still is."""
+    name = named.name_of(workspace, spec.data)
+    data = spec.data.model_copy(update={"called": None})
+    if name is not None:
+        kept = ("label_fraction", "subset_seed", "split_file", "skip_bad")
+        data = DataSpec(name=name, **{one: getattr(data, one) for one in kept})
+    return spec.model_copy(update={"data": data})
+
+
 def consequence(store: Store, cache: Path, values: Mapping[str, Any], percent: float | None) -> str:
     """HTML of what a run would learn from, train and take; or of what is wrong with the form."""
     try:
-        spec = spec_of(values, percent)
+        spec = named.resolved_run(store.workspace, spec_of(values, percent))
         done = store.list(states=[RunState.COMPLETED], limit=50)
         earlier = [(run.spec, run.seconds) for run in done if run.seconds]
         found = cost.estimate(spec, cache, earlier)
@@ -91,7 +121,7 @@ def submit(
     Raises:
         CoreError: Whatever would stop the run; nothing is queued then.
     """
-    spec = spec_of(values, percent)
+    spec = named.resolved_run(store.workspace, spec_of(values, percent))
     if repeats is None or repeats != int(repeats) or not 1 <= repeats <= MOST_REPEATS:
         raise ConfigurationError(
             f"The number of seeds has to be a whole number from 1 to {MOST_REPEATS}.",

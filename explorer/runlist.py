@@ -68,7 +68,7 @@ def _row(store: Store, run: Run, selected: bool) -> str:
     return (
         f'<tr id="row-{escape(run.id)}" data-act="open" data-run="{escape(run.id)}" tabindex="0"'
         f'{current}><td>{state_dot(run.state)}</td><td class="cxr-name">{escape(run.name)}</td>'
-        f'<td class="cxr-wide">{escape(spec.data.name)}</td>'
+        f'<td class="cxr-wide">{escape(spec.data.called or spec.data.name)}</td>'
         f'<td class="cxr-wide">{escape(spec.model.backbone)}</td>'
         f'<td class="cxr-mid">{swatch(style)}{escape(wording.adapter(spec))}</td>'
         f'<td class="cxr-num cxr-mid">{_share(spec)}</td>'

@@ -25,6 +25,7 @@ def check_data(
     metadata_only: Annotated[
         bool, typer.Option("--metadata-only", help="Decode no picture: lists, labels, files.")
     ] = False,
+    folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
     """Say everything that is wrong with a data set at once; exit code 1 if there are errors."""

@@ -14,7 +14,9 @@ from core.spec import DataSpec, RunSpec, settings
 
 Verb = Callable[..., None]
 
-OF_A_RUN = ("data.label_fraction", "data.subset_seed", "data.split_file", "data.skip_bad")
+OF_A_RUN = (
+    "data.label_fraction", "data.subset_seed", "data.split_file", "data.skip_bad", "data.called",
+)  # fmt: skip
 """Settings of a run's share of a data set; what deals with the whole of it has no use for them."""
 
 
@@ -23,13 +25,18 @@ def with_settings() -> Callable[[Verb], Verb]:
     return lambda verb: _wrapped(verb, "spec", lambda path: True, lambda spec: spec)
 
 
-def with_data() -> Callable[[Verb], Verb]:
-    """Give a verb the name of a data set and an option for each way to open it, as ``data``."""
+def with_data(*, positional: bool = True) -> Callable[[Verb], Verb]:
+    """Give a verb the name of a data set and an option for each way to open it, as ``data``.
+
+    Args:
+        positional: Whether the name is the verb's argument, or the option ``--data``.
+    """
     return lambda verb: _wrapped(
         verb,
         "data",
         lambda path: path.startswith("data.") and path not in OF_A_RUN,
         lambda spec: spec.data.source(),
+        positional=positional,
     )
 
 
@@ -38,6 +45,8 @@ def _wrapped(
     receives: str,
     wanted: Callable[[str], bool],
     part: Callable[[RunSpec], RunSpec | DataSpec],
+    *,
+    positional: bool = True,
 ) -> Verb:
     # The verb's annotations are text; what stands in them carries its options.
     known = {"RunSpec": RunSpec, "DataSpec": DataSpec}
@@ -57,9 +66,11 @@ def _wrapped(
         declared = f"{flag}/--no-{setting.option}" if kind is bool else flag
         help_text, default = setting.description, setting.default
         option = typer.Option(declared, help=help_text, show_default=default is not None)
-        if receives == "data" and setting.path == "data.name":
+        if receives == "data" and positional and setting.path == "data.name":
             name, option = "data", typer.Argument(help=help_text, metavar="NAME")
             default = inspect.Parameter.empty
+        elif not positional and setting.path == "data.name":
+            default = "folder"
         options.append(
             inspect.Parameter(
                 name,
@@ -72,13 +83,26 @@ def _wrapped(
 
     def wrapped(**given: Any) -> None:
         fields = {path: _absolute(given.pop(name)) for name, path in paths.items()}
-        verb(**{receives: part(RunSpec.of(**fields))}, **given)
+        spec = _named(RunSpec.of(**fields), given.get("folder"))
+        verb(**{receives: part(spec)}, **given)
 
     parameters = options + own
     wrapped.__name__, wrapped.__doc__ = verb.__name__, verb.__doc__
     wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
     return wrapped
+
+
+def _named(spec: RunSpec, workspace: Path | None) -> RunSpec:
+    """The same with the name of a registered data set resolved."""
+    from core.data.catalogue import DATASETS
+
+    if spec.data.name in DATASETS:
+        return spec
+    from core.named import resolved_run
+    from core.workspace import workspace_at
+
+    return resolved_run(workspace_at(workspace), spec)
 
 
 def _absolute(value: Any) -> Any:

@@ -60,10 +60,18 @@ def compare_splits(
     """Say, from labels in order, whether two data sets are the same pictures in the same splits."""
     from core.data import comparison
     from core.data.catalogue import open_data
+    from core.named import resolved
+    from core.workspace import workspace_at
 
+    workspace = workspace_at(folder)
     asked = ((first, root_a, split_a), (second, root_b, split_b))
     opened = [
-        open_data(DataSpec(name=name, root=root and root.expanduser().absolute(), split=split))
+        open_data(
+            resolved(
+                workspace,
+                DataSpec(name=name, root=root and root.expanduser().absolute(), split=split),
+            )
+        )
         for name, root, split in asked
     ]
     found = comparison.compare(*opened)

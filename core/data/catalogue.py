@@ -63,6 +63,11 @@ class DatasetEntry:
 PATIENT = Option(
     "Pattern of the patient in a picture's path (regular expression)", example=r"(person\d+|IM-\d+)"
 )
+TABLE = Option("CSV file with the labels, where there are several", example="labels.csv")
+COLUMNS = Option(
+    "Columns, where their names do not say it", example="path=File, patient=PatID, split=Fold"
+)
+LABELS = Option("Columns or class folders that are findings", example="Edema, Fx=Fracture")
 
 UNCERTAINTY = Option(
     "Labels marked uncertain",
@@ -216,7 +221,7 @@ DATASETS: dict[str, DatasetEntry] = {
         "finding; missing splits are drawn by patient.",
         licence="Your own",
         needs_root=True,
-        options={"patient": PATIENT},
+        options={"patient": PATIENT, "table": TABLE, "columns": COLUMNS, "labels": LABELS},
     ),
 }
 

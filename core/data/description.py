@@ -66,6 +66,34 @@ def describe(root: Path, given: Mapping[str, Any]) -> Description:
     return Description(**values)
 
 
+def pairs(text: str, option: str) -> dict[str, str]:
+    """Read ``a=b, c=d``; a word without ``=`` stands for itself, where that has a meaning.
+
+    Args:
+        text: What was typed.
+        option: ``columns`` or ``labels``, for messages.
+
+    Raises:
+        DataError: It is not of this form, or names an unknown kind of column.
+    """
+    found = {}
+    for part in text.split(","):
+        key, equals, value = (one.strip() for one in part.partition("="))
+        if not equals and option == "labels":
+            value = key
+        if not key or not value:
+            raise DataError(
+                f"“{text}” does not read as a list of {option}.",
+                "Write path=File,patient=PatID." if option == "columns" else
+                "Write Edema,Fracture or Fx=Fracture, separated by commas.",
+                field=f"data.{option}",
+            )  # fmt: skip
+        if option == "columns" and key not in COLUMNS:
+            raise unknown_name("column", key, COLUMNS, error=DataError, field="data.columns")
+        found[key] = value
+    return found
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         said = json.loads(file.read_text(encoding="utf-8-sig"))

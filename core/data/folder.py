@@ -11,7 +11,7 @@ import pandas as pd
 
 from core.data import splits
 from core.data.base import SPLITS
-from core.data.description import Description, describe
+from core.data.description import Description, describe, pairs
 from core.data.faults import examples, refuse, warn
 from core.data.files import FileDataset, pictures_below, refuse_empty, refuse_missing
 from core.data.spreadsheet import read_spreadsheet
@@ -52,7 +52,8 @@ class Folder(FileDataset):
         normal: Class folders, or words, that stand for "no finding".
         table: Name of the CSV file.
         columns: Names of the columns ``path``, ``patient``, ``split``, ``sex``, ``age``, ``view``,
-            ``label``.
+            ``label``; or a text such as ``path=File, patient=PatID``.
+        labels: ``findings`` as a text: ``Edema, Fx=Fracture``.
         title: The data set's name for people.
 
     Raises:
@@ -70,9 +71,14 @@ class Folder(FileDataset):
         findings: Sequence[str] | Mapping[str, str] | None = None,
         normal: Sequence[str] | None = None,
         table: str | None = None,
-        columns: Mapping[str, str] | None = None,
+        columns: Mapping[str, str] | str | None = None,
+        labels: str | None = None,
         title: str | None = None,
     ) -> None:
+        if isinstance(columns, str):
+            columns = pairs(columns, "columns")
+        if labels is not None:
+            findings = pairs(labels, "labels")
         given = {
             "patient": patient, "findings": findings, "normal": normal, "table": table,
             "columns": columns, "title": title,
@@ -306,8 +312,10 @@ def _tables(root: Path, named: str | None) -> dict[str, Path]:
     """The CSV files that hold labels, by split; under an empty name if there is one for all."""
     if named is not None:
         path = root / named
-        if not path.is_file():
-            raise DataError(f"There is no table {path}.", "Correct its name.", field="data.root")
+        if not path.is_file() or not path.resolve().is_relative_to(root.resolve()):
+            raise DataError(
+                f"There is no table {named} in {root}.", "Correct its name.", field="data.table"
+            )
         return {"": path}
     found = sorted(one for one in root.iterdir() if one.suffix.lower() in TABLE_SUFFIXES)
     if not found:

@@ -125,7 +125,7 @@ def _column(path: Path, read: pd.DataFrame, role: str, about: Description) -> st
             raise DataError(
                 f"{path} has no column “{named}”.",
                 f"Columns there: {', '.join(read.columns)}.",
-                field="data.root",
+                field="data.columns",
             )
         return named
     plain = {one.lower().replace("_", " ").replace("-", " "): one for one in read.columns}
@@ -142,7 +142,7 @@ def _findings(
         raise DataError(
             f"{path} has no column {', '.join(lacking)}.",
             f"Columns there: {', '.join(read.columns)}.",
-            field="data.root",
+            field="data.labels",
         )
     for column in about.findings or read.columns:
         if column in used or column not in read.columns:

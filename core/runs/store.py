@@ -74,14 +74,14 @@ class Store:
     """
 
     def __init__(self, workspace: Workspace, engine: sa.Engine) -> None:
-        self._workspace = workspace
+        self.workspace = workspace
         self._engine = engine
         self._writer = engine.execution_options(writes=True)
         weakref.finalize(self, engine.dispose)
 
     def folder(self, run_id: str) -> Path:
         """The folder of a run."""
-        return self._workspace.run(run_id)
+        return self.workspace.run(run_id)
 
     def close(self) -> None:
         """Close the file; the store opens it again when it is used."""
@@ -266,7 +266,7 @@ class Store:
                     "Stop it first.",
                 )
             connection.execute(_runs.delete().where(_runs.c.id == run.id))
-        folder = self._workspace.run(run.id)
+        folder = self.workspace.run(run.id)
         try:
             if folder.exists():
                 shutil.rmtree(folder)
@@ -361,7 +361,7 @@ class Store:
             with self._engine.connect() as connection, connection.begin():
                 yield connection
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise schema.explained(error, self._workspace.store) from error
+            raise schema.explained(error, self.workspace.store) from error
 
     @contextmanager
     def _write(self, quiet: bool = False) -> Iterator[sa.Connection]:
@@ -371,7 +371,7 @@ class Store:
                 if not quiet:
                     self._tell(connection)
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise schema.explained(error, self._workspace.store) from error
+            raise schema.explained(error, self.workspace.store) from error
 
     def _tell(self, connection: sa.Connection) -> None:
         connection.execute(_store.update().values(changes=_store.c.changes + 1))

@@ -11,11 +11,12 @@ from typing import Any
 
 import gradio as gr
 
-from core.data.catalogue import DATASETS
+from core.data.catalogue import DATASETS, DatasetEntry
 from core.errors import CoreError
 from core.models.catalogue import BACKBONES, card
 from core.models.methods import METHODS
 from core.spec import LABEL_FRACTIONS, RunSpec
+from core.workspace import Workspace
 from explorer import form, launching
 from explorer.context import Context
 from explorer.live import live
@@ -64,7 +65,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     fields: dict[str, Any] = {}
     with gr.Row(elem_classes="cxr-launch"):
         with gr.Column(scale=3, min_width=380, elem_classes="cxr-form"):
-            data_note, percent = _data_group(fields, start)
+            data_note, percent = _data_group(context.workspace, fields, start)
             model_note = _model_group(fields, start)
             method_note, repeats = _tuning_group(fields, start)
             with gr.Accordion(
@@ -81,7 +82,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     notes = [data_note, model_note, method_note, percent]
 
     def offer(*values: Any) -> list[Any]:
-        return _offer(dict(zip(form.PATHS, values, strict=False)))
+        return _offer(context.workspace, dict(zip(form.PATHS, values, strict=False)))
 
     def reckon(*values: Any) -> str:
         return launching.consequence(
@@ -93,7 +94,7 @@ def build(context: Context, tab: gr.Tab) -> None:
         return _submit(context, settings, repeated)
 
     def receive(asked: dict[str, Any] | None) -> list[Any]:
-        return _fill(asked, len(inputs))
+        return _fill(context.workspace, asked, len(inputs))
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     changes = [field.change for field in inputs]
@@ -101,6 +102,11 @@ def build(context: Context, tab: gr.Tab) -> None:
     # One reckoning after the other: an older answer must not replace a newer one.
     serial: dict[str, Any] = {**quiet, "concurrency_id": "launch", "concurrency_limit": 1}
     gr.on(changes, reckon, inputs, cost, trigger_mode="always_last", **serial)
+    for opened in (tab.select, context.blocks.load):
+        opened(
+            lambda: gr.update(choices=launching.choices(context.workspace)),
+            None, fields["data.name"], queue=False, **quiet,
+        )  # fmt: skip
     tab.select(reckon, inputs, cost, **serial)
     cost.click(_nothing, None, None, **quiet)
     button.click(
@@ -114,16 +120,18 @@ def build(context: Context, tab: gr.Tab) -> None:
     context.blocks.load(reckon, inputs, cost, **serial)
 
 
-def _data_group(fields: dict[str, Any], start: dict[str, Any]) -> tuple[gr.HTML, gr.Number]:
+def _data_group(
+    workspace: Workspace, fields: dict[str, Any], start: dict[str, Any]
+) -> tuple[gr.HTML, gr.Number]:
     with gr.Column(elem_classes="cxr-group"):
         gr.HTML('<h2 class="cxr-head">Data</h2>', apply_default_css=False)
         fields["data.name"] = gr.Dropdown(
-            [(entry.title, name) for name, entry in DATASETS.items()],
+            launching.choices(workspace),
             value=start["data.name"],
             label="Data set",
             elem_id=form.element("data.name"),
         )
-        note = gr.HTML(_data_sentence(start["data.name"]), apply_default_css=False)
+        note = gr.HTML(_data_sentence(DATASETS[start["data.name"]]), apply_default_css=False)
         fields["data.root"] = gr.Textbox(
             label="Folder of the data set, on the machine that trains",
             placeholder="/data/nih_chestxray14",
@@ -131,7 +139,7 @@ def _data_group(fields: dict[str, Any], start: dict[str, Any]) -> tuple[gr.HTML,
             elem_id=form.element("data.root"),
         )
         fields["data.split"] = gr.Dropdown(
-            _split_choices(start["data.name"]),
+            _split_choices(DATASETS[start["data.name"]]),
             value=start["data.split"],
             label="Split into training, validation and test",
             visible=len(DATASETS[start["data.name"]].splits) > 1,
@@ -155,9 +163,9 @@ def _data_group(fields: dict[str, Any], start: dict[str, Any]) -> tuple[gr.HTML,
     return note, percent
 
 
-def _split_choices(name: str) -> list[tuple[str, str]]:
+def _split_choices(entry: DatasetEntry) -> list[tuple[str, str]]:
     """The splits of a data set; the first is its default and needs no name."""
-    splits = DATASETS[name].splits
+    splits = entry.splits
     first = [(f"{splits[0]} (default)", "")] if splits else [("the only one", "")]
     return first + [(split, split) for split in splits[1:]]
 
@@ -183,7 +191,7 @@ def _option_look(path: str, data: str) -> dict[str, Any]:
     return {"visible": True, "label": option.label, "choices": choices}
 
 
-_FREE = frozenset({"data.patient"})
+_FREE = frozenset({"data.patient", "data.table", "data.columns", "data.labels"})
 """Options that are free text for every data set that has them."""
 
 
@@ -321,10 +329,10 @@ _OFFERED = (
 """Fields whose look depends on the others."""
 
 
-def _offer(values: dict[str, Any]) -> list[Any]:
+def _offer(workspace: Workspace, values: dict[str, Any]) -> list[Any]:
     """What the form shows for these values: updates of ``_OFFERED``, the sentences, the percent."""
     name, method = values["data.name"], values["adapter.method"]
-    entry = DATASETS[name]
+    entry = launching.entry(workspace, name)
     split = values["data.split"] if values["data.split"] in entry.splits else ""
     try:
         backbone = card(values["model.backbone"] or "")
@@ -344,7 +352,7 @@ def _offer(values: dict[str, Any]) -> list[Any]:
     updates: dict[str, Any] = {
         "data.root": gr.update(visible=entry.needs_root),
         "data.split": gr.update(
-            choices=_split_choices(name), value=split, visible=len(entry.splits) > 1
+            choices=_split_choices(entry), value=split, visible=len(entry.splits) > 1
         ),
         "model.weights": gr.update(visible=needs_file or bool(values["model.weights"])),
         "model.input_size": gr.update(placeholder=str(size or "")),
@@ -357,7 +365,7 @@ def _offer(values: dict[str, Any]) -> list[Any]:
         default = _published(_value(chosen, path))
         updates[path] = gr.update(placeholder=default, visible=path not in hidden)
     sentences = [
-        _data_sentence(name),
+        _data_sentence(entry),
         _model_sentence(values["model.backbone"] or ""),
         _method_sentence(method),
     ]
@@ -377,8 +385,7 @@ def _sentence(text: str) -> str:
     return f'<p class="cxr-sentence">{text}</p>'
 
 
-def _data_sentence(name: str) -> str:
-    entry = DATASETS[name]
+def _data_sentence(entry: DatasetEntry) -> str:
     return _sentence(f"{escape(entry.sentence)} Licence: {escape(entry.licence)}")
 
 
@@ -410,7 +417,7 @@ def _submit(context: Context, settings: list[Any], repeats: float | None) -> lis
     return [*context.request("runs", run=queued[0].id), gr.skip()]
 
 
-def _fill(asked: dict[str, Any] | None, width: int) -> list[Any]:
+def _fill(workspace: Workspace, asked: dict[str, Any] | None, width: int) -> list[Any]:
     """Put a specification into the form: from another page, or from the address."""
     if not asked:
         return [gr.skip()] * (width + 1)
@@ -421,8 +428,9 @@ def _fill(asked: dict[str, Any] | None, width: int) -> list[Any]:
             spec = RunSpec.from_json(asked["spec"])
     except CoreError as error:
         return [gr.skip()] * width + [launching.faulty(error)]
-    values, percent = form.values_of(spec)
+    values, percent = form.values_of(launching.as_asked(workspace, spec))
     values["train.augmentation"] = values["train.augmentation"] or form.DEFAULTED
+    values["data.name"] = gr.update(choices=launching.choices(workspace), value=values["data.name"])
     return [*(values[path] for path in form.PATHS), percent, gr.skip()]
 
 

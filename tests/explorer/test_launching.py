@@ -1,11 +1,13 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core import named
 from core.errors import ConfigurationError, CoreError, DataError
 from core.models.methods import METHODS
 from core.runs.store import RunState, Store, open_store
-from core.spec import RunSpec
+from core.spec import DataSpec, RunSpec
 from core.workspace import Workspace
 from explorer import form, launching
 
@@ -100,3 +102,29 @@ def test_the_shown_fault_has_no_dotted_name() -> None:
     html = launching.faulty(caught.value)
     assert "train.epochs" not in html
     assert "at least 1" in html
+
+
+def test_a_registered_name_is_offered_and_resolved(store: Store, own_folder: Path) -> None:
+    data = DataSpec(name="folder", root=own_folder, labels="Plate")
+    named.register(store.workspace, "ward", data)
+    assert launching.choices(store.workspace)[0] == ("ward", "ward")
+    entry = launching.entry(store.workspace, "ward")
+    assert not entry.needs_root
+    assert str(own_folder) in entry.sentence
+    # What another data set left in the hidden fields plays no part.
+    asked = filled(data__name="ward", data__root="/elsewhere", data__split="paper",
+                   data__patient="(x)", data__label_fraction=1.0)  # fmt: skip
+    html = launching.consequence(store, store.workspace.cache, asked, None)
+    assert "cxr-fault" not in html
+    assert "Plate" in html
+    (run,) = launching.submit(store, asked, None, 1)
+    assert run.spec.data.root == own_folder
+    assert "ward 100%" in run.name
+    assert launching.as_asked(store.workspace, run.spec).data.name == "ward"
+    named.forget(store.workspace, "ward")
+    assert launching.as_asked(store.workspace, run.spec).data == run.spec.data.model_copy(
+        update={"called": None}
+    )
+    html = launching.consequence(store, store.workspace.cache, asked, None)
+    assert 'data-beside="f-data-name"' in html
+    assert "no longer registered" in launching.entry(store.workspace, "ward").sentence

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from layouts import picture, save
 
-from core.data.catalogue import open_dataset
+from core.data.catalogue import open_data, open_dataset
 from core.data.description import Description
 from core.data.spreadsheet import read_spreadsheet
 from core.errors import DataError
+from core.spec import DataSpec
 
 NORMAL = {"normal"}
 
@@ -116,3 +117,36 @@ def test_unknown_splits_and_shared_patients_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "own" / "12.png", picture(12))
     with pytest.raises(DataError, match=r"patients stand in more than one split .*P0"):
         open_dataset("folder", folder(tmp_path, "12.png,P0,test,0\n"))
+
+
+def test_columns_and_findings_are_named_in_a_line(tmp_path: Path) -> None:
+    rows = ["Bild,Wer,Teil,Rö,Fx,Rest"]
+    for i in range(18):
+        part = ("train", "val", "test")[i % 3]
+        save(tmp_path / f"{i}.png", picture(i))
+        rows.append(f"{i}.png,P{i},{part},x,{i // 3 % 2},{i // 3 % 2}")
+    (tmp_path / "a.csv").write_text("\n".join(rows), encoding="utf-8")
+    (tmp_path / "b.csv").write_text("path\n")
+    said = {"table": "a.csv", "columns": "path=Bild, patient = Wer,split=Teil"}
+
+    def opened(**options: str) -> Any:
+        return open_data(DataSpec(name="folder", root=tmp_path, **{**said, **options}))
+
+    dataset = opened(labels="Fx=Fracture")
+    assert dataset.findings == ("Fracture",)
+    assert dataset.study("4.png").patient == "P4"
+    assert {one: len(dataset.ids(one)) for one in ("train", "val", "test")} == {
+        "train": 6, "val": 6, "test": 6,
+    }  # fmt: skip
+    assert opened().findings == ("Fx", "Rest")
+    for options, words, field in (
+        ({"columns": "path:Bild"}, "does not read as a list of columns", "data.columns"),
+        ({"columns": "picture=Bild"}, "Unknown column “picture”", "data.columns"),
+        ({"columns": "path=Image"}, "no column “Image”", "data.columns"),
+        ({"labels": "Fx,,Rest"}, "does not read as a list of labels", "data.labels"),
+        ({"labels": "Fx, Mass"}, "no column Mass", "data.labels"),
+        ({"table": "../a.csv"}, "no table", "data.table"),
+    ):
+        with pytest.raises(DataError, match=words) as caught:
+            opened(**options)
+        assert caught.value.field == field
