@@ -17,6 +17,7 @@ import typer
 
 from core.commands import data as data_verbs
 from core.commands import exchange
+from core.commands import models as model_verbs
 from core.commands import names as name_verbs  # noqa: F401 - adds to the group `data`
 from core.commands import paper as paper_verb
 from core.commands import splits as split_verbs  # noqa: F401 - adds to the group `data`
@@ -71,19 +72,31 @@ def _points(value: float | None) -> str:
 names = typer.Typer(help="List what can be chosen.", no_args_is_help=True)
 app.add_typer(names, name="list")
 app.add_typer(data_verbs.app, name="data")
+app.add_typer(model_verbs.app, name="models")
 app.command("paper")(paper_verb.paper)
 
 
 @names.command("backbones")
 def list_backbones(as_json: AsJson = False) -> None:
     """Backbones with input size, licence and pre-training data."""
-    from core.models.catalogue import BACKBONES
+    from core.models.catalogue import BACKBONES, SUGGESTED, WEIGHTS
 
     cards = [asdict(card) for card in BACKBONES.values()]
-    answer(cards, as_json, lambda: table(
-        ("name", "px", "licence", "pre-trained on"),
-        [(c["name"], str(c["input_size"]), c["licence"], c["pretraining"]) for c in cards],
-    ))  # fmt: skip
+
+    def human() -> None:
+        table(
+            ("name", "px", "weights", "pre-trained on"),
+            [
+                (c["name"], str(c["input_size"]), WEIGHTS[c["source"]], c["pretraining"])
+                for c in cards
+            ],
+        )
+        typer.echo("\nAny timm model by its name, of photographs, from the hub, such as:")
+        for title, name in SUGGESTED.items():
+            typer.echo(f"  {name:44}{title}")
+        typer.echo("\nLicence, paper and known leaks of each: list backbones --json.")
+
+    answer(cards, as_json, human)
 
 
 @names.command("datasets")

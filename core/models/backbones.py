@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import timm
+import torch
 from timm.models import model_entrypoint
 from torch import Tensor, nn
 
-from core.errors import ConfigurationError, ModelError
-from core.models import checkpoints
-from core.models.catalogue import BackboneCard
+from core.errors import ConfigurationError
+from core.models import checkpoints, hub, layouts
+from core.models.catalogue import BACKBONES, BackboneCard
 from core.models.checkpoints import LoadReport
-from core.workspace import ASSETS
 
 HEAD_STD = 2e-5
-HUB_SECONDS = 4.0
-HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "vision_transformer": {"global_pool": "avg", "fc_norm": True},
@@ -69,11 +65,11 @@ def build(
         ModelError: The weights cannot be found, read or matched.
     """
     size = input_size or card.input_size
-    path = _locate(card, weights) if pretrained else None
+    path = hub.locate(card, weights) if pretrained else None
     model = network(card, findings, size, drop_path)
     if path is None:
         return model, LoadReport()
-    state = _translated(card, model, checkpoints.read(path))
+    state = translated(model, checkpoints.read(path))
     return model, checkpoints.load(model, state, name=path.name, digest=checkpoints.sha256(path))
 
 
@@ -135,85 +131,33 @@ def _family(card: BackboneCard) -> str:
     return module.rsplit(".", 1)[-1]
 
 
-def _locate(card: BackboneCard, weights: Path | None) -> Path:
-    if weights is not None:
-        return weights.expanduser()
-    if card.source == "embedded":
-        path = ASSETS / str(card.weights)
-        if not path.exists():
-            raise ModelError(
-                f"The embedded weights {path} are missing.",
-                "Install this software anew, or make them: python -m core pretrain.",
-                field="model.backbone",
-            )
-        return path
-    if card.source == "file":
-        raise ModelError(
-            f"The weights of {card.title} are not shipped with this software.",
-            f"Get them from {card.url}, then give the file: --weights FILE or “Weights file”.",
-            field=checkpoints.FIELD,
-        )
-    return _from_hub(card)
+def translated(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring the keys of a checkpoint to the names that the model has.
 
-
-def _from_hub(card: BackboneCard) -> Path:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    repository = timm.get_pretrained_cfg(card.architecture).hf_hub_id
-    if not repository:
-        raise _unreachable(card, "it is not on the hub")
-    for name in HUB_FILES:
-        cached = try_to_load_from_cache(repository, name)
-        if isinstance(cached, str):
-            return Path(cached)
-    _require_network(card)
-    reason = "it has no weights there"
-    for name in HUB_FILES:
-        try:
-            return Path(hf_hub_download(repository, name, etag_timeout=HUB_SECONDS))
-        except LocalEntryNotFoundError as error:
-            raise _unreachable(card, "the connection failed") from error
-        except EntryNotFoundError:
-            continue
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-    raise _unreachable(card, reason)
-
-
-def _require_network(card: BackboneCard) -> None:
-    """Fail at once where there is no way to the hub: its client would retry for half a minute."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        raise _unreachable(card, "HF_HUB_OFFLINE is set")
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
-        return
-    address = urlsplit(constants.ENDPOINT)
-    port = address.port or (443 if address.scheme == "https" else 80)
-    try:
-        socket.create_connection((str(address.hostname), port), timeout=HUB_SECONDS).close()
-    except OSError as error:
-        raise _unreachable(card, f"{address.hostname} cannot be reached") from error
-
-
-def _unreachable(card: BackboneCard, reason: str) -> ModelError:
-    return ModelError(
-        f"The weights of {card.name} could not be downloaded: {reason}.",
-        "Give a local file (--weights FILE), choose an embedded backbone, or start from random "
-        "weights (--no-pretrained).",
-        field="model.backbone",
-    )
-
-
-def _translated(
-    card: BackboneCard, model: nn.Module, state: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """Bring the keys of timm's own weights up to the present layout of their class."""
-    if card.source != "timm":
-        return state
+    Args:
+        model: A timm model.
+        state: Tensors as ``checkpoints.read`` gives them, in any known layout.
+    """
+    found = layouts.translate(model, state)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    if convert is None or not any(checkpoints.differences(model, state)):
-        return state
+    if convert is None or not any(checkpoints.differences(model, found)):
+        return found
+    # timm brings older weights of its own up to date.
     converted: dict[str, Tensor] = convert(dict(state), model)
-    return converted
+    return found if any(checkpoints.differences(model, converted)) else converted
+
+
+def fitting(state: Mapping[str, Tensor]) -> list[BackboneCard]:
+    """The backbones of the catalogue whose encoder a checkpoint fills.
+
+    Args:
+        state: Tensors as ``checkpoints.read`` gives them.
+    """
+    light = {key: value.to("meta") for key, value in state.items()}
+    found = []
+    for card in BACKBONES.values():
+        with torch.device("meta"):
+            model = network(card, 1, card.input_size)
+            if checkpoints.fits(model, layouts.translate(model, light)):
+                found.append(card)
+    return found

@@ -1,4 +1,4 @@
-"""Every backbone and what has to be known about it, on one card each.
+"""Every backbone, one card each.
 
 Nothing here imports torch, so that names and cards can be listed at once; only the card of a timm
 model (``timm:NAME``), which comes from timm's own configuration, has to load timm.
@@ -7,61 +7,79 @@ model (``timm:NAME``), which comes from timm's own configuration, has to load ti
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from core.errors import ModelError, unknown_name
+from core.models import timm_cards
+from core.models.card import CLASS_TOKEN, MAP_MEAN, WEIGHTS, BackboneCard
+from core.models.timm_cards import SUGGESTED, TIMM
 from core.workspace import ASSETS
 
-TIMM = "timm:"
-Source = Literal["embedded", "file", "timm"]
+__all__ = ["BACKBONES", "SUGGESTED", "TIMM", "WEIGHTS", "BackboneCard", "card", "provenance"]
 
+IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+CLIP: dict[str, Any] = {
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "std": (0.26862954, 0.26130258, 0.27577711),
+}
 
-@dataclass(frozen=True)
-class BackboneCard:
-    """A backbone: how it is built, fed and loaded, and where it comes from.
+_TEST_IMAGES = (
+    "Many test images of the study's NIH split are in NIH's own training list, and RSNA's images "
+    "are NIH's, so it may have seen images it is tested on."
+)
+_LABELLED = (
+    "It was trained with labels of NIH ChestX-ray14, CheXpert and RSNA. Few labels of these are no "
+    "few labels to it, and the study's test images may be among them: compare it on other data."
+)
 
-    Attributes:
-        name: Its name in the catalogue.
-        title: Its name for people.
-        architecture: Name of the timm architecture.
-        arguments: Further arguments of the architecture.
-        input_size: Side of the square input in pixels.
-        mean: Mean of the input, on grey levels from 0 to 1; one, or one a channel.
-        std: Spread of the input, likewise.
-        channels: Input channels; a grey radiograph is repeated to them.
-        pooling: What the classifier is given.
-        weights: File of the weights in ``assets/``, where they are shipped.
-        source: ``embedded`` in this package, a ``file`` the user has to fetch, or ``timm``.
-        licence: Under which terms the weights may be used.
-        pretraining: How and on which images it was pre-trained.
-        paper: Where it is described.
-        url: Where the weights come from; the user is sent there when they are missing.
-        leaks: What it has seen of the data sets it may be tested on; empty if nothing is known.
-        eval_resize: Shorter side, in pixels, before the centre crop of an evaluation; None resizes
-            to the input size.
-    """
-
-    name: str
-    title: str
-    architecture: str
-    input_size: int
-    mean: float | tuple[float, ...]
-    std: float | tuple[float, ...]
-    source: Source
-    licence: str
-    pretraining: str
-    paper: str
-    url: str
-    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    channels: int = 3
-    pooling: str = "mean of the patch tokens"
-    weights: str | None = None
-    leaks: str = ""
-    eval_resize: int | None = None
-
+_MEDICAL_MAE: dict[str, Any] = {
+    "input_size": 224,
+    "mean": 0.5056,
+    "std": 0.252,
+    "source": "file",
+    "licence": "Not stated by the authors; the images' own terms apply.",
+    "paper": "Xiao et al. 2023, Delving into Masked Autoencoders for Multi-Label Thorax Disease "
+    "Classification (arXiv 2210.12843)",
+    "eval_resize": 256,
+}
+_EVA_X: dict[str, Any] = {
+    "input_size": 224,
+    "mean": 0.49185243,
+    "std": 0.28509309,
+    "source": "hub",
+    "hub": "MapleF/eva_x",
+    # EVA-02 with patches of 16 instead of 14 pixels.
+    "arguments": {"patch_size": 16, "ref_feat_shape": (14, 14)},
+    "licence": "MIT, as the authors' repository; the images' own terms apply.",
+    "pretraining": "Masked image modelling against the features of a radiograph model (MGCA), on "
+    "520,000 radiographs of NIH ChestX-ray14, CheXpert and MIMIC-CXR.",
+    "paper": "Yao et al. 2024, EVA-X: A foundation model for general chest X-ray analysis with "
+    "self-supervised learning (arXiv 2405.05237)",
+    "leaks": "It has seen, without labels, images of NIH ChestX-ray14 and CheXpert. "
+    + _TEST_IMAGES,
+    "eval_resize": 256,
+}
+_RAD_DINO: dict[str, Any] = {
+    "architecture": "vit_base_patch14_dinov2",
+    "arguments": {"global_pool": "token", "fc_norm": False},
+    "pooling": CLASS_TOKEN,
+    "input_size": 518,
+    "mean": 0.5307,
+    "std": 0.2583,
+    "source": "hub",
+}
+_TORCHXRAYVISION: dict[str, Any] = {
+    "source": "file",
+    "channels": 1,
+    # Grey levels become -1024 to 1024.
+    "mean": 0.5,
+    "std": 1 / 2048,
+    "pooling": MAP_MEAN,
+    "licence": "Apache 2.0, as the library; the images' own terms apply.",
+    "paper": "Cohen et al. 2022, TorchXRayVision: A library of chest X-ray datasets and models "
+    "(arXiv 2111.00595)",
+    "leaks": _LABELLED,
+}
 
 BACKBONES: dict[str, BackboneCard] = {
     "embedded-mae": BackboneCard(
@@ -99,23 +117,185 @@ BACKBONES: dict[str, BackboneCard] = {
         "of NIH, CheXpert or RSNA.",
     ),
     "cxr-mae": BackboneCard(
-        name="cxr-mae",
-        title="CXR-MAE ViT-B/16",
+        **_MEDICAL_MAE
+        | {
+            "name": "cxr-mae",
+            "title": "CXR-MAE ViT-B/16",
+            "architecture": "vit_base_patch16_224",
+            "mean": 0.4785,
+            "std": 0.2834,
+            "pretraining": "Masked autoencoding of 0.5 million radiographs of NIH ChestX-ray14, "
+            "CheXpert and MIMIC-CXR.",
+            "url": "https://github.com/lambert-x/medical_mae (ViT-Base/16, X-rays 0.5M, "
+            "“Pretrained”)",
+            "leaks": "It has seen, without labels, training images of NIH ChestX-ray14 and "
+            "CheXpert. " + _TEST_IMAGES,
+        }
+    ),
+    "medical-mae-b": BackboneCard(
+        **_MEDICAL_MAE,
+        name="medical-mae-b",
+        title="Medical MAE ViT-B/16",
         architecture="vit_base_patch16_224",
-        input_size=224,
-        mean=0.4785,
-        std=0.2834,
-        source="file",
-        licence="Not stated by the authors; the images' own terms apply.",
-        pretraining="Masked autoencoding of 0.5 million radiographs of NIH ChestX-ray14, CheXpert "
-        "and MIMIC-CXR.",
-        paper="Xiao et al. 2023, Delving into Masked Autoencoders for Multi-Label Thorax Disease "
-        "Classification (arXiv 2210.12843)",
+        pretraining="The same weights as cxr-mae, fed as their authors feed them (mean 0.5056, "
+        "std 0.252) instead of as the study does.",
         url="https://github.com/lambert-x/medical_mae (ViT-Base/16, X-rays 0.5M, “Pretrained”)",
-        leaks="It has seen, without labels, training images of NIH ChestX-ray14 and CheXpert. Many "
-        "test images of the study's NIH split are in NIH's own training list, and RSNA's images "
-        "are NIH's, so it may have seen images it is tested on.",
-        eval_resize=256,
+        leaks="It has seen, without labels, training images of NIH ChestX-ray14 and CheXpert. "
+        + _TEST_IMAGES,
+    ),
+    "medical-mae-s": BackboneCard(
+        **_MEDICAL_MAE,
+        name="medical-mae-s",
+        title="Medical MAE ViT-S/16",
+        architecture="vit_small_patch16_224",
+        pretraining="Masked autoencoding of 0.3 million radiographs of NIH ChestX-ray14 and "
+        "CheXpert.",
+        url="https://github.com/lambert-x/medical_mae (ViT-Small/16, X-rays 0.3M, “Pretrained”: "
+        "vit-s_CXR_0.3M_mae.pth)",
+        leaks="It has seen, without labels, training images of NIH ChestX-ray14 and CheXpert. "
+        + _TEST_IMAGES,
+    ),
+    "eva-x-tiny": BackboneCard(
+        **_EVA_X,
+        name="eva-x-tiny",
+        title="EVA-X ViT-Ti/16",
+        architecture="eva02_tiny_patch14_224",
+        hub_files=("eva_x_tiny_patch16_merged520k_mim.pt",),
+        url="https://huggingface.co/MapleF/eva_x (eva_x_tiny_patch16_merged520k_mim.pt)",
+    ),
+    "eva-x-small": BackboneCard(
+        **_EVA_X,
+        name="eva-x-small",
+        title="EVA-X ViT-S/16",
+        architecture="eva02_small_patch14_224",
+        hub_files=("eva_x_small_patch16_merged520k_mim.pt",),
+        url="https://huggingface.co/MapleF/eva_x (eva_x_small_patch16_merged520k_mim.pt)",
+    ),
+    "eva-x-base": BackboneCard(
+        **_EVA_X,
+        name="eva-x-base",
+        title="EVA-X ViT-B/16",
+        architecture="eva02_base_patch14_224",
+        hub_files=("eva_x_base_patch16_merged520k_mim.pt",),
+        url="https://huggingface.co/MapleF/eva_x (eva_x_base_patch16_merged520k_mim.pt)",
+    ),
+    "rad-dino": BackboneCard(
+        **_RAD_DINO,
+        name="rad-dino",
+        title="RAD-DINO ViT-B/14",
+        hub="microsoft/rad-dino",
+        licence="MIT; shared for research, not for clinical use.",
+        pretraining="DINOv2 on 882,775 radiographs of MIMIC-CXR, CheXpert, NIH ChestX-ray14, "
+        "PadChest and BRAX.",
+        paper="Pérez-García et al. 2025, Exploring scalable medical image encoders beyond text "
+        "supervision (arXiv 2401.10815)",
+        url="https://huggingface.co/microsoft/rad-dino (model.safetensors, or "
+        "backbone_compatible.safetensors)",
+        leaks="It has seen, without labels, all 112,120 images of NIH ChestX-ray14, test images "
+        "included, and so RSNA's, and training images of CheXpert.",
+    ),
+    "rad-dino-maira-2": BackboneCard(
+        **_RAD_DINO,
+        name="rad-dino-maira-2",
+        title="RAD-DINO-MAIRA-2 ViT-B/14",
+        hub="microsoft/rad-dino-maira-2",
+        licence="Microsoft Research licence (MSRLA): research only.",
+        pretraining="DINOv2 on more radiographs than RAD-DINO: five public data sets and a private "
+        "one.",
+        paper="Bannur et al. 2024, MAIRA-2: Grounded Radiology Report Generation "
+        "(arXiv 2406.04449)",
+        url="https://huggingface.co/microsoft/rad-dino-maira-2 (model.safetensors)",
+        leaks="As RAD-DINO, which saw all of NIH ChestX-ray14, test images included, and so "
+        "RSNA's, and training images of CheXpert; the authors name the sets, not the images.",
+    ),
+    "ark": BackboneCard(
+        **IMAGENET,
+        name="ark",
+        title="Ark Swin-B",
+        architecture="swin_base_patch4_window7_224",
+        input_size=224,
+        pooling=MAP_MEAN,
+        source="file",
+        licence="ASU GitHub Project License of Arizona State University: for research.",
+        pretraining="Supervised, in turn by the labels of MIMIC-CXR, CheXpert, NIH ChestX-ray14, "
+        "RSNA Pneumonia, VinDr-CXR and Shenzhen (704,363 radiographs), with a teacher.",
+        paper="Ma et al. 2023, Foundation Ark: Accruing and Reusing Knowledge for Superior and "
+        "Robust Performance (arXiv 2310.09507)",
+        url="https://github.com/jlianglab/Ark (a form; "
+        "ark6_teacher_ep200_swinb_projector1376_mlp.pth.tar)",
+        leaks=_LABELLED,
+    ),
+    "chexfound": BackboneCard(
+        **IMAGENET,
+        name="chexfound",
+        title="CheXFound ViT-L/16",
+        # DINOv2's largest network, with its registers and its SwiGLU, at the width of a ViT-L/16.
+        architecture="vit_giant_patch14_reg4_dinov2",
+        arguments={
+            "global_pool": "token",
+            "fc_norm": False,
+            "patch_size": 16,
+            "embed_dim": 1024,
+            "depth": 24,
+            "num_heads": 16,
+            # Two thirds of four widths, rounded up to a multiple of 8, once for each half.
+            "mlp_ratio": 2 * 2736 / 1024,
+        },
+        pooling=CLASS_TOKEN,
+        input_size=512,
+        source="file",
+        licence="The code's is Apache 2.0, as DINOv2's; none is stated for the weights.",
+        pretraining="DINOv2 on about a million radiographs of twelve public sources, MIMIC-CXR, "
+        "CheXpert, PadChest and BRAX among them.",
+        paper="Yang et al. 2025, Chest X-ray Foundation Model with Global and Local "
+        "Representations Integration (arXiv 2502.05142)",
+        url="https://github.com/RPIDIAL/CheXFound (teacher_checkpoint.pth)",
+        leaks="It has seen, without labels, images of CheXpert; of twelve public sources NIH "
+        "ChestX-ray14 may be one, so count its test images as seen.",
+    ),
+    "biomedclip": BackboneCard(
+        **CLIP,
+        name="biomedclip",
+        title="BiomedCLIP ViT-B/16",
+        architecture="vit_base_patch16_224",
+        arguments={"global_pool": "token", "fc_norm": False},
+        pooling=CLASS_TOKEN,
+        input_size=224,
+        source="hub",
+        hub="microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+        hub_files=("open_clip_pytorch_model.bin", "open_clip_model.safetensors"),
+        licence="MIT; meant for research.",
+        pretraining="Contrastive learning of 15 million figures and captions of PubMed Central, of "
+        "every kind of biomedical picture.",
+        paper="Zhang et al. 2023, BiomedCLIP: a multimodal biomedical foundation model pretrained "
+        "from fifteen million scientific image-text pairs (arXiv 2303.00915)",
+        url="https://huggingface.co/microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224 "
+        "(open_clip_pytorch_model.bin)",
+        leaks="Figures of papers can show images of any public data set; how many is not known.",
+    ),
+    "xrv-densenet121": BackboneCard(
+        **_TORCHXRAYVISION,
+        name="xrv-densenet121",
+        title="TorchXRayVision DenseNet-121",
+        architecture="densenet121",
+        input_size=224,
+        pretraining="Supervised, by the labels of NIH ChestX-ray14, PadChest, CheXpert, MIMIC-CXR, "
+        "Google, OpenI and RSNA (densenet121-res224-all).",
+        url="https://github.com/mlmed/torchxrayvision",
+        obtain="Its release is a pickled model, which would run code; where you trust it, save its "
+        "weights: torch.save(xrv.models.DenseNet(weights='densenet121-res224-all').state_dict(), "
+        "'xrv.pth').",
+    ),
+    "xrv-resnet50": BackboneCard(
+        **_TORCHXRAYVISION,
+        name="xrv-resnet50",
+        title="TorchXRayVision ResNet-50",
+        architecture="resnet50",
+        input_size=512,
+        pretraining="Supervised, by the labels of PadChest, NIH ChestX-ray14, RSNA, SIIM and VinDr "
+        "(resnet50-res512-all).",
+        url="https://github.com/mlmed/torchxrayvision/releases "
+        "(pc-nih-rsna-siim-vin-resnet50-test512-e400-state.pt)",
     ),
 }
 """The backbones with a name of their own; any other timm model is ``timm:NAME``."""
@@ -133,7 +313,7 @@ def card(name: str) -> BackboneCard:
     if name in BACKBONES:
         return BACKBONES[name]
     if name.startswith(TIMM):
-        return _timm_card(name)
+        return timm_cards.card(name, tuple(BACKBONES))
     raise unknown_name("backbone", name, [*BACKBONES, f"{TIMM}NAME"], field="model.backbone")
 
 
@@ -157,50 +337,3 @@ def provenance(name: str) -> dict[str, Any]:
     except ValueError as error:
         raise ModelError(f"{path} is damaged ({error}).", "Install this software anew.") from error
     return told
-
-
-@lru_cache
-def _timm_card(name: str) -> BackboneCard:
-    import timm
-
-    known = name.removeprefix(TIMM)
-    if not timm.is_model(known):
-        near = [f"{TIMM}{one}" for one in timm.list_models()]
-        raise _nearest(name, near)
-    tagged = "." in known
-    if tagged and known not in timm.list_pretrained(known.split(".")[0] + ".*"):
-        raise _nearest(
-            name, [f"{TIMM}{n}" for n in timm.list_pretrained(known.split(".")[0] + "*")]
-        )
-    told = timm.get_pretrained_cfg(known)
-    if told is None:
-        raise ModelError(
-            f"timm knows no configuration of {known}.",
-            "Choose another model.",
-            field="model.backbone",
-        )
-    channels, side, _ = told.input_size
-    tag = f", {told.tag}" if told.tag else ""
-    return BackboneCard(
-        name=name,
-        title=f"timm {known.split('.')[0]}{tag}",
-        architecture=known,
-        input_size=side,
-        mean=tuple(told.mean),
-        std=tuple(told.std),
-        channels=channels,
-        pooling="mean of the patch tokens, or the architecture's own",
-        source="timm",
-        licence=told.license or "Not stated; see the model's page.",
-        pretraining=told.description or f"timm's weights “{told.tag or 'default'}”.",
-        paper=told.paper_name or "",
-        url=f"https://huggingface.co/{told.hf_hub_id}" if told.hf_hub_id else str(told.url or ""),
-    )
-
-
-def _nearest(name: str, known: list[str]) -> Exception:
-    """The error for an unknown timm model: three near names, not all of two thousand."""
-    import difflib
-
-    close = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or known[:3]
-    return unknown_name("backbone", name, [*close, *BACKBONES], field="model.backbone")

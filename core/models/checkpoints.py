@@ -30,7 +30,19 @@ FRESH = ("fc_norm.", "head.")
 """What a classifier on a pre-trained encoder starts anew."""
 
 _PICKLES = (b"PK", b"\x80")
-_INNER = ("model", "state_dict", "model_state_dict")
+_INNER = ("teacher", "model_ema", "model", "module", "state_dict", "model_state_dict")
+"""Where training code puts the weights. An average of them, as a teacher is, comes first: that is
+what its authors use."""
+
+_NESTED = 3
+_COMPUTED = (
+    "relative_position_index",
+    "attn_mask",
+    "rope.freqs_cos",
+    "rope.freqs_sin",
+    "num_batches_tracked",
+)
+"""Ends of keys that hold no weights; the model computes them."""
 
 # Checkpoints of MAE's code carry the command line and a few scores beside the weights. These
 # classes only hold values: building one runs no code of the file.
@@ -38,6 +50,8 @@ _HARMLESS: list[Any] = [
     argparse.Namespace,
     np.dtype,
     np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    # NumPy before 2 wrote the same under another name.
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
 ]
 
@@ -84,7 +98,8 @@ def read(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint, in safetensors or torch's format, by content not by name.
 
     Args:
-        path: The file. Of a torch file the tensors under ``model`` or ``state_dict`` are taken.
+        path: The file. Of a torch file the tensors under ``model``, ``state_dict``, ``teacher`` and
+            their like are taken.
 
     Returns:
         Tensors by key, without the prefixes ``module.`` and ``_orig_mod.``.
@@ -102,10 +117,11 @@ def read(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as file:
         start = file.read(9)
     content = _read_safetensors(path) if start[8:9] == b"{" else _read_torch(path, start)
-    for inner in _INNER:
-        if isinstance(content.get(inner), Mapping):
-            content = content[inner]
+    for _ in range(_NESTED):
+        inner = next((one for one in _INNER if isinstance(content.get(one), Mapping)), None)
+        if inner is None:
             break
+        content = content[inner]
     state = {
         _unwrapped(str(key)): value for key, value in content.items() if isinstance(value, Tensor)
     }
@@ -180,15 +196,35 @@ def differences(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[list[str
     encoder = [key for key in wanted if not key.startswith(fresh)]
     roots = {key.split(".")[0] for key in encoder}
     return (
-        [key for key in encoder if key not in state and not key.endswith("num_batches_tracked")],
+        [key for key in encoder if key not in state and not key.endswith(_COMPUTED)],
         [
             key
             for key in state
             if key not in wanted
             and key.split(".")[0] in roots
             and not key.startswith((*PRETRAINING_ONLY, *fresh))
+            and not key.endswith(_COMPUTED)
         ],
     )
+
+
+def fits(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Whether a checkpoint fills a model's encoder, by names and shapes; values are not read.
+
+    Args:
+        model: A timm model, on the meta device or any other.
+        state: Tensors by timm's keys.
+    """
+    if any(differences(model, state)):
+        return False
+    wanted, fresh = model.state_dict(), _fresh(model)
+    try:
+        for key, place in wanted.items():
+            if key in state and not key.startswith(fresh):
+                _fitted(model, key, state[key], place, "")
+    except ModelError:
+        return False
+    return True
 
 
 def interpolate_positions(positions: Tensor, tokens: int, prefix: int) -> Tensor:
@@ -218,9 +254,20 @@ def _fitted(model: nn.Module, key: str, value: Tensor, place: Tensor, name: str)
     resizable = key == "pos_embed" and value.ndim == 3 and value.shape[2] == place.shape[2]
     if resizable and all(_is_square(one.shape[1] - prefix) for one in (value, place)):
         return interpolate_positions(value, place.shape[1], prefix)
+    if key.endswith("relative_position_bias_table") and value.shape[1] == place.shape[1]:
+        sides = [round(one.shape[0] ** 0.5) for one in (value, place)]
+        if all(side**2 == one.shape[0] for side, one in zip(sides, (value, place), strict=True)):
+            return _interpolate_biases(value, *sides)
     raise _unfit(
         f"{name}: {key} has shape {list(value.shape)}, the backbone needs {list(place.shape)}."
     )
+
+
+def _interpolate_biases(table: Tensor, old: int, new: int) -> Tensor:
+    """Resize a window's table of [offsets², heads], where a small input makes its windows small."""
+    grid = table.float().T.reshape(1, -1, old, old)
+    grid = functional.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
+    return grid.reshape(table.shape[1], -1).T.to(table.dtype)
 
 
 def _is_square(count: int) -> bool:

@@ -103,10 +103,11 @@ def test_an_input_that_cannot_be_cut_into_patches(size: int, choices: str) -> No
     assert caught.value.field == "model.input_size"
 
 
-@pytest.mark.parametrize("name", ["mrm", "cxr-mae"])
+@pytest.mark.parametrize("name", [n for n, c in BACKBONES.items() if c.source == "file"])
 def test_the_user_is_told_where_the_authors_put_the_weights(name: str) -> None:
     with pytest.raises(ModelError, match=r"https://github\.com/.*--weights FILE") as caught:
         backbones.build(BACKBONES[name], 14)
+    assert BACKBONES[name].obtain in caught.value.remedy
     assert caught.value.field == "model.weights"
 
 
@@ -141,22 +142,61 @@ def test_without_a_network_it_fails_at_once_and_says_what_to_do(
         backbones.build(catalogue.card("timm:test_vit.r160_in1k"), 3)
 
 
+HUB = {
+    "timm:test_vit.r160_in1k": 64,
+    "timm:vit_tiny_patch16_224.augreg_in21k": 64,
+    "timm:vit_small_patch16_dinov3.lvd1689m": 64,
+    "timm:eva02_tiny_patch14_224.mim_in22k": 56,
+    "timm:convnext_atto.d2_in1k": 64,
+    "timm:swin_tiny_patch4_window7_224.ms_in22k": 224,
+    "timm:resnet18.a1_in1k": 64,
+    "timm:densenet121.ra_in1k": 64,
+}
+
+
+@pytest.mark.parametrize(("name", "size"), HUB.items())
 def test_weights_in_the_hubs_cache_are_used(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    name: str, size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import timm
 
+    card = catalogue.card(name)
     torch.manual_seed(3)
-    source = timm.create_model("test_vit", num_classes=1000)
-    folder = tmp_path / "models--timm--test_vit.r160_in1k"
+    source = timm.create_model(card.architecture).eval()
+    folder = tmp_path / f"models--{card.hub.replace('/', '--')}"
     (folder / "snapshots" / "abc").mkdir(parents=True)
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text("abc")
-    save_file(source.state_dict(), folder / "snapshots" / "abc" / "model.safetensors")
+    save_file(source.state_dict(), folder / "snapshots" / "abc" / card.hub_files[0])
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     model: Any
-    model, report = backbones.build(catalogue.card("timm:test_vit.r160_in1k"), 3)
-    assert torch.equal(model.blocks[2].attn.qkv.weight, source.blocks[2].attn.qkv.weight)
+    model, report = backbones.build(card, 3, input_size=size)
+    held = source.state_dict()
+    loaded = model.state_dict()
+    assert all(torch.equal(loaded[key], held[key]) for key in report.matched)
+    assert set(report.reshaped) <= {"pos_embed"}
     assert report.sha256
-    assert {key.split(".")[0] for key in report.missing} == {"fc_norm", "head"}
+    classifier = next(n for n, m in model.named_modules() if m is model.get_classifier())
+    assert all(key.startswith(("fc_norm.", f"{classifier}.")) for key in report.missing)
+    parts = {key.split(".")[0] for key in report.unexpected}
+    assert parts <= {"norm", "fc_norm", "mask_token", classifier.split(".")[0]}
+
+
+ELSEWHERE = {
+    "timm:resnet18": "timm:test_vit",
+    "timm:test_vit": "timm:resnet18",
+    "timm:convnext_atto": "timm:swin_tiny_patch4_window7_224",
+    "timm:densenet121": "timm:resnet18",
+    "timm:vit_tiny_patch16_224": "timm:eva02_tiny_patch14_224",
+}
+
+
+@pytest.mark.parametrize(("given", "wanted"), ELSEWHERE.items())
+def test_a_checkpoint_of_another_architecture(given: str, wanted: str, tmp_path: Path) -> None:
+    source, _ = backbones.build(catalogue.card(given), 3, pretrained=False)
+    torch.save(source.state_dict(), tmp_path / "a.pth")
+    with pytest.raises(ModelError, match=r"lacks|no place|has shape") as caught:
+        backbones.build(catalogue.card(wanted), 3, weights=tmp_path / "a.pth")
+    assert caught.value.field == "model.weights"
+    assert "same architecture" in caught.value.remedy

@@ -30,6 +30,28 @@ def test_every_card_is_complete(name: str) -> None:
         assert told
     assert (card.weights is not None) == (card.source == "embedded")
     assert card.url or card.source == "embedded"
+    assert bool(card.hub) == (card.source == "hub")
+    assert card.channels in (1, 3)
+    for statistic in (card.mean, card.std):
+        assert isinstance(statistic, float) or len(statistic) == card.channels
+
+
+def test_leaks_are_said() -> None:
+    for name, card in BACKBONES.items():
+        if "NIH ChestX-ray14" in card.pretraining:
+            assert "RSNA" in card.leaks, name
+            assert "NIH ChestX-ray14" in card.leaks, name
+        if card.pretraining.startswith("Supervised"):
+            assert "labels of NIH ChestX-ray14, CheXpert and RSNA" in card.leaks, name
+
+
+def test_torchxrayvision_is_fed_from_minus_to_plus_1024() -> None:
+    for name in ("xrv-densenet121", "xrv-resnet50"):
+        card = BACKBONES[name]
+        assert isinstance(card.mean, float)
+        assert isinstance(card.std, float)
+        assert [(grey - card.mean) / card.std for grey in (0, 1)] == [-1024, 1024]
+        assert card.channels == 1
 
 
 def test_the_study_is_normalised_as_published() -> None:
@@ -45,6 +67,32 @@ def test_a_timm_model_brings_its_own_card() -> None:
     assert card.mean == (0.485, 0.456, 0.406)
     assert card.licence == "cc-by-nc-4.0"
     assert "timm/vit_base_patch16_224.mae" in card.url
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "mean", "licence"),
+    [
+        ("vit_base_patch14_dinov2.lvd142m", 518, 0.485, "apache-2.0"),
+        ("vit_small_patch16_dinov3.lvd1689m", 256, 0.485, "dinov3-license"),
+        ("vit_base_patch16_224.augreg_in21k", 224, 0.5, "apache-2.0"),
+        ("convnext_tiny.fb_in22k", 224, 0.485, "apache-2.0"),
+        ("swin_base_patch4_window7_224.ms_in22k", 224, 0.485, "mit"),
+        ("resnet50.a1_in1k", 224, 0.485, "apache-2.0"),
+        ("densenet121.ra_in1k", 224, 0.485, "apache-2.0"),
+    ],
+)
+def test_cards_come_from_timms_configuration(
+    name: str, size: int, mean: float, licence: str
+) -> None:
+    card = catalogue.card(f"timm:{name}")
+    assert (card.input_size, card.licence, card.hub) == (size, licence, f"timm/{name}")
+    assert isinstance(card.mean, tuple)
+    assert card.mean[0] == mean
+
+
+def test_the_suggested_models_exist() -> None:
+    for name in catalogue.SUGGESTED.values():
+        assert catalogue.card(name).hub
 
 
 @pytest.mark.parametrize(

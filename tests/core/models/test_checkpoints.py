@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,43 @@ def test_what_published_training_code_saves_beside_the_weights_is_harmless(tmp_p
     }
     torch.save(saved, tmp_path / "a.pth")
     assert checkpoints.read(tmp_path / "a.pth").keys() == encoder().keys()
+
+
+def test_scores_that_an_older_numpy_wrote_are_harmless_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"model": {"w": torch.ones(2)}, "best": np.float64(0.8)}, path)
+    older = tmp_path / "older.pth"
+    new, old = b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(older, "w") as target:
+        for one in source.infolist():
+            content = source.read(one)
+            assert one.filename != "a/data.pkl" or new in content
+            target.writestr(one, content.replace(new, old))
+    assert checkpoints.read(older).keys() == {"w"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"student": {"w": torch.zeros(2)}, "teacher": {"w": torch.ones(2)}},
+        {"state_dict": {"w": torch.zeros(2)}, "teacher": {"module.w": torch.ones(2)}},
+        {"model": {"w": torch.zeros(2)}, "model_ema": {"w": torch.ones(2)}},
+        {"module": {"w": torch.ones(2)}, "lr": 0.1},
+        {"model": {"state_dict": {"w": torch.ones(2)}}},
+    ],
+)
+def test_of_several_weights_the_averaged_ones_are_taken(
+    tmp_path: Path, content: dict[str, Any]
+) -> None:
+    torch.save(content, tmp_path / "a.pth")
+    assert torch.equal(checkpoints.read(tmp_path / "a.pth")["w"], torch.ones(2))
+
+
+def test_a_whole_model_that_was_pickled_is_refused(tmp_path: Path) -> None:
+    torch.save(vit(), tmp_path / "a.pth")
+    with pytest.raises(ModelError, match="would run code") as caught:
+        checkpoints.read(tmp_path / "a.pth")
+    assert "Save its state dict as safetensors" in caught.value.remedy
 
 
 @pytest.mark.parametrize("legacy", [False, True])
