@@ -91,10 +91,10 @@ def list_backbones(as_json: AsJson = False) -> None:
                 for c in cards
             ],
         )
-        typer.echo("\nAny timm model by its name, of photographs, from the hub, such as:")
+        typer.echo("Any timm model by its name, of photographs, from the hub, such as:")
         for title, name in SUGGESTED.items():
             typer.echo(f"  {name:44}{title}")
-        typer.echo("\nLicence, paper and known leaks of each: list backbones --json.")
+        typer.echo("Licence, paper and known leaks of each: list backbones --json.")
 
     answer(cards, as_json, human)
 
