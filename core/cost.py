@@ -130,9 +130,9 @@ def check(spec: RunSpec) -> None:
 
     Raises:
         CoreError: An unknown name, a missing folder, a rank above the layer's width, weights that
-            are not there; ``field`` names the setting.
+            are not there and that nobody will fetch; ``field`` names the setting.
     """
-    from core.models import adapters
+    from core.models import adapters, hub
 
     methods.method(spec.adapter.method)  # names first: they are known at once
     card = catalogue.card(spec.model.backbone)
@@ -145,6 +145,8 @@ def check(spec: RunSpec) -> None:
         raise ModelError(
             f"There is no file {weights}.", "Give the path of a checkpoint.", field="model.weights"
         )
+    if spec.model.pretrained and card.source in ("file", "embedded"):
+        hub.locate(card, weights)
 
 
 def command_line(spec: RunSpec, verb: str = "train") -> str:

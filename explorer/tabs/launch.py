@@ -13,11 +13,11 @@ import gradio as gr
 
 from core.data.catalogue import DATASETS, DatasetEntry
 from core.errors import CoreError
-from core.models.catalogue import BACKBONES, card
+from core.models.catalogue import card
 from core.models.methods import METHODS
 from core.spec import LABEL_FRACTIONS, RunSpec
 from core.workspace import Workspace
-from explorer import form, launching
+from explorer import backbones, form, launching
 from explorer.context import Context
 from explorer.live import live
 
@@ -199,13 +199,14 @@ def _model_group(fields: dict[str, Any], start: dict[str, Any]) -> gr.HTML:
     with gr.Column(elem_classes="cxr-group"):
         gr.HTML('<h2 class="cxr-head">Model</h2>', apply_default_css=False)
         fields["model.backbone"] = gr.Dropdown(
-            [(one.title, name) for name, one in BACKBONES.items()],
+            backbones.choices(),
             value=start["model.backbone"],
-            label="Backbone, or timm:NAME for any ViT of timm",
+            label="Backbone: choose, type to search, or timm:NAME for any model of timm",
             allow_custom_value=True,
             elem_id=form.element("model.backbone"),
         )
-        note = gr.HTML(_model_sentence(start["model.backbone"]), apply_default_css=False)
+        about = backbones.about(start["model.backbone"])
+        note = gr.HTML(about, apply_default_css=False)
         fields["model.weights"] = gr.Textbox(
             label="Weights file, on the machine that trains",
             placeholder="/models/MRM.pth",
@@ -336,9 +337,9 @@ def _offer(workspace: Workspace, values: dict[str, Any]) -> list[Any]:
     split = values["data.split"] if values["data.split"] in entry.splits else ""
     try:
         backbone = card(values["model.backbone"] or "")
-        needs_file, size = backbone.source == "file", backbone.input_size
+        takes_file, size = backbone.source in ("file", "hub"), backbone.input_size
     except CoreError:
-        needs_file, size = False, None
+        takes_file, size = False, None
     hidden = launching.unused(values)
     chosen = RunSpec.of(
         **{
@@ -354,7 +355,7 @@ def _offer(workspace: Workspace, values: dict[str, Any]) -> list[Any]:
         "data.split": gr.update(
             choices=_split_choices(entry), value=split, visible=len(entry.splits) > 1
         ),
-        "model.weights": gr.update(visible=needs_file or bool(values["model.weights"])),
+        "model.weights": gr.update(visible=takes_file or bool(values["model.weights"])),
         "model.input_size": gr.update(placeholder=str(size or "")),
     }
     for path in form.OPTION_PATHS:
@@ -366,7 +367,7 @@ def _offer(workspace: Workspace, values: dict[str, Any]) -> list[Any]:
         updates[path] = gr.update(placeholder=default, visible=path not in hidden)
     sentences = [
         _data_sentence(entry),
-        _model_sentence(values["model.backbone"] or ""),
+        backbones.about(values["model.backbone"] or ""),
         _method_sentence(method),
     ]
     free = gr.update(visible=values["data.label_fraction"] == form.OTHER)
@@ -387,14 +388,6 @@ def _sentence(text: str) -> str:
 
 def _data_sentence(entry: DatasetEntry) -> str:
     return _sentence(f"{escape(entry.sentence)} Licence: {escape(entry.licence)}")
-
-
-def _model_sentence(name: str) -> str:
-    try:
-        one = card(name)
-    except CoreError:
-        return _sentence("")
-    return _sentence(f"{escape(one.pretraining)} {one.input_size} px. {escape(one.leaks)}")
 
 
 def _method_sentence(name: str) -> str:

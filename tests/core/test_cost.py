@@ -123,6 +123,11 @@ def test_a_folder_that_changed_is_read_again(
         ({"data__root": Path("/nowhere")}, DataError, "data.root"),
         ({"data__split": "official"}, DataError, "data.split"),
         ({"model__backbone": "mrn"}, ConfigurationError, "model.backbone"),
+        (
+            {"model__backbone": "ark", "model__pretrained": True, "model__input_size": None},
+            ModelError,
+            "model.weights",
+        ),
         ({"model__input_size": 70}, ConfigurationError, "model.input_size"),
         ({"model__weights": Path("/nowhere.pth")}, ModelError, "model.weights"),
         ({"adapter__method": "lore"}, ConfigurationError, "adapter.method"),
