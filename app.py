@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -16,16 +17,19 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=7860, help="port, or the next free one")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
-    parser.add_argument("--slots", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--slots", type=int, default=1, help="runs at the same time on a device")
+    parser.add_argument("--resume-lost", action="store_true", help="resume runs that died")
+    parser.add_argument("--store", help="keep the store in postgresql+psycopg://user@host/name")
     given = parser.parse_args()
 
     from core.errors import CoreError
-    from core.workspace import open_workspace
+    from core.workspace import STORE, open_workspace
     from explorer.app import serve
 
+    os.environ.update({STORE: given.store} if given.store else {})  # for the runs' processes, too
     try:
-        serve(open_workspace(given.workspace), host=given.host, port=given.port,
-              browser=not given.no_browser, slots=max(1, given.slots))  # fmt: skip
+        serve(open_workspace(given.workspace), host=given.host, port=given.port, slots=given.slots,
+              browser=not given.no_browser, resume_lost=given.resume_lost)  # fmt: skip
     except CoreError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

@@ -7,8 +7,7 @@ and progress goes to standard error. Only this file and ``core.commands`` compos
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,20 +15,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.commands import data as data_verbs
-from core.commands import exchange
+from core.commands import exchange, queueing
 from core.commands import models as model_verbs
 from core.commands import names as name_verbs  # noqa: F401 - adds to the group `data`
 from core.commands import paper as paper_verb
 from core.commands import splits as split_verbs  # noqa: F401 - adds to the group `data`
-from core.commands.answers import AsJson, Folder, answer, bar, table
+from core.commands.answers import AsJson, Folder, RunName, answer, bar, opened, summary, table
 from core.commands.pretraining import pretrain
 from core.commands.settings import with_settings
 from core.errors import CoreError
+from core.workspace import STORE
 
 if TYPE_CHECKING:
-    from core.runs.store import Run, Store
+    from core.runs.store import Run
     from core.spec import RunSpec
-    from core.workspace import Workspace
 
 app = typer.Typer(
     name="core",
@@ -41,7 +40,22 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-RunName = Annotated[str, typer.Argument(help="Id, start of an id, or name of a run.")]
+
+@app.callback()
+def every_verb(
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar=STORE,
+            show_envvar=True,
+            help="Keep the store in PostgreSQL, postgresql+psycopg://user@host/name, and not in "
+            "the workspace; stands before the verb.",
+        ),
+    ] = None,
+) -> None:
+    """What holds for every verb."""
+    if store:
+        os.environ[STORE] = store
 
 
 def main() -> None:
@@ -53,14 +67,6 @@ def main() -> None:
         raise SystemExit(1) from None
     except BrokenPipeError:
         raise SystemExit(141) from None
-
-
-def _open(folder: Path | None) -> tuple[Workspace, Store]:
-    from core.runs.store import open_store
-    from core.workspace import open_workspace
-
-    workspace = open_workspace(folder)
-    return workspace, open_store(workspace, create=True)
 
 
 def _points(value: float | None) -> str:
@@ -141,45 +147,10 @@ def list_methods(as_json: AsJson = False) -> None:
 # --- runs ----------------------------------------------------------------------------------------
 
 
-def _summary(run: Run) -> dict[str, Any]:
-    spec = run.spec
-    return {
-        "id": run.id,
-        "name": run.name,
-        "state": str(run.state),
-        "data": spec.data.called or spec.data.name,
-        "backbone": spec.model.backbone,
-        "method": spec.adapter.method,
-        "label_fraction": spec.data.label_fraction,
-        "seed": spec.train.seed,
-        "progress": run.progress,
-        "phase": run.phase,
-        "seconds_left": run.seconds_left,
-        "seconds": run.seconds,
-        "best_auroc": run.best_auroc,
-        "last_auroc": run.last_auroc,
-        "test_auroc": _test_auroc(run),
-        "trainable": run.trainable,
-        "total": run.total,
-        "failure": run.failure_reason,
-    }
-
-
-def _test_auroc(run: Run) -> float | None:
-    value: float | None = ((run.scores or {}).get("test") or {}).get("auroc")
-    return value
-
-
 def _execute(spec: RunSpec, folder: Path, cache: Path, report: Any, resume: bool) -> dict[str, Any]:
     from core import train
 
     return train.run(spec, folder, cache, report, resume=resume)
-
-
-def _command(workspace: Workspace) -> Callable[[Run], list[str]]:
-    return lambda run: [
-        sys.executable, "-m", "core", "work", run.id, "--workspace", str(workspace.root)
-    ]  # fmt: skip
 
 
 def _validated(spec: RunSpec) -> RunSpec:
@@ -200,7 +171,7 @@ def train_here(
     from core.runs import queue, worker
 
     _validated(spec)
-    workspace, store = _open(folder)
+    workspace, store = opened(folder)
     run = queue.claim_here(store, spec, name=name)
     with ProgressBar(run.name) as bar:
         code = worker.work(store, workspace, run.id, _execute, observer=bar)
@@ -216,15 +187,23 @@ def train_here(
 @app.command()
 @with_settings()
 def submit(
-    spec: RunSpec, folder: Folder = None, as_json: AsJson = False, name: str | None = None
+    spec: RunSpec,
+    folder: Folder = None,
+    as_json: AsJson = False,
+    name: str | None = None,
+    priority: Annotated[int, typer.Option(help="Runs of a higher one start first.")] = 0,
+    after: Annotated[
+        str | None, typer.Option(help="Start only when this run is completed.")
+    ] = None,
 ) -> None:
     """Put a run into the queue; the explorer or ``serve`` starts it."""
     from core.runs import queue
 
     _validated(spec)
-    _, store = _open(folder)
-    run = queue.submit(store, spec, name=name)
-    answer(_summary(run), as_json, lambda: typer.echo(f"Queued {run.id}: {run.name}"))
+    _, store = opened(folder)
+    other = store.get(after).id if after else None
+    run = queue.submit(store, spec, name=name, priority=priority, after=other)
+    answer(summary(run), as_json, lambda: typer.echo(f"Queued {run.id}: {run.name}"))
 
 
 @app.command()
@@ -254,8 +233,8 @@ def prepare(
 @app.command()
 def runs(folder: Folder = None, as_json: AsJson = False) -> None:
     """List all runs, the latest first."""
-    _, store = _open(folder)
-    found = [_summary(run) for run in store.list()]
+    _, store = opened(folder)
+    found = [summary(run) for run in store.list()]
     answer(found, as_json, lambda: table(
         ("id", "state", "val AUROC", "test AUROC", "name"),
         [
@@ -266,7 +245,7 @@ def runs(folder: Folder = None, as_json: AsJson = False) -> None:
 
 
 def _result(run: Run) -> dict[str, Any]:
-    return _summary(run) | {
+    return summary(run) | {
         "spec": json.loads(run.spec.to_json()),
         "scores": run.scores,
         "environment": run.environment,
@@ -274,6 +253,17 @@ def _result(run: Run) -> dict[str, Any]:
         "failure_remedy": run.failure_remedy,
         "traceback": run.traceback,
         "attempts": run.attempts,
+        "exit_code": run.exit_code,
+        "host": run.host,
+        "pid": run.pid,
+        "heartbeat_at": run.heartbeat_at,
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "priority": run.priority,
+        "after": run.after,
+        "slot": run.slot,
+        "log": run.log,
     }
 
 
@@ -282,7 +272,7 @@ def show(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
     """Show one run: settings, scores, environment."""
     from core.workspace import RESULT, SUBSET
 
-    workspace, store = _open(folder)
+    workspace, store = opened(folder)
     found = store.get(run)
     value = _result(found) | {"metric_rows": store.count_metrics(found.id)}
     listed = workspace.run(found.id) / SUBSET
@@ -302,29 +292,9 @@ def show(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def stop(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
-    """Stop a run; it keeps a checkpoint and can be resumed."""
-    from core.runs import queue
-
-    _, store = _open(folder)
-    found = queue.stop(store, store.get(run).id)
-    answer(_summary(found), as_json, lambda: typer.echo(f"{found.id} is {found.state}."))
-
-
-@app.command()
-def resume(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
-    """Queue a stopped, failed or lost run again; it goes on from its last checkpoint."""
-    from core.runs import queue
-
-    _, store = _open(folder)
-    found = queue.resume(store, store.get(run).id)
-    answer(_summary(found), as_json, lambda: typer.echo(f"{found.id} is {found.state}."))
-
-
-@app.command()
 def delete(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
     """Delete a run that is not active, with its folder."""
-    _, store = _open(folder)
+    _, store = opened(folder)
     found = store.get(run)
     store.delete(found.id)
     answer({"deleted": found.id}, as_json, lambda: typer.echo(f"Deleted {found.id}."))
@@ -349,7 +319,7 @@ def evaluate(
     """Score a finished run on a split: AUROC with 95% intervals, calibration, subgroups."""
     from core import evaluate as evaluation
 
-    workspace, store = _open(folder)
+    workspace, store = opened(folder)
     place = workspace.run(store.get(run).id)
     if against is not None:
         found = evaluation.compare(place, workspace.run(store.get(against).id), split)
@@ -378,7 +348,7 @@ def explain(
     """Draw where a run's model looks for a finding: original, map and overlay as a PNG."""
     from core.saliency import request
 
-    workspace, store = _open(folder)
+    workspace, store = opened(folder)
     found = request.explain_run(
         workspace.run(store.get(run).id), finding, study=study, image=image, method=method
     )
@@ -388,6 +358,9 @@ def explain(
 
 
 app.command("export")(exchange.export)
+for _verb in (queueing.queue, queueing.move, queueing.after, queueing.stop, queueing.resume):
+    app.command()(_verb)
+app.command("serve")(queueing.serve)
 
 
 @app.command()
@@ -400,30 +373,6 @@ def work(run: RunName, folder: Folder = None) -> None:
     workspace = open_workspace(folder)
     store = open_store(workspace, create=False)
     raise typer.Exit(worker.work(store, workspace, run, _execute))
-
-
-@app.command()
-def serve(
-    folder: Folder = None,
-    slots: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
-    until_idle: Annotated[bool, typer.Option(help="End when the queue is empty.")] = False,
-) -> None:
-    """Start queued runs without a browser, until interrupted."""
-    import time
-
-    from core.runs import queue
-
-    workspace, store = _open(folder)
-    scheduler = queue.Scheduler(store, workspace, slots=slots, command=_command(workspace))
-    scheduler.start()
-    typer.echo(f"Serving {workspace.root} with {slots} slot(s). Ctrl-C ends; runs go on.", err=True)
-    try:
-        while not (until_idle and not store.list(states=queue.PENDING)):
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        scheduler.stop()
 
 
 app.command()(pretrain)

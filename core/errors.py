@@ -37,6 +37,12 @@ class DataError(CoreError):
     kind = "data"
 
 
+class WriteError(DataError):
+    """A file of a run cannot be written: the disk is full, or the folder not writable."""
+
+    kind = "other"
+
+
 class ModelError(CoreError):
     """A backbone, a checkpoint or an adapter cannot be built or loaded."""
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.data.transforms import EvalTransform, cache_side
-from core.errors import DataError, ModelError
+from core.errors import DataError, ModelError, WriteError
 from core.models import adapters, backbones, catalogue, portable
 from core.models.catalogue import BackboneCard
 from core.models.checkpoints import LoadReport
@@ -199,6 +199,9 @@ def write_atomically(path: Path, content: bytes | dict[str, Any]) -> None:
     Args:
         path: The file.
         content: Its bytes, or what ``torch.save`` shall write.
+
+    Raises:
+        WriteError: The disk is full, or the folder cannot be written.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -213,7 +216,7 @@ def write_atomically(path: Path, content: bytes | dict[str, Any]) -> None:
     except (OSError, RuntimeError) as error:  # torch.save turns what goes wrong into the latter
         partial.unlink(missing_ok=True)
         why = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise DataError(
+        raise WriteError(
             f"{path.name} cannot be written ({why}).",
             "Free space on the disk of the workspace, then resume the run.",
         ) from error

@@ -11,6 +11,9 @@ import platformdirs
 from core.errors import ConfigurationError
 
 VARIABLE = "CXR_WORKSPACE"
+STORE = "CXR_STORE"
+"""Environment variable with the address of a PostgreSQL data base that holds the store; a run's
+process inherits it, so that no password stands in a command line."""
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 SPEC, BEST, RESULT = "spec.json", "best.safetensors", "result.json"
@@ -26,9 +29,11 @@ class Workspace:
 
     Attributes:
         root: The workspace's folder, absolute.
+        database: Address of the data base that holds the store, if that is no file in ``root``.
     """
 
     root: Path
+    database: str | None = None
 
     @property
     def store(self) -> Path:
@@ -58,7 +63,7 @@ class Workspace:
 def workspace_at(folder: Path | str | None = None) -> Workspace:
     """The workspace that ``open_workspace`` would open; nothing is made."""
     chosen = folder or os.environ.get(VARIABLE) or platformdirs.user_data_dir("cxr-peft-explorer")
-    return Workspace(Path(chosen).expanduser().resolve())
+    return Workspace(Path(chosen).expanduser().resolve(), os.environ.get(STORE) or None)
 
 
 def open_workspace(folder: Path | str | None = None) -> Workspace:
@@ -66,6 +71,7 @@ def open_workspace(folder: Path | str | None = None) -> Workspace:
 
     Args:
         folder: The folder; by default the value of ``CXR_WORKSPACE``, else a per-user data folder.
+            The store is in it, or where ``CXR_STORE`` says.
 
     Raises:
         ConfigurationError: The folder cannot be made or written.
@@ -80,4 +86,4 @@ def open_workspace(folder: Path | str | None = None) -> Workspace:
         ) from error
     if not os.access(root, os.W_OK):
         raise ConfigurationError(f"The workspace {root} cannot be written.", remedy)
-    return Workspace(root)
+    return Workspace(root, os.environ.get(STORE) or None)

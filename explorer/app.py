@@ -113,6 +113,7 @@ def serve(
     port: int = 7860,
     browser: bool = True,
     slots: int = 1,
+    resume_lost: bool = False,
     ready: Callable[[str], None] = print,
 ) -> None:
     """Show the explorer and start queued runs until interrupted; runs that have begun go on.
@@ -122,7 +123,8 @@ def serve(
         host: Address to listen on; the default is reached from this machine only.
         port: Port to listen on, or the next free one.
         browser: Open a browser window.
-        slots: Runs at the same time.
+        slots: Runs at the same time on each device.
+        resume_lost: Queue again what is found dead, a few times.
         ready: Told the address once the page is served.
 
     Raises:
@@ -131,8 +133,14 @@ def serve(
     """
     blocks = build(workspace)
     store = open_store(workspace, create=False)
-    queue.reconcile(store)
-    scheduler = queue.Scheduler(store, workspace, slots=slots, command=_command(workspace))
+    scheduler = queue.Scheduler(
+        store,
+        workspace,
+        slots=max(1, slots),
+        command=_command(workspace),
+        resume_lost=resume_lost,
+    )
+    scheduler.step()
     scheduler.start()
     try:
         url = show(blocks, host=host, port=free_port(host, port), browser=browser)

@@ -1,7 +1,13 @@
 """Fixtures that several tests share: a workspace of its own, and the real radiographs."""
 
+import importlib.util
 import os
+import secrets
 import shutil
+import signal
+import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +27,68 @@ ROOT = Path(__file__).parent.parent
 def workspace(tmp_path: Path) -> Workspace:
     """An empty workspace that is gone after the test."""
     return open_workspace(tmp_path / "workspace")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Address of a PostgreSQL server: the one that CXR_TEST_POSTGRES names, or one made here."""
+    named = os.environ.get("CXR_TEST_POSTGRES")
+    if named:
+        yield named
+        return
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs or importlib.util.find_spec("psycopg") is None:
+        pytest.skip("no PostgreSQL: apt-get install postgresql, or set CXR_TEST_POSTGRES")
+    place = Path(tempfile.mkdtemp(prefix="cxr-pg-", dir="/tmp"))  # a socket's path is short
+    user: dict[str, Any] = {}
+    if os.getuid() == 0:  # the server refuses to be run by root
+        shutil.chown(place, "postgres", "postgres")
+        user = {"user": "postgres", "group": "postgres", "extra_groups": []}
+    data = place / "data"
+    make = [programs[-1] / "initdb", "-D", data, "-U", "cxr", "-A", "trust", "-N"]
+    subprocess.run(make, check=True, capture_output=True, cwd=place, **user)
+    serve = [programs[-1] / "postgres", "-D", data, "-k", place, "-c", "listen_addresses="]
+    server = subprocess.Popen(
+        [*serve, "-c", "fsync=off"], stderr=subprocess.DEVNULL, cwd=place, **user
+    )
+    try:
+        yield f"postgresql+psycopg://cxr@/postgres?host={place}"
+    finally:
+        server.send_signal(signal.SIGQUIT)
+        server.wait()
+        shutil.rmtree(place)
+
+
+@pytest.fixture
+def postgres(postgres_server: str) -> Iterator[str]:
+    """Address of an empty PostgreSQL data base that is gone after the test."""
+    import sqlalchemy as sa
+
+    url = sa.make_url(postgres_server)
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    name = f"test_{secrets.token_hex(6)}"
+    engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
+    _answering(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE SCHEMA {name}")
+    joined = url.update_query_dict({"options": f"-csearch_path={name}"})
+    yield joined.render_as_string(hide_password=False)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
+
+
+def _answering(engine: Any) -> None:
+    import sqlalchemy as sa
+
+    end = time.monotonic() + 30
+    while True:
+        try:
+            engine.connect().close()
+            return
+        except sa.exc.OperationalError:
+            assert time.monotonic() < end, "the server does not answer"
+            time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")

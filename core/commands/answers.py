@@ -6,15 +6,29 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from core.runs.store import Run, Store
+    from core.workspace import Workspace
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+RunName = Annotated[str, typer.Argument(help="Id, start of an id, or name of a run.")]
 Folder = Annotated[
     Path | None,
     typer.Option("--workspace", envvar="CXR_WORKSPACE", help="Where runs and caches are kept."),
 ]
+
+
+def opened(folder: Path | None) -> tuple[Workspace, Store]:
+    """A workspace and its store, made if there are none."""
+    from core.runs.store import open_store
+    from core.workspace import open_workspace
+
+    workspace = open_workspace(folder)
+    return workspace, open_store(workspace, create=True)
 
 
 def answer(value: Any, as_json: bool, human: Callable[[], None]) -> None:
@@ -54,3 +68,33 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as shown:
         task = shown.add_task(what, total=None)
         yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """A run in a few fields."""
+    spec = run.spec
+    return {
+        "id": run.id,
+        "name": run.name,
+        "state": str(run.state),
+        "data": spec.data.called or spec.data.name,
+        "backbone": spec.model.backbone,
+        "method": spec.adapter.method,
+        "label_fraction": spec.data.label_fraction,
+        "seed": spec.train.seed,
+        "progress": run.progress,
+        "phase": run.phase,
+        "seconds_left": run.seconds_left,
+        "seconds": run.seconds,
+        "best_auroc": run.best_auroc,
+        "last_auroc": run.last_auroc,
+        "_test_auroc": _test_auroc(run),
+        "trainable": run.trainable,
+        "total": run.total,
+        "failure": run.failure_reason,
+    }
+
+
+def _test_auroc(run: Run) -> float | None:
+    value: float | None = ((run.scores or {}).get("test") or {}).get("auroc")
+    return value

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -93,12 +94,15 @@ def _boot() -> str:
         return ""
 
 
-def start(command: Sequence[str], log: Path) -> Identity:
+def start(
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Identity:
     """Start a process that outlives this one and the terminal.
 
     Args:
         command: Program and arguments; there is no shell.
         log: File to which its output is added.
+        environment: Variables beside those of this process.
 
     Raises:
         OSError: The program cannot be started, or the log cannot be written.
@@ -111,12 +115,36 @@ def start(command: Sequence[str], log: Path) -> Identity:
             stdout=stream,
             stderr=stream,
             start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
         )
     with _lock:
         _children[child.pid] = child
         _exit_codes.pop(child.pid, None)
     return Identity(host(), child.pid, started(child.pid) or "gone")
+
+
+def ask(pid: int, process: str | None) -> None:
+    """Send a process SIGTERM, if it is still the same one."""
+    if alive(pid, process):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGTERM)
+
+
+def kill(pid: int, process: str | None) -> None:
+    """End a process that ``start`` made with all that it started, at once."""
+    if not alive(pid, process) or pid == os.getpid():
+        return
+    family = []
+    with contextlib.suppress(psutil.Error):
+        family = psutil.Process(pid).children(recursive=True)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg") and os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            psutil.Process(pid).kill()
+    for one in family:  # those that left the group
+        with contextlib.suppress(psutil.Error):
+            one.kill()
 
 
 def give_way() -> None:

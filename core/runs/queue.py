@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
@@ -13,7 +14,9 @@ from typing import Any
 from core.errors import CoreError, RunError
 from core.runs import processes
 from core.runs.run import ACTIVE, Run, RunState
-from core.runs.store import Store
+from core.runs.slots import Devices
+from core.runs.stopping import KILL_AFTER, Stopping
+from core.runs.store import LOG, Store
 from core.spec import RunSpec
 from core.workspace import Workspace
 
@@ -23,7 +26,9 @@ PENDING = (RunState.QUEUED, RunState.STARTING, RunState.RUNNING, RunState.STOPPI
 RESUMABLE = (RunState.STOPPED, RunState.FAILED, RunState.LOST)
 """States from which a run can go on."""
 
-LOG = "log.txt"
+MOST_ATTEMPTS = 5
+"""Attempts after which a run that is lost again and again is no more resumed by itself."""
+
 POLL_SECONDS = 0.3
 SILENT_SECONDS = 120.0
 RESUME = "Resume it: it goes on from its last checkpoint."
@@ -31,9 +36,27 @@ RESUME = "Resume it: it goes on from its last checkpoint."
 _logger = logging.getLogger(__name__)
 
 
-def submit(store: Store, spec: RunSpec, name: str | None = None) -> Run:
-    """Put a run into the queue."""
-    return store.create(spec, name)
+def submit(
+    store: Store,
+    spec: RunSpec,
+    name: str | None = None,
+    *,
+    priority: int = 0,
+    after: str | None = None,
+) -> Run:
+    """Put a run into the queue.
+
+    Args:
+        store: The store.
+        spec: What it does.
+        name: For people; by default the specification's title.
+        priority: Runs of a higher one start first.
+        after: Id of a run that has to be completed before this one starts.
+
+    Raises:
+        RunError: There is no such run to wait for.
+    """
+    return store.create(spec, name, priority=priority, after=after)
 
 
 def claim_here(store: Store, spec: RunSpec, name: str | None = None) -> Run:
@@ -49,6 +72,45 @@ def stop(store: Store, run_id: str) -> Run:
     """
     reconcile(store)
     return store.request_stop(run_id)
+
+
+def stop_now(store: Store, run_id: str) -> Run:
+    """Stop a run and wait for its end, which comes within five seconds on this machine.
+
+    Raises:
+        RunError: There is no such run, or it has ended.
+    """
+    run = stop(store, run_id)
+    stopping, until = Stopping(), time.monotonic() + KILL_AFTER + 3.0
+    while run.state is RunState.STOPPING and time.monotonic() < until:
+        stopping.enforce([run])
+        time.sleep(0.1)
+        reconcile(store)
+        run = store.get(run.id)
+    return run
+
+
+def waits(store: Store, run: Run) -> str:
+    """What a queued run waits for beside a slot, as a sentence; empty if for nothing."""
+    if run.state is not RunState.QUEUED or run.after is None:
+        return ""
+    remedy = "Resume that one, or let this one wait for nothing."
+    try:
+        other = store.get(run.after)
+    except RunError:
+        return f"It waits for the run {run.after}, which was deleted. {remedy}"
+    if other.state is RunState.COMPLETED:
+        return ""
+    if other.state in PENDING:
+        return f"It waits for {other.name} ({other.id}) to be completed."
+    return f"It waits for {other.name} ({other.id}), which is {other.state}. {remedy}"
+
+
+def idle(store: Store) -> bool:
+    """Whether nothing works, and nothing that is queued will start by itself."""
+    pending = store.list(states=PENDING)
+    coming = {run.id for run in pending if run.state in ACTIVE or not waits(store, run)}
+    return not coming
 
 
 def resume(store: Store, run_id: str) -> Run:
@@ -83,10 +145,12 @@ def reconcile(store: Store) -> list[Run]:
 def _settle(
     store: Store, run: Run, state: RunState, reason: str | None, remedy: str | None
 ) -> list[Run]:
-    fields: dict[str, Any] = {}
+    code = processes.exit_code(run.pid)
+    fields: dict[str, Any] = {} if state is RunState.QUEUED else {"exit_code": code}
     if reason is not None:
-        kind = "other" if state is RunState.FAILED else "killed"
-        fields = {"failure_kind": kind, "failure_reason": reason, "failure_remedy": remedy}
+        ended = state is RunState.FAILED or (code is not None and code >= 0)
+        kind = "other" if ended else "killed"
+        fields |= {"failure_kind": kind, "failure_reason": reason, "failure_remedy": remedy}
     try:
         return [store.transition(run.id, state, seen=run, **fields)]
     except RunError:
@@ -130,8 +194,10 @@ class Scheduler:
     Args:
         store: The store.
         workspace: Where the runs' folders are.
-        slots: Runs at the same time on this machine.
+        slots: Runs at the same time on each device of this machine.
         command: Program and arguments that carry out a run.
+        devices: The devices; by default those that are found.
+        resume_lost: Queue again what is found dead, a few times.
     """
 
     def __init__(
@@ -141,11 +207,15 @@ class Scheduler:
         slots: int = 1,
         *,
         command: Callable[[Run], list[str]],
+        devices: Devices | None = None,
+        resume_lost: bool = False,
     ) -> None:
         self._store = store
         self._workspace = workspace
-        self._slots = slots
+        self._devices = devices or Devices(slots)
         self._command = command
+        self._resume_lost = resume_lost
+        self._stopping = Stopping()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._heard: dict[str, tuple[float | None, float]] = {}
@@ -166,22 +236,32 @@ class Scheduler:
 
     def step(self) -> None:
         """Look once: note what died, and start what waits as far as there are slots."""
-        reconcile(self._store)
-        self._listen()
+        found = reconcile(self._store)
+        if self._resume_lost:
+            self._resume(found)
+        active = self._store.list(states=ACTIVE)
+        self._stopping.enforce(active)
+        self._listen(active)
         while not self._ended.is_set():
-            run = self._store.claim_next(self._slots)
+            run = self._store.claim_next(self._devices.slots())
             if run is None:
                 return
             self._begin(run)
 
-    def _listen(self) -> None:
+    def _resume(self, found: list[Run]) -> None:
+        for run in found:
+            if run.state is RunState.LOST and run.attempts < MOST_ATTEMPTS:
+                with contextlib.suppress(RunError):  # somebody was quicker
+                    self._store.transition(run.id, RunState.QUEUED, seen=run)
+
+    def _listen(self, active: list[Run]) -> None:
         """Give up runs of other machines that have been silent for long, whatever the clocks say.
 
         A container that is started anew is another machine, too.
         """
         now, before = time.monotonic(), self._heard
         self._heard = {}
-        for run in self._store.list(states=ACTIVE):
+        for run in active:
             if run.host in (None, processes.host()):
                 continue
             beat, since = before.get(run.id, (None, now))
@@ -205,8 +285,9 @@ class Scheduler:
             self._ended.wait(POLL_SECONDS)
 
     def _begin(self, run: Run) -> None:
+        shown = self._devices.environment(run.spec.train.device, run.slot)
         try:
-            child = processes.start(self._command(run), self._workspace.run(run.id) / LOG)
+            child = processes.start(self._command(run), self._workspace.run(run.id) / LOG, shown)
         except OSError as error:
             self._store.transition(
                 run.id,

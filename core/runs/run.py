@@ -76,6 +76,13 @@ class Run:
         process: Identity of its process, which tells it from a later one of the same number.
         heartbeat_at: When it was last heard of.
         stop_requested: Whether it was asked to stop.
+        priority: Runs of a higher one start first.
+        place: Among runs of one priority, the lowest starts first.
+        after: Id of the run that has to be completed before this one starts.
+        slot: The device it was given: ``cpu``, ``cuda:0``, ….
+        exit_code: How its last process ended; negative for a signal, None if that is not known.
+        log: Path of its log, on its machine.
+        rewinds: How many times its later metrics were forgotten; readers then begin anew.
     """
 
     id: str
@@ -107,6 +114,18 @@ class Run:
     process: str | None = None
     heartbeat_at: float | None = None
     stop_requested: bool = False
+    priority: int = 0
+    place: int = 0
+    after: str | None = None
+    slot: str | None = None
+    exit_code: int | None = None
+    log: str | None = None
+    rewinds: int = 0
+
+    @property
+    def turn(self) -> tuple[int, int]:
+        """Sorts queued runs into the order in which they start."""
+        return -self.priority, self.place
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,11 @@
-"""The store's tables, and the file that holds them: made whole or not at all, never overwritten."""
+"""The store's tables, their version, and the way from each earlier version to the present one."""
 
 from __future__ import annotations
-
-import os
-import sqlite3
-from contextlib import closing
-from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, String, Text
 
-from core.errors import StoreError
-
-VERSION = 1
-BUSY_SECONDS = 10.0
+VERSION = 2
 
 tables = sa.MetaData()
 
@@ -60,6 +51,12 @@ runs = sa.Table(
     Column("process", Text),
     Column("heartbeat_at", Float),
     Column("stop_requested", Boolean, nullable=False),
+    Column("priority", Integer, nullable=False, server_default=sa.text("0")),
+    Column("after", String(16)),
+    Column("slot", Text),
+    Column("exit_code", Integer),
+    Column("log", Text),
+    Column("rewinds", Integer, nullable=False, server_default=sa.text("0")),
     sqlite_autoincrement=True,
 )
 
@@ -78,132 +75,29 @@ metrics = sa.Table(
 """Values of curves; ``row`` counts from 0 in each run; a value that is not a number is NULL."""
 
 
-def open_engine(file: Path, *, create: bool) -> sa.Engine:
-    """Open a store's file, or make it if there is none.
-
-    Args:
-        file: The SQLite file.
-        create: Make the file if it does not exist.
-
-    Raises:
-        StoreError: There is no file and none may be made, or it is damaged, unreadable or of
-            another version. It is left as it is.
-    """
-    if not file.exists():
-        if not create:
-            raise StoreError(
-                f"There is no store of runs at {file}.",
-                "Open the workspace with the explorer or a verb such as “runs” first, or choose "
-                "another with --workspace DIR.",
-            )
-        _make(file)
-    if file.stat().st_size == 0:
-        raise _damaged(file, "it is empty")
-    engine = _engine(file)
-    try:
-        with engine.connect() as connection:
-            found = connection.execute(sa.select(store.c.version)).scalar_one()
-    except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
-        engine.dispose()
-        raise explained(error, file) from error
-    if found != VERSION:
-        engine.dispose()
-        raise StoreError(
-            f"The store {file} is of version {found}, and this program reads version {VERSION}.",
-            "Update the program, or choose another workspace with --workspace DIR.",
-        )
-    return engine
+STEPS: dict[int, tuple[str, ...]] = {
+    1: (
+        "ALTER TABLE runs ADD COLUMN priority INTEGER DEFAULT 0 NOT NULL",
+        "ALTER TABLE runs ADD COLUMN after VARCHAR(16)",
+        "ALTER TABLE runs ADD COLUMN slot TEXT",
+        "ALTER TABLE runs ADD COLUMN exit_code INTEGER",
+        "ALTER TABLE runs ADD COLUMN log TEXT",
+        "ALTER TABLE runs ADD COLUMN rewinds INTEGER DEFAULT 0 NOT NULL",
+    ),
+}
+"""By version, the statements that lead to the next one. Columns are only added: the process of a
+run that began before goes on writing its own."""
 
 
-def explained(error: Exception, file: Path) -> StoreError:
-    """A fault of the data base in words a user understands."""
-    words = str(getattr(error, "orig", None) or error)
-    low = words.lower()
-    if "locked" in low or "busy" in low:
-        return StoreError(
-            f"The store {file} has been locked by another program for a long time.",
-            "Close programs that hold the file open, and try again.",
-        )
-    if "full" in low:
-        return StoreError(
-            f"The disk of the store {file} is full.", "Free some space, and resume the run."
-        )
-    if "readonly" in low or "unable to open" in low or "permission" in low:
-        return StoreError(
-            f"The store {file} cannot be opened for writing ({words}).",
-            "Check the permissions of the workspace, or choose another with --workspace DIR.",
-        )
-    if "i/o error" in low or "locking protocol" in low:
-        return StoreError(
-            f"The store {file} cannot be read or written ({words}).",
-            "Check the disk it is on; network drives often cannot hold a data base.",
-        )
-    return _damaged(file, words)
+def migrate(connection: sa.Connection, found: int) -> None:
+    """Bring the tables from an earlier version to the present one, within one transaction."""
+    for version in range(found, VERSION):
+        for statement in STEPS[version]:
+            connection.exec_driver_sql(statement)
+    connection.execute(store.update().values(version=VERSION, changes=store.c.changes + 1))
 
 
-def _damaged(file: Path, words: str) -> StoreError:
-    return StoreError(
-        f"The store {file} is damaged or not a store of runs ({words}).",
-        f"Move {file.name} and any files beside it whose names begin with “{file.name}-” to "
-        "another folder and start again; nothing was changed. The runs' folders stay.",
-    )
-
-
-def _url(file: Path) -> sa.URL:
-    return sa.URL.create("sqlite", database=str(file))
-
-
-def _engine(file: Path) -> sa.Engine:
-    # Threads come and go in a web server: connections are lent to them, not bound to them.
-    engine = sa.create_engine(
-        _url(file),
-        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
-        pool_size=4,
-        max_overflow=-1,
-    )
-
-    def prepare(connection: Any, record: Any) -> None:
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.close()
-
-    def begin(connection: sa.Connection) -> None:
-        # A transaction that first reads and then wants to write could fail at once where another
-        # wrote in between; one that says so from the start waits for its turn.
-        writes = connection.get_execution_options().get("writes")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    sa.event.listen(engine, "connect", prepare)
-    sa.event.listen(engine, "begin", begin)
-    return engine
-
-
-def _make(file: Path) -> None:
-    """Make a new store beside its place and link it there: others see all of it or nothing."""
-    journal = file.with_name(f"{file.name}-wal")
-    if journal.exists() and not file.exists():
-        raise StoreError(
-            f"The store {file} is gone, but its journal {journal.name} is still there.",
-            f"Put {file.name} back, or move {journal.name} to another folder as well.",
-        )
-    fresh = file.with_name(f".{file.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        engine = sa.create_engine(_url(fresh), poolclass=sa.pool.NullPool)
-        tables.create_all(engine)
-        with engine.begin() as connection:
-            connection.execute(store.insert().values(version=VERSION, changes=1))
-        with closing(sqlite3.connect(fresh)) as plain:  # the file keeps this for good
-            plain.execute("PRAGMA journal_mode=WAL")
-        try:
-            os.link(fresh, file)
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without hard links
-            if not file.exists():
-                fresh.rename(file)
-    except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise explained(error, file) from error
-    finally:
-        fresh.unlink(missing_ok=True)
+def make(connection: sa.Connection) -> None:
+    """Make the tables in an empty data base."""
+    tables.create_all(connection)
+    connection.execute(store.insert().values(version=VERSION, changes=1))

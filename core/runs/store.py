@@ -6,15 +6,10 @@ short transaction that also raises ``version()``, so that a page knows when to r
 
 from __future__ import annotations
 
-import builtins
-import math
 import secrets
 import shutil
-import sqlite3
 import time
-import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -22,8 +17,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from core.errors import CoreError, RunError, unknown_name
-from core.runs import processes, schema
+from core.errors import RunError
+from core.runs import order, processes, schema
+from core.runs.database import Database, open_database, tell
+from core.runs.metrics import MOST_NAMED, Metrics
 from core.runs.run import (
     ACTIVE,
     REMEDIES,
@@ -32,21 +29,17 @@ from core.runs.run import (
     MetricRow,
     Run,
     RunState,
-    Value,
 )
 from core.spec import RunSpec
 from core.workspace import Workspace
 
-__all__ = ["MetricRow", "Run", "RunState", "Store", "open_store"]
+__all__ = ["LOG", "MetricRow", "Run", "RunState", "Store", "open_store"]
 
-LOCKED_SECONDS = 60.0
-_MOST_NAMED = 12
+LOG = "log.txt"
+"""A run's log, in its folder."""
 
-_runs, _metrics, _store = schema.runs, schema.metrics, schema.store
+_runs = schema.runs
 _RUN_COLUMNS = [_runs.c[field.name] for field in fields(Run)]
-_CHANGEABLE = {field.name for field in fields(Run)} - {
-    "id", "spec", "fingerprint", "state", "created_at"
-}  # fmt: skip
 
 
 def open_store(workspace: Workspace, create: bool) -> Store:
@@ -57,27 +50,25 @@ def open_store(workspace: Workspace, create: bool) -> Store:
         create: Make the store if there is none; a run's process never does.
 
     Raises:
-        StoreError: There is none, or it is damaged or of another version; it is left as it is.
+        StoreError: There is none, or it is damaged or of a later version; it is left as it is.
     """
-    return Store(workspace, schema.open_engine(workspace.store, create=create))
+    return Store(workspace, open_database(workspace, create=create))
 
 
-class Store:
+class Store(Metrics):
     """The store of one workspace; may be used by many threads and processes at once.
 
     Args:
         workspace: The workspace.
-        engine: Its data base, opened by ``open_store``.
+        database: Its data base.
 
     Raises:
         StoreError: By each method, where the data base cannot be read or written.
     """
 
-    def __init__(self, workspace: Workspace, engine: sa.Engine) -> None:
+    def __init__(self, workspace: Workspace, database: Database) -> None:
+        super().__init__(database)
         self.workspace = workspace
-        self._engine = engine
-        self._writer = engine.execution_options(writes=True)
-        weakref.finalize(self, engine.dispose)
 
     def folder(self, run_id: str) -> Path:
         """The folder of a run."""
@@ -85,12 +76,18 @@ class Store:
 
     def close(self) -> None:
         """Close the file; the store opens it again when it is used."""
-        self._engine.dispose()
+        self._database.close()
 
     # --- runs ------------------------------------------------------------------------------------
 
     def create(
-        self, spec: RunSpec, name: str | None = None, state: RunState = RunState.QUEUED
+        self,
+        spec: RunSpec,
+        name: str | None = None,
+        state: RunState = RunState.QUEUED,
+        *,
+        priority: int = 0,
+        after: str | None = None,
     ) -> Run:
         """Add a run.
 
@@ -98,6 +95,11 @@ class Store:
             spec: What it does.
             name: For people; by default the specification's title.
             state: ``STARTING`` for a run that this process carries out itself, else ``QUEUED``.
+            priority: Runs of a higher one start first.
+            after: Id of a run that has to be completed before this one starts.
+
+        Raises:
+            RunError: There is no such run to wait for.
         """
         run_id = secrets.token_hex(4)
         values: dict[str, Any] = {
@@ -109,10 +111,15 @@ class Store:
             "created_at": time.time(),
             "attempts": 0,
             "stop_requested": False,
+            "priority": priority,
+            "after": after,
+            "log": str(self.workspace.run(run_id) / LOG),
         }
         if state is RunState.STARTING:
             values |= processes.own().columns() | {"heartbeat_at": time.time()}
-        with self._write() as connection:
+        with self._database.write() as connection:
+            if after is not None:
+                self._number(connection, after)
             connection.execute(_runs.insert().values(**values, place=self._next_place(connection)))
             return self._read_run(connection, run_id)
 
@@ -123,9 +130,9 @@ class Store:
             RunError: There is none, or there are several.
         """
         name = name.strip()
-        with self._read() as connection:
+        with self._database.read() as connection:
             for found in (_runs.c.id == name, _runs.c.name == name, _begins(_runs.c.id, name)):
-                rows = connection.execute(_select().where(found).limit(_MOST_NAMED)).all()
+                rows = connection.execute(_select().where(found).limit(MOST_NAMED)).all()
                 if len(rows) == 1:
                     return _run(rows[0])
                 if rows:
@@ -143,7 +150,7 @@ class Store:
         query = _select().order_by(_runs.c.number.desc()).limit(limit)
         if states is not None:
             query = query.where(_runs.c.state.in_([str(state) for state in states]))
-        with self._read() as connection:
+        with self._database.read() as connection:
             return [_run(row) for row in connection.execute(query)]
 
     def update(self, run_id: str, **changed: Any) -> None:
@@ -152,7 +159,7 @@ class Store:
         Raises:
             RunError: There is no such run.
         """
-        with self._write() as connection:
+        with self._database.write() as connection:
             self._change(connection, run_id, changed)
 
     def transition(
@@ -169,7 +176,7 @@ class Store:
         Raises:
             RunError: There is no such run, or it cannot go there.
         """
-        with self._write() as connection:
+        with self._database.write() as connection:
             run = self._read_run(connection, run_id)
             moved = seen is not None and (run.state, run.process) != (seen.state, seen.process)
             if moved or state not in TRANSITIONS[run.state]:
@@ -181,43 +188,65 @@ class Store:
             connection.execute(_runs.update().where(_runs.c.id == run.id).values(**values))
             return self._read_run(connection, run.id)
 
-    def claim_next(self, slots: int) -> Run | None:
-        """Take the first queued run, if fewer than ``slots`` are active on this machine.
+    def claim_next(self, slots: Mapping[str, int]) -> Run | None:
+        """Take the first queued run that can start in a slot of this machine.
 
         Two processes never take the same run. It is then starting, and belongs to this process
         until its own has a number.
+
+        Args:
+            slots: How many runs each device of this machine takes.
         """
         own = processes.own()
-        queued = _select().where(_runs.c.state == RunState.QUEUED).order_by(_runs.c.place).limit(1)
-        busy = (
-            sa.select(sa.func.count())
-            .select_from(_runs)
-            .where(_runs.c.state.in_([str(state) for state in ACTIVE]))
-            .where(sa.or_(_runs.c.host.is_(None), _runs.c.host == own.host))
-        )
+        with self._database.read() as connection:  # most of the time there is nothing to do
+            if order.following(connection, slots, own.host) is None:
+                return None
+        with self._database.write(quiet=True) as connection:
+            found = order.following(connection, slots, own.host)
+            if found is None:
+                return None
+            run_id, slot = found
+            values = {"state": RunState.STARTING, "phase": "starting", "slot": slot}
+            claimed = _runs.update().where(_runs.c.id == run_id)
+            connection.execute(claimed.values(**values, **own.columns()))
+            tell(connection)
+            return self._read_run(connection, run_id)
 
-        def first(connection: sa.Connection) -> sa.Row[Any] | None:
-            if connection.execute(busy).scalar_one() >= slots:
-                return None
-            return connection.execute(queued).first()
+    def move(self, run_id: str, where: str) -> None:
+        """Change a queued run's place among the others.
 
-        with self._read() as connection:  # most of the time there is nothing to do
-            if first(connection) is None:
-                return None
-        with self._write(quiet=True) as connection:
-            row = first(connection)
-            if row is None:
-                return None
-            values = {"state": RunState.STARTING, "phase": "starting", **own.columns()}
-            connection.execute(_runs.update().where(_runs.c.id == row.id).values(**values))
-            self._tell(connection)
-            return self._read_run(connection, row.id)
+        Raises:
+            RunError: There is no such run, or it is not queued.
+        """
+        with self._database.write() as connection:
+            self._number(connection, run_id)
+            for one, changed in order.moved(connection, run_id, where).items():
+                connection.execute(_runs.update().where(_runs.c.id == one).values(**changed))
+
+    def wait_for(self, run_id: str, after: str | None) -> None:
+        """Let a run start only when another is completed; or, with None, whenever it can.
+
+        Raises:
+            RunError: There is no such run, or the other waits for this one.
+        """
+        with self._database.write() as connection:
+            if after is not None:
+                self._number(connection, after)
+                order.refuse_circle(connection, run_id, after)
+            self._change(connection, run_id, {"after": after})
+
+    def fingerprints(self, states: Iterable[RunState]) -> set[str]:
+        """Fingerprints of all runs in one of these states."""
+        query = sa.select(_runs.c.fingerprint).distinct()
+        query = query.where(_runs.c.state.in_([str(state) for state in states]))
+        with self._database.read() as connection:
+            return set(connection.execute(query).scalars())
 
     def hand_over(self, run: Run, child: processes.Identity) -> None:
         """Give a claimed run to its process, unless that has already taken it."""
         mine = sa.and_(_runs.c.id == run.id, _runs.c.process == run.process)
         waiting = _runs.c.state.in_([str(RunState.STARTING), str(RunState.STOPPING)])
-        with self._write() as connection:
+        with self._database.write() as connection:
             values = {**child.columns(), "heartbeat_at": time.time()}
             connection.execute(_runs.update().where(mine, waiting).values(**values))
 
@@ -227,7 +256,7 @@ class Store:
         Raises:
             RunError: There is no such run, or it has ended.
         """
-        with self._write() as connection:
+        with self._database.write() as connection:
             run = self._read_run(connection, run_id)
             if run.state is RunState.STOPPING:
                 return run
@@ -242,13 +271,13 @@ class Store:
     def stop_requested(self, run_id: str) -> bool:
         """Whether a run was asked to stop; also if it is no longer there."""
         query = sa.select(_runs.c.stop_requested).where(_runs.c.id == run_id)
-        with self._read() as connection:
+        with self._database.read() as connection:
             found: bool | None = connection.execute(query).scalar()
             return found is None or found
 
     def heartbeat(self, run_id: str) -> None:
         """Note that a run's process lives; this alone is no reason to draw a page again."""
-        with self._write(quiet=True) as connection:
+        with self._database.write(quiet=True) as connection:
             statement = _runs.update().where(_runs.c.id == run_id).values(heartbeat_at=time.time())
             connection.execute(statement)
 
@@ -258,7 +287,7 @@ class Store:
         Raises:
             RunError: There is no such run, it is active, or its folder cannot be removed.
         """
-        with self._write() as connection:
+        with self._database.write() as connection:
             run = self._read_run(connection, run_id)
             if run.state in ACTIVE:
                 raise RunError(
@@ -277,125 +306,18 @@ class Store:
                 "Remove the folder by hand.",
             ) from error
 
-    # --- metrics ---------------------------------------------------------------------------------
-
-    def log_metrics(self, run_id: str, values: Sequence[Value], **changed: Any) -> None:
-        """Add values to a run's curves, all or none.
-
-        Args:
-            run_id: The run.
-            values: Name, value, epoch, step of each.
-            **changed: Fields of the run that change with them, as in ``update``.
-
-        Raises:
-            RunError: There is no such run.
-        """
-        with self._write() as connection:
-            number = self._number(connection, run_id)
-            if changed:
-                self._change(connection, run_id, changed)
-            if values:
-                last = sa.select(sa.func.max(_metrics.c.row)).where(_metrics.c.run == number)
-                highest = connection.execute(last).scalar()
-                first = 0 if highest is None else highest + 1
-                rows = [_metric(number, row, value) for row, value in enumerate(values, first)]
-                connection.execute(_metrics.insert(), rows)
-
-    def metrics(
-        self, run_id: str, names: Iterable[str] | None = None, after: int = -1
-    ) -> builtins.list[MetricRow]:
-        """A run's metrics in the order in which they were recorded.
-
-        Args:
-            run_id: The run.
-            names: Only these; by default all.
-            after: Only rows after this one, for readers that have the earlier ones.
-        """
-        columns = [_metrics.c[field.name] for field in fields(MetricRow)]
-        query = (
-            sa.select(*columns)
-            .join(_runs, _runs.c.number == _metrics.c.run)
-            .where(_runs.c.id == run_id, _metrics.c.row > after)
-            .order_by(_metrics.c.row)
-        )
-        if names is not None:
-            query = query.where(_metrics.c.name.in_(list(names)))
-        with self._read() as connection:
-            return [
-                MetricRow(name, math.nan if value is None else value, epoch, step, row)
-                for name, value, epoch, step, row in connection.execute(query)
-            ]
-
-    def count_metrics(self, run_id: str) -> int:
-        """How many metrics a run has."""
-        query = (
-            sa.select(sa.func.count())
-            .select_from(_metrics)
-            .join(_runs, _runs.c.number == _metrics.c.run)
-            .where(_runs.c.id == run_id)
-        )
-        with self._read() as connection:
-            return int(connection.execute(query).scalar_one())
-
-    def truncate_metrics(self, run_id: str, kept: int) -> None:
-        """Keep the first ``kept`` metrics of a run and forget the later ones.
-
-        Raises:
-            RunError: There is no such run.
-        """
-        with self._write() as connection:
-            number = self._number(connection, run_id)
-            later = sa.and_(_metrics.c.run == number, _metrics.c.row >= kept)
-            connection.execute(_metrics.delete().where(later))
-
     def version(self) -> int:
         """A number that rises with each change by any process; cheap enough to ask often."""
-        with self._read() as connection:
-            return int(connection.execute(sa.select(_store.c.changes)).scalar_one())
+        with self._database.read() as connection:
+            return int(connection.execute(sa.select(schema.store.c.changes)).scalar_one())
 
     # --- within a transaction --------------------------------------------------------------------
-
-    @contextmanager
-    def _read(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.connect() as connection, connection.begin():
-                yield connection
-        except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise schema.explained(error, self.workspace.store) from error
-
-    @contextmanager
-    def _write(self, quiet: bool = False) -> Iterator[sa.Connection]:
-        try:
-            with self._writer.connect() as connection, _begun(connection):
-                yield connection
-                if not quiet:
-                    self._tell(connection)
-        except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise schema.explained(error, self.workspace.store) from error
-
-    def _tell(self, connection: sa.Connection) -> None:
-        connection.execute(_store.update().values(changes=_store.c.changes + 1))
-
-    def _change(self, connection: sa.Connection, run_id: str, changed: dict[str, Any]) -> None:
-        wrong = set(changed) - _CHANGEABLE
-        if wrong:
-            raise ValueError(f"These fields of a run cannot be changed: {sorted(wrong)}")
-        statement = _runs.update().where(_runs.c.id == run_id).values(**changed)
-        if connection.execute(statement).rowcount == 0:
-            raise self._unknown(connection, run_id)
 
     def _read_run(self, connection: sa.Connection, run_id: str) -> Run:
         row = connection.execute(_select().where(_runs.c.id == run_id)).first()
         if row is None:
             raise self._unknown(connection, run_id)
         return _run(row)
-
-    def _number(self, connection: sa.Connection, run_id: str) -> int:
-        query = sa.select(_runs.c.number).where(_runs.c.id == run_id)
-        number: int | None = connection.execute(query).scalar()
-        if number is None:
-            raise self._unknown(connection, run_id)
-        return number
 
     def _next_place(self, connection: sa.Connection) -> int:
         highest = connection.execute(sa.select(sa.func.max(_runs.c.place))).scalar()
@@ -408,7 +330,7 @@ class Store:
             case RunState.QUEUED:
                 gone: dict[str, Any] = dict.fromkeys(
                     ("started_at", "finished_at", "seconds_left", "phase", "scores", "host", "pid",
-                     "process", "heartbeat_at")
+                     "process", "heartbeat_at", "exit_code", "slot")
                 )  # fmt: skip
                 if run.state is not RunState.STARTING:  # that one keeps its place
                     gone["place"] = self._next_place(connection)
@@ -427,39 +349,6 @@ class Store:
                         end = run.heartbeat_at or run.started_at
                     ended["seconds"] = (run.seconds or 0.0) + max(0.0, end - run.started_at)
                 return ended
-
-    def _unknown(self, connection: sa.Connection, name: str) -> CoreError:
-        query = sa.select(_runs.c.id, _runs.c.name).order_by(_runs.c.number.desc()).limit(200)
-        rows = connection.execute(query).all()
-        if not rows:
-            return RunError(f"Unknown run “{name}”.", "There are no runs in this workspace yet.")
-        close = [row.id for row in rows if name.lower() in row.name.lower()]
-        known = dict.fromkeys([*close, *(row.id for row in rows)])
-        return unknown_name("run", name, list(known)[:_MOST_NAMED], error=RunError)
-
-
-@contextmanager
-def _begun(connection: sa.Connection) -> Iterator[None]:
-    """A transaction that waits its turn among many writers, longer than SQLite does by itself."""
-    until = time.monotonic() + LOCKED_SECONDS
-    while True:
-        try:
-            transaction = connection.begin()
-            break
-        except sa.exc.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > until:
-                raise
-    with transaction:
-        yield
-
-
-def _metric(number: int, row: int, value: Value) -> dict[str, Any]:
-    name, level, epoch, step = value
-    known = None if math.isnan(level) else float(level)
-    return {
-        "run": number, "row": row, "name": name, "value": known, "epoch": float(epoch),
-        "step": int(step),
-    }  # fmt: skip
 
 
 def _select() -> sa.Select[Any]:

@@ -19,9 +19,8 @@ from core.errors import CoreError, RunError, Stopped, StoreError
 from core.reporting import Reporter, Silence
 from core.runs import processes
 from core.runs.environment import environment
-from core.runs.queue import LOG
 from core.runs.run import UNTROUBLED, Run, RunState, Value
-from core.runs.store import Store
+from core.runs.store import LOG, Store
 from core.spec import RunSpec
 from core.workspace import Workspace
 
@@ -63,6 +62,10 @@ def work(
         return 0
     folder = workspace.run(run.id)
     folder.mkdir(parents=True, exist_ok=True)
+    for partial in folder.rglob(
+        ".*.part"
+    ):  # what an earlier process was writing when it was killed
+        partial.unlink(missing_ok=True)
     report = StoreReporter(store, run.id, folder / LOG, observer or Silence())
     resume = run.attempts > 1 or (folder / CHECKPOINT).exists()
     report.log(f"Attempt {run.attempts} of run {run.id}, process {run.pid}: {run.name}")
@@ -117,7 +120,7 @@ def _carry_out(
     except Exception as error:
         words = (str(error).strip().splitlines() or [""])[0]
         return RunState.FAILED, _failure(
-            "unexpected",
+            "other",
             f"Something unforeseen went wrong: {type(error).__name__}{': ' if words else ''}"
             f"{words}",
             "The technical details below help whoever mends it.",
@@ -129,7 +132,7 @@ def _failure(kind: str, reason: str, remedy: str) -> dict[str, Any]:
         "failure_kind": kind,
         "failure_reason": reason,
         "failure_remedy": remedy or None,
-        "traceback": traceback.format_exc(),
+        "traceback": traceback.format_exc().replace("\0", ""),
     }
 
 
@@ -152,12 +155,15 @@ def _finish(
         with contextlib.suppress(StoreError):
             report.flush()
         with contextlib.suppress(OSError):
+            if fields.get("traceback"):
+                report.note(str(fields["traceback"]).rstrip())
             report.note(f"The run is {state}.{f' {said}' if said else ''}")
-        store.transition(run_id, state, **UNTROUBLED | fields)
+        code = 0 if state in (RunState.COMPLETED, RunState.STOPPED) else 1
+        store.transition(run_id, state, **UNTROUBLED | fields, exit_code=code)
+        return code
     except CoreError as error:  # Whoever reconciles reads the last line of the log.
         print(f"The end of the run could not be stored: {error} {said or ''}", file=sys.stderr)
         return 1
-    return 0 if state in (RunState.COMPLETED, RunState.STOPPED) else 1
 
 
 class StoreReporter:

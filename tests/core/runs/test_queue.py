@@ -1,6 +1,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -195,11 +196,11 @@ def test_another_process_of_the_same_number_is_not_mistaken(
 
 def test_a_run_whose_claimer_died_waits_again(store: Store) -> None:
     one, two = queue.submit(store, counting()), queue.submit(store, counting())
-    assert store.claim_next(slots=1)
+    assert store.claim_next({"cpu": 1})
     assert queue.reconcile(store) == []
     store.update(one.id, process="gone")
     assert [run.state for run in queue.reconcile(store)] == [RunState.QUEUED]
-    again = store.claim_next(slots=1)
+    again = store.claim_next({"cpu": 1})
     assert again is not None
     assert again.id == one.id != two.id
 
@@ -226,3 +227,156 @@ def test_the_last_line_of_a_log_is_found(tmp_path: Path) -> None:
     assert processes.last_line(log) == ""
     log.write_bytes(b"x" * 9000 + b"\nfirst\n  last \xff words\n\n \n")
     assert processes.last_line(log) == "last \ufffd words"
+
+
+# --- the order -----------------------------------------------------------------------------------
+
+
+def order(store: Store) -> list[str]:
+    waiting = store.list(states=[RunState.QUEUED])
+    return [run.name for run in sorted(waiting, key=lambda run: run.turn)]
+
+
+def claimed(store: Store) -> list[str]:
+    found = []
+    while run := store.claim_next({"cpu": 99}):
+        found.append(run.name)
+    return found
+
+
+def test_a_queued_run_can_be_moved(store: Store) -> None:
+    ids = {name: queue.submit(store, counting(), name=name).id for name in "abcd"}
+    for name, where, expected in (
+        ("c", "first", "cabd"),
+        ("a", "up", "acbd"),
+        ("a", "up", "acbd"),
+        ("c", "down", "abcd"),
+        ("a", "last", "bcda"),
+        ("a", "down", "bcda"),
+        ("a", "last", "bcda"),
+        ("b", "first", "bcda"),
+    ):
+        store.move(ids[name], where)
+        assert order(store) == list(expected), (name, where)
+    assert claimed(store) == list("bcda")
+    with pytest.raises(RunError, match="not queued"):
+        store.move(ids["a"], "up")
+    with pytest.raises(RunError, match="Did you mean first"):
+        store.move(ids["a"], "frist")
+    with pytest.raises(RunError, match="Unknown run"):
+        store.move("missing", "up")
+
+
+def test_a_higher_priority_goes_first_and_who_passes_joins_it(store: Store) -> None:
+    plain = queue.submit(store, counting(), name="plain")
+    queue.submit(store, counting(), name="urgent", priority=5)
+    queue.submit(store, counting(), name="idle", priority=-1)
+    queue.submit(store, counting(), name="second")
+    assert order(store) == ["urgent", "plain", "second", "idle"]
+    store.move(plain.id, "up")
+    assert order(store) == ["plain", "urgent", "second", "idle"]
+    assert store.get(plain.id).priority == 5
+    store.move(plain.id, "last")
+    assert order(store) == ["urgent", "second", "idle", "plain"]
+    assert claimed(store) == ["urgent", "second", "idle", "plain"]
+
+
+def test_a_run_waits_for_another_to_be_completed(
+    store: Store, workspace: Workspace, scheduler: Scheduler, until: Until
+) -> None:
+    first = queue.submit(store, counting(), name="refused")
+    second = queue.submit(store, counting(), name="counts", after=first.id)
+    third = queue.submit(store, counting(), name="counts", after=second.id, priority=9)
+    assert "to be completed" in queue.waits(store, second)
+    assert not queue.waits(store, first)
+    with serving(scheduler):
+        until(lambda: store.get(first.id).state is RunState.FAILED)
+        until(lambda: queue.idle(store))
+        assert [store.get(run.id).state for run in (second, third)] == [RunState.QUEUED] * 2
+        assert "which is failed. Resume that one" in queue.waits(store, store.get(second.id))
+        store.wait_for(second.id, None)
+        assert not queue.idle(store)
+        until(lambda: store.get(third.id).state is RunState.COMPLETED)
+    done = store.get(second.id).finished_at
+    assert done is not None
+    assert (store.get(third.id).started_at or 0) >= done
+    assert queue.idle(store)
+
+
+def test_a_run_never_waits_for_what_cannot_come(store: Store) -> None:
+    one = queue.submit(store, counting())
+    two = queue.submit(store, counting(), after=one.id)
+    three = queue.submit(store, counting(), after=two.id)
+    for other in (one, two, three):
+        with pytest.raises(RunError, match="waits for it"):
+            store.wait_for(one.id, other.id)
+    with pytest.raises(RunError, match="Unknown run"):
+        store.wait_for(one.id, "missing")
+    with pytest.raises(RunError, match="Unknown run"):
+        queue.submit(store, counting(), after="missing")
+    store.delete(one.id)
+    assert "was deleted" in queue.waits(store, two)
+    assert store.claim_next({"cpu": 9}) is None
+
+
+def test_each_device_has_its_own_slots(store: Store) -> None:
+    def on(device: str) -> str:
+        spec = RunSpec.of(**{"train.device": device})
+        return queue.submit(store, spec, name=device).name
+
+    slots = {"cuda:0": 1, "cuda:1": 1, "cpu": 1}
+    for device in ("cuda:1", "cuda:1", "auto", "cpu", "cpu", "cuda", "auto"):
+        on(device)
+    taken = []
+    while run := store.claim_next(slots):
+        taken.append((run.name, run.slot))
+    assert taken == [("cuda:1", "cuda:1"), ("auto", "cuda:0"), ("cpu", "cpu")]
+    freed = next(run for run in store.list(states=[RunState.STARTING]) if run.slot == "cuda:0")
+    store.transition(freed.id, RunState.FAILED)
+    again = store.claim_next(slots)
+    assert again is not None
+    assert (again.name, again.slot) == ("cuda", "cuda:0")
+    assert store.claim_next({**slots, "cuda:0": 0}) is None
+
+
+# --- stopping and losing -------------------------------------------------------------------------
+
+
+def test_a_run_that_does_not_heed_is_killed_with_all_it_started(
+    store: Store, workspace: Workspace, scheduler: Scheduler, until: Until
+) -> None:
+    run = queue.submit(store, counting(), name="deaf")
+    with serving(scheduler):
+        until(lambda: (workspace.run(run.id) / "child.txt").exists())
+        child = int((workspace.run(run.id) / "child.txt").read_text())
+        started = time.monotonic()
+        queue.stop(store, run.id)
+        until(lambda: store.get(run.id).state is RunState.STOPPED)
+        assert time.monotonic() - started < 5
+        until(lambda: not processes.alive(child, None), 5)
+    stopped = store.get(run.id)
+    assert stopped.failure_reason is None
+    assert stopped.exit_code == -signal.SIGKILL
+    assert queue.resume(store, run.id).state is RunState.QUEUED
+
+
+def test_the_terminal_stops_a_run_without_a_scheduler(
+    store: Store, workspace: Workspace, command: Command, until: Until
+) -> None:
+    run = queue.submit(store, counting(), name="deaf")
+    with serving(Scheduler(store, workspace, command=command)):
+        until(lambda: (workspace.run(run.id) / "child.txt").exists())
+    started = time.monotonic()
+    assert queue.stop_now(store, run.id).state is RunState.STOPPED
+    assert time.monotonic() - started < 5
+
+
+def test_a_lost_run_is_resumed_by_itself_but_not_for_ever(
+    store: Store, workspace: Workspace, command: Command, until: Until
+) -> None:
+    run = queue.submit(store, counting(), name="dies")
+    with serving(Scheduler(store, workspace, command=command, resume_lost=True)):
+        until(lambda: store.get(run.id).attempts == queue.MOST_ATTEMPTS, 180)
+        until(lambda: store.get(run.id).state is RunState.LOST)
+    assert store.get(run.id).exit_code == -signal.SIGKILL
+    assert store.get(run.id).failure_kind == "killed"

@@ -1,9 +1,5 @@
 import math
-import sqlite3
-import subprocess
-import sys
 import threading
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +13,17 @@ from core.runs.store import MetricRow, RunState, Store, open_store
 from core.spec import RunSpec
 from core.workspace import Workspace, open_workspace
 
-ROOT = Path(__file__).parents[3]
 SPEC = RunSpec.of(**{"data.name": "phantom-5", "adapter.rank": 8})
 
 
-# --- the file ------------------------------------------------------------------------------------
+@pytest.fixture(params=["sqlite", "postgresql"])
+def workspace(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Workspace:
+    """Every test below holds for both data bases."""
+    if request.param == "postgresql":
+        monkeypatch.setenv("CXR_STORE", request.getfixturevalue("postgres"))
+    return open_workspace(tmp_path / "workspace")
 
 
 def test_a_worker_makes_no_store(workspace: Workspace) -> None:
@@ -38,72 +40,7 @@ def test_what_was_stored_is_there_again(workspace: Workspace, store: Store) -> N
     assert again.get("mine") == run
     assert again.get(run.id).spec == SPEC
     assert again.metrics(run.id) == [MetricRow("val/auroc", 0.7, 1.0, 3, row=0)]
-
-
-def test_a_workspace_may_have_a_strange_name(tmp_path: Path) -> None:
-    workspace = open_workspace(tmp_path / "what? 100% #1 – größer")
-    run = open_store(workspace, create=True).create(SPEC)
-    assert workspace.store.exists()
-    assert open_store(workspace, create=False).get(run.id) == run
-
-
-@pytest.mark.parametrize("damage", ["text", "empty", "half", "other", "zeros"])
-def test_a_damaged_store_is_told_and_left_as_it_is(workspace: Workspace, damage: str) -> None:
-    if damage == "other":
-        with closing(sqlite3.connect(workspace.store)) as other:
-            other.execute("CREATE TABLE songs (name TEXT)")
-    elif damage in ("text", "empty"):
-        workspace.store.write_text("not a data base" * 100 if damage == "text" else "")
-    else:
-        store = open_store(workspace, create=True)
-        for _ in range(20):
-            run = store.create(SPEC)
-            store.log_metrics(run.id, [("train/loss", 0.1, 1.0, i) for i in range(50)])
-        store.close()
-        whole = workspace.store.read_bytes()
-        left = whole[: len(whole) // 2] if damage == "half" else b"\0" * len(whole)
-        workspace.store.write_bytes(left)
-    before = workspace.store.read_bytes()
-    with pytest.raises(StoreError, match="Move store") as caught:
-        open_store(workspace, create=True)
-    assert "damaged or not a store" in caught.value.cause
-    assert workspace.store.read_bytes() == before
-    assert [file.name for file in workspace.root.iterdir() if "sqlite" in file.name] == [
-        "store.sqlite"
-    ]
-
-
-def test_a_store_of_another_version_is_left_alone(workspace: Workspace, store: Store) -> None:
-    store.close()
-    with closing(sqlite3.connect(workspace.store)) as plain:
-        plain.execute("UPDATE store SET version = 99")
-        plain.commit()
-    with pytest.raises(StoreError, match="version 99"):
-        open_store(workspace, create=True)
-
-
-def test_a_new_store_is_not_given_an_old_journal(workspace: Workspace) -> None:
-    journal = workspace.root / "store.sqlite-wal"
-    journal.write_bytes(b"changes that were never copied")
-    with pytest.raises(StoreError, match="journal"):
-        open_store(workspace, create=True)
-    assert not workspace.store.exists()
-    assert journal.exists()
-
-
-def test_many_may_make_the_store_at_once(workspace: Workspace) -> None:
-    code = (
-        "import sys; from core.runs.store import open_store; from core.spec import RunSpec; "
-        "from core.workspace import open_workspace; "
-        "open_store(open_workspace(sys.argv[1]), create=True).create(RunSpec())"
-    )
-    several = [
-        subprocess.Popen([sys.executable, "-c", code, str(workspace.root)], cwd=ROOT)
-        for _ in range(4)
-    ]
-    assert [one.wait(60) for one in several] == [0] * 4
-    assert len(open_store(workspace, create=False).list()) == 4
-    assert not list(workspace.root.glob(".store*"))
+    assert workspace.store.exists() == (workspace.database is None)
 
 
 # --- runs ----------------------------------------------------------------------------------------
@@ -242,18 +179,18 @@ def test_the_queue_keeps_its_order_and_a_resumed_run_goes_last(store: Store) -> 
     one, two, three = (store.create(SPEC) for _ in range(3))
     store.transition(one.id, RunState.STOPPED)
     store.transition(one.id, RunState.QUEUED)
-    claimed = [store.claim_next(slots=9) for _ in range(4)]
+    claimed = [store.claim_next({"cpu": 9}) for _ in range(4)]
     assert [run and run.id for run in claimed] == [two.id, three.id, one.id, None]
 
 
 def test_no_more_are_claimed_than_there_are_slots(store: Store) -> None:
     for _ in range(3):
         store.create(SPEC)
-    assert store.claim_next(slots=1) is not None
+    assert store.claim_next({"cpu": 1}) is not None
     before = store.version()
-    assert store.claim_next(slots=1) is None
+    assert store.claim_next({"cpu": 1}) is None
     assert store.version() == before
-    assert store.claim_next(slots=2) is not None
+    assert store.claim_next({"cpu": 2}) is not None
 
 
 # --- metrics -------------------------------------------------------------------------------------

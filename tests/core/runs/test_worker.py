@@ -132,7 +132,7 @@ def test_a_known_fault_is_told_with_its_remedy(do: Any) -> None:
     ("name", "kind", "reason"),
     [
         ("refused", "data", "There are no radiographs."),
-        ("breaks", "unexpected", "ZeroDivisionError: two words"),
+        ("breaks", "other", "ZeroDivisionError: two words"),
         ("disk full", "other", "The disk is full while writing weights."),
     ],
 )

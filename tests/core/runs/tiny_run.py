@@ -1,11 +1,14 @@
 """A run's process in small: counts to the epochs of its specification, as its name says.
 
 ``tiny_run.py RUN WORKSPACE``; the name of the run is what it does: ``counts``, ``slow``,
-``refused``, ``breaks``, ``disk full``, ``shadow``, ``dies before``.
+``refused``, ``breaks``, ``disk full``, ``shadow``, ``dies before``, ``dies``, and ``deaf``: heeds
+neither the store nor a signal, and neither does what it starts.
 """
 
 import errno
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -35,6 +38,13 @@ def main() -> int:
         with (folder / "starts.txt").open("a") as starts:
             starts.write(f"{os.getpid()} {resume}\n")
         report.log(f"counting to {spec.train.epochs}")
+        if does == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if does == "deaf":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            child = subprocess.Popen(["sleep", "600"])
+            (folder / "child.txt").write_text(str(child.pid))
+            time.sleep(600)
         if does == "refused":
             raise DataError("There are no radiographs.", "Download them.")
         if does == "breaks":

@@ -1,0 +1,81 @@
+"""Stores of earlier versions, as the program of that time wrote them."""
+
+import math
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from core.runs import schema
+from core.runs.store import RunState, Store, open_store
+from core.workspace import Workspace
+
+GOLDEN = Path(__file__).parent / "golden"
+EARLIER = sorted(GOLDEN.glob("store_v*.sql"))
+
+
+@pytest.fixture(params=EARLIER, ids=lambda file: file.stem)
+def earlier(request: pytest.FixtureRequest, workspace: Workspace) -> Workspace:
+    with closing(sqlite3.connect(workspace.store)) as plain:
+        plain.executescript(request.param.read_text())
+        plain.execute("PRAGMA journal_mode=WAL")
+    return workspace
+
+
+def columns(file: Path) -> dict[str, set[tuple[object, ...]]]:
+    """Name, type, NOT NULL and default of each table's columns; their order may differ."""
+    with closing(sqlite3.connect(file)) as plain:
+        return {
+            table: {row[1:5] for row in plain.execute(f"PRAGMA table_info({table})")}
+            for table in schema.tables.tables
+        }
+
+
+def test_there_is_a_store_of_each_earlier_version() -> None:
+    assert [file.stem for file in EARLIER] == [f"store_v{n}" for n in range(1, schema.VERSION)]
+    assert set(schema.STEPS) == set(range(1, schema.VERSION))
+
+
+def test_an_earlier_store_becomes_like_a_new_one(
+    earlier: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = open_store(earlier, create=False)
+    new = Workspace(tmp_path_factory.mktemp("new"))
+    open_store(new, create=True)
+    assert columns(earlier.store) == columns(new.store)
+    store.close()
+    again = open_store(earlier, create=False)
+    assert len(again.list()) == 5
+
+
+def test_an_earlier_store_keeps_what_it_knows_and_goes_on(earlier: Workspace) -> None:
+    store = open_store(earlier, create=False)
+    done = store.get("completed")
+    assert done.state is RunState.COMPLETED
+    assert (done.best_auroc, done.spec.adapter.rank, done.pid) == (0.7, 8, 4711)
+    assert done.scores is not None
+    assert done.scores["test"]["auroc"] == 0.71
+    assert done.environment is not None
+    assert done.fingerprint == done.spec.fingerprint()
+    rows = store.metrics(done.id)
+    assert [row.step for row in rows if row.name == "val/auroc"] == [9, 19, 29]
+    assert math.isnan(rows[-1].value)
+    assert (done.priority, done.after, done.slot, done.exit_code) == (0, None, None, None)
+    claimed = [store.claim_next({"cpu": 9}) for _ in range(3)]
+    assert [run and run.name for run in claimed] == ["queued first", "queued second", None]
+    assert store.transition(store.get("failed").id, RunState.QUEUED).state is RunState.QUEUED
+
+
+def test_several_may_open_an_earlier_store_at_once(earlier: Workspace) -> None:
+    opened: list[Store] = []
+    threads = [
+        threading.Thread(target=lambda: opened.append(open_store(earlier, create=False)))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(store.list()) for store in opened] == [5] * 8
