@@ -52,7 +52,8 @@ class Subgroups:
         findings: Findings that have both classes in every scored group; only these are averaged,
             so that no group is favoured by what it lacks.
         gap: Highest minus lowest AUROC of the scored groups, with its interval over patients; NaN
-            with fewer than two. With more than two groups their choice alone makes it larger.
+            with fewer than two. With more than two groups the interval is widened for the number
+            of pairs that these two were chosen from (Bonferroni).
         between: Names of the two groups, the higher first; empty without a gap.
         unknown: Studies of which it is not known.
     """
@@ -109,7 +110,9 @@ def subgroups(found: Predictions, by: str, draws: int = DRAWS, seed: int = 0) ->
             intervals[i] = Interval(value, *_bounds(row))
         if len(large) > 1:
             high, low = int(np.argmax(values)), int(np.argmin(values))
-            gap = Interval(values[high] - values[low], *_bounds(drawn[high] - drawn[low]))
+            pairs = len(large) * (len(large) - 1) // 2
+            spread = _bounds(drawn[high] - drawn[low], 0.05 / pairs)
+            gap = Interval(values[high] - values[low], *spread)
             between = (known[large[high]], known[large[low]])
     return Subgroups(
         by,
@@ -158,9 +161,9 @@ def _shared(labels: Floats, masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.in
     return np.flatnonzero(np.all(both, axis=0)) if both else np.array([], dtype=np.intp)
 
 
-def _bounds(values: Floats) -> tuple[float, float]:
+def _bounds(values: Floats, outside: float = 0.05) -> tuple[float, float]:
     defined = values[~np.isnan(values)]
     if not defined.size:
         return math.nan, math.nan
-    low, high = np.quantile(defined, [0.025, 0.975])
+    low, high = np.quantile(defined, [outside / 2, 1 - outside / 2])
     return float(low), float(high)

@@ -10,10 +10,11 @@ from itertools import groupby
 from core import DISCLAIMER, paper
 from core.models.catalogue import BACKBONES
 from core.paper import Task
+from core.replication.claims import Judgement
 from core.runs.store import RunState
 from core.stats import Interval
 from core.verdict import Evidence, adapter
-from explorer import replication, wording
+from explorer import paperreport, replication, wording
 from explorer.figures import compare
 from explorer.figures.compare import Dot, Scale
 from explorer.figures.markers import mark
@@ -36,10 +37,15 @@ PHANTOM_CAVEAT = (
 SLOW = "A ViT-B/16 at 224 px wants a GPU; on a CPU one task takes days to months."
 
 
-def page(board: Board) -> str:
-    """All regions of the page, those that run on any machine first."""
+def page(board: Board, judged: tuple[Judgement, Judgement]) -> str:
+    """All regions of the page, those that run on any machine first.
+
+    Args:
+        board: The tasks with their runs.
+        judged: What is said of the claims, scaled down and with the study's own parts.
+    """
     return (
-        f'<div class="cxr-paper">{_study(board)}{_miniature(board.miniature)}'
+        f'<div class="cxr-paper">{_study(board, judged)}{_miniature(board.miniature)}'
         f"{_tasks(board.tasks)}</div>"
     )
 
@@ -47,15 +53,15 @@ def page(board: Board) -> str:
 # --- question and answer -------------------------------------------------------------------------
 
 
-def _study(board: Board) -> str:
-    claims = "".join(f"<li>{escape(claim)}</li>" for claim in paper.CLAIMS.values())
+def _study(board: Board, judged: tuple[Judgement, Judgement]) -> str:
     return (
         '<section class="cxr-panel cxr-study"><div><h2>What the study asked</h2>'
         "<p>Foundation models for chest radiographs are pre-trained without labels, then tuned "
         "with few. Does that need all of their parameters? Lian, Zhou, Yu and Wang held LoRA, "
         "which trains small additions to query and value of each block, against full fine-tuning "
         "in 18 transfer tasks: two backbones, three data sets, three label fractions.</p>"
-        f'<ul>{claims}</ul><p class="cxr-small cxr-muted">{escape(paper.TITLE)}. '
+        f"{paperreport.rulings(*judged)}"
+        f'<p class="cxr-small cxr-muted">{escape(paper.TITLE)}. '
         f'<a href="{paper.URL}" target="_blank" rel="noopener noreferrer">'
         f"{escape(paper.REFERENCE)}</a>. The claims are the abstract’s, in other words; each "
         "figure is of one run, without an interval.</p></div>"

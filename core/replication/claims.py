@@ -160,8 +160,10 @@ def _gain(verdicts: Sequence[Outcome], tasks: int, seeds: int) -> tuple[Status, 
         return "not decidable", f"{told}; {tasks - len(verdicts)} tasks are still to be run."
     if seeds < FEW_SEEDS:
         return "not decidable", f"{told}, with one seed, which the next may turn."
-    if any(_clearly_more(one) for one in verdicts):
-        return "does not hold", f"{told}: clearly more than {100 * STUDY_GAIN:.1f}."
+    beyond = [one for one in verdicts if _clearly_more(one)]
+    if beyond:
+        named = ", ".join(one.task.name for one in beyond)
+        return "does not hold", f"{told}. Clearly more than {100 * STUDY_GAIN:.1f} in {named}."
     if all(one.interval is not None and one.interval.high <= STUDY_GAIN for one in verdicts):
         return "holds", f"{told}, and no task’s interval reaches {100 * STUDY_GAIN:.1f}."
     return "not decidable", f"{told}; some task’s interval reaches beyond {100 * STUDY_GAIN:.1f}."

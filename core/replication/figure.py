@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import DISCLAIMER
 from core.efficiency import percent
 from core.errors import ConfigurationError
 from core.models.catalogue import card
@@ -97,8 +98,6 @@ def figure(report: Report) -> Figure:
             else:
                 panels[r][c].set_axis_off()
     _legends(left, right, panels[0][0])
-    drawn.text(0.005, 0.002, "For research and education, not for clinical use.", fontsize=6.5,
-               color="#6B7280", va="bottom")  # fmt: skip
     return drawn
 
 
@@ -183,7 +182,8 @@ def _legends(left: Any, right: Any, panel: Axes) -> None:
         if handles:
             part.legend(handles, names, loc=f"outside {place} center", ncols=4, frameon=False,
                         fontsize=7.5)  # fmt: skip
-    right.supxlabel("share of the labels (band: 95% over seeds, or over patients with one seed)",
+    right.supxlabel("share of the labels (band: 95% over seeds, or over patients with one seed)\n"
+                    f"{DISCLAIMER}",
                     fontsize=7.5)  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from core.errors import CoreError
 from core.runs import queue
 from core.spec import RunSpec
 from core.workspace import ASSETS
-from explorer import paperboard, replication
+from explorer import paperboard, paperreport, replication
 from explorer.context import Context
 from explorer.live import live
 from explorer.replication import Board
@@ -35,18 +35,29 @@ def build(context: Context, tab: gr.Tab) -> None:
         (ASSETS / name).read_text(encoding="utf-8") for name in ("compare.css", "paper.css")
     )
     board = live(elem_id="paper-board", css_template=style)
+    whole = live(elem_id="paper-report", css_template=style)
     seen = gr.State(False)
+    shown = gr.State("")
     pages = [page for page in ERRANDS if page in context.inboxes]
     targets = [context.tabs, *(context.inboxes[page] for page in pages)]
 
     def draw(opened: bool) -> Any:
-        return paperboard.page(_gather(context)) if opened else gr.skip()
+        return _board(context, _gather(context)) if opened else gr.skip()
 
     def judge(opened: bool) -> Iterator[Any]:
         """The board again after each verdict that was not known yet."""
         while opened and _gather(context).weighing:
-            yield paperboard.page(_gather(context, most=1))
+            yield _board(context, _gather(context, most=1))
         yield gr.skip()
+
+    def conclude(opened: bool, before: str) -> list[Any]:
+        """The grid as a whole, once every verdict is known."""
+        found = _gather(context)
+        if not opened or found.weighing:
+            return [gr.skip(), gr.skip()]
+        html = paperreport.page(found, context.workspace)
+        now = str(hash(html))
+        return [gr.skip(), gr.skip()] if now == before else [html, now]
 
     def act(event: gr.EventData) -> list[Any]:
         return _act(context, event._data, pages)
@@ -55,7 +66,9 @@ def build(context: Context, tab: gr.Tab) -> None:
         tab.select(lambda: True, None, seen, **QUIET).then(draw, seen, board, **QUIET),
         context.version.change(draw, seen, board, **QUIET),
     ):
-        event.then(judge, seen, board, **QUIET)
+        event.then(judge, seen, board, **QUIET).then(
+            conclude, [seen, shown], [whole, shown], **QUIET
+        )
     board.click(
         act, None, [board, *targets], api_visibility="private", show_progress="hidden"
     )  # fmt: skip
@@ -63,6 +76,10 @@ def build(context: Context, tab: gr.Tab) -> None:
 
 def _gather(context: Context, most: int = 0) -> Board:
     return replication.gather(context.store.list(), context.workspace, most=most)
+
+
+def _board(context: Context, found: Board) -> str:
+    return paperboard.page(found, paperreport.judgements(found, context.workspace))
 
 
 def _act(context: Context, asked: dict[str, Any], pages: list[str]) -> list[Any]:
@@ -81,7 +98,7 @@ def _act(context: Context, asked: dict[str, Any], pages: list[str]) -> list[Any]
             return [gr.skip(), *_errand(context, pages, "compare", runs=runs)]
         if act in ("first", "all"):
             _queue(context, act, asked)
-            return [paperboard.page(_gather(context)), *stay]
+            return [_board(context, _gather(context)), *stay]
     except CoreError as error:
         gr.Warning(str(error), title="Not possible", duration=8)
     return [gr.skip(), *stay]

@@ -15,7 +15,8 @@ from core.errors import CoreError
 from core.runs import queue
 from core.runs.store import Run
 from core.spec import RunSpec
-from explorer import rundetail, runlist, wording
+from core.workspace import ASSETS
+from explorer import rundetail, runlist, scoresheet, wording
 from explorer.context import Context
 from explorer.live import live
 
@@ -30,6 +31,10 @@ def build(context: Context, tab: gr.Tab) -> None:
     selection = gr.State({"run": None, "follow": True})
     listing = live(elem_id="runs-list")
     detail = live(elem_id="runs-detail")
+    style = "".join(
+        (ASSETS / name).read_text(encoding="utf-8") for name in ("compare.css", "sheet.css")
+    )
+    sheet = live(elem_id="runs-sheet", css_template=style)
     shown = [selection, listing, detail]
     others = [
         context.tabs,
@@ -53,13 +58,25 @@ def build(context: Context, tab: gr.Tab) -> None:
     def act(chosen: Selection, event: gr.EventData) -> list[Any]:
         return _act(context, chosen, dict(event._data), len(others))
 
+    def score(chosen: Selection) -> str:
+        return _sheet(context, chosen)
+
     newest: dict[str, Any] = {**quiet, "trigger_mode": "always_last"}
-    context.version.change(refresh, selection, shown, **newest)
-    tab.select(refresh, selection, shown, **newest)
     inbox = context.inboxes["runs"]
-    inbox.change(receive, [inbox, selection], shown, **quiet)
-    for region in (listing, detail):
+    events = [
+        context.version.change(refresh, selection, shown, **newest),
+        tab.select(refresh, selection, shown, **newest),
+        inbox.change(receive, [inbox, selection], shown, **quiet),
+    ]
+    events += [
         region.click(act, selection, [*shown, *others], trigger_mode="multiple", **quiet)
+        for region in (listing, detail)
+    ]
+    for event in events:  # bootstraps take a second, which the run itself is not to wait for
+        event.then(
+            score, selection, sheet, api_visibility="private", show_progress="hidden",
+            trigger_mode="always_last",
+        )  # fmt: skip
 
 
 def _show(context: Context, chosen: Selection) -> list[Any]:
@@ -79,6 +96,15 @@ def _show(context: Context, chosen: Selection) -> list[Any]:
     if run:
         below = rundetail.detail(context.store, context.workspace, run, chosen["follow"])
     return [chosen, table, below]
+
+
+def _sheet(context: Context, chosen: Selection) -> str:
+    """The selected run's scores in detail; empty while it has none."""
+    try:
+        run = context.store.get(chosen["run"]) if chosen["run"] else None
+    except CoreError:
+        run = None
+    return scoresheet.sheet(run, context.workspace) if run else ""
 
 
 def _act(context: Context, chosen: Selection, asked: dict[str, Any], others: int) -> list[Any]:

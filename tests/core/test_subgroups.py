@@ -96,3 +96,15 @@ def test_what_is_not_known_is_left_out() -> None:
     one = replace(predictions(), sex=None, age=None)
     assert all_subgroups(one, draws=20) == ()  # one view alone is named
     assert subgroups(replace(one, age=np.full(600, np.nan, np.float32)), "age") is None
+
+
+def test_more_groups_make_the_gap_less_sure() -> None:
+    one = predictions()
+    age = np.where(one.sex == "F", 30, 50).astype(np.float32)
+    two = subgroups(replace(one, age=age), "age", draws=2_000)
+    age[:100], age[100:200] = 70, 85
+    four = subgroups(replace(one, age=age), "age", draws=2_000)
+    assert two is not None
+    assert four is not None
+    assert len(four.groups) == 4
+    assert four.gap.high - four.gap.low > two.gap.high - two.gap.low

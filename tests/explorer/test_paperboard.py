@@ -1,5 +1,7 @@
 """The study's tasks beside the workspace's own runs: what counts, what is said, what is offered."""
 
+import base64
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from core.paper import MINIATURE, TASKS
 from core.runs.store import Run, RunState, Store, open_store
 from core.spec import RunSpec
 from core.workspace import Workspace
-from explorer import app, form, launching, paperboard, replication
+from explorer import app, form, launching, paperboard, paperreport, replication
 from explorer.context import Context
 from explorer.replication import Board, Cell
 from explorer.tabs import paper as tab
@@ -53,13 +55,18 @@ def complete(store: Store, workspace: Workspace) -> Complete:
         store.transition(run.id, RunState.STARTING)
         store.transition(run.id, RunState.RUNNING)
         scores = {"test": {"auroc": 0.5 + skill / 10, "studies": studies}}
-        return store.transition(run.id, RunState.COMPLETED, scores=scores, seconds=60.0)
+        sizes = {"trainable": 40 if spec.adapter.method == "lora" else 5_400, "total": 5_440}
+        return store.transition(run.id, RunState.COMPLETED, scores=scores, seconds=60.0, **sizes)
 
     return make
 
 
 def board(store: Store, workspace: Workspace) -> Board:
     return replication.gather(store.list(), workspace)
+
+
+def shown(found: Board, workspace: Workspace) -> str:
+    return paperboard.page(found, paperreport.judgements(found, workspace))
 
 
 def cell(store: Store, workspace: Workspace, name: str = TASK.name) -> Cell:
@@ -88,7 +95,7 @@ def test_lora_clearly_ahead_is_said_so(
     assert one.verdict is not None
     assert one.verdict.evidence == "above"
     assert one.lora.auroc == pytest.approx(0.8)
-    html = paperboard.page(board(store, workspace))
+    html = shown(board(store, workspace), workspace)
     assert "LoRA clearly better" in html
     assert "3 seeds" in html
     assert one.verdict.sentence.split(",")[0] in html
@@ -97,12 +104,12 @@ def test_lora_clearly_ahead_is_said_so(
 
 def test_one_seed_decides_nothing(store: Store, workspace: Workspace, complete: Complete) -> None:
     complete(TASK.spec("lora"), skill=3.0)
-    assert "Full is missing" in paperboard.page(board(store, workspace))
+    assert "Full is missing" in shown(board(store, workspace), workspace)
     complete(TASK.spec("full"), skill=0.5)
     one = cell(store, workspace)
     assert one.verdict is not None
     assert one.verdict.evidence == "undecided"
-    assert "Not decidable" in paperboard.page(board(store, workspace))
+    assert "Not decidable" in shown(board(store, workspace), workspace)
 
 
 def test_another_recipe_does_not_count_and_is_mentioned(
@@ -113,7 +120,7 @@ def test_another_recipe_does_not_count_and_is_mentioned(
     one = cell(store, workspace)
     assert not one.lora.runs
     assert one.others == 1
-    assert "another recipe" in paperboard.page(board(store, workspace))
+    assert "another recipe" in shown(board(store, workspace), workspace)
 
 
 def test_of_two_runs_with_one_seed_the_later_counts(
@@ -146,14 +153,14 @@ def test_runs_on_other_studies_are_a_fault_in_words(
     complete(TASK.spec("lora"))
     broken = complete(TASK.spec("full"))
     (workspace.run(broken.id) / "predictions" / "test.npz").write_bytes(b"no archive")
-    html = paperboard.page(board(store, workspace))
+    html = shown(board(store, workspace), workspace)
     assert "cannot be compared" in html
     assert "cxr-fault" in html
 
 
 def test_runs_on_their_way_are_shown(store: Store, workspace: Workspace) -> None:
     run = store.create(TASK.spec("lora"))
-    html = paperboard.page(board(store, workspace))
+    html = shown(board(store, workspace), workspace)
     assert f'data-act="run" data-run="{run.id}"' in html
     assert "queued" in html
 
@@ -202,7 +209,7 @@ def test_the_form_carries_a_recipe_unchanged(task: paper.Task, method: str) -> N
 
 
 def test_the_page_says_what_was_asked_and_published(store: Store, workspace: Workspace) -> None:
-    html = paperboard.page(board(store, workspace))
+    html = shown(board(store, workspace), workspace)
     assert "For research and education, not for clinical use" in html
     assert paper.URL in html
     for claim in paper.CLAIMS.values():
@@ -213,7 +220,7 @@ def test_the_page_says_what_was_asked_and_published(store: Store, workspace: Wor
 
 
 def test_what_is_not_read_is_not_offered(store: Store, workspace: Workspace) -> None:
-    html = paperboard.page(board(store, workspace))
+    html = shown(board(store, workspace), workspace)
     for task in (*MINIATURE, *TASKS):
         offered = f'data-act="launch" data-task="{task.name}"' in html
         assert offered == replication.possible(task)
@@ -233,11 +240,11 @@ def test_the_first_comparison_is_offered_until_something_was_done(
     store: Store, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replication, "needs", lambda task: ())
-    html = paperboard.page(board(store, workspace))
+    html = shown(board(store, workspace), workspace)
     assert 'data-act="first"' in html
     assert f"{2 * len(MINIATURE)} runs" in html
     store.create(TASK.spec("lora"))
-    html = paperboard.page(board(store, workspace))
+    html = shown(board(store, workspace), workspace)
     assert 'data-act="first"' not in html
     assert f"{2 * len(MINIATURE) - 1} runs" in html
 
@@ -256,7 +263,7 @@ def test_a_verdict_that_takes_time_is_announced_first(
         complete(task.spec("full"))
     early = replication.gather(store.list(), workspace, most=0)
     assert early.weighing
-    assert "2 being weighed" in paperboard.page(early)
+    assert "2 being weighed" in shown(early, workspace)
     half = replication.gather(store.list(), workspace, most=1)
     assert sum(one.weighing for one in half.miniature) == 1
     assert not board(store, workspace).weighing
@@ -295,3 +302,40 @@ def test_a_task_fills_the_launch_form(store: Store, workspace: Workspace) -> Non
     _, tabs, launch, _ = tab._act(context, asked, ["launch", "runs"])
     assert tabs.selected == "launch"
     assert RunSpec.from_json(launch["spec"]) == paper.task("mrm-nih-10").spec("full")
+
+
+# --- the grid as a whole -------------------------------------------------------------------------
+
+
+def test_each_claim_is_ruled_on(store: Store, workspace: Workspace, complete: Complete) -> None:
+    html = shown(board(store, workspace), workspace)
+    assert html.count("<b>not decidable</b>") == len(paper.CLAIMS)
+    task = MINIATURE[0]
+    for seed in range(2):
+        complete(task.spec("lora", seed=seed), skill=3.0)
+        complete(task.spec("full", seed=seed), skill=0.5)
+    html = shown(board(store, workspace), workspace)
+    assert "<b>holds</b>" in html  # the trainable share needs no more than that
+    assert "0.74% of the parameters" in html
+    assert f"{len(MINIATURE) - 1} tasks are still to be run" in html
+
+
+def test_the_report_has_curves_files_and_the_figure(
+    store: Store, workspace: Workspace, complete: Complete
+) -> None:
+    assert paperreport.page(board(store, workspace), workspace) == ""
+    for task, skill in zip(MINIATURE[:3], (0.5, 1.0, 2.0), strict=True):
+        complete(task.spec("lora"), skill=2.0)
+        complete(task.spec("full"), skill=skill)
+    html = paperreport.page(board(store, workspace), workspace)
+    assert html.count("<section") == 1
+    for name in ("verdict.md", "verdict.csv", "verdict.tex", "figure.png", "figure.svg"):
+        assert f'download="{name}" href="data:' in html
+    table = re.search(r'download="verdict.csv" href="data:text/csv;base64,([^"]+)"', html)
+    assert table is not None
+    rows = base64.b64decode(table[1]).decode().splitlines()
+    assert len(rows) == 1 + len(MINIATURE)
+    assert rows[1].startswith(MINIATURE[0].name)
+    assert "Full fine-tuning needs" in html
+    assert "<polygon" in html
+    assert paperreport.page(board(store, workspace), workspace) is not None
