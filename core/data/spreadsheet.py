@@ -80,7 +80,7 @@ def read_spreadsheet(path: Path, about: Description, normal: Collection[str]) ->
             f"{path} has no column of findings: none holds labels such as 0 and 1.",
             "Add one column a finding, or a column “label” with the finding's name. Columns there: "
             + ", ".join(read.columns) + ".",
-            field="data.root",
+            field="data.labels" if about.findings else "data.root",
         )  # fmt: skip
     for name, values in findings.items():
         table[name] = values

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from core import named
 from core.data.base import ChestDataset
 from core.data.cache import ImageCache
 from core.data.catalogue import DATASETS
@@ -14,8 +15,9 @@ from core.errors import CoreError
 from core.runs.store import Run, RunState
 from core.spec import DataSpec
 from core.workspace import ASSETS
+from explorer import checkup, holdings, launching, lightbox, registering, viewer, wording, worklist
 from explorer import gallery as galleries
-from explorer import holdings, lightbox, viewer, wording, worklist
+from explorer.checkup import Checks
 from explorer.context import Context
 from explorer.gallery import Gallery
 from explorer.holdings import ANY, NONE, Filter
@@ -26,6 +28,7 @@ TITLE = "Data"
 
 SPLITS = [("All", ""), ("Training", "train"), ("Validation", "val"), ("Test", "test")]
 FIRST = next(iter(DATASETS))
+CHECK_SECONDS = 1.0
 EMPTY = "Choose a study of the sheet to see it here."
 QUIET: dict[str, Any] = {
     "api_visibility": "private",
@@ -40,7 +43,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     style = (ASSETS / "data.css").read_text(encoding="utf-8")
     with gr.Row(equal_height=False, elem_classes="cxr-group"):
         name = gr.Dropdown(
-            [(entry.title, key) for key, entry in DATASETS.items()],
+            launching.choices(context.workspace),
             value=FIRST,
             label="Data set",
             elem_id="data-name",
@@ -64,7 +67,11 @@ def build(context: Context, tab: gr.Tab) -> None:
             0, label="Seed of the subset", precision=0, minimum=0, elem_id="data-seed",
             min_width=130, scale=0,
         )  # fmt: skip
+    wanted = gr.State(None)
+    registering.dialogue(context.workspace, wanted, style)
     about = live(elem_id="data-about", css_template=style)
+    report = live(elem_id="data-check", css_template=style)
+    clock = gr.Timer(CHECK_SECONDS, active=False)
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=420):
             sheet = live(elem_id="data-sheet", css_template=style)
@@ -76,18 +83,20 @@ def build(context: Context, tab: gr.Tab) -> None:
     source = [name, root, version]
     listed = [*source, part, finding]
     fields = [root, version, finding]
+    shown = [about, sheet, tables, finding, report, clock]
+    checks = Checks()
 
     def fill(key: str, folder: str | None) -> list[Any]:
         return _fields(context, key, folder)
 
     def show(*question: Any) -> list[Any]:
-        return _show(context, shelf, *question)
+        return _show(context, shelf, checks, *question)
 
     def turn(*question: Any) -> str:
         return _sheet(context, shelf, *question)
 
     def count(key: str, folder: str, split: str | None, number: float | None) -> str:
-        return _tables(shelf, key, folder, split, number)
+        return _tables(context, shelf, key, folder, split, number)
 
     def look(key: str, folder: str, split: str | None, at: str | None) -> list[Any]:
         return _look(context, shelf, key, folder, split, at)
@@ -99,20 +108,39 @@ def build(context: Context, tab: gr.Tab) -> None:
         return [at, str(asked.get("study"))]
 
     def step(at: str | None, *question: Any, by: int) -> Any:
-        dataset = _open(shelf, *question[:3])
+        dataset = _open(context, shelf, *question[:3])
         ids = holdings.studies(dataset, Filter(question[3], question[4]))
         found = worklist.step(ids, at, by)
         return [found, ids.index(found) // holdings.PAGE if found else 0]
 
     def opened(event: Any) -> None:
         event.then(lambda: [0, None], None, [page, study], **QUIET).then(
-            show, [*listed, page, study, seed], [about, sheet, tables], **QUIET
+            show, [*listed, page, study, seed], shown, **QUIET
         ).then(look, [*source, study], [panel, leave], **QUIET)
+
+    def check(key: str, folder: str, split: str | None, event: gr.EventData) -> list[Any]:
+        return _check(context, checks, key, folder, split, event._data.get("act"))
+
+    def follow(key: str, folder: str, split: str | None) -> list[Any]:
+        return _check(context, checks, key, folder, split)
+
+    def choose(key: str | None) -> list[Any]:
+        key = key or FIRST
+        options = gr.Dropdown(choices=launching.choices(context.workspace), value=key)
+        return [options, *fill(key, None)]
 
     opened(name.input(fill, [name, root], fields, **QUIET))
     opened(root.submit(lambda: None, None, None, **QUIET))
     opened(version.input(lambda: None, None, None, **QUIET))
-    tab.select(show, [*listed, page, study, seed], [about, sheet, tables], **QUIET)
+    for event in (tab.select, context.blocks.load):
+        event(
+            lambda: gr.Dropdown(choices=launching.choices(context.workspace)), None, name, **QUIET
+        )
+    tab.select(show, [*listed, page, study, seed], shown, **QUIET)
+    report.click(check, source, [report, clock], **QUIET)
+    clock.tick(follow, source, [report, clock], **QUIET)
+    opened(wanted.change(lambda asked: choose(asked and asked["name"]), wanted,
+                         [name, *fields], **QUIET))  # fmt: skip
     for control in (part, finding):
         control.input(lambda: 0, None, page, **QUIET).then(
             turn, [*listed, page, study], sheet, **QUIET
@@ -131,7 +159,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     inbox = context.inboxes["data"]
     inbox.change(
         lambda asked: _receive(context, asked), inbox, [name, *fields, study], **QUIET
-    ).then(show, [*listed, page, study, seed], [about, sheet, tables], **QUIET).then(
+    ).then(show, [*listed, page, study, seed], shown, **QUIET).then(
         look, [*source, study], [panel, leave], **QUIET
     )
     if "saliency" in context.inboxes:
@@ -150,15 +178,23 @@ def _findings(names: tuple[str, ...]) -> list[tuple[str, str]]:
     return [("All studies", ANY), ("No finding", NONE), *each]
 
 
-def _open(shelf: Gallery, key: str, root: str | None, split: str | None) -> ChestDataset:
-    entry = DATASETS[key]
+def _spec(context: Context, key: str, root: str | None, split: str | None) -> DataSpec:
+    """What the fields name; a registered name is resolved."""
+    entry = launching.entry(context.workspace, key)
     folder = Path(root.strip()) if entry.needs_root and root and root.strip() else None
-    return shelf.dataset(DataSpec(name=key, root=folder, split=split if entry.splits else None))
+    asked = DataSpec(name=key, root=folder, split=(split or None) if entry.splits else None)
+    return named.resolved(context.workspace, asked)
+
+
+def _open(
+    context: Context, shelf: Gallery, key: str, root: str | None, split: str | None
+) -> ChestDataset:
+    return shelf.dataset(_spec(context, key, root, split))
 
 
 def _fields(context: Context, key: str, folder: str | None) -> list[Any]:
     """The fields that a data set needs: folder, version of the split, findings."""
-    entry = DATASETS[key]
+    entry = launching.entry(context.workspace, key)
     known = _last_root(context, key) if entry.needs_root else None
     return [
         gr.Textbox(value=known or (folder if entry.needs_root else ""), visible=entry.needs_root),
@@ -179,15 +215,17 @@ def _last_root(context: Context, key: str) -> str | None:
 
 
 def _receive(context: Context, asked: dict[str, Any] | None) -> list[Any]:
-    if asked is None or asked.get("data") not in DATASETS:
+    known = launching.choices(context.workspace)
+    if asked is None or asked.get("data") not in [key for _, key in known]:
         return [gr.skip()] * 5
     key = asked["data"]
-    return [key, *_fields(context, key, None), asked.get("study")]
+    return [gr.Dropdown(choices=known, value=key), *_fields(context, key, None), asked.get("study")]
 
 
 def _show(
     context: Context,
     shelf: Gallery,
+    checks: Checks,
     key: str,
     root: str,
     split: str | None,
@@ -197,21 +235,49 @@ def _show(
     study: str | None,
     seed: float | None,
 ) -> list[Any]:
-    """Facts, sheet and tables of a data set, or the fault beside the field that caused it."""
-    if DATASETS[key].needs_root and not (root or "").strip():
-        words = f"{DATASETS[key].title}: name the folder that holds it, then press Open."
-        return [f'<p class="cxr-note">{words}</p>', "", ""]
+    """Facts, sheet, tables, findings and check of a data set, or the fault beside its field."""
+    entry = launching.entry(context.workspace, key)
+    if entry.needs_root and not (root or "").strip():
+        words = f"{entry.title}: name the folder that holds it, then press Open."
+        return [f'<p class="cxr-note">{words}</p>', "", "", gr.skip(), "", gr.Timer(active=False)]
+    check = _check(context, checks, key, root, split)
     try:
-        dataset = _open(shelf, key, root, split)
+        dataset = _open(context, shelf, key, root, split)
+        offered = _findings(dataset.findings)
+        known = finding if finding in [value for _, value in offered] else ANY
         return [
             holdings.about(dataset),
-            _page(context, dataset, Filter(part, finding), page, study),
+            _page(context, dataset, Filter(part, known), page, study),
             holdings.tables(dataset, _whole(seed)),
+            gr.Dropdown(choices=offered, value=known),
+            *check,
         ]
     except CoreError as error:
         field = (error.field or "data.root").replace(".", "-")
         beside = f'<div data-beside="{field}">{wording.fault(error)}</div>'
-        return [beside if field == "data-root" else wording.fault(error), "", ""]
+        said = beside if field == "data-root" else wording.fault(error)
+        return [said, "", "", gr.skip(), *check]
+
+
+def _check(
+    context: Context,
+    checks: Checks,
+    key: str,
+    root: str | None,
+    split: str | None,
+    act: str | None = None,
+) -> list[Any]:
+    """Start or stop the check of a data set if that was asked, and say how it stands."""
+    try:
+        data = _spec(context, key, root, split)
+        if act in ("lists", "pictures"):
+            checks.start(data, pixels=act == "pictures")
+        known = checks.of(data)
+        if act == "stop" and known is not None:
+            known.stop()
+    except CoreError as error:
+        return [wording.fault(error), gr.Timer(active=False)]
+    return [checkup.panel(known), gr.Timer(active=known is not None and known.running)]
 
 
 def _sheet(
@@ -226,7 +292,7 @@ def _sheet(
     study: str | None,
 ) -> str:
     try:
-        dataset = _open(shelf, key, root, split)
+        dataset = _open(context, shelf, key, root, split)
         return _page(context, dataset, Filter(part, finding), page, study)
     except CoreError as error:
         return wording.fault(error)
@@ -239,9 +305,16 @@ def _page(
     return holdings.sheet(dataset, cache, holdings.studies(dataset, wanted), page, study)
 
 
-def _tables(shelf: Gallery, key: str, root: str, split: str | None, seed: float | None) -> str:
+def _tables(
+    context: Context,
+    shelf: Gallery,
+    key: str,
+    root: str,
+    split: str | None,
+    seed: float | None,
+) -> str:
     try:
-        return holdings.tables(_open(shelf, key, root, split), _whole(seed))
+        return holdings.tables(_open(context, shelf, key, root, split), _whole(seed))
     except CoreError as error:
         return wording.fault(error)
 
@@ -262,7 +335,7 @@ def _look(
     if study_id is None:
         return [viewer.viewer_value([], empty=EMPTY), gr.Button(visible=False)]
     try:
-        dataset = _open(shelf, key, root, split)
+        dataset = _open(context, shelf, key, root, split)
         study = dataset.study(study_id)
         masks = {
             name: mask
@@ -285,4 +358,4 @@ def _look(
 def _model(context: Context, key: str) -> Run | None:
     """The latest completed run on a data set."""
     runs = context.store.list(states=[RunState.COMPLETED])
-    return next((run for run in runs if run.spec.data.name == key), None)
+    return next((run for run in runs if (run.spec.data.called or run.spec.data.name) == key), None)
