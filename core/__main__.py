@@ -358,6 +358,7 @@ def explain(
 
 
 app.command("export")(exchange.export)
+app.command("import-adapter")(exchange.import_adapter)
 for _verb in (queueing.queue, queueing.move, queueing.after, queueing.stop, queueing.resume):
     app.command()(_verb)
 app.command("serve")(queueing.serve)

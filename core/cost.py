@@ -16,7 +16,7 @@ from typing import Any
 from core.data import splits, subsets
 from core.data.base import ChestDataset
 from core.data.catalogue import open_data
-from core.errors import CoreError, ModelError
+from core.errors import ConfigurationError, CoreError, ModelError
 from core.models import catalogue, methods
 from core.spec import DataSpec, RunSpec, settings
 
@@ -134,6 +134,12 @@ def check(spec: RunSpec) -> None:
     """
     from core.models import adapters, hub
 
+    if spec.adapter.imported is not None:
+        raise ConfigurationError(
+            "An imported adapter is tested, not trained.",
+            "Import it with python -m core import-adapter DIR, or choose a method.",
+            field="adapter.imported",
+        )
     methods.method(spec.adapter.method)  # names first: they are known at once
     card = catalogue.card(spec.model.backbone)
     dataset = _dataset(spec.data)

@@ -79,8 +79,12 @@ def _model(trained: Trained, result: dict[str, Any]) -> str:
     lines = [
         f"- Backbone: {card.title} (`{card.architecture}`). {card.pretraining}",
         f"- Tuned by: {tuned}".rstrip(),
-        f"- Trained: {result['trainable']:,} of {result['total']:,} parameters ({share:.3%}); the "
-        f"best of {spec.train.epochs} epochs, number {result['best_epoch']}",
+        f"- Trained: {result['trainable']:,} of {result['total']:,} parameters ({share:.3%}); "
+        + (
+            "elsewhere, and tested here"
+            if spec.adapter.imported
+            else f"the best of {spec.train.epochs} epochs, number {result['best_epoch']}"
+        ),
         f"- Outputs: one logit for each of {', '.join(trained.findings)}, in this order; their "
         "sigmoids are no calibrated probabilities.",
     ]
@@ -147,13 +151,16 @@ def _onnx_code(folder: Path, about: dict[str, Any], example: str) -> str:
 def _data(trained: Trained, result: dict[str, Any]) -> str:
     data = trained.spec.data
     entry = DATASETS.get(data.name)
+    title = f"{entry.title if entry else data.name}, split {result['split']}"
     counts = ", ".join(f"{name} {count:,}" for name, count in result["positives"].items())
     lines = [
-        f"- Data set: {entry.title if entry else data.name}, split {result['split']}",
+        f"- Data set: {title}",
         f"- {result['images']:,} labelled training images: {data.label_fraction:.3%} of the "
         f"training patients, drawn with seed {data.subset_seed}",
         f"- Positive images: {counts}",
     ]
+    if trained.spec.adapter.imported:
+        lines = [f"- Not known: it was tuned elsewhere. Tested on {title}."]
     if trained.card.leaks:
         lines.append(f"- What the backbone has seen: {trained.card.leaks}")
     return "## Training data\n\n" + "\n".join(lines) + "\n"
@@ -169,11 +176,14 @@ def _scores(trained: Trained, result: dict[str, Any]) -> str:
         + " |"
         for finding in trained.findings
     ]
+    chosen = "One seed; the epoch was chosen on the validation split."
+    if trained.spec.adapter.imported:
+        chosen = "It may have seen these pictures where it was tuned."
     means = " | ".join(_score(scores[split]["auroc"]) for split in splits)
     rows.append(f"| **mean** | {means} |")
     return (
-        "## Scores\n\n" + "\n".join(rows) + "\n\nOne seed; the epoch was chosen on the "
-        "validation split. What it would score elsewhere is not known.\n"
+        "## Scores\n\n" + "\n".join(rows) + f"\n\n{chosen} What it would score "
+        "elsewhere is not known.\n"
     )
 
 

@@ -26,7 +26,7 @@ from core.models import adapters, backbones, catalogue, prefix
 from core.models.catalogue import BackboneCard
 from core.reporting import Reporter
 from core.spec import RunSpec
-from core.trained import evaluation_transform
+from core.trained import evaluation_transform, tuned
 
 
 @dataclass
@@ -137,7 +137,7 @@ class Session:
             for split, ids in self.ids.items()
         }
         _tell_skipped(new, self.report)
-        refuse_useless(self.dataset, self.ids)
+        refuse_useless(self.dataset, self.ids, learns=self.spec.adapter.imported is None)
 
     def record(self, name: str, value: float, epoch: float | None = None) -> None:
         """Report one value of a curve at the present step and count it."""
@@ -164,15 +164,17 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     accelerator = _accelerator(spec)
     report.progress(0.0, None, "opening the data set")
     dataset = open_data(spec.data)
-    train_ids = subsets.labelled(dataset, spec.data)
+    imported = spec.adapter.imported is not None
+    train_ids = [] if imported else subsets.labelled(dataset, spec.data)
     ids = {"train": train_ids, "val": dataset.ids("val"), "test": dataset.ids("test")}
-    _tell_subset(spec, dataset, train_ids, report)
+    if not imported:
+        _tell_subset(spec, dataset, train_ids, report)
     _tell_skipped(dataset.skipped, report)
-    refuse_useless(dataset, ids)
+    refuse_useless(dataset, ids, learns=not imported)
 
     report.progress(0.0, None, "building the model")
     card = catalogue.card(spec.model.backbone)
-    model, weights = _model(spec, card, len(dataset.findings), report)
+    model, weights = _model(spec, folder, card, len(dataset.findings), report)
     parallel, optimizer = accelerator.prepare(model, _optimizer(spec, model))
     pictures = ImageCache(cache, dataset, cache_side(spec.model.input_size or card.input_size))
     feed = _feed(spec, card, pictures, model, accelerator.device)
@@ -184,11 +186,13 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     return Session(
         spec, folder, report, dataset, pictures, ids, model, parallel, optimizer, accelerator, feed,
         weights, dict(dataset.skipped),
+        # An adapter that was made elsewhere has its training behind it.
+        Position(epoch=spec.train.epochs, unvalidated=True) if imported else Position(),
     )  # fmt: skip
 
 
 def _model(
-    spec: RunSpec, card: BackboneCard, findings: int, report: Reporter
+    spec: RunSpec, folder: Path, card: BackboneCard, findings: int, report: Reporter
 ) -> tuple[nn.Module, Weights]:
     torch.manual_seed(spec.train.seed)
     model, loaded = backbones.build(
@@ -199,7 +203,7 @@ def _model(
         input_size=spec.model.input_size,
         drop_path=spec.train.drop_path,
     )
-    model = adapters.apply(model, spec.adapter)
+    model = tuned(model, spec, folder)
     report.log(f"{card.title}: {loaded}")
     return model, Weights(
         backbone=card.name,
@@ -299,17 +303,20 @@ def _tell_skipped(skipped: Mapping[str, str], report: Reporter) -> None:
         report.log(f"  {study}: {why}")
 
 
-def refuse_useless(dataset: ChestDataset, chosen: Mapping[str, Sequence[str]]) -> None:
+def refuse_useless(
+    dataset: ChestDataset, chosen: Mapping[str, Sequence[str]], learns: bool = True
+) -> None:
     """Refuse studies that nothing can be learnt from, or no epoch be chosen by.
 
     Args:
         dataset: The data set.
         chosen: Ids by split.
+        learns: Whether there is something to learn; otherwise no training image is needed.
 
     Raises:
         DataError: No training image is positive, or no finding has both labels in validation.
     """
-    if not any(splits.positives(dataset, chosen["train"]).values()):
+    if learns and not any(splits.positives(dataset, chosen["train"]).values()):
         raise DataError(
             f"None of the {len(chosen['train'])} labelled images is positive for any finding.",
             "Raise the label fraction, or list other studies.",

@@ -189,6 +189,18 @@ class AdapterSpec(_Frozen):
         "embedded backbones.",
     )
     targets: Targets = Field("qv", description="Projections that are adapted in every block.")
+    imported: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{16}$",
+        description="Hash of the adapter, made elsewhere, that the run is only tested with.",
+        json_schema_extra={"chosen": False},
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_import(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs of one's own keep the JSON, and with it the fingerprint, that they always had.
+        written: dict[str, Any] = write(self)
+        return {k: v for k, v in written.items() if k != "imported" or v is not None}
 
 
 class TrainSpec(_Frozen):
@@ -319,6 +331,8 @@ class RunSpec(_Frozen):
             adapter.method, f"{adapter.method} r {adapter.rank}"
         )
         start = self.model.backbone if self.model.pretrained else f"random {self.model.backbone}"
+        if adapter.imported:
+            return f"{method}, imported · {start} · {self.data.name}"
         return f"{method} · {start} · {self.data.title()} · seed {self.train.seed}"
 
 
@@ -347,6 +361,8 @@ def settings() -> list[Setting]:
     for section, outer in RunSpec.model_fields.items():
         assert isinstance(outer.default, _Frozen)
         for name, field in type(outer.default).model_fields.items():
+            if isinstance(field.json_schema_extra, dict):
+                continue  # nobody chooses it
             path = f"{section}.{name}"
             option = "data" if path == "data.name" else name.replace("_", "-")
             found.append(

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from core.data.transforms import EvalTransform, cache_side
 from core.errors import DataError, ModelError, WriteError
-from core.models import adapters, backbones, catalogue, portable
+from core.models import adapters, attaching, backbones, catalogue, foreign, portable
 from core.models.catalogue import BackboneCard
 from core.models.checkpoints import LoadReport
 from core.spec import RunSpec
-from core.workspace import BEST, RESULT, SPEC
+from core.workspace import ADAPTER, BEST, RESULT, SPEC
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def load_trained(folder: Path) -> Trained:
             f"The weights of {card.title} have changed since this run was trained.",
             "Restore the former file or train the run again.",
         )
-    model = adapters.apply(model, spec.adapter)
+    model = tuned(model, spec, folder)
     adapters.load_trainable_state(model, state)
     model.eval()
     size = spec.model.input_size or card.input_size
@@ -130,6 +130,29 @@ def untuned(
         input_size=spec.model.input_size,
     )
     return card, model, report
+
+
+def tuned(model: nn.Module, spec: RunSpec, folder: Path) -> nn.Module:
+    """Prepare a backbone for a run's way of tuning, or put on it the adapter the run came with.
+
+    Args:
+        model: The classifier the run starts from; it is changed.
+        spec: The run.
+        folder: Its folder.
+
+    Raises:
+        ConfigurationError: The method does not suit the architecture.
+        ModelError: The imported adapter is missing, damaged, or not the one the run came with.
+    """
+    if spec.adapter.imported is None:
+        return adapters.apply(model, spec.adapter)
+    adapter = foreign.read(folder / ADAPTER)
+    if adapter.identity != spec.adapter.imported:
+        raise ModelError(
+            "The adapter in this run's folder is not the one that was imported.",
+            "Import it again: python -m core import-adapter DIR.",
+        )
+    return attaching.attach(model, adapter)
 
 
 def encoder_digest(model: nn.Module) -> str:

@@ -22,6 +22,9 @@ SPEC, BEST, RESULT = "spec.json", "best.safetensors", "result.json"
 SUBSET = "subset.txt"
 """File in a run's folder that lists its labelled training studies; ``split_file`` takes it back."""
 
+ADAPTER = "adapter"
+"""Folder in a run's folder: the adapter it was imported with."""
+
 
 @dataclass(frozen=True)
 class Workspace:

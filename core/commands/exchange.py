@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from core.commands.answers import AsJson, Folder, answer
+from core.commands.settings import with_source
+from core.errors import CoreError
+from core.spec import RunSpec
+
+if TYPE_CHECKING:
+    from core.reporting import Reporter
 
 
 def export(
@@ -37,4 +43,51 @@ def export(
     answer(asdict(written), as_json, lambda: typer.echo(
         f"Wrote {written.folder}: {', '.join(written.files)} ({written.size / 1e6:,.1f} MB). "
         f"Loaded again, its logits differ from the run's by at most {written.difference:.1g}."
+    ))  # fmt: skip
+
+
+@with_source()
+def import_adapter(
+    adapter: Annotated[Path, typer.Argument(help="Folder with adapter_config.json.")],
+    spec: RunSpec,
+    folder: Folder = None,
+    as_json: AsJson = False,
+    name: str | None = None,
+) -> None:
+    """Test an adapter of peft's that was made elsewhere, as a run to compare with others."""
+    from core import importing, train
+    from core.progress import ProgressBar
+    from core.runs import queue, worker
+    from core.runs.store import open_store
+    from core.workspace import open_workspace
+
+    source = adapter.expanduser().absolute()
+    whole, notes = importing.prepare(source, spec)
+    for note in notes:
+        typer.echo(note, err=True)
+    workspace = open_workspace(folder)
+    store = open_store(workspace, create=True)
+
+    def execute(
+        spec: RunSpec, folder: Path, cache: Path, report: Reporter, resume: bool
+    ) -> dict[str, Any]:
+        importing.keep(source, folder)
+        for note in notes:
+            report.log(note)
+        return train.run(spec, folder, cache, report, resume=resume)
+
+    run = queue.claim_here(store, whole, name=name)
+    with ProgressBar(run.name) as bar:
+        code = worker.work(store, workspace, run.id, execute, observer=bar)
+    run = store.get(run.id)
+    if code != 0:
+        raise CoreError(
+            f"The import {run.id} ended as {run.state}: {run.failure_reason or run.state}",
+            run.failure_remedy or "",
+        )
+    value = {"id": run.id, "name": run.name, "state": str(run.state), "scores": run.scores}
+    splits = [f"{split} {score['auroc']:.3f}" for split, score in (run.scores or {}).items()
+              if score["auroc"] is not None]  # fmt: skip
+    answer(value, as_json, lambda: typer.echo(
+        f"Imported as {run.id}: {run.name}. Mean AUROC: {', '.join(splits) or 'not defined'}."
     ))  # fmt: skip

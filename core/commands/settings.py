@@ -25,6 +25,17 @@ def with_settings() -> Callable[[Verb], Verb]:
     return lambda verb: _wrapped(verb, "spec", lambda path: True, lambda spec: spec)
 
 
+def with_source() -> Callable[[Verb], Verb]:
+    """Give a verb the options of data set, backbone and device, none of training, as ``spec``."""
+    wanted, learnt = ("data.", "model.", "train.device"), set(OF_A_RUN) - {"data.skip_bad"}
+    return lambda verb: _wrapped(
+        verb,
+        "spec",
+        lambda path: path.startswith(wanted) and path not in learnt,
+        lambda spec: spec,
+    )
+
+
 def with_data(*, positional: bool = True) -> Callable[[Verb], Verb]:
     """Give a verb the name of a data set and an option for each way to open it, as ``data``.
 
