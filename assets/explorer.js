@@ -178,6 +178,8 @@
       if (target.dataset.act === "copy") { copy(target); return; }
       if (target.dataset.confirm && !(await ask(target.dataset.confirm, target.dataset.confirmLabel))) return;
       if (target.tagName === "BUTTON") target.setAttribute("data-pressed", "");
+      const menu = target.closest("details.cxr-menu");
+      if (menu) menu.open = false;
       if (target.tagName === "TR") {
         target.parentElement.querySelectorAll("[aria-current]").forEach((one) => one.removeAttribute("aria-current"));
         target.setAttribute("aria-current", "true");

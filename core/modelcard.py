@@ -55,8 +55,8 @@ def per_channel(value: float | tuple[float, ...], channels: int) -> tuple[float,
 def _settings(trained: Trained) -> dict[str, Any]:
     """The run's settings without the folders of the machine it was made on."""
     told: dict[str, Any] = json.loads(trained.spec.to_json())
-    for section, name in (("data", "root"), ("model", "weights")):
-        if told[section][name]:
+    for section, name in (("data", "root"), ("data", "split_file"), ("model", "weights")):
+        if told[section].get(name):
             told[section][name] = Path(told[section][name]).name
     return told
 
@@ -153,10 +153,12 @@ def _data(trained: Trained, result: dict[str, Any]) -> str:
     entry = DATASETS.get(data.name)
     title = f"{entry.title if entry else data.name}, split {result['split']}"
     counts = ", ".join(f"{name} {count:,}" for name, count in result["positives"].items())
+    drawn = f"{data.label_fraction:.3%} of the training patients, seed {data.subset_seed}"
+    if data.split_file is not None:
+        drawn = f"those of the list {data.split_file.name}"
     lines = [
         f"- Data set: {title}",
-        f"- {result['images']:,} labelled training images: {data.label_fraction:.3%} of the "
-        f"training patients, drawn with seed {data.subset_seed}",
+        f"- {result['images']:,} labelled training images: {drawn}",
         f"- Positive images: {counts}",
     ]
     if trained.spec.adapter.imported:

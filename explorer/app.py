@@ -33,6 +33,7 @@ PAGES: dict[str, ModuleType] = {
 """Every page by its name in the address, in the order of the tabs."""
 
 POLL_SECONDS = 1.0
+HOUR = 3600
 _TOP = f"""
 <div class="cxr-top"><h1>CXR PEFT Explorer</h1>
 <p>{DISCLAIMER}.</p>
@@ -48,9 +49,14 @@ def build(workspace: Workspace) -> gr.Blocks:
         StoreError: The store cannot be made or read.
     """
     store = open_store(workspace, create=True)
-    with gr.Blocks(title="CXR PEFT Explorer", analytics_enabled=False, fill_width=True) as blocks:
+    with gr.Blocks(
+        title="CXR PEFT Explorer",
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(HOUR, 24 * HOUR),  # exports that were packed for a download
+    ) as blocks:
         gr.HTML(_TOP, apply_default_css=False, js_on_load=None)
-        endpoints.publish(store)
+        endpoints.publish(store, workspace)
         version = gr.State(0)
         inboxes = {name: gr.State(None) for name in PAGES}
         with gr.Tabs(elem_id="pages") as tabs:

@@ -16,9 +16,11 @@ from core.errors import CoreError
 from core.runs import queue
 from core.runs.store import Run, Store
 from core.spec import RunSpec
+from core.workspace import Workspace
+from explorer import exporting
 
 
-def publish(store: Store) -> None:
+def publish(store: Store, workspace: Workspace) -> None:
     """Add the endpoints to the explorer that is being built, before any listener takes a name."""
 
     def submit(settings: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +59,12 @@ def publish(store: Store) -> None:
         store.delete(found.id)
         return {"deleted": found.id}
 
-    for verb in (submit, runs, run, stop, resume, delete):
+    def export(name: str, format: str) -> dict[str, Any]:
+        """Write a finished run for peft, timm (merged) or onnx into its own folder; where it is."""
+        made = exporting.carry_out(workspace, store.get(name), format)
+        return {"folder": str(made.folder), "size": made.size, "difference": made.difference}
+
+    for verb in (submit, runs, run, stop, resume, delete, export):
         gr.api(_worded(verb), api_name=verb.__name__)
 
 

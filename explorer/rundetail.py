@@ -11,7 +11,7 @@ from typing import Any
 from core.cost import command_line
 from core.runs.store import MetricRow, Run, RunState, Store
 from core.workspace import Workspace
-from explorer import wording
+from explorer import exporting, wording
 from explorer.figures.curves import Curve, chart, swatch
 from explorer.figures.palette import Style, method_style, state_dot
 from explorer.runlist import ACTIVE, clock
@@ -63,6 +63,7 @@ def _buttons(run: Run) -> list[str]:
         _button(run, "new", "New from this run", True, ""),
         _button(run, "compare", "Compare", done, "Only completed runs can be compared"),
         _button(run, "saliency", "Saliency", done, "The run has no finished model yet"),
+        exporting.menu(run),
         _button(
             run, "delete", "Delete", idle, "Stop it first",
             confirm=f"Delete “{run.name}” with its weights, curves and predictions? "

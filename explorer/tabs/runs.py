@@ -6,7 +6,8 @@ in the address; what it does is asked of ``core.runs`` again, which checks it ag
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,7 +17,7 @@ from core.runs import queue
 from core.runs.store import Run
 from core.spec import RunSpec
 from core.workspace import ASSETS
-from explorer import rundetail, runlist, scoresheet, wording
+from explorer import exporting, rundetail, runlist, scoresheet, wording
 from explorer.context import Context
 from explorer.live import live
 
@@ -30,6 +31,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     """Lay out the table of runs and the selected run below it."""
     selection = gr.State({"run": None, "follow": True})
     listing = live(elem_id="runs-list")
+    exported = _exported()
     detail = live(elem_id="runs-detail")
     style = "".join(
         (ASSETS / name).read_text(encoding="utf-8") for name in ("compare.css", "sheet.css")
@@ -61,6 +63,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     def score(chosen: Selection) -> str:
         return _sheet(context, chosen)
 
+    _exporter(context, detail, exported)
     newest: dict[str, Any] = {**quiet, "trigger_mode": "always_last"}
     inbox = context.inboxes["runs"]
     events = [
@@ -77,6 +80,33 @@ def build(context: Context, tab: gr.Tab) -> None:
             score, selection, sheet, api_visibility="private", show_progress="hidden",
             trigger_mode="always_last",
         )  # fmt: skip
+
+
+def _exported() -> list[Any]:
+    """Where an export is answered: the row, its words, and the file to take away."""
+    with gr.Row(elem_id="runs-export", visible=False) as row:
+        words = live(elem_id="runs-export-answer")
+        file = gr.DownloadButton(
+            "Download as zip", size="sm", visible=False, elem_id="runs-export-file", scale=0
+        )
+    return [row, words, file]
+
+
+def _exporter(context: Context, detail: gr.HTML, exported: list[Any]) -> None:
+    """Let the selected run's menu export it, beside everything else that the page does."""
+
+    def export(event: gr.EventData) -> Iterator[list[Any]]:
+        yield from _export(context, dict(event._data), Path(exported[-1].GRADIO_CACHE))
+
+    detail.click(
+        export,
+        outputs=exported,
+        api_visibility="private",
+        show_progress="hidden",
+        trigger_mode="multiple",
+        concurrency_id="export",
+        concurrency_limit=2,
+    )
 
 
 def _show(context: Context, chosen: Selection) -> list[Any]:
@@ -129,6 +159,34 @@ def _act(context: Context, chosen: Selection, asked: dict[str, Any], others: int
     except CoreError as error:
         gr.Warning(str(error), title="Not possible", duration=8)
     return [*_show(context, chosen), *stay]
+
+
+def _export(context: Context, asked: dict[str, Any], cache: Path) -> Iterator[list[Any]]:
+    """Say that it is being made, make it, then say what came of it and offer the file."""
+    if asked.get("act") != "export":
+        yield [gr.skip()] * 3
+        return
+    format = str(asked.get("format"))
+    try:
+        run = context.store.get(str(asked.get("run")))
+    except CoreError as error:
+        gr.Warning(str(error), title="Not possible", duration=8)
+        yield [gr.skip()] * 3
+        return
+    try:
+        exporting.refuse(run, format)
+        yield [gr.Row(visible=True), exporting.busy(run, format), gr.DownloadButton(visible=False)]
+        made = exporting.carry_out(context.workspace, run, format)
+        file = exporting.pack(made, run, format, cache)
+    except CoreError as error:
+        failed = exporting.failure(run, format, error)
+        yield [gr.Row(visible=True), failed, gr.DownloadButton(visible=False)]
+        return
+    yield [
+        gr.Row(visible=True),
+        exporting.outcome(run, format, made),
+        gr.DownloadButton(value=file, visible=True),
+    ]
 
 
 def _stop(context: Context, run: Run) -> None:

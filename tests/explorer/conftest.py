@@ -1,4 +1,4 @@
-"""A small folder of a user's own."""
+"""A small folder of a user's own, and the radiographs that the tests of the core train on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.core.conftest import radiographs
+
+__all__ = ["own_folder", "radiographs"]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from core.spec import RunSpec
 from core.workspace import Workspace
 from explorer import app
 
-PUBLIC = {"submit", "runs", "run", "stop", "resume", "delete"}
+PUBLIC = {"submit", "runs", "run", "stop", "resume", "delete", "export"}
 
 
 def test_only_the_meant_endpoints_are_public(workspace: Workspace) -> None:

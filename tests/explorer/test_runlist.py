@@ -62,7 +62,7 @@ def test_the_spark_follows_the_validation_auroc(store: Store) -> None:
         (RunState.STOPPED, {"resume", "new", "delete"}),
         (RunState.FAILED, {"resume", "new", "delete"}),
         (RunState.LOST, {"resume", "new", "delete"}),
-        (RunState.COMPLETED, {"new", "compare", "saliency", "delete"}),
+        (RunState.COMPLETED, {"new", "compare", "saliency", "export", "delete"}),
     ],
 )
 def test_buttons_follow_the_state(
