@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.commands import data as data_verbs
-from core.commands import exchange, queueing
+from core.commands import exchange, queueing, sweeping
 from core.commands import models as model_verbs
 from core.commands import names as name_verbs  # noqa: F401 - adds to the group `data`
 from core.commands import paper as paper_verb
@@ -359,6 +359,7 @@ def explain(
 
 app.command("export")(exchange.export)
 app.command("import-adapter")(exchange.import_adapter)
+app.command()(sweeping.sweep)
 for _verb in (queueing.queue, queueing.move, queueing.after, queueing.stop, queueing.resume):
     app.command()(_verb)
 app.command("serve")(queueing.serve)

@@ -122,15 +122,25 @@ def submit(
         CoreError: Whatever would stop the run; nothing is queued then.
     """
     spec = named.resolved_run(store.workspace, spec_of(values, percent))
+    count = repeated(repeats)
+    cost.check(spec)
+    seeds = range(spec.train.seed, spec.train.seed + count)
+    return [queue.submit(store, with_seed(spec, seed)) for seed in seeds]
+
+
+def repeated(repeats: float | None) -> int:
+    """Read the number of seeds.
+
+    Raises:
+        ConfigurationError: It is no whole number, or out of range.
+    """
     if repeats is None or repeats != int(repeats) or not 1 <= repeats <= MOST_REPEATS:
         raise ConfigurationError(
             f"The number of seeds has to be a whole number from 1 to {MOST_REPEATS}.",
             "1 is a single run; 5 allow a fair comparison.",
             field="repeats",
         )
-    cost.check(spec)
-    seeds = range(spec.train.seed, spec.train.seed + int(repeats))
-    return [queue.submit(store, with_seed(spec, seed)) for seed in seeds]
+    return int(repeats)
 
 
 def with_seed(spec: RunSpec, seed: int) -> RunSpec:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.cost import command_line
+from core.runs import queue
 from core.runs.store import MetricRow, Run, RunState, Store
 from core.workspace import Workspace
 from explorer import exporting, wording
@@ -37,7 +38,7 @@ def detail(store: Store, workspace: Workspace, run: Run, follow: bool) -> str:
     return (
         f'<section class="cxr-panel" id="run-{escape(run.id)}" data-findings '
         f'aria-label="Run {escape(run.name)}" data-address="{address}">{_head(run)}{_failure(run)}'
-        f"{_progress(run)}{_facts(run, rows)}{_charts(run, rows)}"
+        f"{_queue(store, run)}{_progress(run)}{_facts(run, rows)}{_charts(run, rows)}"
         f'<div class="cxr-lower">{_scores(run)}{_log(workspace.run(run.id) / "log.txt")}</div>'
         f"{_settings(run)}</section>"
     )
@@ -98,9 +99,34 @@ def _failure(run: Run) -> str:
     )
 
 
+def _queue(store: Store, run: Run) -> str:
+    """A queued run's place, what it waits for, and the ways to change both."""
+    if run.state is not RunState.QUEUED:
+        return ""
+    line = sorted(store.list(states=[RunState.QUEUED]), key=lambda one: one.turn)
+    at = next((i for i, one in enumerate(line) if one.id == run.id), 0)
+    words = f"Number {at + 1} of {len(line)} in the queue. "
+    words += queue.waits(store, run) or "It starts as soon as a slot is free."
+    first, last = at == 0, at == len(line) - 1
+    buttons = [
+        _move(run, "first", "Move to the front", not first, "It is the first"),
+        _move(run, "up", "Earlier", not first, "It is the first"),
+        _move(run, "down", "Later", not last, "It is the last"),
+    ]
+    if run.after is not None:
+        buttons.append(_button(run, "release", "Wait for nothing", True, ""))
+    return (
+        f'<div class="cxr-row" id="queue-place"><p class="cxr-muted">{escape(words)}</p>'
+        f"{''.join(buttons)}</div>"
+    )
+
+
+def _move(run: Run, where: str, label: str, possible: bool, reason: str) -> str:
+    button = _button(run, "move", label, possible, reason)
+    return button.replace(' data-act="move"', f' data-act="move" data-where="{where}"')
+
+
 def _progress(run: Run) -> str:
-    if run.state is RunState.QUEUED:
-        return '<p class="cxr-muted">It starts as soon as a slot is free.</p>'
     if run.state not in ACTIVE:
         return ""
     share = 100 * (run.progress or 0.0)

@@ -17,7 +17,7 @@ from core.models.catalogue import card
 from core.models.methods import METHODS
 from core.spec import LABEL_FRACTIONS, RunSpec
 from core.workspace import Workspace
-from explorer import backbones, form, launching
+from explorer import backbones, form, launching, sweeping
 from explorer.context import Context
 from explorer.live import live
 
@@ -68,6 +68,7 @@ def build(context: Context, tab: gr.Tab) -> None:
             data_note, percent = _data_group(context.workspace, fields, start)
             model_note = _model_group(fields, start)
             method_note, repeats = _tuning_group(fields, start)
+            sweep, sentence = sweeping.lay_out()
             with gr.Accordion(
                 "Advanced: empty fields take the value shown in grey, the paper's where it has one",
                 open=False,
@@ -89,9 +90,18 @@ def build(context: Context, tab: gr.Tab) -> None:
             context.store, context.workspace.cache, _settings(values), values[-1]
         )
 
+    several = [repeats, *sweep]
+
+    def foresee(*values: Any) -> list[Any]:
+        settings, (repeated, *chosen) = values[: -len(several)], values[-len(several) :]
+        words, label = sweeping.sentence(
+            context.store, _settings(settings), settings[-1], repeated, sweeping.chosen(chosen)
+        )
+        return [words, gr.update(value=label)]
+
     def submit(*values: Any) -> list[Any]:
-        *settings, repeated = values
-        return _submit(context, settings, repeated)
+        settings, (repeated, *chosen) = values[: -len(several)], values[-len(several) :]
+        return _submit(context, list(settings), repeated, sweeping.chosen(chosen))
 
     def receive(asked: dict[str, Any] | None) -> list[Any]:
         return _fill(context.workspace, asked, len(inputs))
@@ -109,8 +119,13 @@ def build(context: Context, tab: gr.Tab) -> None:
         )  # fmt: skip
     tab.select(reckon, inputs, cost, **serial)
     cost.click(_nothing, None, None, **quiet)
+    gr.on(
+        [field.change for field in [*inputs, *several]], foresee, [*inputs, *several],
+        [sentence, button], trigger_mode="always_last",
+        **{**serial, "concurrency_id": "launch-sweep"},
+    )  # fmt: skip
     button.click(
-        submit, [*inputs, repeats], [*context.outputs("runs"), cost],
+        submit, [*inputs, *several], [*context.outputs("runs"), cost],
         api_visibility="private", show_progress="minimal",
     )  # fmt: skip
     inbox = context.inboxes["launch"]
@@ -398,14 +413,20 @@ def _settings(values: Any) -> dict[str, Any]:
     return dict(zip(form.PATHS, values, strict=False))
 
 
-def _submit(context: Context, settings: list[Any], repeats: float | None) -> list[Any]:
-    """Queue the run, or several seeds of it, and show the first one; or say what is wrong."""
+def _submit(
+    context: Context, settings: list[Any], repeats: float | None, chosen: sweeping.Chosen
+) -> list[Any]:
+    """Queue the run, or several of them, and show the first one; or say what is wrong."""
     stay = [gr.skip(), gr.skip()]
+    form_holds = _settings(settings), settings[-1], repeats
     try:
-        queued = launching.submit(context.store, _settings(settings), settings[-1], repeats)
+        if chosen:
+            queued = sweeping.submit(context.store, *form_holds, chosen)
+        else:
+            queued = launching.submit(context.store, *form_holds)
     except CoreError as error:
         return [*stay, launching.faulty(error)]
-    names = queued[0].name if len(queued) == 1 else f"{len(queued)} runs, one for each seed"
+    names = queued[0].name if len(queued) == 1 else f"{len(queued)} runs"
     gr.Info(names, title="Queued", duration=4)
     return [*context.request("runs", run=queued[0].id), gr.skip()]
 

@@ -149,6 +149,8 @@ def _act(context: Context, chosen: Selection, asked: dict[str, Any], others: int
             chosen = {"run": chosen["run"], "follow": not chosen["follow"]}
         elif act == "open":
             chosen = {"run": context.store.get(str(name)).id, "follow": False}
+        elif act == "move":
+            context.store.move(context.store.get(str(name)).id, str(asked.get("where")))
         elif act in _ACTIONS:
             _ACTIONS[act](context, context.store.get(str(name)))
             if act == "delete":
@@ -199,12 +201,17 @@ def _resume(context: Context, run: Run) -> None:
     gr.Info(f"{run.name} goes on from its last checkpoint.", title="Queued", duration=4)
 
 
+def _release(context: Context, run: Run) -> None:
+    context.store.wait_for(run.id, None)
+    gr.Info(f"{run.name} waits for a free slot only.", title="Queue", duration=4)
+
+
 def _delete(context: Context, run: Run) -> None:
     context.store.delete(run.id)
     gr.Info(run.name, title="Deleted", duration=4)
 
 
-_ACTIONS = {"stop": _stop, "resume": _resume, "delete": _delete}
+_ACTIONS = {"stop": _stop, "resume": _resume, "release": _release, "delete": _delete}
 _ERRANDS: dict[str, tuple[str, Callable[[Run], dict[str, Any]]]] = {
     "new": ("launch", lambda run: {"spec": run.spec.to_json()}),
     "compare": ("compare", lambda run: {"runs": [run.id]}),

@@ -128,3 +128,19 @@ def test_the_address_names_the_run_unless_the_page_follows(
     run = store.create(RunSpec())
     assert run.id in rundetail.detail(store, workspace, run, False).split("data-address")[1][:80]
     assert "null" in rundetail.detail(store, workspace, run, True).split("data-address")[1][:80]
+
+
+def test_a_queued_run_says_its_place_and_can_be_moved(store: Store, workspace: Workspace) -> None:
+    first = store.create(RunSpec())
+    second = store.create(RunSpec(), after=first.id)
+    html = rundetail.detail(store, workspace, second, False)
+    assert "Number 2 of 2 in the queue" in html
+    assert "to be completed" in html
+    assert 'data-act="release"' in html
+    assert html.count('data-act="move"') == 3
+    later = html.split('data-where="down"')[1].split(">")[0]
+    assert "disabled" in later
+    assert "disabled" not in html.split('data-where="up"')[1].split(">")[0]
+    store.move(second.id, "first")
+    html = rundetail.detail(store, workspace, store.get(second.id), False)
+    assert "Number 1 of 2 in the queue" in html

@@ -1,0 +1,151 @@
+"""The launch form's sweep: several methods, ranks and label fractions in place of one of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from core import named, sweep
+from core.errors import ConfigurationError, CoreError
+from core.models.methods import METHODS
+from core.runs.store import Run, Store
+from core.spec import LABEL_FRACTIONS
+from explorer import launching, wording
+
+NOTHING = '<p class="cxr-muted cxr-small">Nothing chosen: one run for each seed.</p>'
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the sweep's fields hold.
+
+    Attributes:
+        methods: Names of methods; empty for the form's own, as for the others.
+        ranks: As typed: ``4, 8``.
+        fractions: Label fractions.
+    """
+
+    methods: Sequence[str] = ()
+    ranks: str = ""
+    fractions: Sequence[float] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.methods or self.ranks.strip() or self.fractions)
+
+
+def planned(
+    store: Store,
+    values: Mapping[str, Any],
+    percent: float | None,
+    repeats: float | None,
+    chosen: Chosen,
+) -> sweep.Plan:
+    """What would be queued.
+
+    Raises:
+        CoreError: Whatever would stop one of the runs.
+    """
+    if chosen.methods:  # the form leaves out what its own method does not heed
+        wide = max(chosen.methods, key=lambda name: len(launching.heeds(name)))
+        values = {**values, "adapter.method": wide}
+    spec = named.resolved_run(store.workspace, launching.spec_of(values, percent))
+    count = launching.repeated(repeats)
+    specs = sweep.grid(
+        spec,
+        list(chosen.methods),
+        _ranks(chosen.ranks),
+        list(chosen.fractions),
+        range(spec.train.seed, spec.train.seed + count),
+    )
+    return sweep.plan(specs, store, store.workspace.cache)
+
+
+def submit(
+    store: Store,
+    values: Mapping[str, Any],
+    percent: float | None,
+    repeats: float | None,
+    chosen: Chosen,
+) -> list[Run]:
+    """Queue the sweep.
+
+    Raises:
+        CoreError: Whatever would stop one of the runs, or all of them are there already; nothing
+            is queued then.
+    """
+    found = planned(store, values, percent, repeats, chosen)
+    if not found.new:
+        raise ConfigurationError(
+            "All these runs are completed or waiting already.",
+            "Choose other methods, ranks, fractions or seeds.",
+            field="sweep",
+        )
+    return sweep.submit(store, found)
+
+
+def sentence(
+    store: Store,
+    values: Mapping[str, Any],
+    percent: float | None,
+    repeats: float | None,
+    chosen: Chosen,
+) -> tuple[str, str]:
+    """How many runs and how long, as HTML, and what the launch button says."""
+    if not chosen:
+        return NOTHING, "Launch run"
+    try:
+        found = planned(store, values, percent, repeats, chosen)
+    except CoreError as error:
+        return wording.fault(error), "Launch run"
+    count = len(found.new)
+    words = f"<b>{count} run{'s' * (count != 1)}</b>"
+    if count:
+        words += f", about <b>{wording.duration(found.seconds)}</b> one after the other"
+    if found.known:
+        words += f"; {len(found.known)} more are completed or waiting and are left out"
+    return f'<p class="cxr-sentence">{words}.</p>', f"Launch {count} run{'s' * (count != 1)}"
+
+
+def _ranks(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.replace(",", " ").split()]
+    except ValueError as error:
+        raise ConfigurationError(
+            f"“{text}” is no list of ranks.", "Type whole numbers: 2, 4, 8.", field="sweep"
+        ) from error
+
+
+def lay_out() -> tuple[list[Any], gr.HTML]:
+    """The sweep's fields, folded, and the place of its sentence."""
+    with gr.Accordion(
+        "Sweep: several methods, ranks or label fractions, in place of the one chosen above",
+        open=False,
+        elem_classes="cxr-group",
+        elem_id="f-sweep",
+    ):
+        methods = gr.CheckboxGroup(
+            [(method.title, name) for name, method in METHODS.items()],
+            label="Methods",
+            elem_id="f-sweep-methods",
+        )
+        ranks = gr.Textbox(
+            label="Ranks r, for methods that have one",
+            placeholder="2, 4, 8",
+            elem_id="f-sweep-ranks",
+        )
+        fractions = gr.CheckboxGroup(
+            [(f"{100 * one:g}%", one) for one in LABEL_FRACTIONS],
+            label="Label fractions",
+            elem_id="f-sweep-fractions",
+        )
+        sentence = gr.HTML(NOTHING, apply_default_css=False, elem_id="f-sweep-sentence")
+    return [methods, ranks, fractions], sentence
+
+
+def chosen(fields: Sequence[Any]) -> Chosen:
+    """Read the fields that ``lay_out`` made."""
+    methods, ranks, fractions = fields
+    return Chosen(tuple(methods or ()), ranks or "", tuple(fractions or ()))
