@@ -88,7 +88,7 @@ def summary(run: Run) -> dict[str, Any]:
         "seconds": run.seconds,
         "best_auroc": run.best_auroc,
         "last_auroc": run.last_auroc,
-        "_test_auroc": _test_auroc(run),
+        "test_auroc": _test_auroc(run),
         "trainable": run.trainable,
         "total": run.total,
         "failure": run.failure_reason,
