@@ -90,6 +90,8 @@ def curve(
             over = "nothing" if known is None or math.isnan(known.low) else "patients"
             if known is not None:
                 mean = Interval(mean.value, known.low, known.high)
+        if not math.isnan(mean.low):  # a t-interval of two seeds knows no bounds
+            mean = Interval(mean.value, max(0.0, mean.low), min(1.0, mean.high))
         levels.append(Level(fraction, mean, len(each), over))
     return Curve(method, tuple(levels))
 

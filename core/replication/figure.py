@@ -118,8 +118,7 @@ def _forest(axes: Axes, outcomes: Sequence[Outcome], groups: Sequence[tuple[str,
     axes.set_yticks([place for place, _ in names], [name for _, name in names])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(at - 0.4, -0.7)
-    low, high = axes.get_xlim()
-    reach = max(abs(low), abs(high), 4.0)
+    reach = _reach(outcomes)
     axes.set_xlim(-reach, reach)
     axes.set_xlabel("LoRA − full fine-tuning, points of test AUROC\n"
                     "(95% interval: thick over seeds, thin over patients)",
@@ -133,6 +132,21 @@ def _forest(axes: Axes, outcomes: Sequence[Outcome], groups: Sequence[tuple[str,
                   markerfacecolor="white" if kind == "undecided" else colour)  # fmt: skip
     if any(one.task.gain is not None for one in outcomes):
         axes.plot([], [], "*", color="#0072B2", markersize=7, label="published")
+
+
+def _reach(outcomes: Sequence[Outcome]) -> float:
+    """Points to either side of zero: room for the differences, not for every wide interval."""
+    verdicts = [one.verdict for one in outcomes if one.verdict]
+    values = [abs(100 * one.difference.value) for one in verdicts]
+    ends = [
+        abs(100 * end)
+        for one in verdicts
+        for interval in (one.difference, one.over_patients)
+        for end in (interval.low, interval.high)
+    ]
+    most = max((value for value in values if not math.isnan(value)), default=0.0)
+    furthest = max((end for end in ends if not math.isnan(end)), default=0.0)
+    return 1.05 * max(4.0, most, min(furthest, 2.0 * most + 4.0))
 
 
 def _mark(axes: Axes, one: Outcome, at: float) -> None:

@@ -63,3 +63,8 @@ def test_wide_bands_allow_more() -> None:
     assert found.fraction.low == 0.01
     assert math.isinf(found.fraction.high)
     assert "1% or fewer to more than all" in sentence(found, "full fine-tuning", "LoRA", 0.01)
+
+
+def test_no_band_leaves_the_scale() -> None:
+    (level,) = curve("full", {0.1: [0.6, 0.95]}).levels
+    assert (level.auroc.low, level.auroc.high) == (0.0, 1.0)
