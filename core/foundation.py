@@ -58,7 +58,8 @@ class Collection:
 
     def sentence(self) -> str:
         """What the pictures are, in a sentence."""
-        named = [f"{one['pictures']:,} pictures of {one['title']}" for one in self.sets]
+        taken = [one for one in self.sets if one["pictures"]]
+        named = [f"{one['pictures']:,} pictures of {one['title']}" for one in taken]
         return ", ".join(named)
 
 

@@ -31,7 +31,7 @@ EVIDENCE: dict[Evidence, tuple[str, str]] = {
 
 NAMES = {LORA: "LoRA", FULL: "Full"}
 PHANTOM_CAVEAT = (
-    "Phantoms are generated pictures, and the embedded backbone has seen no others: these tasks "
+    "Phantoms are generated pictures, and the embedded backbones learnt from many: these tasks "
     "ask the study’s question where everybody can, but say nothing of patients."
 )
 SLOW = "A ViT-B/16 at 224 px wants a GPU; on a CPU one task takes days to months."

@@ -102,7 +102,7 @@ def pretrain(
         origin=Origin(
             data=pictures.sentence(),
             sets=pictures.sets,
-            start=start or "",
+            start="" if start is None else Path(start).name,
             command=_command(settings, images, pictures, patient or [], real_share, start, out),
         ),
     )

@@ -285,6 +285,7 @@ class _Pretraining:
             "data": self.origin.data,
             "sets": [dict(one) for one in self.origin.sets],
             "start": self.origin.start,
+            "start_sha256": self.identity["start"],
             "images": len(records.images),
             "reports": records.reported,
             "image_size": list(records.images.shape[1:]),

@@ -76,11 +76,11 @@ def test_random_weights_follow_the_seed() -> None:
     assert not torch.equal(weights(1), weights(2))
 
 
-@pytest.mark.skipif(
-    not (ASSETS / "embedded-mae.safetensors").exists(), reason="the weights are not made yet"
+@pytest.mark.parametrize(
+    "name", [name for name, card in BACKBONES.items() if card.source == "embedded"]
 )
-def test_the_embedded_backbone_is_whole_and_as_its_card_says() -> None:
-    card = BACKBONES["embedded-mae"]
+def test_the_embedded_backbones_are_whole_and_as_their_cards_say(name: str) -> None:
+    card = BACKBONES[name]
     path = ASSETS / str(card.weights)
     model, report = backbones.build(card, 14)
     assert not report.unexpected
