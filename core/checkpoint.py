@@ -24,6 +24,7 @@ def save(session: Session) -> None:
     Raises:
         DataError: The file cannot be written.
     """
+    session.report.secure()
     scaler = session.accelerator.scaler
     payload = {
         "fingerprint": session.spec.fingerprint(),

@@ -61,5 +61,8 @@ class ProgressBar:
     def model(self, trainable: int, total: int, device: str) -> None:
         """The log says it, too."""
 
+    def secure(self) -> None:
+        """Nothing was kept."""
+
     def rewind(self, kept: int) -> None:
         """Nothing was kept."""

@@ -23,6 +23,9 @@ class Reporter(Protocol):
     def model(self, trainable: int, total: int, device: str) -> None:
         """Say how many parameters train, of how many, and where."""
 
+    def secure(self) -> None:
+        """Make sure that nothing recorded so far is lost: a checkpoint that counts it follows."""
+
     def rewind(self, kept: int) -> None:
         """Keep the first ``kept`` metrics of the run and forget the later ones.
 
@@ -48,6 +51,9 @@ class Silence:
 
     def model(self, trainable: int, total: int, device: str) -> None:
         """Drop the numbers."""
+
+    def secure(self) -> None:
+        """Nothing was kept."""
 
     def rewind(self, kept: int) -> None:
         """Nothing was kept."""

@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors
@@ -227,19 +227,37 @@ def write_atomically(path: Path, content: bytes | dict[str, Any]) -> None:
         WriteError: The disk is full, or the folder cannot be written.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    faults: list[OSError] = []
     try:
         with partial.open("wb") as file:
             if isinstance(content, bytes):
                 file.write(content)
             else:
-                torch.save(content, file)
+                torch.save(content, _Told(file, faults))  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save turns what goes wrong into the latter
         partial.unlink(missing_ok=True)
-        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        why = getattr(next(iter(faults), error), "strerror", None) or str(error).splitlines()[0]
         raise WriteError(
             f"{path.name} cannot be written ({why}).",
             "Free space on the disk of the workspace, then resume the run.",
         ) from error
+
+
+class _Told:
+    """A file for ``torch.save``, which says of a full disk only that a position is unexpected."""
+
+    def __init__(self, file: BinaryIO, faults: list[OSError]) -> None:
+        self._file, self._faults = file, faults
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self._faults.append(error)
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()

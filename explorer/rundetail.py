@@ -7,9 +7,11 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from core.cost import command_line
 from core.runs import queue
+from core.runs.curves import Curves
 from core.runs.store import MetricRow, Run, RunState, Store
 from core.workspace import Workspace
 from explorer import exporting, wording
@@ -22,6 +24,8 @@ STOPPABLE = (RunState.QUEUED, RunState.STARTING, RunState.RUNNING)
 RESUMABLE = (RunState.STOPPED, RunState.FAILED, RunState.LOST)
 MOST_LABELS = 16
 _FINDING = "val/auroc/"
+_curves: WeakKeyDictionary[Store, Curves] = WeakKeyDictionary()
+"""What was read of each store's curves."""
 
 
 def detail(store: Store, workspace: Workspace, run: Run, follow: bool) -> str:
@@ -33,7 +37,7 @@ def detail(store: Store, workspace: Workspace, run: Run, follow: bool) -> str:
         run: The run.
         follow: Whether the page follows the latest run; the address then names none.
     """
-    rows = store.metrics(run.id)
+    rows = _curves.setdefault(store, Curves(store)).rows(run)
     address = escape(json.dumps({"run": None if follow else run.id}))
     return (
         f'<section class="cxr-panel" id="run-{escape(run.id)}" data-findings '

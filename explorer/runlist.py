@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from html import escape
+from weakref import WeakKeyDictionary
 
 from core.runs.store import Run, RunState, Store
 from core.spec import RunSpec
@@ -44,7 +44,8 @@ def table(store: Store, runs: Sequence[Run], selected: str | None, follow: bool)
     if waiting:
         counts.append(f"{waiting} queued")
     counts.append(f"{len(runs)} in all")
-    body = "".join(_row(store, run, run.id == selected) for run in runs)
+    curves = validation(store, runs)
+    body = "".join(_row(run, curves[run.id], run.id == selected) for run in runs)
     pressed = "true" if follow else "false"
     return (
         '<div class="cxr-panel cxr-runs"><div class="cxr-headline" style="margin-top:0">'
@@ -61,9 +62,9 @@ def table(store: Store, runs: Sequence[Run], selected: str | None, follow: bool)
     )
 
 
-def _row(store: Store, run: Run, selected: bool) -> str:
+def _row(run: Run, values: Sequence[float], selected: bool) -> str:
     spec, style = run.spec, method_style(run.spec.adapter.method)
-    curve = spark(validation(store, run), style)
+    curve = spark(list(values), style)
     current = ' aria-current="true"' if selected else ""
     return (
         f'<tr id="row-{escape(run.id)}" data-act="open" data-run="{escape(run.id)}" tabindex="0"'
@@ -101,20 +102,20 @@ def clock(run: Run) -> str:
     return wording.duration(run.seconds) if run.seconds else "–"
 
 
-def validation(store: Store, run: Run) -> list[float]:
-    """A run's validation AUROC by epoch; kept for runs that have ended."""
-    if run.finished_at is not None and run.state not in (*ACTIVE, RunState.QUEUED):
-        return list(_ended(store, run.id, run.finished_at))
-    return _read(store, run.id)
+def validation(store: Store, runs: Sequence[Run]) -> dict[str, list[float]]:
+    """The validation AUROC of runs by epoch, by id; kept for runs that have ended."""
+    keys = {run.id: (run.id, run.finished_at) for run in runs}
+    kept = _ended.setdefault(store, {})
+    new = [run.id for run in runs if keys[run.id] not in kept]
+    found = store.curves(new, "val/auroc") if new else {}
+    ended = (RunState.COMPLETED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
+    fresh = {keys[run.id]: found[run.id] for run in runs if run.id in found and run.state in ended}
+    kept.update(fresh)
+    return {name: found[name] if name in found else kept[key] for name, key in keys.items()}
 
 
-@lru_cache(maxsize=512)
-def _ended(store: Store, run_id: str, finished_at: float) -> tuple[float, ...]:
-    return tuple(_read(store, run_id))
-
-
-def _read(store: Store, run_id: str) -> list[float]:
-    return [row.value for row in store.metrics(run_id, names=["val/auroc"])]
+_ended: WeakKeyDictionary[Store, dict[tuple[str, float | None], list[float]]] = WeakKeyDictionary()
+"""The curves of runs that will not change, by store, id and end."""
 
 
 def _share(spec: RunSpec) -> str:

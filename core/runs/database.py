@@ -101,17 +101,18 @@ class Database:
             raise self._kind.explained(error) from error
 
     @contextmanager
-    def write(self, quiet: bool = False) -> Iterator[sa.Connection]:
+    def write(self, quiet: bool = False, durable: bool = False) -> Iterator[sa.Connection]:
         """A transaction that writes, all or nothing, and raises the number of changes.
 
         Args:
             quiet: Leave that number; ``tell`` raises it where there was something to tell.
+            durable: Wait until the disk has it, and all that was written before.
 
         Raises:
             StoreError: The data base cannot be written.
         """
         try:
-            with self._turn() as connection:
+            with self._turn(durable) as connection:
                 yield connection
                 if not quiet:
                     tell(connection)
@@ -119,13 +120,13 @@ class Database:
             raise self._kind.explained(error) from error
 
     @contextmanager
-    def _turn(self) -> Iterator[sa.Connection]:
+    def _turn(self, durable: bool) -> Iterator[sa.Connection]:
         """A transaction that waits its turn among many writers, longer than SQLite does itself."""
         until = time.monotonic() + LOCKED_SECONDS
         while True:
             connection = None
             try:
-                connection = self._writer.connect()
+                connection = self._writer.connect().execution_options(durable=durable)
                 transaction = connection.begin()
                 break
             except sa.exc.OperationalError as error:

@@ -35,18 +35,21 @@ class Metrics:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def log_metrics(self, run_id: str, values: Sequence[Value], **changed: Any) -> None:
+    def log_metrics(
+        self, run_id: str, values: Sequence[Value], *, durable: bool = False, **changed: Any
+    ) -> None:
         """Add values to a run's curves, all or none.
 
         Args:
             run_id: The run.
             values: Name, value, epoch, step of each.
+            durable: Wait until all that was written so far would outlast a power failure.
             **changed: Fields of the run that change with them, as in ``update``.
 
         Raises:
             RunError: There is no such run.
         """
-        with self._database.write() as connection:
+        with self._database.write(durable=durable) as connection:
             number = self._number(connection, run_id)
             if changed:
                 self._change(connection, run_id, changed)
@@ -81,6 +84,28 @@ class Metrics:
                 MetricRow(name, math.nan if value is None else value, epoch, step, row)
                 for name, value, epoch, step, row in connection.execute(query)
             ]
+
+    def curves(self, run_ids: Iterable[str], name: str) -> dict[str, list[float]]:
+        """One curve of several runs, in one query.
+
+        Args:
+            run_ids: The runs.
+            name: Such as ``val/auroc``.
+
+        Returns:
+            The values by run, NaN where they were no number; empty for runs that have none.
+        """
+        found: dict[str, list[float]] = {run_id: [] for run_id in run_ids}
+        query = (
+            sa.select(_runs.c.id, _metrics.c.value)
+            .join(_runs, _runs.c.number == _metrics.c.run)
+            .where(_runs.c.id.in_(list(found)), _metrics.c.name == name)
+            .order_by(_metrics.c.run, _metrics.c.row)
+        )
+        with self._database.read() as connection:
+            for run_id, value in connection.execute(query):
+                found[run_id].append(math.nan if value is None else value)
+        return found
 
     def count_metrics(self, run_id: str) -> int:
         """How many metrics a run has."""

@@ -140,7 +140,11 @@ def _engine(file: Path) -> sa.Engine:
     def begin(connection: sa.Connection) -> None:
         # A transaction that first reads and then wants to write could fail at once where another
         # wrote in between; one that says so from the start waits for its turn.
-        writes = connection.get_execution_options().get("writes")
+        options = connection.get_execution_options()
+        writes = options.get("writes")
+        if writes:
+            synchronous = "FULL" if options.get("durable") else "NORMAL"
+            connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     sa.event.listen(engine, "connect", prepare)

@@ -237,6 +237,13 @@ class StoreReporter:
         self.flush()
         self._observer.model(trainable, total, device)
 
+    def secure(self) -> None:
+        """Write everything that waits, so that not even a power failure takes it back."""
+        self._store.log_metrics(self._run_id, self._waiting, durable=True, **self._changed)
+        self._waiting, self._changed = [], {}
+        self._flushed = time.monotonic()
+        self._observer.secure()
+
     def rewind(self, kept: int) -> None:
         """Keep the first ``kept`` metrics, and the best and last AUROC among them."""
         self.flush()

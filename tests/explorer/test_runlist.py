@@ -49,7 +49,7 @@ def test_the_spark_follows_the_validation_auroc(store: Store) -> None:
     run = store.create(RunSpec())
     for epoch, value in ((1, 0.6), (2, 0.75)):
         store.log_metrics(run.id, [("val/auroc", value, epoch, epoch)])
-    assert runlist.validation(store, store.get(run.id)) == [0.6, 0.75]
+    assert runlist.validation(store, [store.get(run.id)]) == {run.id: [0.6, 0.75]}
     assert "best 0.750" in runlist.table(store, [store.get(run.id)], None, True)
 
 

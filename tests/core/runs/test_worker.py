@@ -270,3 +270,18 @@ def test_the_environment_is_told_without_importing_it() -> None:
 
 def test_a_folder_that_is_no_checkout_has_no_commit(tmp_path: Path) -> None:
     assert commit(tmp_path) is None
+
+
+def test_what_a_checkpoint_counts_is_in_the_store(do: Any, store: Store) -> None:
+    counted = []
+
+    def steps(report: Reporter) -> dict[str, Any]:
+        for step in range(7):
+            report.metric("train/loss", 1.0, epoch=0, step=step)
+        report.secure()
+        counted.append(store.count_metrics(store.list()[0].id))
+        report.secure()
+        return {}
+
+    do(steps)
+    assert counted == [7]

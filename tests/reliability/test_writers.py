@@ -1,0 +1,53 @@
+"""Eight processes write curves at once: no row is lost, and nobody is told of a locked store."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from core.runs.store import open_store
+from core.spec import RunSpec
+from core.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+WRITERS, BATCH = 8, 20
+ROWS, ROWS_LONG = 500, 20_000
+CODE = """
+import sys
+from core.runs.store import open_store
+from core.workspace import open_workspace
+root, run, rows, batch = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+store = open_store(open_workspace(root), create=False)
+for first in range(0, rows, batch):
+    values = [("train/loss", 1 / (i + 1), i, i) for i in range(first, first + batch)]
+    store.log_metrics(run, values, progress=first / rows)
+"""
+
+
+def test_no_row_is_lost(anywhere: Workspace, long: bool, count: Callable[[str], None]) -> None:
+    store = open_store(anywhere, create=True)
+    runs = [store.create(RunSpec()) for _ in range(WRITERS)]
+    rows = ROWS_LONG if long else ROWS
+    began = time.monotonic()
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", CODE, anywhere.root, run.id, str(rows), str(BATCH)],
+            cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        )
+        for run in runs
+    ]  # fmt: skip
+    said = [writer.communicate()[1] for writer in writers]
+    seconds = time.monotonic() - began
+    assert [writer.returncode for writer in writers] == [0] * WRITERS, said
+    for run in runs:
+        steps = [row.step for row in store.metrics(run.id)]
+        assert steps == list(range(rows))
+    kind = "PostgreSQL" if anywhere.database else "SQLite"
+    count(
+        f"{kind}: {WRITERS} processes wrote {WRITERS * rows:,} rows in {seconds:.1f} s: none lost, "
+        f"no store locked"
+    )
+    assert not any("locked" in words for words in said)
