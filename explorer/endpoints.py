@@ -65,7 +65,9 @@ def publish(store: Store, workspace: Workspace) -> None:
         return {"folder": str(made.folder), "size": made.size, "difference": made.difference}
 
     for verb in (submit, runs, run, stop, resume, delete, export):
-        gr.api(_worded(verb), api_name=verb.__name__)
+        # Those that only read need not wait for each other.
+        limit = None if verb in (runs, run) else 1
+        gr.api(_worded(verb), api_name=verb.__name__, concurrency_limit=limit)
 
 
 def summary(run: Run) -> dict[str, Any]:

@@ -69,7 +69,7 @@ metrics = sa.Table(
     Column("value", Float),
     Column("epoch", Float, nullable=False),
     Column("step", Integer, nullable=False),
-    Index("metrics_by_name", "run", "name", "row"),
+    Index("metrics_by_name", "run", "name", "row", "value"),
     sqlite_with_rowid=False,
 )
 """Values of curves; ``row`` counts from 0 in each run; a value that is not a number is NULL."""
@@ -83,6 +83,8 @@ STEPS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE runs ADD COLUMN exit_code INTEGER",
         "ALTER TABLE runs ADD COLUMN log TEXT",
         "ALTER TABLE runs ADD COLUMN rewinds INTEGER DEFAULT 0 NOT NULL",
+        "DROP INDEX metrics_by_name",
+        "CREATE INDEX metrics_by_name ON metrics (run, name, row, value)",
     ),
 }
 """By version, the statements that lead to the next one. Columns are only added: the process of a

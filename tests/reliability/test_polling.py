@@ -47,7 +47,7 @@ def test_clients_are_answered_while_runs_write(
     explorer.start()
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", CODE, workspace.root, run.id, "100000000", "20"], cwd=ROOT
+            [sys.executable, "-c", CODE, workspace.root, run.id, "100000000", "20", "200"], cwd=ROOT
         )
         for run in runs
     ]
@@ -80,7 +80,7 @@ def test_clients_are_answered_while_runs_write(
         explorer.kill()
     p95 = float(np.quantile(times, 0.95)) if times else float("nan")
     count(
-        f"{clients} clients polling while {RUNS} processes write without a pause: "
+        f"{clients} clients polling while {RUNS} processes write 100 rows a second each: "
         f"{len(times)} answers, p95 {p95:.2f} s, {len(faults)} errors"
     )
     assert not faults, faults[0]

@@ -16,14 +16,15 @@ ROOT = Path(__file__).parents[2]
 WRITERS, BATCH = 8, 20
 ROWS, ROWS_LONG = 500, 20_000
 CODE = """
-import sys
+import sys, time
 from core.runs.store import open_store
 from core.workspace import open_workspace
-root, run, rows, batch = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+root, run, rows, batch, pause = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
 store = open_store(open_workspace(root), create=False)
 for first in range(0, rows, batch):
     values = [("train/loss", 1 / (i + 1), i, i) for i in range(first, first + batch)]
     store.log_metrics(run, values, progress=first / rows)
+    time.sleep(pause / 1000)
 """
 
 
@@ -34,7 +35,7 @@ def test_no_row_is_lost(anywhere: Workspace, long: bool, count: Callable[[str], 
     began = time.monotonic()
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", CODE, anywhere.root, run.id, str(rows), str(BATCH)],
+            [sys.executable, "-c", CODE, anywhere.root, run.id, str(rows), str(BATCH), "0"],
             cwd=ROOT, stderr=subprocess.PIPE, text=True,
         )
         for run in runs

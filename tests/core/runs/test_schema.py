@@ -33,6 +33,15 @@ def columns(file: Path) -> dict[str, set[tuple[object, ...]]]:
         }
 
 
+def indices(file: Path) -> dict[str, list[str]]:
+    with closing(sqlite3.connect(file)) as plain:
+        names = [row[0] for row in plain.execute("SELECT name FROM sqlite_master WHERE sql IS NOT "
+                                                 "NULL AND type = 'index'")]  # fmt: skip
+        return {
+            name: [row[2] for row in plain.execute(f"PRAGMA index_info({name})")] for name in names
+        }
+
+
 def test_there_is_a_store_of_each_earlier_version() -> None:
     assert [file.stem for file in EARLIER] == [f"store_v{n}" for n in range(1, schema.VERSION)]
     assert set(schema.STEPS) == set(range(1, schema.VERSION))
@@ -45,6 +54,7 @@ def test_an_earlier_store_becomes_like_a_new_one(
     new = Workspace(tmp_path_factory.mktemp("new"))
     open_store(new, create=True)
     assert columns(earlier.store) == columns(new.store)
+    assert indices(earlier.store) == indices(new.store)
     store.close()
     again = open_store(earlier, create=False)
     assert len(again.list()) == 5
