@@ -157,7 +157,12 @@ def _merged(trained: Trained, folder: Path) -> dict[str, Any]:
     import timm
     from timm.models import save_for_hf
 
-    model, example = _plain(trained), _example(trained)
+    remedy = "Export it as a graph instead (format onnx)."
+    try:
+        model = _plain(trained)
+    except ModelError as error:
+        raise ModelError(error.cause, remedy) from error
+    example = _example(trained)
     card, size = trained.card, trained.transform.input_size
     told = {"input_size": (card.channels, size, size)} | {
         name: modelcard.per_channel(value, card.channels)
@@ -166,7 +171,6 @@ def _merged(trained: Trained, folder: Path) -> dict[str, Any]:
     config = {"label_names": list(trained.findings), "pretrained_cfg": told}
     given = backbones.arguments(card, len(trained.findings), size)
     save_for_hf(model, str(folder), config, model_args=given, safe_serialization=True)
-    remedy = "Export it as a graph instead: --format onnx."
     try:
         again = timm.create_model(f"local-dir:{folder}", pretrained=True)
     except RuntimeError as error:  # its weights are not those of the plain architecture
@@ -185,7 +189,10 @@ def _onnx(trained: Trained, folder: Path) -> dict[str, Any]:
     import onnxruntime
 
     example, file = _example(trained), folder / "model.onnx"
-    model = _plain(trained)
+    try:
+        model = _plain(trained)
+    except ModelError:  # what cannot be merged is a graph all the same
+        model = copy.deepcopy(trained.model).eval()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # of the exporter's own making; the result is compared
         torch.onnx.export(

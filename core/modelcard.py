@@ -31,6 +31,9 @@ def write(folder: Path, trained: Trained, about: dict[str, Any], result: dict[st
         result: The run's scores and facts.
     """
     spec = trained.spec
+    close = "the logits are equal"
+    if about["difference"] > 0:
+        close = f"the logits differ by at most {about['difference']:.1g}"
     parts = [
         _header(trained.card, about["format"]),
         f"# {spec.title()}\n\n> {DISCLAIMER}.\n",
@@ -40,8 +43,7 @@ def write(folder: Path, trained: Trained, about: dict[str, Any], result: dict[st
         _scores(trained, result),
         _terms(folder, trained),
         f"## How it was made\n\nRun `{about['run']}` of CXR PEFT Explorer. This folder was loaded "
-        "again as above and compared with the run's own model on noise: the logits differ by at "
-        f"most {about['difference']:.1g}.\n\n"
+        f"again as above and compared with the run's own model on noise: {close}.\n\n"
         f"```json\n{json.dumps(_settings(trained), indent=2)}\n```\n",
     ]
     return "\n".join(parts)

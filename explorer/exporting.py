@@ -131,10 +131,13 @@ def busy(run: Run, format: str) -> str:
 def outcome(run: Run, format: str, exported: Exported) -> str:
     """HTML of an export that was made: where it is, and how close it is to the run."""
     place = escape(str(exported.folder))
+    close = "equal the run’s"
+    if exported.difference > 0:
+        close = f"differ from the run’s by at most {exported.difference:.1g}"
     return (
         f'<p role="status"><b>{escape(run.name)}</b> as {FORMATS[format][0]}, '
-        f"{exported.size / 1e6:,.1f} MB. Loaded again, its logits differ from the run’s by at most "
-        f'{exported.difference:.1g}. <span class="cxr-mono">{place}</span> '
+        f"{exported.size / 1e6:,.1f} MB. Loaded again, its logits {close}. "
+        f'<span class="cxr-mono">{place}</span> '
         f'<button type="button" class="cxr-button" data-act="copy" data-text="{place}">Copy path'
         "</button></p>"
     )

@@ -25,7 +25,7 @@ from core.spec import AdapterSpec
 PARTS = ("q", "k", "v")
 TAIL = 1e-6
 """Share of an update's Frobenius norm that its factors may leave out."""
-REMEDY = "Export the merged weights instead: --format merged."
+REMEDY = "Export its timm weights instead (format merged)."
 
 
 @dataclass(frozen=True)
