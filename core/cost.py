@@ -249,8 +249,7 @@ def _calculated(spec: RunSpec, images: int, sizes: dict[str, int], cache: Path) 
 
 def _unprepared(spec: RunSpec, dataset: ChestDataset, ids: list[str], cache: Path) -> int:
     """About how many of these pictures the cache does not hold."""
-    from core.data.cache import ImageCache
-    from core.data.transforms import cache_side
+    from core.data.cache import ImageCache, cache_side
 
     size = spec.model.input_size or catalogue.card(spec.model.backbone).input_size
     asked = ids[:: max(1, len(ids) // SAMPLE)]

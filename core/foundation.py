@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from core.data import inspection
 from core.data.base import ChestDataset
-from core.data.cache import ImageCache
+from core.data.cache import ImageCache, cache_side
 from core.data.phantom import Phantom
-from core.data.transforms import cache_side
 from core.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from core.data import subsets
-from core.data.cache import ImageCache
+from core.data.cache import ImageCache, cache_side
 from core.data.catalogue import open_data
-from core.data.transforms import cache_side
 from core.models import catalogue
 from core.spec import DataSpec, ModelSpec, RunSpec
 

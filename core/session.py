@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from core import stats
 from core.data import splits, subsets
 from core.data.base import ChestDataset
-from core.data.cache import ImageCache
+from core.data.cache import ImageCache, cache_side
 from core.data.catalogue import open_data
-from core.data.transforms import TrainTransform, cache_side
+from core.data.transforms import TrainTransform
 from core.errors import ConfigurationError, DataError
 from core.feed import FeatureFeed, Feed, PixelFeed
 from core.models import adapters, backbones, catalogue, prefix

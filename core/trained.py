@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.data.transforms import EvalTransform, cache_side
+from core.data.cache import cache_side
+from core.data.transforms import EvalTransform
 from core.errors import DataError, ModelError, WriteError
 from core.models import adapters, attaching, backbones, catalogue, foreign, portable
 from core.models.catalogue import BackboneCard

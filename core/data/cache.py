@@ -19,15 +19,21 @@ from core.data.shards import Place, Shards, ShardWriter
 from core.errors import DataError
 
 ALONE_SECONDS = 1.0
-"""How long this process decodes by itself before it looks whether others should help."""
+"""How long this process decodes by itself before it asks others to help with a little work."""
 
 WORTH_SECONDS = 2.0
-"""Work that must be left for other processes to be worth starting."""
+"""Work that must be left for other processes to be worth starting. The more there is, the sooner
+they are."""
 
 PAUSE_SECONDS = 0.25
 """How often this process writes what it decoded, and asks whether to stop."""
 
 Progress = Callable[[int, int], None]
+
+
+def cache_side(input_size: int) -> int:
+    """Shorter side at which pictures are cached for an input size: 224 → 256, 128 → 144."""
+    return round(input_size * 8 / 7 / 16) * 16
 
 
 class ImageCache:
@@ -179,7 +185,8 @@ class ImageCache:
                 yield self._task.decode(ids[done : done + count], writer, self._shards)
                 done = min(done + count, len(ids))
                 spent = time.monotonic() - started
-                if spent > patience and spent / done * (len(ids) - done) > WORTH_SECONDS:
+                left = spent / done * (len(ids) - done)
+                if left > WORTH_SECONDS and spent * left > patience * WORTH_SECONDS:
                     return
                 count = max(1, round(done / spent * PAUSE_SECONDS))
 

@@ -59,9 +59,10 @@ def read_image(source: Path | str | bytes, short_side: int | None = None) -> NDA
         from core.data import dicom  # pydicom loads when it is needed
 
         picture = dicom.read_dicom(name, content, short_side)
-    else:
-        picture = _read_with_pillow(name, content, short_side)
-    return picture if short_side is None else resize(picture, short_side)
+        return picture if short_side is None else resize(picture, short_side)
+    # Resized before it becomes an array: copying a whole picture to and fro takes as long again.
+    shown = _read_with_pillow(name, content, short_side)
+    return np.asarray(shown if short_side is None else _smaller(shown, short_side))
 
 
 def resize(picture: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
@@ -77,13 +78,17 @@ def resize(picture: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
     Returns:
         A picture of the same aspect ratio, to the nearest pixel.
     """
-    height, width = picture.shape
-    scale = short_side / min(height, width)
-    size = (round(width * scale), round(height * scale))
-    if size == (width, height):
+    if min(picture.shape) == short_side:
         return picture
-    small = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    return np.asarray(small)
+    return np.asarray(_smaller(Image.fromarray(picture), short_side))
+
+
+def _smaller(picture: Image.Image, short_side: int) -> Image.Image:
+    scale = short_side / min(picture.size)
+    size = (round(picture.width * scale), round(picture.height * scale))
+    if size == picture.size:
+        return picture
+    return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
 def stretch(values: NDArray[np.integer]) -> NDArray[np.uint8]:
@@ -141,7 +146,7 @@ def refuse_size(name: str, width: int, height: int) -> None:
         )
 
 
-def _read_with_pillow(name: str, content: bytes, short_side: int | None) -> NDArray[np.uint8]:
+def _read_with_pillow(name: str, content: bytes, short_side: int | None) -> Image.Image:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             refuse_size(name, *opened.size)
@@ -172,13 +177,13 @@ def _read_with_pillow(name: str, content: bytes, short_side: int | None) -> NDAr
         ) from error
 
 
-def _grey(opened: Image.Image) -> NDArray[np.uint8]:
+def _grey(opened: Image.Image) -> Image.Image:
     upright: Image.Image = ImageOps.exif_transpose(opened)
     if upright.mode.startswith("I"):
-        return stretch(np.asarray(upright))
+        return Image.fromarray(stretch(np.asarray(upright)))
     if upright.mode == "F":
         values = np.nan_to_num(np.asarray(upright), nan=0.0, posinf=0.0, neginf=0.0)
-        return ramp(values, *np.quantile(values, TAILS).tolist())
+        return Image.fromarray(ramp(values, *np.quantile(values, TAILS).tolist()))
     if upright.mode in {"CMYK", "YCbCr", "LAB", "HSV", "P", "PA"}:
         upright = upright.convert("RGB")
-    return np.asarray(upright if upright.mode == "L" else upright.convert("L"))
+    return upright if upright.mode == "L" else upright.convert("L")

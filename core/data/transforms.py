@@ -29,11 +29,6 @@ AUGMENTATIONS = ("none", "crop-flip", "randaugment")
 Statistic = float | tuple[float, ...]
 
 
-def cache_side(input_size: int) -> int:
-    """Shorter side at which pictures are cached for an input size: 224 → 256, 128 → 144."""
-    return round(input_size * 8 / 7 / 16) * 16
-
-
 @dataclass(frozen=True)
 class Geometry:
     """How the input was cut out of the original picture.

@@ -251,7 +251,7 @@ def _priced(
 ) -> Step:
     """Time and disk of a step; pictures are made once, so the first run that needs them pays."""
     from core import cost
-    from core.data.transforms import cache_side
+    from core.data.cache import cache_side
 
     spec, data = step.cell.spec, step.cell.task.data
     try:

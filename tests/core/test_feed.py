@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from core import feed
-from core.data.cache import ImageCache
+from core.data.cache import ImageCache, cache_side
 from core.data.catalogue import open_dataset
-from core.data.transforms import TrainTransform, cache_side
+from core.data.transforms import TrainTransform
 from core.feed import FeatureFeed, PixelFeed
 from core.models import adapters, backbones, catalogue, prefix
 from core.spec import AdapterSpec

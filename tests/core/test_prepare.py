@@ -1,5 +1,7 @@
 """Pictures are made once, before the run that needs them."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,8 @@ from PIL import Image
 
 from core.prepare import prepare
 from core.spec import RunSpec
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_second_time_there_is_nothing_to_make(tmp_path: Path) -> None:
@@ -23,3 +27,12 @@ def test_the_second_time_there_is_nothing_to_make(tmp_path: Path) -> None:
     assert first == {"pictures": 40, "made": 40}
     assert told[-1] == (40, 40)
     assert prepare(spec, tmp_path / "cache") == {"pictures": 40, "made": 0}
+
+
+def test_preparing_loads_no_torch() -> None:
+    """It takes half a gigabyte, and pictures are made without it."""
+    code = "import sys; import core.prepare; print('torch' in sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "False"

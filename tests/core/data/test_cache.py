@@ -21,7 +21,7 @@ import pytest
 
 from core.data import cache as caching
 from core.data import room, shards
-from core.data.cache import ImageCache
+from core.data.cache import ImageCache, cache_side
 from core.data.catalogue import open_dataset
 from core.errors import ConfigurationError, DataError
 
@@ -56,6 +56,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def ids(dataset: Any) -> list[str]:
     return list(dataset.table.index)
+
+
+def test_cache_sides() -> None:
+    assert [cache_side(one) for one in (128, 224, 320, 512)] == [144, 256, 368, 592]
 
 
 def test_progress_counts_up_and_copies_are_right(
@@ -152,7 +156,7 @@ def test_stopping_keeps_what_is_made(
     alone: float, dataset: Any, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(caching, "ALONE_SECONDS", alone)
-    monkeypatch.setattr(caching, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(caching, "WORTH_SECONDS", alone)
     cache = ImageCache(tmp_path, dataset, 32)
     done: list[int] = []
     finished = cache.ensure(ids, lambda n, total: done.append(n), lambda: done[-1] > 0)

@@ -14,7 +14,6 @@ from torchvision.transforms import RandomResizedCrop
 from core.data.transforms import (
     EvalTransform,
     TrainTransform,
-    cache_side,
     crop_geometry,
     random_crops,
 )
@@ -27,10 +26,6 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
-
-
-def test_cache_sides() -> None:
-    assert [cache_side(one) for one in (128, 224, 320, 512)] == [144, 256, 368, 592]
 
 
 # --- evaluation ----------------------------------------------------------------------------------
