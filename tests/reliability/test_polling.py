@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from core.runs.store import Store
 from core.spec import RunSpec
@@ -66,6 +67,9 @@ def test_clients_are_answered_while_runs_write(
             times.append(time.monotonic() - began)
             time.sleep(max(0.0, 1.0 - times[-1]))  # as often as a page asks
 
+    assert explorer.process is not None
+    served = psutil.Process(explorer.process.pid)
+    before = served.cpu_times()
     try:
         threads = [threading.Thread(target=poll) for _ in range(clients)]
         for thread in threads:
@@ -73,15 +77,18 @@ def test_clients_are_answered_while_runs_write(
         for thread in threads:
             thread.join()
         assert all(writer.poll() is None for writer in writers)
+        after = served.cpu_times()
     finally:
         for writer in writers:
             writer.kill()
             writer.wait()
         explorer.kill()
     p95 = float(np.quantile(times, 0.95)) if times else float("nan")
+    spent = after.user + after.system - before.user - before.system
     count(
         f"{clients} clients polling while {RUNS} processes write 100 rows a second each: "
-        f"{len(times)} answers, p95 {p95:.2f} s, {len(faults)} errors"
+        f"{len(times)} answers, p95 {p95:.2f} s, {len(faults)} errors, "
+        f"{1000 * spent / max(1, len(times)):.0f} ms of the processor each"
     )
     assert not faults, faults[0]
     assert len(times) >= clients
