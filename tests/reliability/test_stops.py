@@ -15,6 +15,7 @@ from core.runs.store import RunState, Store
 from core.spec import RunSpec
 from core.workspace import Workspace
 from tests.core.conftest import radiographs
+from tests.reliability.conftest import LONG
 from tests.reliability.test_kills import spec_of
 
 __all__ = ["radiographs"]
@@ -26,7 +27,9 @@ def long_run(root: Path) -> RunSpec:
     return spec.model_copy(update={"train": spec.train.model_copy(update={"epochs": 2000})})
 
 
-@pytest.mark.parametrize("phase", ["starting", "preparing", "training", "validating"])
+@pytest.mark.parametrize(
+    "phase", ["preparing", "training", *(["starting", "validating"] if LONG else [])]
+)
 def test_a_run_stops_in_time(
     store: Store, workspace: Workspace, radiographs: Path, phase: str, count: Callable[[str], None]
 ) -> None:
