@@ -137,6 +137,7 @@ def reconcile(store: Store) -> list[Run]:
     for run in store.list(states=ACTIVE):
         if run.host not in (None, processes.host()) or processes.alive(run.pid, run.process):
             continue
+        processes.reap()  # it may have ended since the first look, and its exit code is wanted
         state, reason, remedy = _end(run, store.folder(run.id) / LOG)
         found += _settle(store, run, state, reason, remedy)
     return found
