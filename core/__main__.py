@@ -21,6 +21,7 @@ from core.commands import names as name_verbs  # noqa: F401 - adds to the group 
 from core.commands import paper as paper_verb
 from core.commands import splits as split_verbs  # noqa: F401 - adds to the group `data`
 from core.commands.answers import AsJson, Folder, RunName, answer, bar, opened, summary, table
+from core.commands.methods import list_methods
 from core.commands.pretraining import pretrain
 from core.commands.settings import with_settings
 from core.errors import CoreError
@@ -130,18 +131,7 @@ def list_datasets(as_json: AsJson = False) -> None:
     ))  # fmt: skip
 
 
-@names.command("methods")
-def list_methods(as_json: AsJson = False) -> None:
-    """Ways to tune a backbone."""
-    from core.models.adapters import METHODS
-
-    entries = [
-        {"name": m.name, "title": m.title, "sentence": m.sentence, "paper": m.paper}
-        for m in METHODS.values()
-    ]
-    answer(entries, as_json, lambda: table(
-        ("name", "what it does"), [(e["name"], e["sentence"]) for e in entries]
-    ))  # fmt: skip
+names.command("methods")(list_methods)
 
 
 # --- runs ----------------------------------------------------------------------------------------
@@ -162,7 +152,7 @@ def _validated(spec: RunSpec) -> RunSpec:
 
 
 @app.command("train")
-@with_settings()
+@with_settings(recipes=True)
 def train_here(
     spec: RunSpec, folder: Folder = None, as_json: AsJson = False, name: str | None = None
 ) -> None:
@@ -185,7 +175,7 @@ def train_here(
 
 
 @app.command()
-@with_settings()
+@with_settings(recipes=True)
 def submit(
     spec: RunSpec,
     folder: Folder = None,

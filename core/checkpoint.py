@@ -31,6 +31,7 @@ def save(session: Session) -> None:
         "position": asdict(session.position) | {"seconds": session.elapsed()},
         "trains": adapters.trainable_state(session.model),
         "optimizer": session.optimizer.state_dict(),
+        "companion": session.companion.state() if session.companion is not None else None,
         "scaler": scaler.state_dict() if scaler is not None else None,
         "skipped": session.skipped,
         "losses": torch.stack(session.losses).cpu() if session.losses else None,
@@ -72,6 +73,8 @@ def _restore(session: Session, payload: dict[str, Any]) -> None:
     session.leave_out(payload.get("skipped", {}))
     adapters.load_trainable_state(session.model, payload["trains"])
     session.optimizer.load_state_dict(payload["optimizer"])
+    if session.companion is not None:
+        session.companion.load(payload["companion"])
     if session.accelerator.scaler is not None and payload["scaler"]:
         session.accelerator.scaler.load_state_dict(payload["scaler"])
     if payload["losses"] is not None:

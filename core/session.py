@@ -21,9 +21,10 @@ from core.data.cache import ImageCache, cache_side
 from core.data.catalogue import open_data
 from core.data.transforms import TrainTransform
 from core.errors import ConfigurationError, DataError
-from core.feed import FeatureFeed, Feed, PixelFeed
+from core.feed import FeatureFeed, Feed, PixelFeed, batches
 from core.models import adapters, backbones, catalogue, prefix
 from core.models.catalogue import BackboneCard
+from core.models.methods import Companion
 from core.reporting import Reporter
 from core.spec import RunSpec
 from core.trained import evaluation_transform, tuned
@@ -90,6 +91,7 @@ class Session:
         accelerator: Device and precision.
         feed: Makes the model's input.
         weights: Where the model came from.
+        companion: What the method does beside the steps; None for most methods.
         skipped: Why studies were left out, by id; empty unless the run goes on without bad ones.
         position: How far the run is.
         losses: Of the steps since the loss was last recorded, on the device.
@@ -109,6 +111,7 @@ class Session:
     accelerator: Accelerator
     feed: Feed
     weights: Weights
+    companion: Companion | None = None
     skipped: dict[str, str] = field(default_factory=dict)
     position: Position = field(default_factory=Position)
     losses: list[Tensor] = field(default_factory=list)
@@ -178,6 +181,8 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     parallel, optimizer = accelerator.prepare(model, _optimizer(spec, model))
     pictures = ImageCache(cache, dataset, cache_side(spec.model.input_size or card.input_size))
     feed = _feed(spec, card, pictures, model, accelerator.device)
+    steps = len(batches(train_ids, spec.train.batch_size, spec.train.seed, 0)) * spec.train.epochs
+    companion = adapters.companion(model, spec.adapter, steps)
     report.model(weights.trainable, weights.total, str(accelerator.device))
     report.log(
         f"Trains {weights.trainable:,} of {weights.total:,} parameters "
@@ -185,7 +190,7 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     )
     return Session(
         spec, folder, report, dataset, pictures, ids, model, parallel, optimizer, accelerator, feed,
-        weights, dict(dataset.skipped),
+        weights, companion, dict(dataset.skipped),
         # An adapter that was made elsewhere has its training behind it.
         Position(epoch=spec.train.epochs, unvalidated=True) if imported else Position(),
     )  # fmt: skip
@@ -217,7 +222,11 @@ def _optimizer(spec: RunSpec, model: nn.Module) -> torch.optim.Optimizer:
     train = spec.train
     assert train.lr is not None
     groups = adapters.parameter_groups(
-        model, lr=train.lr, weight_decay=train.weight_decay, layer_decay=train.layer_decay
+        model,
+        lr=train.lr,
+        weight_decay=train.weight_decay,
+        layer_decay=train.layer_decay,
+        spec=spec.adapter,
     )
     if train.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=train.lr)

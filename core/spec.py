@@ -7,6 +7,7 @@ below. Nothing here imports torch.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,10 +18,21 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
+from core.defaults import (
+    BASE_RATES,
+    DROPOUT,
+    EMBEDDED,
+    EMBEDDED_RATES,
+    METHOD_DEFAULTS,
+    RANKED,
+    RATE_FACTORS,
+    RATES_LIKE,
+)
 from core.errors import ConfigurationError
 
 LABEL_FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -28,38 +40,10 @@ LABEL_FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 Optimizer = Literal["adamw", "sgd"]
 Augmentation = Literal["none", "crop-flip", "randaugment"]
-Targets = Literal["qv", "qkv", "attn", "mlp", "all"]
+PromptDepth = Literal["shallow", "deep"]
 
-BASE_RATES: dict[tuple[str, str], float] = {
-    ("lora", "adamw"): 3e-3,
-    ("full", "adamw"): 5e-4,
-    ("linear", "adamw"): 4e-3,
-    ("lora", "sgd"): 0.2,
-    ("full", "sgd"): 0.04,
-    ("linear", "sgd"): 0.4,
-}
-"""Base learning rates for a batch of 256, by method and optimizer; ``lr = base × batch / 256``.
-
-Those of ``lora`` and ``full`` are the published ones (AdamW: CXR-MAE; SGD: MRM, NIH 1%, given there
-for batches of 64). The study has no linear probe; its rates were chosen here.
-"""
-
-
-EMBEDDED = "embedded-"
-"""What the names of the shipped backbones begin with."""
-
-EMBEDDED_RATES = {"lora": 0.032, "full": 0.016, "linear": 0.16}
-"""Base learning rates of the embedded backbones with AdamW, for a batch of 256 as above.
-
-Nothing is published for them. They were chosen on validation studies of ``phantom-14`` at 10% of
-the labels, where the published rates had learnt next to nothing within a few hundred steps.
-"""
-
-
-DROPOUT = 0.1
-"""Published dropout on an adapter's input. The embedded backbones take none, which makes its steps
-a quarter faster on a processor (67 instead of 54 images a second on two cores)."""
-
+TARGETS = ("qv", "qkv", "attn", "mlp", "all")
+"""The choices of layers that have a name; any other text is a pattern of their names."""
 
 OPTIONS = ("findings", "uncertainty", "views", "patient", "table", "columns", "labels")
 """Fields of ``DataSpec`` that some data sets heed; ``core.data.catalogue`` says which, and how."""
@@ -188,7 +172,68 @@ class AdapterSpec(_Frozen):
         description="Dropout on the adapter's input; by default 0.1, as published, and 0 for the "
         "embedded backbones.",
     )
-    targets: Targets = Field("qv", description="Projections that are adapted in every block.")
+    targets: str = Field(
+        "qv",
+        description="Layers that are adapted in every block: qv (query and value), qkv, attn, mlp, "
+        "all, or a regular expression that matches their whole names.",
+    )
+    blocks: str | None = Field(
+        None, description="Blocks that are adapted, from 0: 8-11 or 0,2,5-7; by default all."
+    )
+    last_blocks: int | None = Field(
+        None, ge=1, le=1000, description="last-k: how many of the last blocks train; by default 2."
+    )
+    rate_ratio: float | None = Field(
+        None, gt=0, le=1000, description="lora+: learning rate of B over that of A; by default 16."
+    )
+    initial_rank: int | None = Field(
+        None,
+        ge=2,
+        le=1024,
+        description="adalora: rank of each layer at the start; by default half above the rank.",
+    )
+    orthogonality: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="adalora: weight of the penalty on factors that are not orthogonal; by default "
+        "0.5.",
+    )
+    vectors: int | None = Field(
+        None, ge=2, le=65_536, description="vblora: vectors in the shared bank; by default 90."
+    )
+    vector_length: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="vblora: length of a vector; by default the largest up to 256 that divides "
+        "every width.",
+    )
+    block_size: int | None = Field(
+        None,
+        ge=2,
+        le=1024,
+        description="oft, boft: side of the rotated blocks; by default the largest up to 32 (boft: "
+        "8) that fits every layer.",
+    )
+    butterflies: int | None = Field(
+        None, ge=1, le=8, description="boft: butterfly factors of a rotation; by default 2."
+    )
+    frequencies: int | None = Field(
+        None, ge=1, description="fourierft: coefficients that train in a layer; by default 1000."
+    )
+    scaling: float | None = Field(
+        None, gt=0, le=100_000, description="fourierft: scale of the update; by default 150."
+    )
+    prompts: int | None = Field(
+        None, ge=1, le=1000, description="vpt: prompt tokens of a block; by default 10."
+    )
+    prompt_depth: PromptDepth | None = Field(
+        None,
+        description="vpt: new prompts before every block (deep, the default) or before the first "
+        "alone (shallow).",
+    )
+
     imported: str | None = Field(
         None,
         pattern=r"^[0-9a-f]{16}$",
@@ -196,11 +241,49 @@ class AdapterSpec(_Frozen):
         json_schema_extra={"chosen": False},
     )
 
+    @field_validator("targets")
+    @classmethod
+    def _targets_can_match(cls, targets: str) -> str:
+        try:
+            re.compile(targets)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(
+                f"these targets are none of {', '.join(TARGETS)} and no regular expression either "
+                f"({error})"
+            ) from error
+        return targets
+
+    @field_validator("blocks")
+    @classmethod
+    def _blocks_are_numbers(cls, blocks: str | None) -> str | None:
+        if blocks is not None and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", blocks):
+            raise ValueError("blocks are numbers and ranges, such as 8-11 or 0,2,5-7")
+        return blocks
+
+    def own(self) -> dict[str, Any]:
+        """What was chosen of the settings that only some methods heed, by name."""
+        chosen = {name: getattr(self, name) for name in OWN}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    def filled(self) -> AdapterSpec:
+        """The same, with each setting of the method that was left to a fixed default filled in."""
+        defaults = METHOD_DEFAULTS.get(self.method, {})
+        if self.method == "adalora":
+            defaults = {**defaults, "initial_rank": min(1024, -(-3 * self.rank // 2))}
+        return self.model_copy(update={**defaults, **self.own()})
+
     @model_serializer(mode="wrap")
-    def _without_import(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Runs of one's own keep the JSON, and with it the fingerprint, that they always had.
+    def _without_open_options(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs from before an option existed keep their JSON and with it their fingerprint.
         written: dict[str, Any] = write(self)
-        return {k: v for k, v in written.items() if k != "imported" or v is not None}
+        return {k: v for k, v in written.items() if k in COMMON or v is not None}
+
+
+COMMON = ("method", "rank", "alpha", "dropout", "targets")
+OWN = tuple(
+    name for name in AdapterSpec.model_fields if name not in (*COMMON, "imported")
+)
+"""Fields of ``AdapterSpec`` that only some methods heed; ``core.models.methods`` says which."""
 
 
 class TrainSpec(_Frozen):
@@ -263,9 +346,11 @@ class RunSpec(_Frozen):
         """Fill in each value that was left to its default, so that the store says what ran."""
         train, method = self.train, self.adapter.method
         adamw, embedded = train.optimizer == "adamw", self.model.backbone.startswith(EMBEDDED)
-        base = BASE_RATES.get((method, train.optimizer), BASE_RATES["lora", train.optimizer])
+        like = RATES_LIKE.get(method, method)
+        base = BASE_RATES.get((like, train.optimizer), BASE_RATES["lora", train.optimizer])
         if embedded and adamw:
-            base = EMBEDDED_RATES.get(method, EMBEDDED_RATES["lora"])
+            base = EMBEDDED_RATES.get(like, EMBEDDED_RATES["lora"])
+        base *= RATE_FACTORS.get(method, 1.0)
         chosen: dict[str, Any] = {
             "lr": base * train.batch_size / 256,
             "weight_decay": 0.05 if adamw else 0.0,
@@ -276,7 +361,7 @@ class RunSpec(_Frozen):
         filled = {name: value for name, value in chosen.items() if getattr(train, name) is None}
         seed = self.data.subset_seed
         data = self.data.model_copy(update={"subset_seed": train.seed if seed is None else seed})
-        adapter = self.adapter
+        adapter = self.adapter.filled()
         if adapter.dropout is None:
             dropout = 0.0 if embedded else DROPOUT
             adapter = adapter.model_copy(update={"dropout": dropout})
@@ -327,9 +412,10 @@ class RunSpec(_Frozen):
     def title(self) -> str:
         """A short name for people: ``LoRA r 4 · embedded-mae · phantom-14 10% · seed 0``."""
         adapter = self.adapter
-        method = {"lora": f"LoRA r {adapter.rank}", "full": "Full", "linear": "Linear"}.get(
-            adapter.method, f"{adapter.method} r {adapter.rank}"
-        )
+        names = {"lora": "LoRA", "full": "Full", "linear": "Linear"}
+        method = names.get(adapter.method, adapter.method)
+        if adapter.method in RANKED:
+            method += f" r {adapter.rank}"
         start = self.model.backbone if self.model.pretrained else f"random {self.model.backbone}"
         if adapter.imported:
             return f"{method}, imported · {start} · {self.data.name}"

@@ -154,7 +154,7 @@ def step(session: Session, inputs: Tensor, targets: Tensor, batch: int) -> Tenso
         batch: Number of the batch in its epoch.
 
     Returns:
-        The loss before the step, a scalar on the device.
+        The loss before the step, a scalar on the device, without a method's own penalty.
     """
     # Dropout and stochastic depth draw from the global generator: seeded at each step, they do not
     # depend on what was computed before.
@@ -164,9 +164,12 @@ def step(session: Session, inputs: Tensor, targets: Tensor, batch: int) -> Tenso
     with session.accelerator.autocast():
         logits = session.feed.forward(session.parallel, inputs.to(device, non_blocking=True))
     loss = masked_loss(logits.float(), targets.to(device, non_blocking=True))
+    beside = session.companion
     session.optimizer.zero_grad(set_to_none=True)
-    session.accelerator.backward(loss)
+    session.accelerator.backward(loss if beside is None else loss + beside.penalty())
     session.optimizer.step()
+    if beside is not None:
+        beside.after_step(session.position.step + 1)
     return loss.detach()
 
 

@@ -41,6 +41,8 @@ LABELS = {
     "data.split_file": "list of training studies",
     "data.skip_bad": "bad pictures left out",
     "model.pretrained": "pre-trained weights",
+    "adapter.rate_ratio": "rate of B over A",
+    "adapter.initial_rank": "rank at the start",
     "train.lr": "learning rate",
     "train.min_lr": "last learning rate",
     "train.warmup_epochs": "warm-up epochs",
@@ -126,8 +128,8 @@ def same_but_seed(spec: RunSpec) -> str:
         section, name = path.split(".")
         plain[section][name] = None
     method = METHODS.get(spec.adapter.method)
-    for name in ("rank", "alpha", "dropout", "targets"):
-        if method is not None and name not in method.options:
+    for name in list(plain["adapter"]):
+        if method is not None and name not in ("method", *method.options):
             plain["adapter"][name] = None
     return repr(plain)
 
@@ -207,7 +209,9 @@ def counterpart(spec: RunSpec, method: str) -> RunSpec:
         names = type(part).model_fields
         free = {name: None for name in names if _follows(spec, f"{section}.{name}")}
         sections[section] = part.model_copy(update=free)
-    sections["adapter"] = spec.adapter.model_copy(update={"method": method})
+    heeded = METHODS[method].options if method in METHODS else {}
+    strange = {name: None for name in spec.adapter.own() if name not in heeded}
+    sections["adapter"] = spec.adapter.model_copy(update={"method": method, **strange})
     return spec.model_copy(update=sections)
 
 

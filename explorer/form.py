@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import ConfigurationError
-from core.spec import LABEL_FRACTIONS, OPTIONS, RunSpec, settings
+from core.spec import LABEL_FRACTIONS, OPTIONS, OWN, RunSpec, settings
 
 OTHER = "other"
 """The choice of label fraction that opens the free entry."""
@@ -15,7 +15,16 @@ OTHER = "other"
 PATHS = tuple(setting.path for setting in settings() if setting.path != "data.called")
 """Settings that the form has a field for. A registered name stands in that of the data set."""
 OPTION_PATHS = tuple(f"data.{name}" for name in OPTIONS)
-TEXTS = frozenset({"data.root", "data.split", "data.split_file", "model.weights", *OPTION_PATHS})
+TEXTS = frozenset(
+    {
+        "data.root",
+        "data.split",
+        "data.split_file",
+        "model.weights",
+        *(f"adapter.{name}" for name in OWN),
+        *OPTION_PATHS,
+    }
+)
 WHOLE = frozenset(
     {
         "data.subset_seed",

@@ -14,7 +14,7 @@ from core.errors import ConfigurationError, CoreError
 from core.models.methods import METHODS
 from core.runs import queue
 from core.runs.store import Run, RunState, Store
-from core.spec import DataSpec, RunSpec
+from core.spec import AdapterSpec, DataSpec, RunSpec
 from core.workspace import Workspace
 from explorer import form, wording
 
@@ -22,7 +22,7 @@ MOST_REPEATS = 20
 WAITING = (
     '<div class="cxr-panel"><p class="cxr-muted">Counting the labels and the parameters …</p></div>'
 )
-ADAPTER = ("rank", "alpha", "dropout", "targets")
+ADAPTER = tuple(name for name in AdapterSpec.model_fields if name != "method")
 
 
 def heeds(method: str) -> set[str]:
@@ -35,9 +35,16 @@ def entry(workspace: Workspace, data: str) -> DatasetEntry:
     if data in DATASETS:
         return DATASETS[data]
     found = next((one for one in named.names(workspace) if one.name == data), None)
-    base = DATASETS[found.data.name if found else "folder"]
+    base = DATASETS[stands_for(workspace, data)]
     said = f"{base.title} in {found.data.root}." if found else "It is no longer registered."
     return replace(base, title=data, sentence=said, needs_root=False, splits=(), options={})
+
+
+def stands_for(workspace: Workspace, data: str) -> str:
+    """The data set of the catalogue that a registered name stands for; a folder if for none."""
+    if data in DATASETS:
+        return data
+    return next((one.data.name for one in named.names(workspace) if one.name == data), "folder")
 
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:

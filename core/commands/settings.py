@@ -20,9 +20,15 @@ OF_A_RUN = (
 """Settings of a run's share of a data set; what deals with the whole of it has no use for them."""
 
 
-def with_settings() -> Callable[[Verb], Verb]:
-    """Give a verb one option for each field of ``RunSpec``; it receives the validated whole."""
-    return lambda verb: _wrapped(verb, "spec", lambda path: True, lambda spec: spec)
+def with_settings(*, recipes: bool = False) -> Callable[[Verb], Verb]:
+    """Give a verb one option for each field of ``RunSpec``; it receives the validated whole.
+
+    Args:
+        recipes: Offer ``--recipe`` too, which sets what is not given.
+    """
+    return lambda verb: _wrapped(
+        verb, "spec", lambda path: True, lambda spec: spec, recipes=recipes
+    )
 
 
 def with_source() -> Callable[[Verb], Verb]:
@@ -58,6 +64,7 @@ def _wrapped(
     part: Callable[[RunSpec], RunSpec | DataSpec],
     *,
     positional: bool = True,
+    recipes: bool = False,
 ) -> Verb:
     # The verb's annotations are text; what stands in them carries its options.
     known = {"RunSpec": RunSpec, "DataSpec": DataSpec}
@@ -93,11 +100,14 @@ def _wrapped(
         paths[name] = setting.path
 
     def wrapped(**given: Any) -> None:
+        recipe, context = given.pop("recipe", "default"), given.pop("context", None)
         fields = {path: _absolute(given.pop(name)) for name, path in paths.items()}
         spec = _named(RunSpec.of(**fields), given.get("folder"))
+        if recipe != "default":
+            spec = _followed(recipe, spec, paths, context)
         verb(**{receives: part(spec)}, **given)
 
-    parameters = options + own
+    parameters = [*options, *([_RECIPE, _CONTEXT] if recipes else []), *own]
     wrapped.__name__, wrapped.__doc__ = verb.__name__, verb.__doc__
     wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
@@ -114,6 +124,35 @@ def _named(spec: RunSpec, workspace: Path | None) -> RunSpec:
     from core.workspace import workspace_at
 
     return resolved_run(workspace_at(workspace), spec)
+
+
+_RECIPE = inspect.Parameter(
+    "recipe",
+    inspect.Parameter.KEYWORD_ONLY,
+    default="default",
+    annotation=Annotated[
+        str,
+        typer.Option(
+            help="default, or paper: the study's own epochs, optimizer, rates, rank and "
+            "augmentation for the backbone, data set, label fraction and method; what you give "
+            "yourself is kept."
+        ),
+    ],
+)
+
+
+_CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
+
+def _followed(recipe: str, spec: RunSpec, paths: dict[str, str], context: typer.Context) -> RunSpec:
+    """The specification by a recipe, but for what was typed; tells what was set."""
+    from core.recipes import follow
+
+    sources = {path: context.get_parameter_source(name) for name, path in paths.items()}
+    given = {path for path, source in sources.items() if source and source.name == "COMMANDLINE"}
+    found = follow(recipe, spec, given)
+    typer.echo(str(found), err=True)
+    return found.spec
 
 
 def _absolute(value: Any) -> Any:

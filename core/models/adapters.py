@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from core.errors import ModelError
-from core.models.methods import METHODS, Method, method
+from core.errors import ConfigurationError, ModelError
+from core.models import head
+from core.models.methods import METHODS, Companion, Method, method
 from core.spec import AdapterSpec
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "ParameterCount",
     "apply",
     "classifier",
+    "companion",
     "count",
     "load_trainable_state",
     "merge",
@@ -71,15 +73,20 @@ def apply(model: nn.Module, spec: AdapterSpec) -> nn.Module:
         ConfigurationError: The method is unknown, does not suit the architecture, or its rank is
             larger than a layer.
     """
-    chosen = method(spec.method)
+    chosen, spec = method(spec.method), spec.filled()
+    _refuse_what_is_not_heeded(chosen, spec)
+    own = chosen.prepare(model, spec) if chosen.prepare is not None else set()
     model.requires_grad_(False)
     if chosen.config is not None:
         _inject(model, chosen, spec)
+    for name, parameter in model.named_parameters():
+        if name in own:
+            parameter.requires_grad_(True)
     if chosen.trains is not None:
         for module in model.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 parameter.requires_grad_(chosen.trains(name, module))
-    for module in classifier(model):
+    for module in head.parts(model):
         module.requires_grad_(True)
     _hold_statistics(model)
     return model
@@ -87,9 +94,19 @@ def apply(model: nn.Module, spec: AdapterSpec) -> nn.Module:
 
 def classifier(model: nn.Module) -> list[nn.Module]:
     """What stands behind the features: ``fc_norm``, where there is one, and the head."""
-    norm = getattr(model, "fc_norm", None)
-    head = model.get_classifier()  # type: ignore[operator]
-    return [module for module in (norm, head) if module is not None]
+    return head.parts(model)
+
+
+def companion(model: nn.Module, spec: AdapterSpec, steps: int) -> Companion | None:
+    """What a method does beside the training loop; None for most of them.
+
+    Args:
+        model: The adapted model.
+        spec: The method and its options.
+        steps: Optimizer steps of the whole run.
+    """
+    makes = method(spec.method).companion
+    return None if makes is None else makes(model, spec.filled(), steps)
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
@@ -123,7 +140,12 @@ def load_trainable_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def parameter_groups(
-    model: nn.Module, *, lr: float | None, weight_decay: float | None, layer_decay: float | None
+    model: nn.Module,
+    *,
+    lr: float | None,
+    weight_decay: float | None,
+    layer_decay: float | None,
+    spec: AdapterSpec | None = None,
 ) -> list[dict[str, Any]]:
     """Groups for the optimizer: smaller rates for earlier layers, no decay of vectors.
 
@@ -136,17 +158,18 @@ def parameter_groups(
         weight_decay: Decay of matrices; none for one-dimensional parameters, ``pos_embed`` and
             ``cls_token``. None counts as 0.
         layer_decay: Factor of the rate from each layer to the one before; None counts as 1.
+        spec: The method and its options, where it has rates of its own for some parameters.
 
     Returns:
-        One group for each layer and decay: ``params``, ``lr``, ``weight_decay``, ``lr_scale``,
-        ``name``.
+        One group for each layer, decay and rate: ``params``, ``lr``, ``weight_decay``,
+        ``lr_scale``, ``name``.
     """
-    from timm.models import group_parameters
+    from core.models import blocks
 
-    ids: dict[str, int] = {}
-    if hasattr(model, "group_matcher"):
-        ids = group_parameters(model, model.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
+    ids = blocks.of_parameters(model)
     last = max(ids.values(), default=0)
+    rates = None if spec is None else method(spec.method).rates
+    filled = None if spec is None else spec.filled()
     spared = {"pos_embed", "cls_token"} | set(
         model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()  # type: ignore[operator]
     )
@@ -156,8 +179,10 @@ def parameter_groups(
             continue
         layer = ids.get(name, last)
         bare = parameter.ndim <= 1 or name in spared or name.rsplit(".", 1)[-1] in spared
-        key = f"layer {layer}" + (", no decay" if bare else "")
-        scale = (layer_decay or 1.0) ** (last - layer)
+        factor = 1.0 if rates is None or filled is None else rates(filled, name)
+        key = f"layer {layer + 1}" + (", no decay" if bare else "")
+        key += f", {factor:g} times the rate" if factor != 1 else ""
+        scale = (layer_decay or 1.0) ** (last - layer) * factor
         group = groups.setdefault(
             key,
             {
@@ -197,11 +222,19 @@ def merge(model: nn.Module) -> nn.Module:
 
     Returns:
         The same model, without adapters, all of it frozen.
+
+    Raises:
+        ModelError: The method adds something that is no weight of the backbone.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    from core.models import attention
+    from core.models import attention, prompts, scaling
 
+    if prompts.has(model):
+        raise ModelError(
+            "Visual prompts cannot be merged: they are inputs of the blocks, not weights.",
+            "Keep the run as it is, or tune with a method that can be merged, such as lora.",
+        )
     adapted = [(name, m) for name, m in model.named_modules() if isinstance(m, BaseTunerLayer)]
     for name, layer in adapted:
         layer.merge(safe_merge=True)
@@ -209,31 +242,65 @@ def merge(model: nn.Module) -> nn.Module:
         setattr(model.get_submodule(parent), own, layer.get_base_layer())
     if adapted:
         del model.peft_config
+    scaling.work_in(model)
     attention.fuse(model)
     return model.requires_grad_(False)
 
 
+def _refuse_what_is_not_heeded(chosen: Method, spec: AdapterSpec) -> None:
+    spare = [name for name in spec.own() if name not in chosen.options]
+    if spare:
+        heeded = ", ".join(name.replace("_", "-") for name in chosen.options)
+        raise ConfigurationError(
+            f"{chosen.title} does not know the setting {spare[0].replace('_', '-')}.",
+            f"It heeds {heeded}." if heeded else "It has no settings.",
+            field=f"adapter.{spare[0]}",
+        )
+
+
 def _inject(model: nn.Module, chosen: Method, spec: AdapterSpec) -> None:
     import peft
+    import torch
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
-    from core.models import targets
+    from core.models import targets, widths
 
-    names = targets.layers(model, chosen.parts or targets.PARTS[spec.targets], chosen.title)
-    arguments = chosen.arguments(spec)
-    if "r" in arguments and chosen.name != "vera":
-        targets.require_rank(model, names, spec.rank)
-    if chosen.name == "ia3":
-        # It scales what enters the MLP's second layer; its first layer is left as it is.
-        names = [name for name in names if not name.rpartition(".")[2].startswith("fc1")]
-        arguments["feedforward_modules"] = [n for n in names if n.endswith("fc2")]
-    config = getattr(peft, str(chosen.config))(target_modules=names, **arguments)
-    # peft's tuner changes the model in place; the wrapper around it is not needed.
-    PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type](model, config, "default")
+    layers = targets.layers(model, chosen, spec)
+    arguments = chosen.arguments(spec, layers)
+    if "alpha" in chosen.options:
+        widths.require_rank(layers, spec.rank)
+    if "initial_rank" in chosen.options:
+        _require_room(spec)
+        widths.require_rank(layers, spec.initial_rank or 0, "adapter.initial_rank")
+    if "vector_length" in arguments:
+        widths.require_vector_length(layers, arguments["vector_length"])
+    if any(parameter.is_meta for parameter in model.parameters()):
+        arguments.pop("init_lora_weights", None)  # what is not there has no singular vectors
+    config = getattr(peft, str(chosen.config))(target_modules=list(layers), **arguments)
+    # Some of peft's layers cannot be made without memory; they then follow their layer to "meta".
+    with torch.device("cpu"):
+        # peft's tuner changes the model in place; the wrapper around it is not needed.
+        PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type](model, config, "default")
+    if chosen.freezes is not None:
+        for name, parameter in model.named_parameters():
+            if chosen.freezes in name:
+                parameter.requires_grad_(False)
+
+
+def _require_room(spec: AdapterSpec) -> None:
+    if (spec.initial_rank or 0) <= spec.rank:
+        raise ConfigurationError(
+            f"AdaLoRA shrinks ranks, but starts at {spec.initial_rank} and ends at {spec.rank}.",
+            f"Choose a rank at the start of {spec.rank + 1} or more.",
+            field="adapter.initial_rank",
+        )
 
 
 def _changing(model: nn.Module) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    # An A that stays as it was drawn is saved too, so that no generator has to draw it again.
+    found: dict[str, Tensor] = {
+        n: p for n, p in model.named_parameters() if p.requires_grad or ".lora_A." in n
+    }
     for prefix, module in model.named_modules():
         if _batch_norm(module) and _adapts(module):
             found |= {f"{prefix}.{name}": value for name, value in module.named_buffers()}

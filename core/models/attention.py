@@ -73,8 +73,8 @@ def fuse(model: nn.Module) -> None:
 
 
 def projections(name: str, module: Any) -> dict[str, str]:
-    """Names of the layers ``q``, ``k``, ``v`` and ``proj`` of an attention module after a split."""
-    pattern = f"{name}.{{}}_proj" if module.qkv is None else f"{name}.qkv.{{}}"
+    """Names that ``q``, ``k``, ``v`` and ``proj`` of an attention module have after a split."""
+    pattern = f"{name}.{{}}_proj" if hasattr(module, "q_proj") else f"{name}.qkv.{{}}"
     return {part: pattern.format(part) for part in "qkv"} | {"proj": f"{name}.proj"}
 
 

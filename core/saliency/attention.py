@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.errors import ModelError
+from core.models import prompts
 from core.saliency import layers
 from core.saliency.cams import finite
 
@@ -85,6 +86,12 @@ def recorded(model: nn.Module) -> Iterator[list[Tensor]]:
     if layers.prefix_tokens(base) is None or not modules:
         raise ModelError(
             f"{type(base).__name__} has no attention over patch tokens.",
+            "Choose a method for feature maps, such as grad-cam.",
+        )
+    if prompts.has(base):
+        raise ModelError(
+            "Visual prompts take part in the attention, and what passes through them belongs to no "
+            "patch.",
             "Choose a method for feature maps, such as grad-cam.",
         )
     found: list[Tensor] = []

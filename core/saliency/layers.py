@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import ModelError, unknown_name
+from core.models import prompts
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Site:
     Attributes:
         name: The layer's dotted name inside the network, such as ``blocks.11.norm1``.
         module: The layer.
-        prefix: Tokens before the patch tokens (class token, registers); 0 for feature maps.
+        prefix: Tokens before the patch tokens (class token, registers, prompts); 0 for feature
+            maps.
         channels_last: Whether a feature map comes as (batch, height, width, channels).
     """
 
@@ -149,7 +151,7 @@ def site(model: nn.Module, layer: str | None = None) -> Site:
     return Site(
         name=chosen,
         module=module,
-        prefix=prefix_tokens(base) or 0,
+        prefix=(prefix_tokens(base) or 0) + prompts.before_patches(base, chosen),
         channels_last=getattr(base, "output_fmt", "NCHW") == "NHWC",
     )
 

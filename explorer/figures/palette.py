@@ -41,6 +41,17 @@ METHODS: dict[str, Style] = {
     "ia3": Style("#CC6677", "dashdot", "7 3 2 3", "star-triangle-up"),
     "bitfit": Style("#7D8FD1", "longdash", "11 4", "diamond-tall"),
     "ln-tuning": Style("#B5894B", "longdashdot", "11 3 2 3", "bowtie"),
+    "olora": Style("#88CCEE", "dash", "7 4", "cross"),
+    "lora+": Style("#117733", "dot", "2 3", "circle"),
+    "lora-fa": Style("#66A61E", "dashdot", "7 3 2 3", "circle"),
+    "adalora": Style("#1B9E77", "longdash", "11 4", "octagon"),
+    "vblora": Style("#DDAA33", "solid", "", "hexagon2"),
+    "oft": Style("#6699CC", "dash", "7 4", "hourglass"),
+    "boft": Style("#5566AA", "longdashdot", "11 3 2 3", "hourglass"),
+    "fourierft": Style("#BB5566", "dot", "2 3", "star-diamond"),
+    "ssf": Style("#C2A5CF", "longdash", "11 4", "square"),
+    "vpt": Style("#9970AB", "solid", "", "triangle-left"),
+    "last-k": Style("#EE7733", "longdash", "11 4", "square"),
 }
 OTHER = Style("#8A94A6", "dashdot", "5 3 1 3", "star")
 """For a method that has no style of its own."""

@@ -11,25 +11,18 @@ from typing import Any
 
 import gradio as gr
 
+from core import recipes
 from core.data.catalogue import DATASETS, DatasetEntry
 from core.errors import CoreError
 from core.models.catalogue import card
-from core.models.methods import METHODS
 from core.spec import LABEL_FRACTIONS, RunSpec
 from core.workspace import Workspace
-from explorer import backbones, form, launching, sweeping
+from explorer import backbones, form, launching, methodtable, sweeping, tuning
 from explorer.context import Context
 from explorer.live import live
 
 TITLE = "Launch"
 
-_TARGETS = [
-    ("query and value (as in the paper)", "qv"),
-    ("query, key and value", "qkv"),
-    ("attention", "attn"),
-    ("MLP", "mlp"),
-    ("all linear layers", "all"),
-]
 _AUGMENTATIONS = [
     ("default", form.DEFAULTED),
     ("none", "none"),
@@ -67,7 +60,7 @@ def build(context: Context, tab: gr.Tab) -> None:
         with gr.Column(scale=3, min_width=380, elem_classes="cxr-form"):
             data_note, percent = _data_group(context.workspace, fields, start)
             model_note = _model_group(fields, start)
-            method_note, repeats = _tuning_group(fields, start)
+            tuned = tuning.group(fields, start)
             sweep, sentence = sweeping.lay_out()
             with gr.Accordion(
                 "Advanced: empty fields take the value shown in grey, the paper's where it has one",
@@ -80,17 +73,30 @@ def build(context: Context, tab: gr.Tab) -> None:
             cost = live(launching.WAITING, elem_id="launch-cost")
     inputs = [fields[path] for path in form.PATHS] + [percent]
     offered = [fields[path] for path in _OFFERED]
-    notes = [data_note, model_note, method_note, percent]
+    notes = [data_note, model_note, tuned.method_note, percent, tuned.recipe_note]
 
     def offer(*values: Any) -> list[Any]:
-        return _offer(context.workspace, dict(zip(form.PATHS, values, strict=False)))
+        *settings, percent, recipe = values
+        chosen, plain = _settings(settings), _plain(context.workspace, settings)
+        note = tuning.recipe_note(recipe, plain, percent)
+        return [*_offer(context.workspace, chosen), note]
+
+    def survey(*values: Any) -> list[Any]:
+        return tuning.survey(_plain(context.workspace, values))
+
+    def follow(*values: Any) -> list[Any]:
+        *settings, percent, recipe = values
+        return tuning.follow(recipe, _plain(context.workspace, settings), percent)
+
+    def choose(*values: Any) -> list[Any]:
+        return tuning.reset() if values[-1] == "default" else follow(*values)
 
     def reckon(*values: Any) -> str:
         return launching.consequence(
             context.store, context.workspace.cache, _settings(values), values[-1]
         )
 
-    several = [repeats, *sweep]
+    several = [tuned.repeats, *sweep]
 
     def foresee(*values: Any) -> list[Any]:
         settings, (repeated, *chosen) = values[: -len(several)], values[-len(several) :]
@@ -108,7 +114,23 @@ def build(context: Context, tab: gr.Tab) -> None:
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     changes = [field.change for field in inputs]
-    gr.on(changes, offer, inputs, offered + notes, trigger_mode="always_last", queue=False, **quiet)
+    asked = [*inputs, tuned.recipe]
+    gr.on(
+        [*changes, tuned.recipe.change], offer, asked, offered + notes,
+        trigger_mode="always_last", queue=False, **quiet,
+    )  # fmt: skip
+    set_by_recipe = [fields[path] for path in recipes.SETS]
+    tuned.recipe.input(choose, asked, set_by_recipe, queue=False, **quiet)
+    named = [fields[path].input for path in tuning.NAMED_BY] + [percent.input]
+    gr.on(named, follow, asked, set_by_recipe, queue=False, **quiet)
+    surveyed = [fields["adapter.method"], fields["adapter.targets"], tuned.methods]
+    once: dict[str, Any] = {**quiet, "concurrency_id": "survey", "concurrency_limit": 1}
+    counted = ("model.backbone", "model.input_size", "data.name", "adapter.method")
+    gr.on(
+        [fields[path].change for path in counted], survey, inputs, surveyed,
+        trigger_mode="always_last", **once,
+    )  # fmt: skip
+    tuned.methods.click(_picked, None, fields["adapter.method"], **quiet)
     # One reckoning after the other: an older answer must not replace a newer one.
     serial: dict[str, Any] = {**quiet, "concurrency_id": "launch", "concurrency_limit": 1}
     gr.on(changes, reckon, inputs, cost, trigger_mode="always_last", **serial)
@@ -130,9 +152,9 @@ def build(context: Context, tab: gr.Tab) -> None:
     )  # fmt: skip
     inbox = context.inboxes["launch"]
     filled = inbox.change(receive, inbox, [*inputs, cost], **quiet)
-    filled.success(offer, inputs, offered + notes, queue=False, **quiet)
+    filled.success(offer, asked, offered + notes, queue=False, **quiet)
     filled.success(reckon, inputs, cost, **serial)
-    context.blocks.load(reckon, inputs, cost, **serial)
+    context.blocks.load(reckon, inputs, cost, **serial).then(survey, inputs, surveyed, **once)
 
 
 def _data_group(
@@ -231,29 +253,6 @@ def _model_group(fields: dict[str, Any], start: dict[str, Any]) -> gr.HTML:
     return note
 
 
-def _tuning_group(fields: dict[str, Any], start: dict[str, Any]) -> tuple[gr.HTML, gr.Number]:
-    with gr.Column(elem_classes="cxr-group"):
-        gr.HTML('<h2 class="cxr-head">Tuning</h2>', apply_default_css=False)
-        fields["adapter.method"] = gr.Radio(
-            [(method.title, name) for name, method in METHODS.items()],
-            value=start["adapter.method"],
-            label="Method",
-            elem_id=form.element("adapter.method"),
-            elem_classes="cxr-choices",
-        )
-        note = gr.HTML(_method_sentence(start["adapter.method"]), apply_default_css=False)
-        with gr.Row():
-            for path, label in (("adapter.rank", "Rank r"), ("adapter.alpha", "Alpha")):
-                fields[path] = _number(path, label, start)
-        with gr.Row():
-            for path, label in (("train.epochs", "Epochs"), ("train.seed", "Seed")):
-                fields[path] = _number(path, label, start)
-            repeats = gr.Number(
-                1, label="Number of seeds", precision=0, min_width=90, elem_id="f-repeats"
-            )
-    return note, repeats
-
-
 def _advanced(fields: dict[str, Any], start: dict[str, Any]) -> None:
     with gr.Row():
         fields["train.optimizer"] = gr.Radio(
@@ -268,12 +267,6 @@ def _advanced(fields: dict[str, Any], start: dict[str, Any]) -> None:
             value=form.DEFAULTED,
             label="Augmentation",
             elem_id=form.element("train.augmentation"),
-        )
-        fields["adapter.targets"] = gr.Dropdown(
-            _TARGETS,
-            value=start["adapter.targets"],
-            label="Adapted projections",
-            elem_id=form.element("adapter.targets"),
         )
     with gr.Row():
         for path, label in _ADVANCED_NUMBERS:
@@ -338,7 +331,7 @@ _OFFERED = (
     "model.input_size",
     "adapter.rank",
     "adapter.alpha",
-    "adapter.targets",
+    *tuning.PATHS,
     "train.momentum",
     *_RESOLVED,
 )
@@ -368,22 +361,27 @@ def _offer(workspace: Workspace, values: dict[str, Any]) -> list[Any]:
     updates: dict[str, Any] = {
         "data.root": gr.update(visible=entry.needs_root),
         "data.split": gr.update(
-            choices=_split_choices(entry), value=split, visible=len(entry.splits) > 1
+            choices=_split_choices(entry),
+            visible=len(entry.splits) > 1,
+            # What stands is not written again: a recipe may be setting it at the same time.
+            **({} if split == (values["data.split"] or "") else {"value": split}),
         ),
         "model.weights": gr.update(visible=takes_file or bool(values["model.weights"])),
         "model.input_size": gr.update(placeholder=str(size or "")),
     }
     for path in form.OPTION_PATHS:
         updates[path] = gr.update(**_option_look(path, name), **_option_value(values, path))
-    for path in ("train.momentum", *(f"adapter.{name}" for name in launching.ADAPTER)):
+    for path in ("train.momentum", "adapter.rank", "adapter.alpha"):
         updates[path] = gr.update(visible=path not in hidden)
+    for path, look in tuning.looks(method).items():
+        updates[path] = gr.update(**look)
     for path in _RESOLVED:
         default = _published(_value(chosen, path))
         updates[path] = gr.update(placeholder=default, visible=path not in hidden)
     sentences = [
         _data_sentence(entry),
         backbones.about(values["model.backbone"] or ""),
-        _method_sentence(method),
+        methodtable.card(method),
     ]
     free = gr.update(visible=values["data.label_fraction"] == form.OTHER)
     return [updates[path] for path in _OFFERED] + [*sentences, free]
@@ -405,8 +403,13 @@ def _data_sentence(entry: DatasetEntry) -> str:
     return _sentence(f"{escape(entry.sentence)} Licence: {escape(entry.licence)}")
 
 
-def _method_sentence(name: str) -> str:
-    return _sentence(escape(METHODS[name].sentence))
+def _plain(workspace: Workspace, values: Any) -> dict[str, Any]:
+    """The settings with the data set that a registered name stands for, which says its split."""
+    settings = _settings(values)
+    if settings["data.name"] not in DATASETS:
+        settings["data.name"] = launching.stands_for(workspace, settings["data.name"])
+        del settings["data.split"]
+    return settings
 
 
 def _settings(values: Any) -> dict[str, Any]:
@@ -446,6 +449,11 @@ def _fill(workspace: Workspace, asked: dict[str, Any] | None, width: int) -> lis
     values["train.augmentation"] = values["train.augmentation"] or form.DEFAULTED
     values["data.name"] = gr.update(choices=launching.choices(workspace), value=values["data.name"])
     return [*(values[path] for path in form.PATHS), percent, gr.skip()]
+
+
+def _picked(event: gr.EventData) -> str:
+    """The method of the row that was chosen in the table."""
+    return str(event._data["method"])
 
 
 def _nothing() -> None:

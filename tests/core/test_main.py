@@ -103,6 +103,31 @@ def test_lists_are_one_json_value_or_a_table(
     assert names <= {line.split()[0] for line in table.out.splitlines()}
 
 
+def test_methods_are_counted_on_a_backbone(cli: Callable[..., Answer]) -> None:
+    words = ["list", "methods", "--backbone", "timm:densenet121", "--findings", "3"]
+    found = {one["name"]: one for one in cli(*words, "--json").json}
+    assert found["full"]["share"] == 1
+    assert found["lora"]["targets"] == ["all"]
+    assert found["lora"]["options"]["rank"] == 4
+    assert not found["vpt"]["fits"]
+    assert "patches" in found["vpt"]["why"]
+    table = cli(*words)
+    assert f"{found['lora']['trainable']:,}" in table.out
+    assert cli("list", "methods", "--backbone", "mrn").code == 1
+
+
+def test_a_recipe_sets_what_is_not_given(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    words = ["submit", "--recipe", "paper", "--backbone", "mrm", "--label-fraction", "0.01"]
+    place = ["--workspace", tmp_path / "workspace"]
+    answer = cli(*words, "--data", "nih", "--root", "/nowhere", "--lr", "0.1", *place)
+    assert answer.code == 1  # the folder is not there, but the recipe was told
+    assert "Recipe paper (lora on mrm-nih-1): split paper, rank 4" in answer.err
+    assert "Yours is kept: lr 0.1 instead of 0.05." in answer.err
+    none = cli(*words, "--data", "phantom-14", *place)
+    assert (none.code, none.out) == (1, "")
+    assert "It has: nih, chexpert, rsna." in none.err
+
+
 def test_a_shell_gets_json_on_one_stream_and_faults_on_the_other(tmp_path: Path) -> None:
     assert isinstance(shell("list", "methods", "--json").json, list)
     place = ["--workspace", tmp_path / "workspace"]

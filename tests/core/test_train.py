@@ -186,7 +186,7 @@ def test_a_seed_decides_everything(run: Run) -> None:
     assert other["weights_sha256"] != result["weights_sha256"]
 
 
-@pytest.mark.parametrize("method", ["lora", "linear"])
+@pytest.mark.parametrize("method", ["lora", "linear", "adalora", "lora+"])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(run: Run, method: str) -> None:
     whole, parts = Notes(), Notes()
     folder, result = run("whole", whole, adapter__method=method)
@@ -388,10 +388,29 @@ def test_a_lack_of_memory_is_said(tiny) -> None:
     assert caught.value.field == "train.batch_size"
 
 
-@pytest.mark.parametrize("method", ["full", "linear"])
+@pytest.mark.parametrize(
+    "method",
+    ["full", "linear", "dora", "adalora", "vblora", "oft", "boft", "fourierft", "ssf", "vpt"],
+)
 def test_mixed_precision_and_sgd_work_too(run: Run, method: str) -> None:
-    _, result = run(adapter__method=method, train__precision="bf16", train__optimizer="sgd")
+    folder, result = run(adapter__method=method, train__precision="bf16", train__optimizer="sgd")
     assert result["steps"] == 6
+    state, _ = read_state(folder / BEST)
+    assert {value.dtype for value in state.values()} == {torch.float32}
+
+
+def test_a_method_s_own_part_is_told_apart_from_the_loss(tiny, tmp_path: Path) -> None:
+    session = setup(tiny(adapter__method="adalora").resolved(), tmp_path, tmp_path, Silence())
+    assert session.companion is not None
+    assert setup(tiny().resolved(), tmp_path, tmp_path, Silence()).companion is None
+    before = float(session.companion.penalty().detach())
+    ids = session.ids["train"][:8]
+    session.cache.ensure(ids, lambda done, total: None, lambda: False)
+    inputs = session.feed.evaluation(ids)
+    targets = torch.from_numpy(session.dataset.labels(ids))
+    loss = train.step(session, inputs, targets, 0)
+    assert 0.5 < float(loss) < 0.9  # of a head that knows nothing yet, without the penalty
+    assert before > 0.9
 
 
 @pytest.mark.real
