@@ -280,9 +280,7 @@ class AdapterSpec(_Frozen):
 
 
 COMMON = ("method", "rank", "alpha", "dropout", "targets")
-OWN = tuple(
-    name for name in AdapterSpec.model_fields if name not in (*COMMON, "imported")
-)
+OWN = tuple(name for name in AdapterSpec.model_fields if name not in (*COMMON, "imported"))
 """Fields of ``AdapterSpec`` that only some methods heed; ``core.models.methods`` says which."""
 
 

@@ -77,13 +77,15 @@ def grid(
     for method, fraction in itertools.product(
         methods or [base.adapter.method], fractions or [base.data.label_fraction]
     ):
-        ranked = "rank" in catalogue.method(method).options
+        heeded = catalogue.method(method).options
+        strange = {f"adapter.{name}": None for name in base.adapter.own() if name not in heeded}
         for rank, seed in itertools.product(
-            ranks if ranks and ranked else [base.adapter.rank], seeds or [base.train.seed]
+            ranks if ranks and "rank" in heeded else [base.adapter.rank], seeds or [base.train.seed]
         ):
             spec = _changed(
                 base,
                 {
+                    **strange,
                     "adapter.method": method,
                     "adapter.rank": rank,
                     "data.label_fraction": fraction,

@@ -66,11 +66,18 @@ def scale_and_shift(model: nn.Module) -> set[str]:
 
 
 def work_in(model: nn.Module) -> None:
-    """Replace each scaled weight and shifted bias by its value, in place."""
-    for module in list(model.modules()):
+    """Replace each scaled weight and shifted bias by its value, in place.
+
+    Not by torch's own removal: it changes a class that a copy of the model shares.
+    """
+    modules: list[Any] = list(model.modules())
+    for module in modules:
         if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+            values = {name: getattr(module, name).detach() for name in module.parametrizations}
+            module.__class__ = type(module).__bases__[0]
+            del module.parametrizations
+            for name, value in values.items():
+                module.register_parameter(name, nn.Parameter(value))
 
 
 def _has_outputs(module: Any) -> bool:

@@ -122,3 +122,10 @@ def test_the_terminal_asks_first(terminal: Any, store: Store) -> None:
     assert (again["runs"], again["known"], again["queued"]) == (0, 6, [])
     assert len(json.loads(terminal(*words, "--yes", "--again", "--json").stdout)["queued"]) == 6
     assert isinstance(terminal("--ranks", "4,x").exception, ConfigurationError)
+
+
+def test_a_method_takes_only_the_settings_that_it_heeds() -> None:
+    base = RunSpec.of(**{"adapter.method": "lora+", "adapter.rate_ratio": 4.0})
+    first, second = sweep.grid(base, ["lora+", "ssf"])
+    assert first.adapter.rate_ratio == 4
+    assert second.adapter.own() == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -38,8 +39,9 @@ def test_it_starts_as_the_backbone_and_merges_into_it(name: str) -> None:
                 parameter.add_(torch.randn_like(parameter) * 0.05)
         tuned = model(pixels)
         assert float((tuned - first).abs().max()) > 1e-2
-        merged = adapters.merge(model)
+        merged = adapters.merge(copy.deepcopy(model))
         assert float((merged(pixels) - tuned).abs().max()) < 1e-4
+        assert float((model(pixels) - tuned).abs().max()) == 0  # a copy was merged, not the model
         again = network(name)
         again.load_state_dict(merged.state_dict())
         assert float((again(pixels) - tuned).abs().max()) < 1e-4
