@@ -85,7 +85,7 @@ def _blocks(model: Any) -> list[Any]:
 
 def _set(block: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     tokens, *rest = arguments
-    prompts: Tensor = getattr(block, NAME).to(tokens.dtype).expand(len(tokens), -1, -1)
+    prompts: Tensor = getattr(block, NAME).to(tokens.dtype).expand(tokens.shape[0], -1, -1)
     start = block.tokens_before
     return (torch.cat([tokens[:, :start], prompts, tokens[:, start:]], dim=1), *rest)
 
