@@ -114,6 +114,18 @@ BACKBONES: dict[str, BackboneCard] = {
         leaks=_EMBEDDED_LEAKS,
         **_EMBEDDED,
     ),
+    "embedded-mrm": BackboneCard(
+        name="embedded-mrm",
+        title="ViT-Tiny MRM, embedded",
+        pretraining="Masked records, from embedded-mae on: the same pictures, and the phantoms’ "
+        "reports; embedded-mrm.json beside the weights tells data, steps and command.",
+        paper="Zhou et al. 2023, Advancing Radiograph Representation Learning with Masked Record "
+        "Modeling (arXiv 2301.13155)",
+        weights="embedded-mrm.safetensors",
+        leaks=_EMBEDDED_LEAKS + " The reports it read name the findings of 10,000 phantoms, so on "
+        "phantoms it starts with what labels tell.",
+        **_EMBEDDED,
+    ),
     "mrm": BackboneCard(
         name="mrm",
         title="MRM ViT-B/16",

@@ -89,7 +89,7 @@ def trained(radiographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 @pytest.mark.parametrize(
     ("what", "names"),
     [
-        ("backbones", {"embedded-mae", "mrm", "cxr-mae"}),
+        ("backbones", {"embedded-mae", "embedded-mrm", "mrm", "cxr-mae"}),
         ("datasets", {"phantom-14", "nih", "rsna", "folder"}),
         ("methods", {"full", "linear", "lora"}),
     ],

@@ -116,7 +116,7 @@ def test_another_recipe_does_not_count_and_is_mentioned(
     store: Store, workspace: Workspace, complete: Complete
 ) -> None:
     spec = TASK.spec("lora")
-    complete(spec.model_copy(update={"train": spec.train.model_copy(update={"epochs": 3})}))
+    complete(spec.model_copy(update={"train": spec.train.model_copy(update={"epochs": 5})}))
     one = cell(store, workspace)
     assert not one.lora.runs
     assert one.others == 1
