@@ -31,24 +31,35 @@ class Feed(Protocol):
 
 
 class PixelFeed:
-    """Pictures from the cache, cropped, flipped and normalised on the way."""
+    """Pictures from the cache, cropped and flipped on the host, normalised on the device."""
 
     def __init__(self, cache: ImageCache, train: TrainTransform, evaluate: EvalTransform) -> None:
         self._cache, self._train, self._evaluate = cache, train, evaluate
 
     def training(self, ids: Sequence[str], generator: torch.Generator) -> Tensor:
-        """Augmented pixels of shape (studies, channels, side, side)."""
+        """Augmented pixels for ``pixels``."""
         if self._train.augmentation == "none":
             return self.evaluation(ids)
-        return self._train([self._cache.get(one) for one in ids], generator)
+        pictures = [self._cache.get(one) for one in ids]
+        if self._train.augmentation == "randaugment":  # erases with noise after normalising
+            return self._train(pictures, generator)
+        return self._train.squares(pictures, generator)
 
     def evaluation(self, ids: Sequence[str]) -> Tensor:
-        """Centre-cropped pixels of shape (studies, channels, side, side)."""
-        return self._evaluate([self._cache.get(one) for one in ids])
+        """Centre-cropped pixels for ``pixels``."""
+        return self._evaluate.squares([self._cache.get(one) for one in ids])
+
+    def pixels(self, inputs: Tensor) -> Tensor:
+        """What the model takes: float32 of shape (studies, channels, side, side).
+
+        Args:
+            inputs: What ``training`` or ``evaluation`` gave, on any device.
+        """
+        return self._evaluate.normal(inputs) if inputs.dtype == torch.uint8 else inputs
 
     def forward(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """Run the whole model."""
-        logits: Tensor = model(inputs)
+        logits: Tensor = model(self.pixels(inputs))
         return logits
 
 
@@ -83,8 +94,8 @@ class FeatureFeed:
                 return False
             progress(done * EVALUATION_BATCH, len(missing))
             with torch.inference_mode():
-                pixels = self._pixels.evaluation(batch).to(self._device)
-                features = self._features(pixels).float().cpu()
+                inputs = self._pixels.evaluation(batch).to(self._device)
+                features = self._features(self._pixels.pixels(inputs)).float().cpu()
             self._known.update(zip(batch, features.numpy(), strict=True))
         return True
 

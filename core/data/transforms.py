@@ -1,9 +1,13 @@
-"""From cached grey pictures to the network's input, one batch at a time."""
+"""From cached grey pictures to the network's input, one batch at a time.
+
+Pictures are cropped, resized and mirrored as bytes on the host; what goes to the device is one byte
+a pixel, and ``Normalisation`` makes it floating point with channels there.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,7 +87,7 @@ class EvalTransform:
     ) -> None:
         self.input_size = input_size
         self.resize = max(input_size, resize or input_size)
-        self._normal = _Normalisation(mean, std, channels)
+        self.normal = Normalisation(mean, std, channels)
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
         """Transform pictures of any size.
@@ -94,7 +98,18 @@ class EvalTransform:
         Returns:
             float32 of shape (pictures, channels, input_size, input_size).
         """
-        return self._normal([self._square(one) for one in images], self.input_size)
+        return self.normal(self.squares(images))
+
+    def squares(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """The same before it is normalised.
+
+        Args:
+            images: Grey pictures of shape (height, width), 0 to 255.
+
+        Returns:
+            uint8 of shape (pictures, 1, input_size, input_size).
+        """
+        return _stacked(map(self._square, images), len(images), self.input_size)
 
     def _square(self, image: NDArray[np.uint8]) -> Tensor:
         pixels = torch.from_numpy(np.array(image))[None, None]
@@ -139,7 +154,7 @@ class TrainTransform:
         self.input_size = input_size
         self.augmentation = augmentation
         self._plain = EvalTransform(input_size, mean, std, channels)
-        self._normal = _Normalisation(mean, std, channels)
+        self._normal = Normalisation(mean, std, channels)
 
     def __call__(self, images: Sequence[NDArray[np.uint8]], generator: torch.Generator) -> Tensor:
         """Transform pictures of any size; the same generator state gives the same batch.
@@ -151,25 +166,43 @@ class TrainTransform:
         Returns:
             float32 of shape (pictures, channels, input_size, input_size).
         """
+        if self.augmentation != "randaugment":
+            return self._normal(self.squares(images, generator))
+        fill = 255 * self._normal.grey
+        changed = [
+            augmenting.rand_augment(one, generator, fill)
+            for one in self._cropped(images, generator)
+        ]
+        batch = self._normal(torch.stack(changed)[:, None])
+        augmenting.erase(batch, generator)
+        return batch
+
+    def squares(self, images: Sequence[NDArray[np.uint8]], generator: torch.Generator) -> Tensor:
+        """Crop and mirror alone, without RandAugment and before normalisation.
+
+        Args:
+            images: Grey pictures of shape (height, width), 0 to 255.
+            generator: The only source of randomness.
+
+        Returns:
+            uint8 of shape (pictures, 1, input_size, input_size).
+        """
         if self.augmentation == "none":
-            return self._plain(images)
+            return self._plain.squares(images)
+        return _stacked(self._cropped(images, generator), len(images), self.input_size)
+
+    def _cropped(
+        self, images: Sequence[NDArray[np.uint8]], generator: torch.Generator
+    ) -> Iterator[Tensor]:
         size = self.input_size
         crops = random_crops([one.shape for one in images], generator)
         mirrored = torch.rand(len(images), generator=generator) < 0.5
-        squares = []
         for image, (top, left, height, width), mirror in zip(
             images, crops.tolist(), mirrored.tolist(), strict=True
         ):
             part = image[top : top + height, left : left + width]
             pixels = torch.from_numpy(np.array(part[:, ::-1] if mirror else part))[None, None]
-            squares.append(_bicubic(pixels, size, size)[0, 0])
-        if self.augmentation == "randaugment":
-            fill = 255 * self._normal.grey
-            squares = [augmenting.rand_augment(one, generator, fill) for one in squares]
-        batch = self._normal(squares, size)
-        if self.augmentation == "randaugment":
-            augmenting.erase(batch, generator)
-        return batch
+            yield _bicubic(pixels, size, size)[0, 0]
 
 
 def random_crops(sizes: Sequence[tuple[int, ...]], generator: torch.Generator) -> NDArray[np.int64]:
@@ -210,8 +243,14 @@ def _largest(height: int, width: int) -> tuple[int, int]:
     return height, width
 
 
-class _Normalisation:
-    """Puts squares of grey levels into one normalised batch."""
+class Normalisation:
+    """Makes bytes into the network's input, on whatever device they are.
+
+    Args:
+        mean: Of the grey levels in 0..1; one number, or one a channel.
+        std: Likewise.
+        channels: Channels of the input; the grey picture is repeated.
+    """
 
     def __init__(self, mean: Statistic, std: Statistic, channels: int) -> None:
         self._channels = channels
@@ -219,17 +258,52 @@ class _Normalisation:
         self._std = _each(std, channels)
         self.grey = math.fsum(self._mean) / channels
 
-    def __call__(self, squares: Sequence[Tensor], size: int) -> Tensor:
+    def __call__(self, grey: Tensor) -> Tensor:
+        """Subtract the mean, divide by the deviation, repeat the channel.
+
+        Args:
+            grey: Levels 0 to 255 of shape (pictures, 1, height, width), bytes or floating point.
+
+        Returns:
+            float32 of shape (pictures, channels, height, width) on the same device.
+        """
+        if grey.device.type == "cpu":
+            return self._one_by_one(grey)
+        return self._at_once(grey)
+
+    def _at_once(self, grey: Tensor) -> Tensor:
+        planes = [
+            grey.float().sub_(255.0 * mean).mul_(1 / (255.0 * std))
+            for mean, std in self._statistics()
+        ]
+        if len(planes) == 1:
+            return planes[0].expand(-1, self._channels, -1, -1).contiguous()
+        return torch.cat(planes, dim=1)
+
+    def _one_by_one(self, grey: Tensor) -> Tensor:
+        """In pieces that stay in a processor's cache."""
+        count, _, height, width = grey.shape
         # NumPy asks the system for large pages, torch does not: new memory costs half as much.
-        batch = torch.from_numpy(np.empty((len(squares), self._channels, size, size), np.float32))
-        alike = len(set(self._mean)) == 1 and len(set(self._std)) == 1
-        plane = torch.empty((size, size))
-        for i, square in enumerate(squares):
-            for channel in range(1 if alike else self._channels):
-                scale = 255.0 * self._std[channel]
-                plane.copy_(square).sub_(255.0 * self._mean[channel]).mul_(1 / scale)
+        batch = torch.from_numpy(np.empty((count, self._channels, height, width), np.float32))
+        plane = torch.empty((height, width))
+        alike = len(self._statistics()) == 1
+        for i in range(count):
+            for channel, (mean, std) in enumerate(self._statistics()):
+                plane.copy_(grey[i, 0]).sub_(255.0 * mean).mul_(1 / (255.0 * std))
                 batch[i, slice(None) if alike else channel] = plane
         return batch
+
+    def _statistics(self) -> list[tuple[float, float]]:
+        """Mean and deviation by channel; only one pair if all channels have the same."""
+        each = list(zip(self._mean, self._std, strict=True))
+        return each[:1] if len(set(each)) == 1 else each
+
+
+def _stacked(squares: Iterable[Tensor], count: int, size: int) -> Tensor:
+    batch = torch.empty((count, 1, size, size), dtype=torch.uint8)
+    for place, square in zip(batch, squares, strict=True):
+        place[0] = square
+    return batch
 
 
 def _each(value: Statistic, channels: int) -> tuple[float, ...]:

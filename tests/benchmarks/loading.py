@@ -157,7 +157,7 @@ def epochs(root: Path, cache: ImageCache, repeats: int, passes: int) -> dict[str
                 return feed.training(parts[i], torch.Generator().manual_seed(i))
 
             for _, batch in one_ahead(load, 0, len(parts)):
-                assert batch.shape[1:] == (3, INPUT, INPUT)
+                assert feed.pixels(batch).shape[1:] == (3, INPUT, INPUT)
 
     conventional(), ours()
     measured = [(timed(conventional), timed(ours)) for _ in range(repeats)]

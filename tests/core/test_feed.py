@@ -93,11 +93,25 @@ def test_only_the_generator_decides_the_augmentation(
         generator = torch.Generator().manual_seed(seed)
         return pixel_feed(radiographs, tmp_path, augmentation).training(ids, generator)
 
-    assert drawn("crop-flip", 1).shape == (len(ids), 3, SIDE, SIDE)
+    assert drawn("crop-flip", 1).shape == (len(ids), 1, SIDE, SIDE)
     assert torch.equal(drawn("crop-flip", 1), drawn("crop-flip", 1))
     assert not torch.equal(drawn("crop-flip", 1), drawn("crop-flip", 2))
     plain = pixel_feed(radiographs, tmp_path, "none")
     assert torch.equal(drawn("none", 1), plain.evaluation(ids))
+
+
+@pytest.mark.parametrize("augmentation", ["none", "crop-flip", "randaugment"])
+def test_bytes_go_to_the_device_and_the_model_gets_what_the_transform_says(
+    radiographs: Path, tmp_path: Path, ids: list[str], augmentation: str
+) -> None:
+    feed = pixel_feed(radiographs, tmp_path, augmentation)
+    pictures = [feed._cache.get(one) for one in ids]
+    inputs = feed.training(ids, torch.Generator().manual_seed(3))
+    assert inputs.dtype == (torch.float32 if augmentation == "randaugment" else torch.uint8)
+    expected = feed._train(pictures, torch.Generator().manual_seed(3))
+    assert torch.equal(feed.pixels(inputs), expected)
+    assert feed.evaluation(ids).dtype == torch.uint8
+    assert torch.equal(feed.pixels(feed.evaluation(ids)), feed._evaluate(pictures))
 
 
 def test_features_and_head_are_the_whole_model_and_computed_once(

@@ -13,6 +13,7 @@ from torchvision.transforms import RandomResizedCrop
 
 from core.data.transforms import (
     EvalTransform,
+    Normalisation,
     TrainTransform,
     crop_geometry,
     random_crops,
@@ -87,6 +88,17 @@ def test_normalisation_by_channel() -> None:
     assert found.mean(dim=(0, 2, 3)).tolist() == pytest.approx(expected, abs=1e-5)
     single = EvalTransform(32, (0.1, 0.2, 0.3), (0.5, 0.5, 0.5), channels=1)
     assert single([np.full((40, 40), 51, np.uint8)]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("mean", [0.4785, (0.1, 0.2, 0.3)])
+def test_another_device_normalises_to_the_same(mean: float | tuple[float, ...]) -> None:
+    grey = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(3, 1, 1, 1)
+    normal = Normalisation(mean, 0.25, 3)
+    assert torch.equal(normal._at_once(grey), normal(grey))
+    elsewhere = normal(grey.to("meta"))
+    assert elsewhere.is_contiguous()
+    assert (elsewhere.device.type, elsewhere.shape) == ("meta", (3, 3, 16, 16))
+    assert elsewhere.dtype == torch.float32
 
 
 def test_read_only_pictures_are_taken_without_a_warning() -> None:
