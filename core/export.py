@@ -7,7 +7,6 @@ and compared with the run's own model before the folder gets its name.
 from __future__ import annotations
 
 import contextlib
-import copy
 import importlib.util
 import io
 import json
@@ -19,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from core import modelcard
-from core.errors import ConfigurationError, ModelError, unknown_name
+from core.errors import ConfigurationError, CoreError, ModelError, unknown_name
 from core.models import adapters, backbones, portable
 from core.trained import Trained, encoder_digest, load_trained, read_result, untuned
 
@@ -110,7 +110,7 @@ def _peft(trained: Trained, folder: Path) -> dict[str, Any]:
     import peft
     import timm
 
-    spec, card, example = trained.spec, trained.card, _example(trained)
+    spec, card, sample = trained.spec, trained.card, _sample(trained)
     _, plain, _ = untuned(spec, len(trained.findings))
     given = backbones.arguments(card, len(trained.findings), trained.transform.input_size)
     encoder = encoder_digest(plain)
@@ -128,7 +128,7 @@ def _peft(trained: Trained, folder: Path) -> dict[str, Any]:
         # Of timm's normalisation layers, which are torch's with another forward.
         warnings.filterwarnings("ignore", "Unsupported layer type")
         again = peft.PeftModel.from_pretrained(fetched, str(folder))
-    found = _compared(trained.model, again.eval(), example, "peft", portable.REMEDY)
+    found = sample.compared(again.eval(), "peft", portable.REMEDY)
     return {"arguments": given, "encoder_sha256": encoder} | found
 
 
@@ -157,12 +157,11 @@ def _merged(trained: Trained, folder: Path) -> dict[str, Any]:
     import timm
     from timm.models import save_for_hf
 
-    remedy = "Export it as a graph instead (format onnx)."
+    remedy, sample = "Export it as a graph instead (format onnx).", _sample(trained)
     try:
-        model = _plain(trained)
+        model = adapters.merge(trained.model).eval()
     except ModelError as error:
         raise ModelError(error.cause, remedy) from error
-    example = _example(trained)
     card, size = trained.card, trained.transform.input_size
     told = {"input_size": (card.channels, size, size)} | {
         name: modelcard.per_channel(value, card.channels)
@@ -175,7 +174,7 @@ def _merged(trained: Trained, folder: Path) -> dict[str, Any]:
         again = timm.create_model(f"local-dir:{folder}", pretrained=True)
     except RuntimeError as error:  # its weights are not those of the plain architecture
         raise _without_counterpart("timm", f"({str(error).splitlines()[0]})", remedy) from error
-    return {"arguments": given} | _compared(trained.model, again.eval(), example, "timm", remedy)
+    return {"arguments": given} | sample.compared(again.eval(), "timm", remedy)
 
 
 def _onnx(trained: Trained, folder: Path) -> dict[str, Any]:
@@ -188,16 +187,38 @@ def _onnx(trained: Trained, folder: Path) -> dict[str, Any]:
     import onnx
     import onnxruntime
 
-    example, file = _example(trained), folder / "model.onnx"
+    sample, file = _sample(trained), folder / "model.onnx"
+    with contextlib.suppress(ModelError):  # what cannot be merged is a graph all the same
+        adapters.merge(trained.model)
     try:
-        model = _plain(trained)
-    except ModelError:  # what cannot be merged is a graph all the same
-        model = copy.deepcopy(trained.model).eval()
+        _write_graph(trained.model.eval(), sample.pixels, file)
+        graph = onnx.load(file)
+        onnx.helper.set_model_props(
+            graph, {"findings": json.dumps(trained.findings), "run": trained.spec.title()}
+        )
+        onnx.save(graph, file)
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+        def graphed(pixels: Tensor) -> Tensor:
+            # In two batches of different sizes, which a graph of one size refuses.
+            parts = [pixels[:1], pixels[1:]]
+            found = [session.run(None, {"pixels": part.numpy()})[0] for part in parts]
+            return torch.from_numpy(np.concatenate(found))
+
+        return sample.compared(graphed, "ONNX", portable.REMEDY)
+    except (CoreError, OSError):
+        raise
+    except Exception as error:  # exporter and runtime have dozens of their own
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise _without_counterpart("ONNX", f"({why})", portable.REMEDY) from error
+
+
+def _write_graph(model: nn.Module, pixels: Tensor, file: Path) -> None:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # of the exporter's own making; the result is compared
         torch.onnx.export(
             model,
-            (example,),
+            (pixels,),
             str(file),
             dynamo=True,
             external_data=False,
@@ -206,18 +227,6 @@ def _onnx(trained: Trained, folder: Path) -> dict[str, Any]:
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
         )
-    graph = onnx.load(file)
-    onnx.helper.set_model_props(
-        graph, {"findings": json.dumps(trained.findings), "run": trained.spec.title()}
-    )
-    onnx.save(graph, file)
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-
-    def graphed(pixels: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {"pixels": pixels.numpy()})[0])
-
-    _compared(trained.model, graphed, example[:1], "ONNX", portable.REMEDY)  # of another batch size
-    return _compared(trained.model, graphed, example, "ONNX", portable.REMEDY)
 
 
 FORMATS: dict[str, Callable[[Trained, Path], dict[str, Any]]] = {
@@ -244,25 +253,30 @@ def _about(run: Path, trained: Trained, result: dict[str, Any]) -> dict[str, Any
     }
 
 
-def _plain(trained: Trained) -> nn.Module:
-    return adapters.merge(copy.deepcopy(trained.model)).eval()
+@dataclass(frozen=True)
+class _Sample:
+    """Noise, and what the run's model makes of it."""
+
+    pixels: Tensor
+    logits: Tensor
+
+    def compared(
+        self, other: Callable[[Tensor], Tensor], program: str, remedy: str
+    ) -> dict[str, Any]:
+        """How far another model's logits are away, or that this is too far."""
+        with torch.inference_mode():
+            difference = float((self.logits - other(self.pixels)).abs().max())
+        if not difference <= min(CLOSE, FLOOR + CLOSE * float(self.logits.abs().max())):
+            raise _without_counterpart(program, f"(the logits differ by {difference:.2g})", remedy)
+        return {"difference": difference}
 
 
-def _example(trained: Trained) -> Tensor:
+def _sample(trained: Trained) -> _Sample:
     size = trained.transform.input_size
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(3, trained.card.channels, size, size, generator=generator)
-
-
-def _compared(
-    model: nn.Module, other: Callable[[Tensor], Tensor], example: Tensor, program: str, remedy: str
-) -> dict[str, Any]:
+    pixels = torch.randn(3, trained.card.channels, size, size, generator=generator)
     with torch.inference_mode():
-        own, found = model(example), other(example)
-    difference = float((own - found).abs().max())
-    if not difference <= min(CLOSE, FLOOR + CLOSE * float(own.abs().max())):
-        raise _without_counterpart(program, f"(the logits differ by {difference:.2g})", remedy)
-    return {"difference": difference}
+        return _Sample(pixels, trained.model(pixels))
 
 
 def _without_counterpart(program: str, why: str, remedy: str) -> ModelError:
