@@ -269,6 +269,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", choices=["epoch", "png", "dicom"], help="One of the three parts.")
     given = parser.parse_args()
+    # As each worker of a DataLoader does; threads that wait for each other would cost time.
+    torch.set_num_threads(1)
     found: dict[str, Any] = {
         "cores": CORES, "processor": platform.processor() or platform.machine(),
         "load before": round(os.getloadavg()[0], 2),
