@@ -183,6 +183,36 @@ def test_new_from_this_run_fills_the_form(
     store.delete(run.id)
 
 
+def test_a_method_is_chosen_from_the_table_and_shows_its_own_settings(
+    page: Any, served: tuple[str, Store, Workspace]
+) -> None:
+    open_page(page, served[0])
+    page.click("#all-methods summary")
+    page.locator("#all-methods tr[data-method=adalora] td").first.click()
+    page.wait_for_selector("#launch-command:has-text('--method adalora')")
+    own = page.locator("#f-adapter-initial-rank").locator("input, textarea")
+    assert own.get_attribute("placeholder") == "6"
+    own.fill("8")
+    page.wait_for_selector("#launch-command:has-text('--initial-rank 8')")
+    assert not page.locator("#f-adapter-rate-ratio").is_visible()
+
+
+def test_a_recipe_says_what_it_set_or_which_there_are(
+    page: Any, served: tuple[str, Store, Workspace]
+) -> None:
+    open_page(page, served[0])
+    page.locator("#f-recipe").get_by_text("the paper's recipe").click()
+    page.wait_for_selector("#recipe-note:has-text('It has: mrm, cxr-mae')")
+    page.locator("#f-model-backbone input").click()
+    page.get_by_role("option").filter(has_text="MRM ViT-B/16").first.click()
+    page.locator("#f-data-name input").click()
+    page.get_by_role("option").filter(has_text="NIH").first.click()
+    page.locator("#f-data-label-fraction").get_by_text("1%", exact=True).click()
+    page.wait_for_selector("#recipe-note:has-text('Set for mrm-nih-1')")
+    page.wait_for_function("document.querySelector('#f-train-epochs input').value === '100'")
+    page.wait_for_selector("#recipe-note:has-text('Yours')", state="detached")
+
+
 def test_two_browsers_do_not_disturb_each_other(
     chromium: Any, served: tuple[str, Store, Workspace]
 ) -> None:
