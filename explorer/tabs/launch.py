@@ -115,9 +115,10 @@ def build(context: Context, tab: gr.Tab) -> None:
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     changes = [field.change for field in inputs]
     asked = [*inputs, tuned.recipe]
+    # One answer after the other: an older one must not replace a newer one.
     gr.on(
         [*changes, tuned.recipe.change], offer, asked, offered + notes,
-        trigger_mode="always_last", queue=False, **quiet,
+        trigger_mode="always_last", concurrency_id="offer", concurrency_limit=1, **quiet,
     )  # fmt: skip
     set_by_recipe = [fields[path] for path in recipes.SETS]
     tuned.recipe.input(choose, asked, set_by_recipe, queue=False, **quiet)
@@ -131,7 +132,6 @@ def build(context: Context, tab: gr.Tab) -> None:
         trigger_mode="always_last", **once,
     )  # fmt: skip
     tuned.methods.click(_picked, None, fields["adapter.method"], **quiet)
-    # One reckoning after the other: an older answer must not replace a newer one.
     serial: dict[str, Any] = {**quiet, "concurrency_id": "launch", "concurrency_limit": 1}
     gr.on(changes, reckon, inputs, cost, trigger_mode="always_last", **serial)
     for opened in (tab.select, context.blocks.load):

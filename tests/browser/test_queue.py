@@ -47,6 +47,7 @@ def test_a_sweep_is_queued_reordered_and_found_again(explorer: Explorer, visitor
         assert waiting(store)[1] == last
         keep(page, "queue-2-reordered")
 
+        page.goto("about:blank")  # an open page would load itself again when the app is back
         explorer.kill()
         explorer.start()
         (active,) = store.list(states=[RunState.RUNNING, RunState.STARTING])
