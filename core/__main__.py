@@ -25,7 +25,7 @@ from core.commands.methods import list_methods
 from core.commands.pretraining import pretrain
 from core.commands.settings import with_settings
 from core.errors import CoreError
-from core.workspace import STORE
+from core.workspace import STORE, VARIABLE
 
 if TYPE_CHECKING:
     from core.runs.store import Run
@@ -53,10 +53,16 @@ def every_verb(
             "the workspace; stands before the verb.",
         ),
     ] = None,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the store, runs and caches; may stand after the verb too."),
+    ] = None,
 ) -> None:
     """What holds for every verb."""
     if store:
         os.environ[STORE] = store
+    if workspace:
+        os.environ[VARIABLE] = str(workspace)
 
 
 def main() -> None:

@@ -468,3 +468,13 @@ def test_a_workspace_that_cannot_be_is_said(cli: Callable[..., Answer], tmp_path
     answer = cli("runs", "--workspace", tmp_path / "file" / "workspace")
     assert answer.code == 1
     assert "cannot be made" in answer.err
+
+
+def test_the_workspace_may_stand_before_the_verb_and_the_verbs_own_wins(
+    cli: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXR_WORKSPACE", str(tmp_path / "default"))
+    assert cli("--workspace", tmp_path / "before", "runs", "--json").json == []
+    assert (tmp_path / "before" / "store.sqlite").exists()
+    cli("--workspace", tmp_path / "unused", "runs", "--workspace", tmp_path / "after")
+    assert {path.name for path in tmp_path.iterdir()} == {"before", "after"}
