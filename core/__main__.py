@@ -20,6 +20,7 @@ from core.commands import models as model_verbs
 from core.commands import names as name_verbs  # noqa: F401 - adds to the group `data`
 from core.commands import paper as paper_verb
 from core.commands import splits as split_verbs  # noqa: F401 - adds to the group `data`
+from core.commands import transfer as transfer_verb
 from core.commands.answers import AsJson, Folder, RunName, answer, bar, opened, summary, table
 from core.commands.methods import list_methods
 from core.commands.pretraining import pretrain
@@ -87,6 +88,7 @@ app.add_typer(names, name="list")
 app.add_typer(data_verbs.app, name="data")
 app.add_typer(model_verbs.app, name="models")
 app.command("paper")(paper_verb.paper)
+app.command("transfer")(transfer_verb.transfer)
 
 
 @names.command("backbones")

@@ -26,6 +26,9 @@ Evidence = Literal["above", "below", "unclear", "undecided"]
 FREE = ("train.seed", "train.device", "train.precision", "data.root")
 """Settings in which the runs of one group may differ: repetitions, and where things lie."""
 
+FOLDER = "folder"
+"""The data set that is whatever lies at its root."""
+
 LABELS = {
     "data.name": "data set",
     "data.split": "split",
@@ -126,7 +129,8 @@ def same_but_seed(spec: RunSpec) -> str:
         plain["data"]["subset_seed"] = None
     for path in FREE:
         section, name = path.split(".")
-        plain[section][name] = None
+        if path != "data.root" or spec.data.name != FOLDER:
+            plain[section][name] = None
     method = METHODS.get(spec.adapter.method)
     for name in list(plain["adapter"]):
         if method is not None and name not in ("method", *method.options):

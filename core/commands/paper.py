@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.commands.answers import AsJson, Folder, answer, table
+from core.commands.carrying import Teller, duration, ending_json, execute, say_ending
 from core.errors import ConfigurationError, CoreError, unknown_name
 
 if TYPE_CHECKING:
     from core.paper import Task
     from core.replication.carry import Ending
-    from core.replication.plan import Cell, Step
+    from core.replication.plan import Step
     from core.replication.tables import Report
-    from core.reporting import Reporter
-    from core.runs.run import Run
     from core.runs.store import Store
-    from core.spec import RunSpec
     from core.workspace import Workspace
 
 
@@ -90,7 +88,7 @@ def paper(
     report = _report(tasks, store, workspace, _command_line(embedded, seeds, asked))
     _write(report, out or ())
     answer(
-        tables.as_json(report) | _ending_json(ending),
+        tables.as_json(report) | ending_json(ending),
         as_json,
         lambda: typer.echo(_for_people(report, form)),
     )
@@ -119,17 +117,10 @@ def _carry_out(steps: Sequence[Step], store: Store, workspace: Workspace) -> End
     _say_plan(steps)
     _refuse_nothing(steps)
     wanted = [step.cell for step in steps if step.wanted]
-    ending = carry.carry_out(wanted, store, workspace, _execute, _Teller(steps))
-    _say_ending(ending)
+    teller = Teller({step.cell.name: step.seconds for step in steps if step.wanted})
+    ending = carry.carry_out(wanted, store, workspace, execute, teller)
+    say_ending(ending)
     return ending
-
-
-def _execute(
-    spec: RunSpec, folder: Path, cache: Path, report: Reporter, resume: bool
-) -> dict[str, Any]:
-    from core import train
-
-    return train.run(spec, folder, cache, report, resume=resume)
 
 
 def _report(tasks: Sequence[Task], store: Store, workspace: Workspace, command: str) -> Report:
@@ -201,7 +192,7 @@ def _print_plan(steps: Sequence[Step]) -> None:
         return f"goes on ({step.run.id}, {step.run.state})" if step.run else "to be run"
 
     def time(step: Step) -> str:
-        return "–" if step.seconds is None or step.done else _duration(step.seconds)
+        return "–" if step.seconds is None or step.done else duration(step.seconds)
 
     table(("cell", "time", "state"), [(step.cell.name, time(step), state(step)) for step in steps])
     typer.echo(_totals(steps))
@@ -218,7 +209,7 @@ def _totals(steps: Sequence[Step]) -> str:
     if wanted:
         seconds = sum(step.seconds or 0.0 for step in wanted)
         disk = sum(step.disk or 0 for step in wanted)
-        text += f". About {_duration(seconds)}, {disk / 1e9:.2f} GB of disk"
+        text += f". About {duration(seconds)}, {disk / 1e9:.2f} GB of disk"
     return f"{text}."
 
 
@@ -234,58 +225,6 @@ def _refuse_nothing(steps: Sequence[Step]) -> None:
     if not any(step.done or step.wanted for step in steps):
         reason = next((step.obstacle for step in steps if step.obstacle is not None), None)
         raise reason or CoreError("This grid is empty.", "Choose other tasks, methods or seeds.")
-
-
-# --- on the way ----------------------------------------------------------------------------------
-
-
-class _Teller:
-    """Says on standard error what is going on, with a bar for the run at work."""
-
-    def __init__(self, steps: Sequence[Step]) -> None:
-        self._wanted = {step.cell.name: step for step in steps if step.wanted}
-        self._order = list(self._wanted)
-        self._bar: Any = None
-
-    def begins(self, cell: Cell, run: Run) -> Reporter:
-        from core.progress import ProgressBar
-
-        place = self._order.index(cell.name)
-        left = sum(self._wanted[name].seconds or 0.0 for name in self._order[place:])
-        self._bar = ProgressBar(
-            f"[{place + 1} of {len(self._order)}, about {_duration(left)} left] {run.name}"
-        )
-        self._bar.__enter__()
-        bar: Reporter = self._bar
-        return bar
-
-    def waits(self, cell: Cell, run: Run) -> None:
-        typer.echo(f"{cell.name} is {run.state} in another process; waiting for it.", err=True)
-
-    def ends(self, cell: Cell, run: Run) -> None:
-        self._bar.__exit__(None, None, None)
-        value = ((run.scores or {}).get("test") or {}).get("auroc")
-        told = f"test AUROC {value:.3f}" if value is not None else str(run.failure_reason or "")
-        took = f", {run.seconds:.0f} s" if run.seconds else ""
-        typer.echo(f"{cell.name}: {run.state}, {told}{took}", err=True)
-
-
-def _say_ending(ending: Ending) -> None:
-    if ending.stopped:
-        typer.echo("Stopped; the same command goes on from here.", err=True)
-    for run in ending.failed:
-        reason = f"{run.failure_reason or ''} {run.failure_remedy or ''}".strip()
-        typer.echo(f"{run.name} ({run.id}) is {run.state}. {reason}", err=True)
-
-
-def _ending_json(ending: Ending | None) -> dict[str, Any]:
-    if ending is None:
-        return {}
-    return {
-        "completed_now": ending.completed,
-        "failed": [run.id for run in ending.failed],
-        "stopped": ending.stopped,
-    }
 
 
 # --- options -------------------------------------------------------------------------------------
@@ -323,11 +262,3 @@ def _command_line(embedded: bool, seeds: int, asked: Mapping[str, Sequence[str]]
     for option, values in asked.items():
         words += [f"--{option}", ",".join(values)] if values else []
     return shlex.join(words)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"

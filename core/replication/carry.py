@@ -6,29 +6,46 @@ import gc
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from core.errors import RunError
-from core.replication.plan import Cell, key, pick, standing
+from core.replication.plan import key, pick, standing
 from core.reporting import Reporter
 from core.runs import queue, worker
 from core.runs.run import ACTIVE, Run, RunState
 from core.runs.store import Store
+from core.spec import RunSpec
 from core.workspace import Workspace
 
 POLL_SECONDS = 1.0
 
 
-class Listener(Protocol):
+class Planned(Protocol):
+    """One run of a grid, whatever grid that is."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def spec(self) -> RunSpec:
+        """What is carried out."""
+
+
+Cell = TypeVar("Cell", bound=Planned)
+Told = TypeVar("Told", bound=Planned, contravariant=True)
+
+
+class Listener(Protocol[Told]):
     """Told how a grid gets on."""
 
-    def begins(self, cell: Cell, run: Run) -> Reporter:
+    def begins(self, cell: Told, run: Run) -> Reporter:
         """A run begins, or goes on; what is returned is told its progress."""
 
-    def waits(self, cell: Cell, run: Run) -> None:
+    def waits(self, cell: Told, run: Run) -> None:
         """Another process is carrying this cell out."""
 
-    def ends(self, cell: Cell, run: Run) -> None:
+    def ends(self, cell: Told, run: Run) -> None:
         """A run has ended, however it did."""
 
 
@@ -52,7 +69,7 @@ def carry_out(
     store: Store,
     workspace: Workspace,
     execute: worker.Execute,
-    listener: Listener,
+    listener: Listener[Cell],
     wait: Callable[[float], None] = time.sleep,
 ) -> Ending:
     """Bring each cell to its end, in this process.
@@ -96,7 +113,7 @@ def _take(
     cell: Cell,
     store: Store,
     workspace: Workspace,
-    listener: Listener,
+    listener: Listener[Cell],
     wait: Callable[[float], None],
 ) -> Run | None:
     """The run that is to be worked at for a cell; None if there is nothing left to do."""

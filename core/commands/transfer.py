@@ -1,0 +1,137 @@
+"""The verb that measures what pre-training is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from core.commands.answers import AsJson, Folder, answer, table
+from core.commands.carrying import Teller, duration, ending_json, execute, say_ending
+from core.commands.sweeping import numbers
+from core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from core.replication.transfer import Trip
+    from core.runs.store import Store
+    from core.spec import DataSpec
+    from core.workspace import Workspace
+
+
+def transfer(
+    data: Annotated[
+        str, typer.Option(help="Data sets, with a folder where one needs it: phantom-14,nih=DIR.")
+    ] = "phantom-14",
+    fractions: Annotated[str, typer.Option(help="Label fractions.")] = "0.01,0.1,1",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to N - 1.")] = 5,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be run and how long it takes.")
+    ] = False,
+    judge: Annotated[
+        bool, typer.Option("--judge", help="Say what the runs that are there say; run none.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Also write the table, as Markdown.")] = None,
+    folder: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Linear probe, LoRA and full fine-tuning from each shipped backbone, and from random weights.
+
+    A set of your own is named as you registered it. What is done is not run again: stop it at any
+    time, and the same command goes on.
+    """
+    from core.replication import transfer as grid
+    from core.runs.store import open_store
+    from core.workspace import open_workspace
+
+    workspace = open_workspace(folder)
+    store = open_store(workspace, create=True)
+    shares = numbers(fractions, float, "--fractions")
+    trips = grid.plan(_sets(data, workspace), seeds, shares)
+    value: dict[str, Any] = {}
+    if dry_run or not judge:
+        wanted = _wanted(trips, store, workspace)
+        told = sum(seconds or 0.0 for _, seconds in wanted)
+        typer.echo(
+            f"{len(trips)} runs: {len(trips) - len(wanted)} done, {len(wanted)} to be run. "
+            f"About {duration(told)}.",
+            err=True,
+        )
+        if dry_run:
+            value = {"runs": len(trips), "new": [one.name for one, _ in wanted], "seconds": told}
+            answer(value, as_json, lambda: typer.echo("\n".join(value["new"])))
+            return
+        value = _carry_out(wanted, store, workspace)
+    found = grid.rows(trips, store.list(), workspace)
+    if out is not None:
+        _write(grid.markdown(found, shares), out)
+    answer(
+        {"rows": grid.as_json(found)} | value,
+        as_json,
+        lambda: table(grid.head(shares), [grid.cells(row, shares) for row in found]),
+    )
+    if value.get("failed") or value.get("stopped"):
+        raise typer.Exit(1)
+
+
+def _sets(text: str, workspace: Workspace) -> list[DataSpec]:
+    """The data sets that are named, with their folders."""
+    from core.named import resolved
+    from core.spec import DataSpec
+
+    found = []
+    for word in text.split(","):
+        name, _, place = word.strip().partition("=")
+        given = DataSpec(name=name, root=Path(place).expanduser().absolute() if place else None)
+        found.append(resolved(workspace, given))
+    return found
+
+
+def _wanted(
+    trips: Iterable[Trip], store: Store, workspace: Workspace
+) -> list[tuple[Trip, float | None]]:
+    """The runs that are not done, with the seconds they may take."""
+    from core import cost
+    from core.replication.plan import key, pick, standing
+    from core.runs.run import RunState
+
+    runs = store.list()
+    known = standing(runs)
+    earlier = [(run.spec, run.seconds) for run in runs if run.seconds]
+    priced: dict[str, float | None] = {}
+    found = []
+    for trip in trips:
+        run = pick(known.get(key(trip.spec), ()), workspace)
+        if run is not None and run.state is RunState.COMPLETED:
+            continue
+        alike = f"{trip.start} {trip.spec.adapter.method} {trip.spec.data.model_dump_json()}"
+        if alike not in priced:
+            cost.check(trip.spec)
+            told = cost.estimate(trip.spec, workspace.cache, earlier)
+            priced[alike] = told.seconds - told.starting - told.preparing
+        found.append((trip, priced[alike]))
+    return found
+
+
+def _carry_out(
+    wanted: list[tuple[Trip, float | None]], store: Store, workspace: Workspace
+) -> dict[str, Any]:
+    from core.replication import carry
+
+    teller = Teller({trip.name: seconds for trip, seconds in wanted})
+    trips = [trip for trip, _ in wanted]
+    ending = carry.carry_out(trips, store, workspace, execute, teller)
+    say_ending(ending)
+    return ending_json(ending)
+
+
+def _write(text: str, out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"{out} cannot be written ({error.strerror or error}).", "Choose another place."
+        ) from error
+    typer.echo(f"Written: {out}", err=True)
