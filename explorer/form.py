@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.errors import ConfigurationError
@@ -35,23 +35,72 @@ WHOLE = frozenset(
         "train.seed",
     }
 )
+TYPED = frozenset(
+    {
+        "train.batch_size",
+        "train.lr",
+        "train.min_lr",
+        "train.weight_decay",
+        "train.layer_decay",
+        "train.warmup_epochs",
+        "train.momentum",
+        "train.drop_path",
+        "adapter.dropout",
+        "model.input_size",
+        "data.subset_seed",
+    }
+)
+"""Numbers whose fields hold text: Gradio's number field cannot be empty, it comes up as 0."""
 DEFAULTED = "default"
 """The choice of a list that leaves a setting to its published value."""
 
 
-def spec_of(values: Mapping[str, Any], percent: float | None) -> RunSpec:
+def number(value: Any) -> Any:
+    """What a field of text holds: a number, None if it is empty.
+
+    What is neither stays text, so that the specification refuses it by the field's name.
+    """
+    if not isinstance(value, str):
+        return value
+    word = value.strip()
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word or None
+
+
+def typed(values: Sequence[Any]) -> list[Any]:
+    """The values of the form's inputs with its typed numbers read.
+
+    Args:
+        values: In the order of ``PATHS``, then the free percentage, then any others.
+    """
+    paths = (*PATHS, "percent")
+    read = [
+        number(value) if path in TYPED or path == "percent" else value
+        for path, value in zip(paths, values, strict=False)
+    ]
+    return [*read, *values[len(read) :]]
+
+
+def spec_of(values: Mapping[str, Any], percent: float | str | None) -> RunSpec:
     """Read the form.
 
     Args:
         values: What each field holds, by the path of its setting; paths left out keep their
             default. Empty fields are left to their default where a setting has none of its own.
-        percent: The free entry of the label fraction, in percent.
+        percent: The free entry of the label fraction, in percent, or a text that is no number.
 
     Raises:
         ConfigurationError: All faults at once; ``field`` names the first.
     """
     given: dict[str, Any] = {}
+    percent = number(percent)
     for path, value in values.items():
+        if path in TYPED:
+            value = number(value)
         if path == "data.label_fraction" and value == OTHER:
             if percent is None:
                 raise ConfigurationError(
@@ -59,9 +108,10 @@ def spec_of(values: Mapping[str, Any], percent: float | None) -> RunSpec:
                     "Type a percentage above 0 and up to 100.",
                     field=path,
                 )
-            if not 0 < percent <= 100:
+            if isinstance(percent, str) or not 0 < percent <= 100:
                 raise ConfigurationError(
-                    f"{percent:g}% is no label fraction.",
+                    f"{percent if isinstance(percent, str) else f'{percent:g}'}% is no label "
+                    "fraction.",
                     "Type a percentage above 0 and up to 100.",
                     field=path,
                 )
@@ -81,19 +131,26 @@ def spec_of(values: Mapping[str, Any], percent: float | None) -> RunSpec:
     return RunSpec.of(**given)
 
 
-def values_of(spec: RunSpec) -> tuple[dict[str, Any], float | None]:
+def values_of(spec: RunSpec) -> tuple[dict[str, Any], str]:
     """What the fields hold for a specification: the values by path, and the free percentage."""
     values: dict[str, Any] = {}
-    percent = None
+    percent = ""
     for path in PATHS:
         section, name = path.split(".")
         value = getattr(getattr(spec, section), name)
         if path == "data.label_fraction" and value not in LABEL_FRACTIONS:
-            percent, value = round(100 * value, 6), OTHER
+            percent, value = text(round(100 * value, 6)), OTHER
         if path in TEXTS:
             value = "" if value is None else str(value)
-        values[path] = value
+        values[path] = text(value) if path in TYPED else value
     return values, percent
+
+
+def text(value: float | None) -> str:
+    """A number as a person types it; ``number`` reads the same back."""
+    if value is None:
+        return ""
+    return str(int(value)) if float(value).is_integer() else str(value)
 
 
 def compact(spec: RunSpec) -> str:

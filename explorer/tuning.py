@@ -109,7 +109,10 @@ def follow(recipe: str, values: Mapping[str, Any], percent: float | None) -> lis
         asked = _asked(recipe, values, percent)
     except CoreError:
         asked = {}
-    shown = {path: "" if value is None else value for path, value in asked.items()}
+    shown = {
+        path: form.text(value) if path in form.TYPED else "" if value is None else value
+        for path, value in asked.items()
+    }
     return [shown.get(path, gr.skip()) for path in recipes.SETS]
 
 

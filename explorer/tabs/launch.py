@@ -76,38 +76,41 @@ def build(context: Context, tab: gr.Tab) -> None:
     notes = [data_note, model_note, tuned.method_note, percent, tuned.recipe_note]
 
     def offer(*values: Any) -> list[Any]:
-        *settings, percent, recipe = values
+        *settings, percent, recipe = form.typed(values)
         chosen, plain = _settings(settings), _plain(context.workspace, settings)
         note = tuning.recipe_note(recipe, plain, percent)
         return [*_offer(context.workspace, chosen), note]
 
     def survey(*values: Any) -> list[Any]:
-        return tuning.survey(_plain(context.workspace, values))
+        return tuning.survey(_plain(context.workspace, form.typed(values)))
 
     def follow(*values: Any) -> list[Any]:
-        *settings, percent, recipe = values
+        *settings, percent, recipe = form.typed(values)
         return tuning.follow(recipe, _plain(context.workspace, settings), percent)
 
     def choose(*values: Any) -> list[Any]:
         return tuning.reset() if values[-1] == "default" else follow(*values)
 
     def reckon(*values: Any) -> str:
+        *settings, percent = form.typed(values)
         return launching.consequence(
-            context.store, context.workspace.cache, _settings(values), values[-1]
+            context.store, context.workspace.cache, _settings(settings), percent
         )
 
     several = [tuned.repeats, *sweep]
 
     def foresee(*values: Any) -> list[Any]:
-        settings, (repeated, *chosen) = values[: -len(several)], values[-len(several) :]
+        read = form.typed(values)
+        settings, (repeated, *chosen) = read[: -len(several)], read[-len(several) :]
         words, label = sweeping.sentence(
             context.store, _settings(settings), settings[-1], repeated, sweeping.chosen(chosen)
         )
         return [words, gr.update(value=label)]
 
     def submit(*values: Any) -> list[Any]:
-        settings, (repeated, *chosen) = values[: -len(several)], values[-len(several) :]
-        return _submit(context, list(settings), repeated, sweeping.chosen(chosen))
+        read = form.typed(values)
+        settings, (repeated, *chosen) = read[: -len(several)], read[-len(several) :]
+        return _submit(context, settings, repeated, sweeping.chosen(chosen))
 
     def receive(asked: dict[str, Any] | None) -> list[Any]:
         return _fill(context.workspace, asked, len(inputs))
@@ -159,7 +162,7 @@ def build(context: Context, tab: gr.Tab) -> None:
 
 def _data_group(
     workspace: Workspace, fields: dict[str, Any], start: dict[str, Any]
-) -> tuple[gr.HTML, gr.Number]:
+) -> tuple[gr.HTML, gr.Textbox]:
     with gr.Column(elem_classes="cxr-group"):
         gr.HTML('<h2 class="cxr-head">Data</h2>', apply_default_css=False)
         fields["data.name"] = gr.Dropdown(
@@ -194,9 +197,7 @@ def _data_group(
             elem_id=form.element("data.label_fraction"),
             elem_classes="cxr-choices",
         )
-        percent = gr.Number(
-            None, label="Label fraction in percent", visible=False, elem_id="f-percent"
-        )
+        percent = gr.Textbox(label="Label fraction in percent", visible=False, elem_id="f-percent")
     return note, percent
 
 
@@ -301,11 +302,11 @@ def _advanced(fields: dict[str, Any], start: dict[str, Any]) -> None:
     )
 
 
-def _number(path: str, label: str, start: dict[str, Any]) -> gr.Number:
+def _number(path: str, label: str, start: dict[str, Any]) -> gr.Textbox:
     shown = _value(RunSpec().resolved(), path) if path in _RESOLVED else None
     if path == "model.input_size":
         shown = card(RunSpec().model.backbone).input_size
-    return gr.Number(
+    return gr.Textbox(
         start[path],
         label=label,
         placeholder=_published(shown) if start[path] is None else None,

@@ -178,9 +178,33 @@ def test_new_from_this_run_fills_the_form(
     open_page(page, f"{url}?run={run.id}")
     page.click("#runs-detail [data-act=new]")
     page.wait_for_selector("#launch-command:has-text('--label-fraction 0.07')")
-    assert page.locator("#f-percent input").input_value() == "7"
+    assert page.locator("#f-percent").locator("input, textarea").input_value() == "7"
     assert not page.locator("#f-adapter-rank").is_visible()
     store.delete(run.id)
+
+
+def test_what_is_left_open_stays_open_when_it_comes_to_sight(
+    page: Any, served: tuple[str, Store, Workspace]
+) -> None:
+    open_page(page, served[0])
+    plain = page.inner_text("#launch-command")
+    page.get_by_text("Advanced: empty fields").click()
+    rate = page.locator("#f-train-lr").locator("input, textarea")
+    assert (rate.input_value(), rate.get_attribute("placeholder")) == ("", "0.002")
+    rate.fill("fast")
+    page.wait_for_selector("#f-train-lr .cxr-fault")
+    rate.fill("0.003")
+    page.wait_for_selector("#launch-command:has-text('--lr 0.003')")
+    rate.fill("")
+    page.wait_for_function("text => document.querySelector('#launch-command').innerText === text",
+                           arg=plain)  # fmt: skip
+
+    page.locator("#f-data-label-fraction").get_by_text("other", exact=True).click()
+    percent = page.locator("#f-percent").locator("input, textarea")
+    percent.wait_for(state="visible")
+    assert percent.input_value() == ""
+    percent.fill("33.3")
+    page.wait_for_selector("#launch-command:has-text('--label-fraction 0.333')")
 
 
 def test_a_method_is_chosen_from_the_table_and_shows_its_own_settings(

@@ -78,3 +78,35 @@ def test_faults_name_their_field(path: str, value: Any) -> None:
 def test_a_broken_address_is_a_sentence(text: str) -> None:
     with pytest.raises(ConfigurationError):
         form.from_compact(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", None),
+        ("  ", None),
+        ("16", 16),
+        (" 1e-3 ", 1e-3),
+        ("fast", "fast"),
+        (None, None),
+        (7, 7),
+    ],
+)
+def test_typed_numbers_are_read(text: Any, expected: Any) -> None:
+    found = form.number(text)
+    assert (found, type(found)) == (expected, type(expected))
+
+
+def test_what_is_no_number_is_refused_beside_its_field() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        form.spec_of({"train.lr": "fast"}, None)
+    assert refused.value.field == "train.lr"
+    with pytest.raises(ConfigurationError, match="half% is no label fraction"):
+        form.spec_of({"data.label_fraction": form.OTHER}, "half")
+
+
+def test_every_setting_that_may_be_open_is_typed_as_text() -> None:
+    read = form.typed(["0.5"] * (len(form.PATHS) + 2))
+    assert [one for one in read if one == 0.5] == [0.5] * (len(form.TYPED) + 1)
+    assert read[-1] == "0.5"
+    assert set(form.PATHS) >= form.TYPED
