@@ -135,7 +135,7 @@ def recipe_note(recipe: str, values: Mapping[str, Any], percent: float | None) -
     told: list[str] = []
     changed: list[str] = []
     for path, value in asked.items():
-        shown = values[path]
+        shown = form.number(values[path]) if path in form.TYPED else values[path]
         words = f"{recipes.name(path)} {recipes.written(value)}"
         same = shown == value or (shown in ("", None) and value is None)
         (told if same else changed).append(words)

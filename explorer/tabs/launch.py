@@ -309,7 +309,7 @@ def _number(path: str, label: str, start: dict[str, Any]) -> gr.Textbox:
     return gr.Textbox(
         start[path],
         label=label,
-        placeholder=_published(shown) if start[path] is None else None,
+        placeholder=None if start[path] else _published(shown),
         elem_id=form.element(path),
         min_width=120,
     )
