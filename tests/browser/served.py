@@ -70,6 +70,11 @@ def keep(page: Any, name: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280, name
 
 
+def leave(page: Any) -> None:
+    """Close what is shown: an open page would load itself again when the app comes back."""
+    page.goto("about:blank")
+
+
 def launch(page: Any) -> None:
     page.click("#launch-button")
     page.wait_for_selector("#runs-detail section", state="visible")

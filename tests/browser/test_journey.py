@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.browser.served import PATIENCE, Explorer, drawn, keep, launch, wait_for_state
+from tests.browser.served import PATIENCE, Explorer, drawn, keep, launch, leave, wait_for_state
 
 pytestmark = pytest.mark.browser
 
@@ -48,6 +48,7 @@ def test_the_main_job_from_the_first_click_to_the_heat_map(
         p for p in psutil.process_iter(["cmdline"]) if run["id"] in (p.info["cmdline"] or [])
     ]
     assert len(workers) == 1 or explorer.runs()[0]["state"] == "completed"
+    leave(page)
     explorer.start()
     page.goto(f"{explorer.url}?run={run['id']}")
     wait_for_state(page, "completed")

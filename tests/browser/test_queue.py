@@ -9,7 +9,7 @@ import pytest
 from core.runs import queue
 from core.runs.store import RunState, Store, open_store
 from core.workspace import open_workspace
-from tests.browser.served import PATIENCE, Explorer, keep
+from tests.browser.served import PATIENCE, Explorer, keep, leave
 
 pytestmark = pytest.mark.browser
 
@@ -47,7 +47,7 @@ def test_a_sweep_is_queued_reordered_and_found_again(explorer: Explorer, visitor
         assert waiting(store)[1] == last
         keep(page, "queue-2-reordered")
 
-        page.goto("about:blank")  # an open page would load itself again when the app is back
+        leave(page)
         explorer.kill()
         explorer.start()
         (active,) = store.list(states=[RunState.RUNNING, RunState.STARTING])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from core.checkpoint import CHECKPOINT
 from core.commands.queueing import command
 from core.runs import queue
 from core.runs.queue import Scheduler
@@ -34,7 +35,7 @@ def reached(store: Store, workspace: Workspace, run_id: str, phase: str) -> bool
     run = store.get(run_id)
     assert run.state in queue.PENDING, (run.state, run.error)
     if phase == "saving":
-        return any(workspace.run(run_id).glob(".*.part"))
+        return any(workspace.run(run_id).glob(f".{CHECKPOINT}.*.part"))
     return (run.phase or "").startswith(phase)
 
 
@@ -66,6 +67,6 @@ def test_a_run_stops_in_time(
     assert store.get(run.id).state is RunState.STOPPED
     assert queue.resume(store, run.id).state is RunState.QUEUED
     if phase in ("training", "saving", "validating"):
-        assert (workspace.run(run.id) / "checkpoint.pt").exists()
+        assert (workspace.run(run.id) / CHECKPOINT).exists()
     count(f"Stopped while {phase} after {seconds:.1f} s")
     assert seconds < SECONDS
