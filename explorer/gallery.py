@@ -27,6 +27,7 @@ from core.spec import DataSpec
 from core.workspace import Workspace
 
 if TYPE_CHECKING:
+    from core.saliency.familiarity import Familiar, Likeness
     from core.saliency.request import Request
     from core.trained import Trained
 
@@ -116,6 +117,7 @@ class Gallery:
         self._datasets = Shelf(DATASETS)
         self._predictions = Shelf(PREDICTIONS)
         self._maps = Shelf(MAPS)
+        self._familiar = Shelf(MODELS)
 
     def warm(self) -> None:
         """Load PyTorch and grad-cam in the background, so that the first map comes sooner."""
@@ -187,6 +189,31 @@ class Gallery:
             for i, name in enumerate(found.findings)
         }
         return {name: at for name, at in points.items() if not math.isnan(at)}
+
+    def likeness(self, run_id: str, picture: NDArray[np.uint8]) -> Likeness:
+        """How far a picture is from those the run was validated on.
+
+        The first picture waits until up to 256 validation pictures have passed the model.
+
+        Raises:
+            CoreError: As ``core.saliency.familiarity.familiar``, or the data set is gone.
+        """
+        from core.data.cache import ImageCache
+        from core.saliency import familiarity
+
+        loaded = self.model(run_id)
+
+        def learn() -> Familiar:
+            dataset = self.dataset(loaded.run.spec.data)
+            cache = ImageCache(self._workspace.cache, dataset, loaded.trained.side)
+            ids = dataset.ids("val")
+            few = ids[:: max(1, len(ids) // familiarity.MOST)][: familiarity.MOST]
+            cache.ensure(few)
+            return familiarity.familiar(loaded.trained, [cache.get(one) for one in few])
+
+        with loaded.lock:
+            known = self._familiar.get((loaded.run.id, loaded.run.finished_at), learn)
+            return familiarity.likeness(loaded.trained, known, picture)
 
     def explain(
         self, run_id: str, study_id: str, finding: str, method: str, layer: str | None

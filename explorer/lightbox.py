@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.data.base import ChestDataset, Study
+from core.data.plates import Plate
 from core.errors import CoreError, DataError
 from core.runs.store import Run
 from core.saliency import methods
@@ -82,23 +83,25 @@ def read(
 
 def views(
     readings: Sequence[Reading],
-    image: NDArray[np.uint8],
+    plate: Plate,
     finding: str,
     *,
     dataset: ChestDataset | None = None,
     study: Study | None = None,
+    apart: tuple[str, str] | None = None,
 ) -> list[View]:
     """The original and each run's map, ready for the viewer.
 
     Args:
         readings: One to six runs' readings.
-        image: The picture, shape (height, width).
+        plate: The picture.
         finding: The finding.
         dataset: Where the study is from; None for an uploaded picture.
         study: What is known about it.
+        apart: Ids of two of the runs; the difference of their maps is shown as well.
 
     Returns:
-        The original first, as long as there is room for it, then one view a run.
+        The original first, as long as there is room for it, one view a run, the difference last.
 
     Raises:
         DataError: There are more than six runs.
@@ -109,14 +112,14 @@ def views(
     mask = dataset.mask(study.id, finding) if dataset and study else None
     masks = {finding: mask} if mask is not None and mask.any() else {}
     original = View(
-        image,
+        plate,
         title="Original",
         boxes=boxes,
         masks=masks,
         facts=about(study) if study else (),
         alt="Chest radiograph, " + (study.id if study else "uploaded picture"),
     )
-    shown = [] if len(readings) == MAX_VIEWS else [original]
+    shown = [original]
     for reading in readings:
         title = reading.run.name
         if reading.request is None:
@@ -128,7 +131,7 @@ def views(
         facts = _facts(reading)
         shown.append(
             View(
-                image,
+                plate,
                 title=title,
                 colour=reading.colour,
                 map=found.map,
@@ -141,7 +144,43 @@ def views(
                 f"{title}. " + "; ".join(f"{name}: {text}" for name, text in facts),
             )
         )
-    return shown
+    if apart is not None:
+        shown += _difference(readings, original, *apart)
+    return (shown if len(shown) <= MAX_VIEWS else shown[1:])[:MAX_VIEWS]
+
+
+def _difference(readings: Sequence[Reading], plain: View, first: str, second: str) -> list[View]:
+    """Where one run looks more than another, if both answered."""
+    by_id = {one.run.id: one for one in readings if one.request is not None}
+    if first not in by_id or second not in by_id or first == second:
+        return []
+    maps = []
+    for one in (by_id[first], by_id[second]):
+        assert one.request is not None
+        found = one.request.explanation
+        maps.append(found.map / found.peak if found.peak > 0 else found.map)
+    apart = np.asarray(maps[0] - maps[1], np.float32)
+    names = [by_id[one].run.name for one in (first, second)]
+    p, q = (by_id[one].request.explanation.probability for one in (first, second))  # type: ignore[union-attr]
+    kept = np.isfinite(maps[0]) & np.isfinite(maps[1])
+    flat = not kept.any() or float(np.abs(apart[kept]).max()) == 0
+    notes = ("The two maps are equal.",) if flat else ()
+    return [
+        replace(
+            plain,
+            title=f"{names[0]} − {names[1]}",
+            map=None if flat else apart,
+            unit="difference of the maps, each as a share of its own peak",
+            facts=(
+                ("Blue", f"{names[0]} looks there more"),
+                ("Yellow", f"{names[1]} looks there more"),
+                ("Probability", f"{p - q:+.2f}".replace("-", "−")),
+            ),
+            notes=notes,
+            alt=f"Chest radiograph with the difference of two maps: {names[0]} minus {names[1]}. "
+            f"Probabilities {p:.2f} and {q:.2f}.",
+        )
+    ]
 
 
 def about(study: Study) -> tuple[tuple[str, str], ...]:

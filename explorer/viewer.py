@@ -1,6 +1,6 @@
 """The radiograph viewer: one to six linked pictures with window/level, zoom, overlay and truth.
 
-Python packs pictures and maps; ``assets/viewer.js`` draws them on canvases. Use::
+Python packs pictures and maps; the scripts in ``assets/viewer`` draw them on canvases. Use::
 
     component = viewer.radiographs(elem_id="saliency-viewer", label="Where the model looks")
     value = viewer.viewer_value([viewer.View(image, title="LoRA r 4", map=explanation.map)])
@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,14 +30,20 @@ from numpy.typing import NDArray
 
 from core import DISCLAIMER
 from core.data.base import Box
+from core.data.plates import Levels, Plate
 from core.errors import DataError
 from core.workspace import ASSETS
 
 MAX_VIEWS = 6
 MAP_SIDE = 320
-COLOUR_MAP = "inferno"
+COLOUR_MAP, SIGNED_COLOUR_MAP = "inferno", "managua"
+SCRIPTS = ("elements", "value", "input", "drawing", "saving")
 
-Picture = NDArray[np.uint8] | NDArray[np.uint16]
+MOST_PIXELS = 4096 * 4096
+"""Pixels that a page gets of a picture; a larger one is sent at a half or a third of its size, and
+the page says so. Maps, boxes and measures stay those of the whole picture."""
+
+Picture = Levels | Plate
 
 
 @dataclass(frozen=True)
@@ -44,11 +51,13 @@ class View:
     """One picture with what is drawn over it and said below it.
 
     Attributes:
-        image: Grey levels of shape (height, width), 8 or 16 bit, black is air.
+        image: Grey levels of shape (height, width), 8 or 16 bit, black is air; or a plate, which
+            adds the window to begin with and the pixels' spacing.
         title: Line over the picture.
         colour: Colour of the dot beside the title, as CSS; none if empty.
         alt: Alternative text; made from title and facts if empty.
-        map: Saliency of shape (height, width), 0 and above; NaN where the network saw nothing.
+        map: Saliency of shape (height, width), NaN where the network saw nothing. A map with
+            negative values is a difference and gets colours and a scale with 0 in the middle.
         unit: Unit of the map's values, said beside the colour bar.
         boxes: Marked rectangles in pixels of the picture.
         masks: Marked pixels by finding, each of shape (height, width).
@@ -82,8 +91,10 @@ def radiographs(*, elem_id: str, label: str = "Radiographs", **options: Any) -> 
     return gr.HTML(
         value=viewer_value([]),
         html_template='<div class="rv" tabindex="0" role="region"></div>',
-        css_template=(ASSETS / "viewer.css").read_text(encoding="utf-8"),
-        js_on_load=(ASSETS / "viewer.js").read_text(encoding="utf-8"),
+        css_template=(ASSETS / "viewer" / "viewer.css").read_text(encoding="utf-8"),
+        js_on_load="".join(
+            (ASSETS / "viewer" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS
+        ),
         apply_default_css=False,
         elem_id=elem_id,
         region=label,
@@ -140,7 +151,8 @@ def viewer_value(
             "overlay": overlay,
             "empty": empty,
             "disclaimer": DISCLAIMER,
-            "colours": colours() if views else "",
+            "colours": colours(COLOUR_MAP) if views else "",
+            "signed": colours(SIGNED_COLOUR_MAP) if views else "",
             "pictures": pictures,
             "views": packed,
         },
@@ -149,28 +161,67 @@ def viewer_value(
 
 
 def pack_picture(image: Picture) -> dict[str, Any]:
-    """Pack grey levels without loss: size, bits and base64 of zlib-packed row differences."""
-    little = np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("<"))
+    """Pack grey levels without loss: what is known of them, and their bytes.
+
+    Returns:
+        ``width``, ``height`` and ``bits`` of what is packed, ``full`` (width and height of the
+        picture), ``depth`` (bits of its source), ``top`` (the highest level it could have),
+        ``window``, ``spacing`` (down, across, in mm), ``detector``, ``slope``, ``intercept``, and
+        ``data``: base64 of zlib-packed row differences.
+    """
+    plate = _plate(image)
+    levels = _shrunk(plate.levels)
+    little = np.ascontiguousarray(levels, dtype=levels.dtype.newbyteorder("<"))
     steps = little.copy()
     np.subtract(little[:, 1:], little[:, :-1], out=steps[:, 1:])
+    eight = levels.dtype == np.uint8
     return {
-        "width": int(image.shape[1]),
-        "height": int(image.shape[0]),
-        "bits": image.dtype.itemsize * 8,
+        "width": int(levels.shape[1]),
+        "height": int(levels.shape[0]),
+        "full": [int(plate.levels.shape[1]), int(plate.levels.shape[0])],
+        "bits": levels.dtype.itemsize * 8,
+        "depth": plate.bits,
+        "top": 255 if eight else max(int(plate.levels.max()), 1),
+        "window": plate.window,
+        "spacing": plate.spacing,
+        "detector": plate.at_detector,
+        "slope": plate.slope,
+        "intercept": plate.intercept,
         "data": _base64(zlib.compress(steps.tobytes(), level=1)),
     }
+
+
+def _plate(image: Picture) -> Plate:
+    if isinstance(image, Plate):
+        return image
+    # What is known is the levels alone; ``grey`` is what models get, and none is asked here.
+    return Plate(image, image, bits=8 * image.dtype.itemsize)  # type: ignore[arg-type]
+
+
+def _shrunk(levels: Levels) -> Levels:
+    """Means of blocks of pixels, as small as needed for ``MOST_PIXELS``."""
+    by = math.ceil(math.sqrt(levels.size / MOST_PIXELS))
+    if by < 2:
+        return levels
+    height, width = (side - side % by for side in levels.shape)
+    total = np.zeros((height // by, width // by), np.uint32)
+    for row in range(by):
+        for column in range(by):
+            total += levels[row:height:by, column:width:by]
+    return ((total + by * by // 2) // (by * by)).astype(levels.dtype)
 
 
 def pack_map(values: NDArray[np.float32], side: int = MAP_SIDE) -> dict[str, Any]:
     """Pack a saliency map in 8 bit with its scale.
 
     Args:
-        values: Shape (height, width), 0 and above, NaN where nothing was seen.
+        values: Shape (height, width), NaN where nothing was seen.
         side: Longest side of the packed map; maps are smooth, so a larger one is sampled.
 
     Returns:
-        Size, ``peak`` (the highest value), ``seen`` (left, top, right, bottom of what is not NaN,
-        as shares of the picture) and the bytes: 0 not seen, 1…255 for 0…peak.
+        Size, ``peak`` (the highest absolute value), ``signed`` (whether there are values below 0),
+        ``seen`` (left, top, right, bottom of what is not NaN, as shares of the picture) and the
+        bytes: 0 not seen, 1…255 for 0…peak, or for −peak…peak.
     """
     height, width = values.shape
     step = max(1.0, max(height, width) / side)
@@ -178,10 +229,14 @@ def pack_map(values: NDArray[np.float32], side: int = MAP_SIDE) -> dict[str, Any
     columns = ((np.arange(max(1, round(width / step))) + 0.5) * step).astype(int)
     small = values[np.ix_(rows, columns.clip(0, width - 1))]
     seen = np.isfinite(values)
-    peak = float(values[seen].max()) if seen.any() else 0.0
+    lowest = float(values[seen].min()) if seen.any() else 0.0
+    peak = max(float(values[seen].max()), -lowest) if seen.any() else 0.0
     levels = np.zeros(small.shape, np.uint8)
     finite = np.isfinite(small)
-    levels[finite] = 1 + np.rint(254 * small[finite] / peak) if peak > 0 else 1
+    if lowest < 0:
+        levels[finite] = 128 + np.rint(127 * small[finite] / peak)
+    else:
+        levels[finite] = 1 + np.rint(254 * small[finite] / peak) if peak > 0 else 1
     down, across = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     frame = (
         [across[0] / width, down[0] / height, (across[-1] + 1) / width, (down[-1] + 1) / height]
@@ -192,6 +247,7 @@ def pack_map(values: NDArray[np.float32], side: int = MAP_SIDE) -> dict[str, Any
         "width": small.shape[1],
         "height": small.shape[0],
         "peak": peak,
+        "signed": lowest < 0,
         "seen": [round(float(edge), 5) for edge in frame],
         "data": _base64(zlib.compress(levels.tobytes(), level=6)),
     }
@@ -212,11 +268,11 @@ def outlines(mask: NDArray[np.bool_]) -> list[list[list[float]]]:
 
 
 @functools.cache
-def colours() -> str:
-    """The sequential, perceptually uniform colour map: 256 RGB triples as base64."""
+def colours(name: str = COLOUR_MAP) -> str:
+    """A colour map as 256 RGB triples in base64; by default sequential, perceptually uniform."""
     import matplotlib
 
-    table = matplotlib.colormaps[COLOUR_MAP](np.arange(256), bytes=True)
+    table = matplotlib.colormaps[name](np.arange(256), bytes=True)
     return _base64(np.asarray(table)[:, :3].tobytes())
 
 
@@ -242,7 +298,7 @@ def _pack_view(view: View) -> dict[str, Any]:
 
 
 def _check(view: View) -> None:
-    image = view.image
+    image = _plate(view.image).levels
     if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16) or 0 in image.shape:
         raise DataError(
             f"A picture of shape {image.shape} and type {image.dtype} cannot be shown.",

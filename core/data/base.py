@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from core.data.plates import Plate, plain
 from core.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -107,6 +108,14 @@ class ChestDataset(ABC):
         Raises:
             DataError: The picture is missing or cannot be read.
         """
+
+    def plate(self, study_id: str) -> Plate:
+        """Read one picture with all its grey levels and, where known, the pixels' spacing.
+
+        Raises:
+            DataError: The picture is missing or cannot be read.
+        """
+        return plain(self.read(study_id))
 
     @abstractmethod
     def source_key(self, study_id: str) -> str:

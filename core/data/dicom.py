@@ -1,7 +1,7 @@
 """DICOM radiographs: decode, rescale, window, photometric interpretation; sex, age and view.
 
 This module loads pydicom; import it where a DICOM file is met. Nothing of a header but what
-``Facts`` holds leaves it.
+``Facts`` holds, and the pixels' spacing and scale, leaves it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels import pixel_array
 from pydicom.uid import UID, JPEGBaseline8Bit, UID_dictionary
 
-from core.data import images
+from core.data import images, presentation
+from core.data.plates import Plate
 from core.errors import DataError
 
 # Files in the wild break the standard in ways that do not matter here; no warning for each.
@@ -88,12 +89,6 @@ def read_facts(path: Path) -> Facts:
     return Facts(sex if sex in {"M", "F"} else "", _years(age), VIEWS.get(view, ""))
 
 
-INTERPRETATIONS = frozenset(
-    {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB"}
-    | {f"YBR_{one}" for one in ("FULL", "FULL_422", "PARTIAL_420", "PARTIAL_422", "ICT", "RCT")}
-)
-"""Photometric interpretations of the standard, past and present; no other word is repeated."""
-
 VIEWS = {"PA": "PA", "AP": "AP", "LL": "LATERAL", "RL": "LATERAL", "LATERAL": "LATERAL"}
 
 
@@ -119,10 +114,23 @@ def read_dicom(name: str, content: bytes, short_side: int | None = None) -> NDAr
     Raises:
         DataError: It is damaged, no DICOM file, or not a single radiograph.
     """
+    with _faults_in_words(name), _quiet:
+        header, stored = _decode_dicom(name, content, short_side)
+        return presentation.present(name, header, stored)
+
+
+def read_plate(name: str, content: bytes) -> Plate:
+    """Decode one file with all its grey levels; see ``read_dicom``."""
+    with _faults_in_words(name), _quiet:
+        header, stored = _decode_dicom(name, content, None)
+        shown = presentation.present(name, header, stored)
+        return presentation.plate(header, stored, shown)
+
+
+@contextlib.contextmanager
+def _faults_in_words(name: str) -> Iterator[None]:
     try:
-        with _quiet:
-            header, stored = _decode_dicom(name, content, short_side)
-            return _present(name, header, stored)
+        yield
     except DataError:
         raise
     except InvalidDicomError:
@@ -197,118 +205,3 @@ def _syntax_name(syntax: object) -> str:
         return "not given"
     found = UID(str(syntax))
     return found.name if found in UID_dictionary else "none of the standard"
-
-
-def _present(name: str, header: Dataset, stored: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Carry out rescale, window and photometric interpretation (DICOM PS3.3 C.11, C.7.6.3.1.2)."""
-    meaning = str(header.get("PhotometricInterpretation", "")).upper()
-    if stored.ndim == 3 and (meaning == "RGB" or meaning.startswith("YBR")):
-        colours = stored if stored.dtype == np.uint8 else images.stretch(stored)
-        return np.asarray(Image.fromarray(colours).convert("L"))
-    shown = meaning if meaning in INTERPRETATIONS else "unknown" if meaning else "none"
-    if stored.ndim != 2 or meaning not in {"MONOCHROME1", "MONOCHROME2"}:
-        raise DataError(
-            f"The DICOM file {name} has the photometric interpretation “{shown}” "
-            f"with {int(header.get('SamplesPerPixel') or 1)} sample(s) a pixel, which is no "
-            "radiograph.",
-            "Export it as MONOCHROME1 or MONOCHROME2.",
-        )
-    eight = stored.dtype == np.uint8
-    lowest = 0 if eight else int(stored.min())
-    levels = np.arange(lowest, 256 if eight else int(stored.max()) + 1, dtype=stored.dtype)
-
-    def count() -> NDArray[np.int64]:
-        if eight:
-            return np.array(Image.fromarray(stored).histogram(), np.int64)
-        return np.bincount((stored.astype(np.int64) - lowest).ravel(), minlength=len(levels))
-
-    table = _grey_table(header, levels, count)
-    if meaning == "MONOCHROME1":
-        table = 255 - table
-    table = np.where(_padding(header, levels), 0, table).astype(np.uint8)
-    if eight and np.array_equal(table, levels):
-        return stored.astype(np.uint8, copy=False)
-    if eight:  # Pillow looks up bytes ten times as fast as NumPy
-        return np.asarray(Image.fromarray(stored).point(table.tolist()))
-    found: NDArray[np.uint8] = table[stored.astype(np.int64) - lowest]
-    return found
-
-
-def _grey_table(
-    header: Dataset, levels: NDArray[np.integer], count: Callable[[], NDArray[np.int64]]
-) -> NDArray[np.uint8]:
-    """What is shown for each stored level; a table, since there are far fewer levels than pixels.
-
-    Args:
-        header: The file's attributes.
-        levels: Stored values, ascending.
-        count: Counts the pixels of each, where that is needed.
-    """
-    values = levels.astype(np.float64)
-    if header.get("ModalityLUTSequence"):
-        values = _looked_up(header.ModalityLUTSequence[0], header, values)[0]
-    else:
-        slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
-        values = values * float(slope or 1) + float(intercept or 0)
-    if header.get("VOILUTSequence"):
-        return images.ramp(*_looked_up(header.VOILUTSequence[0], header, values))
-    window = _window(header)
-    if window is not None:
-        return _windowed(values, *window, str(header.get("VOILUTFunction") or "LINEAR").upper())
-    if int(header.BitsStored) == 8 and np.array_equal(values, levels) and levels.min() >= 0:
-        return levels.astype(np.uint8)
-    counts = count()
-    seen = np.where(_padding(header, levels), 0, counts)
-    low, high = values[images.quantiles(seen if seen.any() else counts)]
-    return images.ramp(values, min(low, high), max(low, high))
-
-
-def _looked_up(
-    item: Dataset, header: Dataset, values: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float, float]:
-    """What a table of a sequence gives for some values, and its range (DICOM PS3.3 C.11.1.1.1)."""
-    count, first, bits = (int(one) for one in item.LUTDescriptor)
-    count = count or 2**16
-    if first >= 2**15 and int(header.PixelRepresentation) == 1:
-        first -= 2**16  # stored as unsigned though the pixels are signed
-    data = item.LUTData
-    if isinstance(data, bytes):
-        table = np.frombuffer(data, "<u2" if len(data) >= 2 * count else np.uint8)
-    else:
-        table = np.asarray(data)
-    places = np.clip(np.rint(values) - first, 0, min(count, len(table)) - 1).astype(np.int64)
-    return table[places].astype(np.float64), 0.0, float(2**bits - 1)
-
-
-def _window(header: Dataset) -> tuple[float, float] | None:
-    """Centre and width of the first window, if the file has a usable one."""
-    found = []
-    for keyword in ("WindowCenter", "WindowWidth"):
-        value = header.get(keyword)
-        if value is None or value == "":
-            return None
-        found.append(float(value[0] if hasattr(value, "__getitem__") and not
-                           isinstance(value, str) else value))  # fmt: skip
-    return (found[0], found[1]) if np.isfinite(found).all() and found[1] >= 1 else None
-
-
-def _windowed(
-    values: NDArray[np.float64], centre: float, width: float, function: str
-) -> NDArray[np.uint8]:
-    """DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3."""
-    if function == "SIGMOID":
-        return images.ramp(1 / (1 + np.exp(-4 * (values - centre) / width)), 0, 1)
-    if function == "LINEAR_EXACT" or width == 1:
-        return images.ramp(values, centre - width / 2, centre + width / 2)
-    return images.ramp(values, centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2)
-
-
-def _padding(header: Dataset, levels: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Which stored levels stand for "outside of the picture"."""
-    value = header.get("PixelPaddingValue")
-    if value is None or isinstance(value, bytes):
-        return np.zeros(levels.shape, np.bool_)
-    limit = header.get("PixelPaddingRangeLimit")
-    other = value if limit is None or isinstance(limit, bytes) else limit
-    low, high = sorted((int(value), int(other)))
-    return (levels >= low) & (levels <= high)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from core.data import images
 from core.data.base import MISSING, ChestDataset, Study
 from core.data.faults import examples, refuse
+from core.data.plates import Plate, read_plate
 from core.errors import DataError
 
 UNSEEN = (
@@ -51,6 +52,10 @@ class FileDataset(ChestDataset):
     def read(self, study_id: str, short_side: int | None = None) -> NDArray[np.uint8]:
         """Read one picture; see ``ChestDataset.read``."""
         return images.read_image(self.path(study_id), short_side)
+
+    def plate(self, study_id: str) -> Plate:
+        """Read one picture at full depth; see ``ChestDataset.plate``."""
+        return read_plate(self.path(study_id))
 
     def source_key(self, study_id: str) -> str:
         """Size and time of change of the file, and a hash of the folder's path.

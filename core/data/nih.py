@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from core.data import findings, splits
 from core.data.base import SPLITS, Box
 from core.data.faults import examples, refuse, warn
 from core.data.files import FileDataset, pictures, refuse_empty, refuse_missing
+from core.data.plates import Plate
 from core.errors import DataError
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
@@ -72,6 +75,7 @@ class Nih(FileDataset):
         counts = {one: int((self.table["split"] == one).sum()) for one in SPLITS}
         refuse_empty(self.title, counts, ["the lists in " + str(self.root)])
         self._boxes: dict[str, tuple[Box, ...]] | None = None
+        self._originals: dict[str, tuple[tuple[float, float], tuple[float, float]]] | None = None
 
     def boxes(self, study_id: str) -> tuple[Box, ...]:
         """The boxes of one study, in pixels of the picture that is there.
@@ -81,6 +85,35 @@ class Nih(FileDataset):
         if self._boxes is None:
             self._boxes = self._read_boxes()
         return self._boxes.get(study_id, ())
+
+    def plate(self, study_id: str) -> Plate:
+        """Read one picture; its spacing is that of the original, told by NIH's table, by the size
+        it was resized to. Without those columns none is known.
+        """
+        found = super().plate(study_id)
+        if self._originals is None:
+            self._originals = self._read_originals()
+        known = self._originals.get(study_id)
+        if known is None:
+            return found
+        (width, height), (across, down) = known
+        rows, columns = found.levels.shape
+        spacing = (down * height / rows, across * width / columns)
+        return replace(found, spacing=spacing, at_detector=True)
+
+    def _read_originals(self) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
+        """Width and height of the originals in pixels, and their spacing in mm, by file."""
+        path = next(self.root / one for one in TABLES if (self.root / one).is_file())
+        wanted = ["Image Index", "OriginalImage[Width", "Height]"]
+        wanted += ["OriginalImagePixelSpacing[x", "y]"]
+        with contextlib.suppress(ValueError, OSError):
+            read = pd.read_csv(path, usecols=wanted)[wanted]
+            sound = read[(read[wanted[1:]].apply(pd.to_numeric, errors="coerce") > 0).all(axis=1)]
+            return {
+                str(name): ((float(width), float(height)), (float(across), float(down)))
+                for name, width, height, across, down in sound.itertuples(index=False)
+            }
+        return {}
 
     def _entries(self) -> pd.DataFrame:
         """The official table, indexed by file, with one column a finding."""

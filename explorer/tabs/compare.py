@@ -291,11 +291,11 @@ def _explain(
         dataset = shelf.dataset(runs[0].spec.data)
         study = dataset.study(study_id)
         readings = lightbox.read(shelf, runs, study_id, finding, METHOD)
-        image = next((r.request.image for r in readings if r.request), None)
-        image = dataset.read(study_id) if image is None else image
-        views = lightbox.views(readings, image, finding, dataset=dataset, study=study)
+        plate = dataset.plate(study_id)
+        apart = (runs[0].id, runs[1].id) if len(runs) == 2 else None
+        views = lightbox.views(readings, plate, finding, dataset=dataset, study=study, apart=apart)
         value = viewer.viewer_value(
-            views[-viewer.MAX_VIEWS :],
+            views,
             study=study_id,
             heading=lightbox.heading(study_id, finding, METHOD),
             steps=True,

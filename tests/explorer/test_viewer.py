@@ -7,6 +7,7 @@ import pytest
 
 from core import DISCLAIMER
 from core.data.base import Box
+from core.data.plates import Plate
 from core.errors import DataError
 from explorer import viewer
 from explorer.viewer import View
@@ -36,6 +37,40 @@ def test_a_map_keeps_its_scale_and_what_was_not_seen():
     assert (levels[:8] == 0).all()
     back = (levels[8:56].astype(np.float32) - 1) / 254 * packed["peak"]
     np.testing.assert_allclose(back, values[8:56], atol=packed["peak"] / 500)
+
+
+def test_a_difference_keeps_its_sign_and_zero_in_the_middle():
+    values = np.linspace(-0.5, 0.25, 32 * 32, dtype=np.float32).reshape(32, 32)
+    values[0, :8] = np.nan
+    packed = viewer.pack_map(values)
+    levels = np.frombuffer(zlib.decompress(base64.b64decode(packed["data"])), np.uint8)
+    levels = levels.reshape(32, 32).astype(np.float32)
+    assert (packed["signed"], packed["peak"]) == (True, float(-np.nanmin(values)))
+    assert (levels[0, :8] == 0).all()
+    seen = np.isfinite(values)
+    np.testing.assert_allclose((levels[seen] - 128) / 127 * packed["peak"], values[seen], atol=2e-3)
+    assert not viewer.pack_map(np.abs(values))["signed"]
+
+
+def test_a_plate_brings_its_window_its_scale_and_its_spacing():
+    levels = np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
+    plate = Plate(levels, np.zeros((16, 16), np.uint8), 12, (100.0, 900.0), (0.2, 0.1), True, -2, 5)
+    packed = viewer.pack_picture(plate)
+    np.testing.assert_array_equal(unpacked(packed, np.uint16), levels)
+    assert (packed["depth"], packed["top"], packed["window"]) == (12, 4080, (100.0, 900.0))
+    assert (packed["spacing"], packed["detector"]) == ((0.2, 0.1), True)
+    assert (packed["slope"], packed["intercept"]) == (-2, 5)
+
+
+def test_a_huge_picture_is_sent_smaller_and_says_so():
+    levels = np.zeros((5000, 6001), np.uint16)
+    levels[1000:3000, 3000:6000] = 60000
+    packed = viewer.pack_picture(levels)
+    assert packed["full"] == [6001, 5000]
+    assert (packed["width"], packed["height"]) == (3000, 2500)
+    found = unpacked(packed, np.uint16)
+    assert found[:500].max() == 0
+    assert (found[500:1500, 1500:] == 60000).all()
 
 
 def test_a_large_map_is_sampled_where_it_is():
@@ -90,6 +125,13 @@ def test_every_view_has_an_alternative_text():
     assert plain["alt"] == "Radiograph"
     assert told["alt"] == "Frontal radiograph with saliency map. LoRA. Mass 0.7"
     assert own["alt"] == "A radiograph of study 7"
+
+
+def test_a_differences_colours_are_bright_at_both_ends_and_dark_between():
+    table = np.frombuffer(base64.b64decode(viewer.colours(viewer.SIGNED_COLOUR_MAP)), np.uint8)
+    light = table.reshape(256, 3).mean(axis=1)
+    assert light[[0, 255]].min() > 1.5 * light[128]
+    assert np.abs(table.reshape(256, 3)[0].astype(int) - table.reshape(256, 3)[255]).max() > 100
 
 
 def test_colours_are_perceptually_uniform_and_not_jet():

@@ -1,13 +1,16 @@
 """The viewer's script in a real browser: what is drawn, what the keys do, what is saved."""
 
 import io
+from xml.etree import ElementTree
 
 import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
 
+from core import DISCLAIMER
 from core.data.base import Box
+from core.data.plates import Plate
 from explorer import viewer
 from explorer.viewer import View
 
@@ -249,12 +252,103 @@ def test_everything_is_named_and_reached_by_keyboard(page):
     assert "Mass 0.7" in pictures.nth(1).get_attribute("aria-label")
 
 
-def test_the_saved_panel_shows_all_views_and_carries_the_disclaimer(page):
+def save(page, name):
     with page.expect_download() as download:
-        page.get_by_role("button", name="Save").click()
-    assert download.value.suggested_filename == "a_study.png"
-    image = np.asarray(Image.open(io.BytesIO(download.value.path().read_bytes())).convert("L"))
-    width = page.evaluate("() => document.querySelector('#viewer canvas').width")
-    assert image.shape[1] > 2 * width
+        page.get_by_role("button", name=name).click()
+    return download.value
+
+
+def test_the_saved_panel_shows_all_views_and_carries_the_disclaimer(page):
+    saved = save(page, "Save PNG")
+    assert saved.suggested_filename == "a_study.png"
+    image = np.asarray(Image.open(io.BytesIO(saved.path().read_bytes())).convert("L"))
+    assert image.shape[1] > 2 * 1000
     bottom = image[-int(0.04 * image.shape[0]) - 12 :]
     assert (bottom > 150).sum() > 200
+
+
+def test_the_saved_drawing_is_sound_and_keeps_lines_and_words_apart(page):
+    press(page, "g")
+    press(page, "c")
+    saved = save(page, "Save SVG")
+    assert saved.suggested_filename == "a_study.svg"
+    root = ElementTree.fromstring(saved.path().read_bytes())
+    space = "{http://www.w3.org/2000/svg}"
+    words = " ".join(one.text or "" for one in root.iter(f"{space}text"))
+    for part in ("A study", "run 0", "run 1", "Mass", "share", DISCLAIMER.split(",")[0]):
+        assert part in words, part
+    assert len(list(root.iter(f"{space}image"))) == 2
+    assert len(list(root.iter(f"{space}path"))) >= 2 * (2 + 6)
+    assert not [one for one in root.iter() if "http" in str(one.attrib.get("href", ""))[:8]]
+
+
+DEEP = Plate(
+    levels=np.repeat(np.linspace(0, 4095, SIDE).astype(np.uint16)[None], SIDE, axis=0),
+    grey=np.zeros((SIDE, SIDE), np.uint8),
+    bits=12,
+    window=(2000.0, 2400.0),
+    spacing=(2.0, 1.0),
+    at_detector=True,
+    slope=2,
+    intercept=-100,
+)
+
+
+def test_sixteen_bits_begin_in_the_files_window_and_are_told_in_its_values(page):
+    give(page, viewer.viewer_value([View(DEEP)], study="deep"))
+    x = 33
+    level = int(DEEP.levels[0, x])
+    assert at(page, x + 0.5, 20)[0] == pytest.approx(255 * (level - 2000) / 400, abs=4)
+    told = page.locator("#viewer .rv-status").inner_text()
+    assert "Window 3900 to 4700" in told
+    assert "12-bit" in told
+    page.get_by_label("Window preset").select_option("full")
+    settle(page)
+    assert at(page, x + 0.5, 20)[0] == pytest.approx(255 * level / 4095, abs=4)
+    give(page, shown(1))
+    assert "limited to its 256 grey levels" in page.locator("#viewer .rv-status").inner_text()
+    assert not page.get_by_role("button", name="Measure").is_visible()
+
+
+def test_a_drag_measures_in_millimetres_where_the_spacing_is_known(page):
+    give(page, viewer.viewer_value([View(DEEP)], study="deep"))
+    press(page, "r")
+    box = page.locator("#viewer canvas").bounding_box()
+    scale = min(box["width"], box["height"]) / SIDE
+    left = box["x"] + (box["width"] - SIDE * scale) / 2
+    top = box["y"] + (box["height"] - SIDE * scale) / 2
+    page.mouse.move(left + 10 * scale, top + 10 * scale)
+    page.mouse.down()
+    page.mouse.move(left + 40 * scale, top + 30 * scale, steps=3)
+    page.mouse.up()
+    settle(page)
+    told = page.locator("#viewer .rv-said").inner_text()  # 30 px of 1 mm, 20 px of 2 mm: 50 mm
+    assert float(told.split()[1]) == pytest.approx(50, abs=1.5)
+    press(page, "Escape")
+    assert page.get_by_role("button", name="Measure").get_attribute("aria-pressed") == "false"
+
+
+def test_contours_and_differences_are_drawn(page):
+    heat = np.zeros((SIDE, SIDE), np.float32)
+    heat[:, :32], heat[:, 32:] = -1, 0.5
+    grey = np.full((SIDE, SIDE), 100, np.uint8)
+    give(page, viewer.viewer_value([View(grey, "a − b", map=heat, unit="share")], study="d"))
+    left, right = at(page, 10, 20), at(page, 50, 20)
+    assert left[0] > left[2] + 20  # yellow
+    assert right[2] > right[0] + 20  # blue
+    bar = page.locator("#viewer .rv-bar").inner_text()
+    assert "−1.0" in bar
+    assert "scale" not in bar
+    give(page, shown(1))
+    before = at(page, 40, 48)
+    press(page, "c")
+    assert at(page, 40, 48) != before
+    assert page.get_by_role("button", name="Contours").get_attribute("aria-pressed") == "true"
+
+
+def test_boxes_stay_in_place_on_a_picture_that_is_sent_smaller(page, monkeypatch):
+    monkeypatch.setattr(viewer, "MOST_PIXELS", SIDE * SIDE // 4)
+    view = View(picture(), boxes=[Box("Mass", 8, 40, 16, 16)])
+    give(page, viewer.viewer_value([view], study="small", truth=True))
+    assert "shown from 32 × 32" in page.locator("#viewer .rv-status").inner_text()
+    assert at(page, 8, 48)[2] > at(page, 12, 48)[2] + 60

@@ -1,0 +1,187 @@
+"""A map over its radiograph as a DICOM Secondary Capture, for viewers that read nothing else.
+
+What was derived how stands in the header and in the pixels, and so does the disclaimer. Nothing of
+the source's header goes in: no name, no number, no date of a patient.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from core import DISCLAIMER
+from core.errors import DataError
+
+SIDES = (512, 2048)
+"""Least and most pixels of the capture's longer side: words must be legible, files portable."""
+
+OPACITY = 0.6
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+MAKER = "CXR PEFT Explorer"
+
+Colours = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What is said of a map, in the pixels and in the header.
+
+    Attributes:
+        model: Name of the run.
+        finding: The finding.
+        probability: The model's probability of it, 0 to 1.
+        method: The method's name for people.
+        layer: The layer the map was taken from.
+        unit: Unit of the map's values.
+        peak: Its highest value.
+    """
+
+    model: str
+    finding: str
+    probability: float
+    method: str
+    layer: str
+    unit: str
+    peak: float
+
+    def lines(self) -> list[str]:
+        """The same in words, the disclaimer last."""
+        return [
+            f"{self.finding.replace('_', ' ')}: probability {self.probability:.2f} by {self.model}",
+            f"{self.method} at {self.layer}; colours from 0 to {self.peak:.2g} {self.unit}, "
+            "scale of this image",
+            f"{DISCLAIMER}.",
+        ]
+
+
+def overlay(
+    grey: NDArray[np.uint8], values: NDArray[np.float32] | None, lines: Sequence[str]
+) -> Colours:
+    """Lay a map over a radiograph and burn words in below it.
+
+    Args:
+        grey: Shape (height, width), 0 to 255.
+        values: The map, of the same shape, 0 and above, NaN where nothing was seen; None for none.
+        lines: What is burnt in.
+
+    Returns:
+        RGB of shape (height, width, 3), 0 to 255.
+
+    Raises:
+        DataError: Map and picture have different shapes.
+    """
+    if values is not None and values.shape != grey.shape:
+        raise DataError(
+            f"The map has the shape {values.shape}, its picture {grey.shape}.",
+            "Bring both into the coordinates of the original picture.",
+        )
+    picture = Image.fromarray(grey)
+    scale = min(max(1.0, SIDES[0] / max(picture.size)), SIDES[1] / max(picture.size))
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    shown = np.asarray(picture.resize(size, Image.Resampling.BICUBIC), np.float64)[..., None]
+    shown = np.repeat(shown, 3, axis=2)
+    if values is not None:
+        import matplotlib
+
+        peak = float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
+        share = np.nan_to_num(values / peak if peak > 0 else values * 0.0).astype(np.float32)
+        share = np.asarray(Image.fromarray(share).resize(size, Image.Resampling.BILINEAR))
+        share = share.clip(0, 1)
+        tint = matplotlib.colormaps["inferno"](share)[..., :3] * 255
+        alpha = OPACITY * np.minimum(1, 1.6 * share)[..., None]
+        shown = shown * (1 - alpha) + tint * alpha
+    return _lettered(np.rint(shown).clip(0, 255).astype(np.uint8), lines)
+
+
+def secondary_capture(colours: Colours, legend: Legend, *, clean: bool = False) -> bytes:
+    """Write RGB pixels as one DICOM file (PS3.3 A.8.1, Secondary Capture Image).
+
+    Args:
+        colours: Shape (height, width, 3), 0 to 255.
+        legend: What it shows.
+        clean: Whether nothing in the source's pixels tells who the patient is, as in public sets;
+            it is left open otherwise.
+
+    Returns:
+        The file's content: explicit VR, little endian, uncompressed.
+    """
+    import pydicom
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    now = datetime.datetime.now(tz=datetime.UTC)
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID = SECONDARY_CAPTURE
+    meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file = pydicom.Dataset()
+    file.file_meta = meta
+    file.SpecificCharacterSet = "ISO_IR 192"
+    file.SOPClassUID = SECONDARY_CAPTURE
+    file.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    for keyword in (
+        "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
+        "ReferringPhysicianName", "StudyID", "AccessionNumber", "PatientOrientation", "Laterality",
+    ):  # fmt: skip
+        setattr(file, keyword, None)  # the standard wants them there, be it empty
+    file.PatientIdentityRemoved = "YES"
+    file.DeidentificationMethod = "Pixels only; nothing of the source's header"
+    file.StudyInstanceUID = generate_uid(prefix=None)
+    file.SeriesInstanceUID = generate_uid(prefix=None)
+    file.SeriesNumber, file.InstanceNumber = 1, 1
+    file.Modality, file.ConversionType = "OT", "WSD"
+    file.SecondaryCaptureDeviceManufacturer = MAKER
+    file.SeriesDescription = f"{legend.method} of {legend.finding}"[:64]
+    file.ImageType = ["DERIVED", "SECONDARY"]
+    file.ContentDate, file.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    file.DerivationDescription = " ".join(f"{one.rstrip('.')}." for one in legend.lines())[:1024]
+    file.ImageComments = f"{DISCLAIMER}."
+    if clean:
+        file.BurnedInAnnotation = "NO"
+    file.SamplesPerPixel, file.PhotometricInterpretation = 3, "RGB"
+    file.PlanarConfiguration = 0
+    file.Rows, file.Columns = colours.shape[:2]
+    file.BitsAllocated = file.BitsStored = 8
+    file.HighBit, file.PixelRepresentation = 7, 0
+    packed = np.ascontiguousarray(colours).tobytes()
+    file.PixelData = packed + b"\0" * (len(packed) % 2)
+    file["PixelData"].VR = "OB"
+    out = io.BytesIO()
+    pydicom.dcmwrite(out, file, enforce_file_format=True)
+    return out.getvalue()
+
+
+def _lettered(shown: Colours, lines: Sequence[str]) -> Colours:
+    """Sides in the picture, and a black band with words below it."""
+    height, width = shown.shape[:2]
+    size = max(12, round(width / 44))
+    font = ImageFont.load_default(size)
+    wrapped = [part for line in lines for part in _wrapped(line, font, width - 2 * size)]
+    band = round(1.35 * size * len(wrapped) + size)
+    sheet = Image.new("RGB", (width, height + band))
+    sheet.paste(Image.fromarray(shown))
+    pen = ImageDraw.Draw(sheet)
+    large = ImageFont.load_default(round(1.4 * size))
+    for letter, x, anchor in (("R", size / 2, "lm"), ("L", width - size / 2, "rm")):
+        pen.text(
+            (x, height / 2), letter, "white", large, anchor, stroke_width=2, stroke_fill="black"
+        )
+    for i, line in enumerate(wrapped):
+        pen.text((size, height + size / 2 + 1.35 * size * i), line, "white", font)
+    return np.asarray(sheet)
+
+
+def _wrapped(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, most: int) -> list[str]:
+    found = [""]
+    for word in line.split():
+        longer = f"{found[-1]} {word}".strip()
+        if found[-1] and font.getlength(longer) > most:
+            found.append(word)
+        else:
+            found[-1] = longer
+    return found

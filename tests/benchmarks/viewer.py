@@ -1,0 +1,135 @@
+"""What the viewer's user waits for: frames while dragging, and the way of a large picture.
+
+Run with ``python -m tests.benchmarks.viewer``; it takes about two minutes and a Chromium, which
+draws in software. The aim is 60 frames a second (30 without a GPU) while the window is dragged on a
+picture of 1024 px, and that one of 4,000 px answers as soon.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from explorer import viewer
+from explorer.viewer import View
+
+VIEWPORT = {"width": 1280, "height": 900}
+PREPARE = """([script, empty]) => {
+    const watched = [], props = { value: empty, region: 'Benchmark' };
+    new Function('element', 'trigger', 'props', 'server', 'upload', 'watch', script)(
+        document.getElementById('viewer'), () => {}, props, {}, null,
+        (_, act) => watched.push(act));
+    window.give = (next) => { props.value = next; watched.forEach((act) => act()); };
+}"""
+SHOW = """async ([value, views]) => {
+    const start = performance.now();
+    window.give(value);
+    for (;;) {
+        await new Promise(requestAnimationFrame);
+        const found = [...document.querySelectorAll('#viewer canvas')];
+        if (found.length === views && found.every((one) => one.width > 300)) break;
+    }
+    await new Promise(requestAnimationFrame);
+    return performance.now() - start;
+}"""
+DRAG = """async ([shift, seconds]) => {
+    const canvas = document.querySelector('#viewer canvas'), box = canvas.getBoundingClientRect();
+    const send = (kind, i) => canvas.dispatchEvent(new PointerEvent(kind, { pointerId: 1,
+        bubbles: true, shiftKey: shift, clientX: box.x + 150 + 60 * Math.sin(i / 9),
+        clientY: box.y + 150 + 60 * Math.cos(i / 7) }));
+    canvas.setPointerCapture = () => {};
+    send('pointerdown', 0);
+    const gaps = [];
+    let last = performance.now();
+    const end = last + 1000 * seconds;
+    for (let i = 1; performance.now() < end; i++) {
+        send('pointermove', i);
+        await new Promise(requestAnimationFrame);
+        canvas.getContext('2d').getImageData(5, 5, 1, 1);  // waits until the frame is drawn
+        const now = performance.now();
+        gaps.push(now - last);
+        last = now;
+    }
+    send('pointerup', 0);
+    gaps.sort((a, b) => a - b);
+    return { frames: gaps.length, seconds: gaps.reduce((a, b) => a + b, 0) / 1000,
+             slowest: gaps[Math.floor(0.95 * gaps.length)] };
+}"""
+
+
+def radiograph(side: int, deep: bool) -> NDArray[Any]:
+    """Noise on a slope, which packs and windows as slowly as a real one."""
+    draw = np.random.default_rng(0)
+    slope = np.linspace(0, 3000, side)[None, :] + np.linspace(0, 800, side)[:, None]
+    values = slope + draw.normal(0, 40, (side, side))
+    found = values.clip(0, 4095)
+    return found.astype(np.uint16) if deep else (found / 16.1).astype(np.uint8)
+
+
+def views(image: NDArray[Any], count: int) -> list[View]:
+    """The picture with as many maps."""
+    across, down = np.meshgrid(np.linspace(-1, 1, 320), np.linspace(-1, 1, 320))
+    heat = np.exp(-4 * (across**2 + down**2)).astype(np.float32)
+    full = np.asarray(
+        np.kron(heat, np.ones((image.shape[0] // 320 + 1,) * 2, np.float32)), np.float32
+    )[: image.shape[0], : image.shape[1]]
+    return [View(image, f"run {i}", map=full) for i in range(count)]
+
+
+def main() -> None:
+    """Print the figures as JSON."""
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        sys.exit("There is no Chromium on this machine. Install it: apt-get install chromium.")
+    found: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {psutil.cpu_count()} cores",
+        "load before": round(os.getloadavg()[0], 2),
+    }
+    component = viewer.radiographs(elem_id="viewer", label="Benchmark")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        found["browser"] = f"Chromium {browser.version}, without a GPU"
+        page = browser.new_page(viewport=VIEWPORT)
+        page.set_default_timeout(120_000)
+        page.set_content(
+            f'<style>#viewer {{ {component.css_template} }}</style><div id="viewer">'
+            f"{component.html_template}</div>"
+        )
+        page.evaluate(PREPARE, [component.js_on_load, viewer.viewer_value([])])
+        for side, deep, count in ((1024, False, 1), (1024, True, 2), (1024, True, 6),
+                                  (4000, True, 2), (6000, True, 1)):  # fmt: skip
+            start = time.perf_counter()
+            value = viewer.viewer_value(views(radiograph(side, deep), count), study=str(side))
+            packed = time.perf_counter() - start
+            shown = page.evaluate(SHOW, [value, count])
+            one: dict[str, Any] = {
+                "packed, s": round(packed, 2),
+                "sent, MB": round(len(value) / 1e6, 1),
+                "shown after, s": round(shown / 1000, 2),
+            }
+            for name, shift in (("window", False), ("pan", True)):
+                drag = page.evaluate(DRAG, [shift, 3])
+                one[f"{name}, frames/s"] = round(drag["frames"] / drag["seconds"], 1)
+                one[f"{name}, slowest of 20, ms"] = round(drag["slowest"], 1)
+            found[f"{side} px, {16 if deep else 8} bit, {count} view(s)"] = one
+        browser.close()
+    found["load after"] = round(os.getloadavg()[0], 2)
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
