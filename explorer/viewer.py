@@ -208,7 +208,8 @@ def _shrunk(levels: Levels) -> Levels:
     for row in range(by):
         for column in range(by):
             total += levels[row:height:by, column:width:by]
-    return ((total + by * by // 2) // (by * by)).astype(levels.dtype)
+    means = (total + by * by // 2) // (by * by)
+    return means.astype(np.uint8) if levels.dtype == np.uint8 else means.astype(np.uint16)
 
 
 def pack_map(values: NDArray[np.float32], side: int = MAP_SIDE) -> dict[str, Any]:

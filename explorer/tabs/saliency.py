@@ -107,8 +107,16 @@ def build(context: Context, tab: gr.Tab) -> None:
     def asked(session: str, *given: Any) -> Question:
         run, others, study, finding, method, layer, apart, token = given
         own = held.get(session, token) if token else None
-        chosen = [finding or "", method, layer or "", apart or ""]
-        return Question(run, others or [], study, *chosen, upload=own)
+        return Question(
+            run=run,
+            others=others or [],
+            study=study,
+            finding=finding or "",
+            method=method,
+            layer=layer or "",
+            apart=apart or "",
+            upload=own,
+        )
 
     def show(request: gr.Request, *given: Any) -> list[Any]:
         try:
