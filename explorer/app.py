@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 import gradio as gr
+from starlette.routing import BaseRoute
 
 from core import DISCLAIMER
 from core.errors import ConfigurationError
 from core.runs import processes, queue
 from core.runs.store import Run, open_store
 from core.workspace import Workspace
-from explorer import endpoints
+from explorer import endpoints, listing
 from explorer.context import Context
 from explorer.page import Page
 from explorer.tabs import compare, data, launch, paper, runs, saliency
@@ -149,7 +150,9 @@ def serve(
     scheduler.step()
     scheduler.start()
     try:
-        url = show(blocks, host=host, port=free_port(host, port), browser=browser)
+        polled = [listing.route(listing.Listing(store))]
+        port = free_port(host, port)
+        url = show(blocks, host=host, port=port, browser=browser, routes=polled)
         _prepare_example(workspace)
         ready(f"The explorer is at {url} (workspace {workspace.root}). Ctrl-C ends it; runs go on.")
         blocks.block_thread()
@@ -158,8 +161,22 @@ def serve(
         blocks.close(verbose=False)
 
 
-def show(blocks: gr.Blocks, *, host: str, port: int, browser: bool = False) -> str:
+def show(
+    blocks: gr.Blocks,
+    *,
+    host: str,
+    port: int,
+    browser: bool = False,
+    routes: Sequence[BaseRoute] = (),
+) -> str:
     """Serve what ``build`` made, dressed as the explorer, and return at once.
+
+    Args:
+        blocks: The pages.
+        host: Address to listen on.
+        port: Port to listen on.
+        browser: Open a browser window.
+        routes: What is served beside the pages.
 
     Returns:
         Its address.
@@ -177,7 +194,7 @@ def show(blocks: gr.Blocks, *, host: str, port: int, browser: bool = False) -> s
         css_paths=STYLE,
         footer_links=["api"],
         max_file_size="64mb",
-        app_kwargs={"middleware": [_middleware()]},
+        app_kwargs={"middleware": [_middleware()], "routes": list(routes)},
     )
     return str(url)
 

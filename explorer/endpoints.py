@@ -1,7 +1,8 @@
 """The explorer's public interface for ``gradio_client``: one endpoint for each thing it can do.
 
 The pages' own listeners are private; these few are meant, and take ids and settings, never paths
-inside the workspace.
+inside the workspace. Who asks for all runs again and again takes ``GET /api/runs`` instead (see
+``explorer.listing``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import gradio as gr
 
 from core.errors import CoreError
 from core.runs import queue
-from core.runs.store import Run, Store
+from core.runs.store import OUTLINE, Run, Store
 from core.spec import RunSpec
 from core.workspace import Workspace
 from explorer import exporting
@@ -34,7 +35,7 @@ def publish(store: Store, workspace: Workspace) -> None:
 
     def runs() -> list[dict[str, Any]]:
         """All runs, the latest first."""
-        return [summary(run) for run in store.list()]
+        return list(store.outlines())
 
     def run(name: str) -> dict[str, Any]:
         """One run by id, start of an id, or name: state, settings, scores, failure."""
@@ -72,17 +73,7 @@ def publish(store: Store, workspace: Workspace) -> None:
 
 def summary(run: Run) -> dict[str, Any]:
     """A run in a few fields."""
-    return {
-        "id": run.id,
-        "name": run.name,
-        "state": str(run.state),
-        "progress": run.progress,
-        "seconds_left": run.seconds_left,
-        "best_auroc": run.best_auroc,
-        "last_auroc": run.last_auroc,
-        "trainable": run.trainable,
-        "total": run.total,
-    }
+    return {name: getattr(run, name) for name in OUTLINE} | {"state": str(run.state)}
 
 
 def _worded(verb: Callable[..., Any]) -> Callable[..., Any]:

@@ -41,13 +41,15 @@ class Explorer:
     def start(self) -> None:
         options = ["--workspace", str(self.workspace), "--port", str(self.port), "--no-browser"]
         self.process = subprocess.Popen([sys.executable, str(ROOT / "app.py"), *options])
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
             try:
                 urllib.request.urlopen(self.url, timeout=5).close()
                 return
             except (urllib.error.URLError, OSError):
+                assert self.process.poll() is None, "the explorer ended before it answered"
                 time.sleep(0.2)
+        self.kill()
         raise AssertionError("the explorer does not answer")
 
     def kill(self) -> None:

@@ -1,4 +1,4 @@
-"""Many pages ask the explorer at once while runs write."""
+"""Many clients ask the explorer for all runs at once while runs write."""
 
 from __future__ import annotations
 
@@ -24,39 +24,68 @@ ROOT = Path(__file__).parents[2]
 RUNS = 4
 
 
-def ask(url: str) -> None:
+def through_gradio(url: str) -> None:
     """What ``gradio_client`` does to list the runs: two requests."""
     body = json.dumps({"data": []}).encode()
     kind = {"Content-Type": "application/json"}
     place = f"{url}gradio_api/call/runs"
     request = urllib.request.Request(place, body, kind)
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         event = json.load(answer)["event_id"]
-    with urllib.request.urlopen(f"{place}/{event}", timeout=30) as answer:
+    with urllib.request.urlopen(f"{place}/{event}", timeout=60) as answer:
         said = answer.read().decode()
     assert "event: complete" in said, said
+
+
+def plainly(url: str) -> None:
+    with urllib.request.urlopen(f"{url}api/runs", timeout=60) as answer:
+        assert len(json.load(answer)) == RUNS
 
 
 def test_clients_are_answered_while_runs_write(
     store: Store, workspace: Workspace, long: bool, count: Callable[[str], None]
 ) -> None:
-    clients, seconds = (50, 30.0) if long else (10, 5.0)
+    clients, seconds = (50, 30.0) if long else (10, 4.0)
     runs = [store.create(RunSpec(), name=f"writes {i}") for i in range(RUNS)]
     for _ in runs:  # held by this process, so that no scheduler starts them
         store.claim_next({"cpu": 99})
     explorer = Explorer(workspace.root)
-    explorer.start()
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", CODE, workspace.root, run.id, "100000000", "20", "200"], cwd=ROOT
-        )
-        for run in runs
-    ]
+    writers: list[subprocess.Popen[bytes]] = []
+    try:
+        explorer.start()
+        for run in runs:
+            arguments = [workspace.root, run.id, "100000000", "20", "200"]
+            writers.append(subprocess.Popen([sys.executable, "-c", CODE, *arguments], cwd=ROOT))
+        for way, ask in {"GET /api/runs": plainly, "Gradio's endpoint": through_gradio}.items():
+            times, faults, spent = poll(explorer, ask, clients, seconds)
+            p95 = float(np.quantile(times, 0.95)) if times else float("nan")
+            each = 1000 * spent / max(1, len(times))
+            count(
+                f"{way}: {clients} clients while {RUNS} processes write 100 rows a second each: "
+                f"{len(times)} answers, p95 {p95:.2f} s, {len(faults)} errors, {each:.1f} ms of "
+                "the processor each"
+            )
+            assert all(writer.poll() is None for writer in writers)
+            assert not faults, faults[0]
+            assert len(times) >= clients
+            if ask is plainly:  # it is 2 ms; a page's own event takes more than ten times as much
+                assert each < 20
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+        explorer.kill()
+
+
+def poll(
+    explorer: Explorer, ask: Callable[[str], None], clients: int, seconds: float
+) -> tuple[list[float], list[Exception], float]:
+    """Seconds of each answer, what went wrong, and the explorer's own time on the processor."""
     times: list[float] = []
     faults: list[Exception] = []
     until = time.monotonic() + seconds
 
-    def poll() -> None:
+    def client() -> None:
         while time.monotonic() < until:
             began = time.monotonic()
             try:
@@ -70,25 +99,10 @@ def test_clients_are_answered_while_runs_write(
     assert explorer.process is not None
     served = psutil.Process(explorer.process.pid)
     before = served.cpu_times()
-    try:
-        threads = [threading.Thread(target=poll) for _ in range(clients)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert all(writer.poll() is None for writer in writers)
-        after = served.cpu_times()
-    finally:
-        for writer in writers:
-            writer.kill()
-            writer.wait()
-        explorer.kill()
-    p95 = float(np.quantile(times, 0.95)) if times else float("nan")
-    spent = after.user + after.system - before.user - before.system
-    count(
-        f"{clients} clients polling while {RUNS} processes write 100 rows a second each: "
-        f"{len(times)} answers, p95 {p95:.2f} s, {len(faults)} errors, "
-        f"{1000 * spent / max(1, len(times)):.0f} ms of the processor each"
-    )
-    assert not faults, faults[0]
-    assert len(times) >= clients
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    after = served.cpu_times()
+    return times, faults, after.user + after.system - before.user - before.system

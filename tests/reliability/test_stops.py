@@ -33,7 +33,7 @@ def long_run(root: Path) -> RunSpec:
 def reached(store: Store, workspace: Workspace, run_id: str, phase: str) -> bool:
     """Whether the run is in this phase; saving is seen by the file that is being written."""
     run = store.get(run_id)
-    assert run.state in queue.PENDING, (run.state, run.error)
+    assert run.state in queue.PENDING, (run.state, run.failure_reason)
     if phase == "saving":
         return any(workspace.run(run_id).glob(f".{CHECKPOINT}.*.part"))
     return (run.phase or "").startswith(phase)
