@@ -146,9 +146,9 @@ names.command("methods")(list_methods)
 
 
 def _execute(spec: RunSpec, folder: Path, cache: Path, report: Any, resume: bool) -> dict[str, Any]:
-    from core import train
+    from core import tracking
 
-    return train.run(spec, folder, cache, report, resume=resume)
+    return tracking.run(spec, folder, cache, report, resume)
 
 
 def _validated(spec: RunSpec) -> RunSpec:

@@ -53,6 +53,10 @@ LATER = (*OPTIONS, "split_file", "called")
 """Fields of ``DataSpec`` that are left out of its JSON where they say nothing."""
 
 
+TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
+"""Programs that a run's curves can be mirrored to; ``core.tracking`` says how."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -322,6 +326,27 @@ class TrainSpec(_Frozen):
         "auto", description="Mixed precision; auto is bf16 on a GPU that has it, fp32 on a CPU."
     )
 
+    track: str | None = Field(
+        None,
+        description="Mirror the curves to tensorboard, mlflow, wandb (offline) or trackio, where "
+        "they are installed: names with commas between them.",
+    )
+
+    @field_validator("track")
+    @classmethod
+    def _trackers_are_known(cls, track: str | None) -> str | None:
+        names = (track or "").replace(",", " ").split()
+        unknown = [name for name in names if name not in TRACKERS]
+        if unknown:
+            raise ValueError(f"“{unknown[0]}” is none of {', '.join(TRACKERS)}")
+        return ",".join(name for name in TRACKERS if name in names) or None
+
+    @model_serializer(mode="wrap")
+    def _without_trackers(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs from before the option existed keep their JSON and with it their fingerprint.
+        written: dict[str, Any] = write(self)
+        return {k: v for k, v in written.items() if k != "track" or v is not None}
+
     @model_validator(mode="after")
     def _schedule_fits(self) -> TrainSpec:
         if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
@@ -368,8 +393,11 @@ class RunSpec(_Frozen):
 
     def fingerprint(self) -> str:
         """Hash of the resolved specification: 16 hexadecimal digits, equal for equal runs."""
-        data = self.data.model_copy(update={"called": None})
-        plain = self.model_copy(update={"data": data}).resolved()
+        told = {
+            "data": self.data.model_copy(update={"called": None}),
+            "train": self.train.model_copy(update={"track": None}),
+        }  # what a run is called, and who is told of it, changes nothing that it computes
+        plain = self.model_copy(update=told).resolved()
         return hashlib.sha256(plain.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:

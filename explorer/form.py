@@ -14,6 +14,8 @@ OTHER = "other"
 
 PATHS = tuple(setting.path for setting in settings() if setting.path != "data.called")
 """Settings that the form has a field for. A registered name stands in that of the data set."""
+TRACK = "train.track"
+"""The setting whose field holds a list of names."""
 OPTION_PATHS = tuple(f"data.{name}" for name in OPTIONS)
 TEXTS = frozenset(
     {
@@ -119,6 +121,8 @@ def spec_of(values: Mapping[str, Any], percent: float | str | None) -> RunSpec:
             value = round(percent / 100, 12)
         if isinstance(value, str):
             value = value.strip()
+        if path == TRACK:
+            value = ",".join(value or ())
         if value in ("", None, DEFAULTED):
             if _required(path):
                 raise ConfigurationError(
@@ -142,6 +146,8 @@ def values_of(spec: RunSpec) -> tuple[dict[str, Any], str]:
             percent, value = text(round(100 * value, 6)), OTHER
         if path in TEXTS:
             value = "" if value is None else str(value)
+        if path == TRACK:
+            value = value.split(",") if value else []
         values[path] = text(value) if path in TYPED else value
     return values, percent
 

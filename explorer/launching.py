@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from core import cost, named
+from core import cost, named, tracking
 from core.data.catalogue import DATASETS, DatasetEntry, Option
 from core.errors import ConfigurationError, CoreError
 from core.models.methods import METHODS
@@ -51,6 +51,14 @@ def choices(workspace: Workspace) -> list[tuple[str, str]]:
     """The data sets that one can choose, those of the user's own first."""
     own = [(one.name, one.name) for one in named.names(workspace)]
     return own + [(entry.title, name) for name, entry in DATASETS.items()]
+
+
+def trackers() -> list[tuple[str, str]]:
+    """The programs that a run's curves can be mirrored to; says of those that are missing."""
+    return [
+        (one.title if tracking.installed(name) else f"{one.title} (not installed)", name)
+        for name, one in tracking.TRACKERS.items()
+    ]
 
 
 def options(data: str) -> dict[str, Option]:

@@ -294,6 +294,13 @@ def _advanced(fields: dict[str, Any], start: dict[str, Any]) -> None:
         label="Start from the pre-trained weights (off: random weights, as a control)",
         elem_id=form.element("model.pretrained"),
     )
+    fields["train.track"] = gr.CheckboxGroup(
+        launching.trackers(),
+        value=start["train.track"],
+        label="Mirror the curves, too, to",
+        elem_id=form.element("train.track"),
+        elem_classes="cxr-choices",
+    )
     fields["data.skip_bad"] = gr.Checkbox(
         value=start["data.skip_bad"],
         label="Go on without pictures that are missing or cannot be read, and record which (off: "

@@ -10,7 +10,7 @@ from core.spec import RunSpec
 from explorer import form
 
 SPECS = st.builds(
-    lambda fraction, rank, lr, root, method, seed, augmentation: RunSpec.of(
+    lambda fraction, rank, lr, root, method, seed, augmentation, track: RunSpec.of(
         **{
             "data.label_fraction": fraction,
             "data.root": root,
@@ -19,6 +19,7 @@ SPECS = st.builds(
             "train.lr": lr,
             "train.seed": seed,
             "train.augmentation": augmentation,
+            "train.track": track,
         }
     ),
     st.one_of(st.sampled_from([0.01, 0.1, 1.0]), st.sampled_from([0.003, 0.07, 0.333])),
@@ -28,6 +29,7 @@ SPECS = st.builds(
     st.sampled_from(["lora", "full"]),
     st.integers(0, 100),
     st.sampled_from([None, "none", "randaugment"]),
+    st.sampled_from([None, "mlflow", "tensorboard,wandb"]),
 )
 
 
