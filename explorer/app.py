@@ -190,6 +190,7 @@ def show(
         share=False,
         ssr_mode=False,
         run_history=False,
+        _frontend=False,  # else Gradio ends where its page takes more than three seconds to answer
         theme=theme(),
         css_paths=STYLE,
         footer_links=["api"],

@@ -19,6 +19,12 @@ from core.workspace import Workspace
 Tiny = Callable[..., RunSpec]
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the trackers import takes long on a busy machine."""
+    monkeypatch.setattr(tracking, "LAST_SECONDS", 300.0)
+
+
 class Noting(Silence):
     """The run's own reporter, which notes its lines."""
 
@@ -93,7 +99,6 @@ def test_a_resumed_run_goes_on_in_mlflow(tmp_path: Path, monkeypatch: pytest.Mon
     if importlib.util.find_spec("alembic") is None:  # mlflow-skinny has no SQL store
         monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
-    monkeypatch.setattr(tracking, "LAST_SECONDS", 300.0)  # it takes long to load
     report = Noting()
     for steps in ((0, 1), (1, 2)):
         with mirrored(tracked("mlflow"), tmp_path / "runs" / "abc", report) as told:

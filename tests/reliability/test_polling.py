@@ -30,15 +30,15 @@ def through_gradio(url: str) -> None:
     kind = {"Content-Type": "application/json"}
     place = f"{url}gradio_api/call/runs"
     request = urllib.request.Request(place, body, kind)
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=240) as answer:
         event = json.load(answer)["event_id"]
-    with urllib.request.urlopen(f"{place}/{event}", timeout=60) as answer:
+    with urllib.request.urlopen(f"{place}/{event}", timeout=240) as answer:
         said = answer.read().decode()
     assert "event: complete" in said, said
 
 
 def plainly(url: str) -> None:
-    with urllib.request.urlopen(f"{url}api/runs", timeout=60) as answer:
+    with urllib.request.urlopen(f"{url}api/runs", timeout=240) as answer:
         assert len(json.load(answer)) == RUNS
 
 
@@ -56,7 +56,9 @@ def test_clients_are_answered_while_runs_write(
         for run in runs:
             arguments = [workspace.root, run.id, "100000000", "20", "200"]
             writers.append(subprocess.Popen([sys.executable, "-c", CODE, *arguments], cwd=ROOT))
-        for way, ask in {"GET /api/runs": plainly, "Gradio's endpoint": through_gradio}.items():
+        # Gradio's way is measured beside it, with fewer: fifty would fill its queue for minutes.
+        ways = {"GET /api/runs": (plainly, clients), "Gradio's endpoint": (through_gradio, 5)}
+        for way, (ask, clients) in ways.items():
             times, faults, spent = poll(explorer, ask, clients, seconds)
             p95 = float(np.quantile(times, 0.95)) if times else float("nan")
             each = 1000 * spent / max(1, len(times))
