@@ -1,0 +1,36 @@
+"""A chart of the explorer can stand alone: well-formed, titled, with its words, without scripts."""
+
+import base64
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from core.efficiency import curve
+from explorer.figures.efficiency import efficiency
+from explorer.figures.standalone import picture, svg
+
+CHART = efficiency([curve("lora", {0.1: [0.7, 0.8], 1.0: [0.9, 0.92]})], title="A & B")
+
+
+def test_the_document_is_well_formed_and_keeps_every_mark() -> None:
+    root = ET.fromstring(svg(CHART))
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "A & B" in texts
+    assert "share of the labels" in texts
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}polyline"))) == 1
+    assert "script" not in svg(CHART)
+
+
+def test_pictures_carry_their_words_and_stand_side_by_side() -> None:
+    html = picture(CHART, CHART, scale=0.5)
+    assert html.count("<img ") == 2
+    assert 'width="180"' in html
+    assert "LoRA 0.750 with 10%" in html
+    packed = re.findall(r"base64,([^\"]+)", html)
+    assert base64.b64decode(packed[0]).decode() == svg(CHART)
+
+
+def test_what_is_no_drawing_is_refused() -> None:
+    with pytest.raises(ValueError, match="SVG"):
+        svg("<p>none</p>")
