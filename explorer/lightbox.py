@@ -31,6 +31,7 @@ class Reading:
 
     Attributes:
         run: The run.
+        title: Its name beside those it is shown with.
         colour: Its colour on this page.
         request: Map, probabilities and scores; None if there is an error.
         thresholds: Operating points by finding.
@@ -38,6 +39,7 @@ class Reading:
     """
 
     run: Run
+    title: str
     colour: str
     request: Request | None
     thresholds: dict[str, float]
@@ -67,7 +69,7 @@ def read(
     """
     styles = run_styles([run.spec.adapter.method for run in runs])
     found = []
-    for run, style in zip(runs, styles, strict=True):
+    for run, title, style in zip(runs, titles(runs), styles, strict=True):
         try:
             if isinstance(study, str):
                 data = runs[0].spec.data
@@ -75,9 +77,9 @@ def read(
             else:
                 request = gallery.explain_picture(run.id, study, finding, method, layer)
         except CoreError as error:
-            found.append(Reading(run, style.colour, None, {}, error))
+            found.append(Reading(run, title, style.colour, None, {}, error))
             continue
-        found.append(Reading(run, style.colour, request, gallery.thresholds(run.id)))
+        found.append(Reading(run, title, style.colour, request, gallery.thresholds(run.id)))
     return found
 
 
@@ -121,7 +123,7 @@ def views(
     )
     shown = [original]
     for reading in readings:
-        title = reading.run.name
+        title = reading.title
         if reading.request is None:
             notes = (str(reading.error),)
             plain = replace(original, title=title, colour=reading.colour, facts=(), notes=notes)
@@ -160,7 +162,7 @@ def _difference(readings: Sequence[Reading], plain: View, first: str, second: st
         found = one.request.explanation
         maps.append(found.map / found.peak if found.peak > 0 else found.map)
     apart = np.asarray(maps[0] - maps[1], np.float32)
-    names = [by_id[one].run.name for one in (first, second)]
+    names = [by_id[one].title for one in (first, second)]
     p, q = (by_id[one].request.explanation.probability for one in (first, second))  # type: ignore[union-attr]
     kept = np.isfinite(maps[0]) & np.isfinite(maps[1])
     flat = not kept.any() or float(np.abs(apart[kept]).max()) == 0
@@ -241,8 +243,8 @@ def table(readings: Sequence[Reading], finding: str, study: Study | None) -> str
         if one.request is not None:
             rows.update(dict.fromkeys(one.request.explanation.probabilities))
     heads = "".join(
-        f'<th class="cxr-num"><i class="cxr-swatch" style="background:{one.colour}"></i>'
-        f"{escape(one.run.name)}</th>"
+        f'<th class="cxr-num cxr-wrap"><i class="cxr-swatch" style="background:{one.colour}"></i>'
+        f"{escape(one.title)}</th>"
         for one in answered
     )
     body = "".join(_row(name, answered, finding, study) for name in rows)
@@ -294,6 +296,16 @@ def caveat(method: str) -> str:
 def heading(title: str, finding: str, method: str) -> str:
     """The line over the pictures, which also stands on the saved panel."""
     return f"{title} · {finding.replace('_', ' ')} · {methods.METHODS[method].title}"
+
+
+def titles(runs: Sequence[Run]) -> list[str]:
+    """What tells runs apart that are shown together: their names without the parts all share."""
+    parts = [run.name.split(" · ") for run in runs]
+    shared = set.intersection(*map(set, parts)) if len(parts) > 1 else set()
+    short = [" · ".join(one for one in each if one not in shared) for each in parts]
+    if len(set(short)) < len(short) or not all(short):
+        return [run.name if len(runs) < 2 else wording.run_title(run) for run in runs]
+    return short
 
 
 def names(runs: Sequence[Run]) -> list[tuple[str, str]]:

@@ -20,8 +20,8 @@ from core.saliency.capture import Legend, overlay, secondary_capture
 from explorer.lightbox import Reading
 
 KINDS = {
-    "npy": "Raw maps (.npy)",
-    "dcm": "DICOM Secondary Capture",
+    "npy": "raw maps (.npy)",
+    "dcm": "as DICOM",
 }
 """What is offered: kind → words on its button."""
 

@@ -113,7 +113,7 @@ def offer(
         label += f", first {worklist.LISTED} listed"
     if won is not None:
         label += f"; the first {won:,} are so"
-    names = [run.name, *(by_id[one].name for one in beside)]
+    names = lightbox.titles([run, *(by_id[one] for one in beside)])
     return [
         *runs_offered(context, run.id, beside),
         gr.Dropdown(
@@ -259,10 +259,11 @@ def _shown(
 
 def _differences(runs: Sequence[Run], now: str) -> Any:
     """The pairs of runs whose maps can be subtracted, by name."""
+    named = list(zip(lightbox.titles(runs), runs, strict=True))
     pairs = [
-        (f"{first.name} − {second.name}", f"{first.id} {second.id}")
-        for i, first in enumerate(runs)
-        for second in runs[i + 1 :]
+        (f"{title} − {other}", f"{first.id} {second.id}")
+        for i, (title, first) in enumerate(named)
+        for other, second in named[i + 1 :]
     ]
     known = {value for _, value in pairs}
     return gr.Dropdown(

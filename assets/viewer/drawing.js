@@ -158,7 +158,7 @@ function drawRuler(picture, { left, top, width, height }, ink, ratio) {
   if (long) {
     const x0 = 12 * ratio, x1 = x0 + long * perMillimetre, y = high - 14 * ratio, tick = 5 * ratio;
     line([x0, y - tick], [x0, y], [x1, y], [x1, y - tick]);
-    label(ink, `${long >= 10 ? `${long / 10} cm` : `${long} mm`}${picture.detector ? " at the detector" : ""}`, x0, y - 12 * ratio, ratio);
+    label(ink, `${long >= 10 ? `${long / 10} cm` : `${long} mm`}${picture.detector ? " at the detector" : ""}`, x0, y - 15 * ratio, ratio);
   }
   if (state.measure) {
     const [a, b] = state.measure.map(([u, v]) => [left + u * width, top + v * height]);

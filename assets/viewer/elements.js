@@ -47,7 +47,7 @@ const tools = {
   truth: button("Truth", "G", "Show boxes and masks that readers drew", () => toggle("truth")),
   scale: pick("Scale of the colours (S)", [["own", "Scale per image"], ["shared", "Scale shared"]],
     () => setScale(tools.scale.value === "shared")),
-  full: button("Full screen", "F", "Full screen", fullScreen),
+  full: button("Screen", "F", "Full screen", fullScreen),
   png: make("button", { type: "button", title: "Save what is shown as one picture, at least 1,000 pixels a view", onclick: savePng }, "Save PNG"),
   svg: make("button", { type: "button", title: "Save what is shown as a drawing: lines and words stay sharp", onclick: saveSvg }, "Save SVG"),
 };

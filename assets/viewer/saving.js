@@ -47,10 +47,11 @@ function panel(paint) {
   };
   const under = cells.map(({ view }) => view.facts.flatMap(([name, text]) => wrapped(`${name}: ${text}`, wide)));
   const titles = cells.map(({ view }) => wrapped(view.title, wide, "600"));
-  const scales = cells.map(({ view }) => (view.map && state.overlay ? 1 : 0));
+  const scales = cells.map(({ view }) => (view.map && state.overlay ? wrapped(scaleWords(view).unit, wide) : []));
   const most = (counts) => Math.max(0, ...counts);
+  const tallest = most(scales.map((lines) => (lines.length ? lines.length + 1 : 0)));
   const head = wrapped(state.value.heading || "", columns * (wide + gap) - gap, "600"), foot = wrapped(state.value.disclaimer, columns * (wide + gap) - gap, "600");
-  const step = (most(titles.map((one) => one.length)) + 0.4 + most(scales) + 0.3 + most(under.map((one) => one.length))) * line + tall + gap;
+  const step = (most(titles.map((one) => one.length)) + 0.4 + tallest + 0.3 + most(under.map((one) => one.length))) * line + tall + gap;
   const start = gap + (state.value.heading ? head.length * line + gap / 2 : 0);
   const width = columns * (wide + gap) + gap, height = Math.round(start + rows * step + foot.length * line + gap);
   const { ink, put, gradient } = paint(width, height);
@@ -68,13 +69,14 @@ function panel(paint) {
     y += (most(titles.map((text) => text.length)) + 0.2) * line;
     put(one, x, y, wide, tall, ratio);
     y += tall + 0.3 * line;
-    if (scales[i]) {
-      const { low, high, unit } = scaleWords(one.view), lead = tester.measureText(`${low} `).width;
+    if (scales[i].length) {
+      const { low, high } = scaleWords(one.view), lead = tester.measureText(`${low} `).width;
       write([low], x, y);
       gradient(ramp(one.view.map), x + lead, y + 0.15 * line, wide / 4, 0.7 * line);
-      write(wrapped(`${high} ${unit}`, wide * 0.75 - lead - gap).slice(0, 1), x + lead + wide / 4 + gap / 2, y);
+      write([high], x + lead + wide / 4 + gap / 2, y);
+      write(scales[i], x, y + line);
     }
-    write(under[i], x, y + most(scales) * line);
+    write(under[i], x, y + tallest * line);
   });
   write(foot, gap, height - gap / 2 - foot.length * line, "600");
   return { width, height };

@@ -134,8 +134,11 @@ def build(context: Context, tab: gr.Tab) -> None:
     def offer(*filters: Any) -> list[Any]:
         return viewing.offer(context, shelf, *filters)
 
-    def arrive(*filters: Any) -> list[Any]:
+    def arrive(wanted: dict[str, Any] | None, *filters: Any) -> list[Any]:
         shelf.warm()
+        if wanted is not None and not filters[0]:
+            # Another page or the address sent the user here: ``receive`` shows what it asked for.
+            return [gr.skip()] * len(desk.choices)
         return viewing.offer(context, shelf, *filters)
 
     def receive(wanted: dict[str, Any] | None, *filters: Any) -> list[Any]:
@@ -182,7 +185,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     inbox.change(receive, [inbox, *desk.filters], desk.choices, **QUIET).then(
         show, desk.question, shown, **QUIET
     )
-    tab.select(arrive, desk.filters, desk.choices, **QUIET).then(
+    tab.select(arrive, [inbox, *desk.filters], desk.choices, **QUIET).then(
         show, desk.question, shown, **QUIET
     )
     context.version.change(

@@ -21,7 +21,7 @@ from core.runs import queue, worker
 from core.runs.store import Store, open_store
 from core.spec import RunSpec
 from core.workspace import BEST, Workspace, open_workspace
-from explorer import takeaway, viewing
+from explorer import lightbox, takeaway, viewing
 from explorer.context import Context
 from explorer.gallery import Gallery
 from explorer.uploads import Upload, Uploads
@@ -99,6 +99,16 @@ def test_a_study_under_two_runs_with_their_difference(desk: Desk) -> None:
     assert "called" in str(value["views"][1]["facts"])
     assert "Plate" in below
     assert apart["map"] is None or apart["map"]["signed"]
+
+
+def test_runs_shown_together_are_called_by_what_differs(desk: Desk) -> None:
+    runs = [desk.store.get(one) for one in desk.ids]
+    short = lightbox.titles(runs)
+    assert len(set(short)) == 2
+    assert all(one in run.name and " · " not in one for one, run in zip(short, runs, strict=True))
+    assert lightbox.titles(runs[:1]) == [runs[0].name]
+    alike = lightbox.titles([runs[0], replace(runs[1], name=runs[0].name)])
+    assert len(set(alike)) == 2
 
 
 def test_a_finding_the_model_has_not(desk: Desk) -> None:
