@@ -107,8 +107,8 @@ def _queue(store: Store, run: Run) -> str:
     """A queued run's place, what it waits for, and the ways to change both."""
     if run.state is not RunState.QUEUED:
         return ""
-    line = sorted(store.list(states=[RunState.QUEUED]), key=lambda one: one.turn)
-    at = next((i for i, one in enumerate(line) if one.id == run.id), 0)
+    line = store.line()
+    at = line.index(run.id) if run.id in line else 0
     words = f"Number {at + 1} of {len(line)} in the queue. "
     words += queue.waits(store, run) or "It starts as soon as a slot is free."
     first, last = at == 0, at == len(line) - 1
@@ -235,7 +235,8 @@ def _scores(run: Run) -> str:
     shown = test or val
     heading = f"AUROC per finding, {'test' if test else 'validation'} split"
     if not shown.get("per_finding"):
-        waiting = "They are computed when the training is done." if run.state in ACTIVE else ""
+        pending = run.state in (RunState.QUEUED, *ACTIVE)
+        waiting = "They are computed when the training is done." if pending else ""
         return (
             '<div><h3>Test AUROC per finding</h3><p class="cxr-muted cxr-small">'
             f"{waiting or 'None.'}</p></div>"

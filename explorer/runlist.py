@@ -45,7 +45,11 @@ def table(store: Store, runs: Sequence[Run], selected: str | None, follow: bool)
         counts.append(f"{waiting} queued")
     counts.append(f"{len(runs)} in all")
     curves = validation(store, runs)
-    body = "".join(_row(run, curves[run.id], run.id == selected) for run in runs)
+    line = store.line() if waiting else ()
+    places = {one: f"{i} of {len(line)} in line" for i, one in enumerate(line, 1)}
+    body = "".join(
+        _row(run, curves[run.id], run.id == selected, places.get(run.id, "–")) for run in runs
+    )
     pressed = "true" if follow else "false"
     return (
         '<div class="cxr-panel cxr-runs"><div class="cxr-headline" style="margin-top:0">'
@@ -62,7 +66,7 @@ def table(store: Store, runs: Sequence[Run], selected: str | None, follow: bool)
     )
 
 
-def _row(run: Run, values: Sequence[float], selected: bool) -> str:
+def _row(run: Run, values: Sequence[float], selected: bool, place: str) -> str:
     spec, style = run.spec, method_style(run.spec.adapter.method)
     curve = spark(list(values), style)
     current = ' aria-current="true"' if selected else ""
@@ -74,15 +78,17 @@ def _row(run: Run, values: Sequence[float], selected: bool) -> str:
         f'<td class="cxr-mid">{swatch(style)}{escape(wording.adapter(spec))}</td>'
         f'<td class="cxr-num cxr-mid">{_share(spec)}</td>'
         f'<td style="white-space:nowrap">{wording.auroc(run.best_auroc)}{curve}</td>'
-        f"<td>{progress(run)}</td>"
+        f"<td>{progress(run, place)}</td>"
         f'<td class="cxr-num cxr-mid">{clock(run)}</td></tr>'
     )
 
 
-def progress(run: Run) -> str:
-    """HTML of how far a run is: a bar with the time left while it is active, else nothing."""
+def progress(run: Run, place: str) -> str:
+    """HTML of how far a run is: its place in the queue, or a bar with the time that is left."""
+    if run.state is RunState.QUEUED:
+        return f'<span class="cxr-muted" title="Place in the queue">{place}</span>'
     if run.state not in ACTIVE:
-        return '<span class="cxr-muted">–</span>' if run.state is RunState.QUEUED else ""
+        return ""
     share = 100 * (run.progress or 0.0)
     left = f"{wording.duration(run.seconds_left)} left" if run.seconds_left is not None else ""
     words = left or escape(run.phase or "")

@@ -24,6 +24,12 @@ _before = _runs.alias("before")
 _ORDER = (_runs.c.priority.desc(), _runs.c.place)
 
 
+def line(connection: sa.Connection) -> list[str]:
+    """Ids of the queued runs, in their order; those that wait for another one, too."""
+    queued = sa.select(_runs.c.id).where(_runs.c.state == RunState.QUEUED).order_by(*_ORDER)
+    return list(connection.execute(queued).scalars())
+
+
 def following(
     connection: sa.Connection, slots: Mapping[str, int], host: str
 ) -> tuple[str, str] | None:

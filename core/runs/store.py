@@ -166,6 +166,11 @@ class Store(Metrics):
         with self._database.read() as connection:
             return [dict(zip(OUTLINE, row, strict=True)) for row in connection.execute(query)]
 
+    def line(self) -> Sequence[str]:
+        """Ids of the queued runs, in the order in which they start."""
+        with self._database.read() as connection:
+            return order.line(connection)
+
     def update(self, run_id: str, **changed: Any) -> None:
         """Change fields of a run that say nothing about its state.
 

@@ -28,6 +28,15 @@ def test_the_table_marks_the_selected_run(store: Store) -> None:
     assert f'id="row-{two.id}"' in html.split("aria-current")[0].rsplit("<tr", 1)[1]
 
 
+def test_queued_runs_show_their_place(store: Store) -> None:
+    runs = [store.create(RunSpec()) for _ in range(3)]
+    store.move(runs[2].id, "first")
+    html = runlist.table(store, store.list(), None, False)
+    rows = {part[:8]: part for part in html.split('id="row-')[1:]}
+    for run, place in zip(runs, ("2 of 3", "3 of 3", "1 of 3"), strict=True):
+        assert f">{place} in line<" in rows[run.id]
+
+
 def test_a_name_cannot_break_the_table(store: Store) -> None:
     run = store.create(RunSpec(), name="<script>alert(1)</script>")
     html = runlist.table(store, [run], run.id, True)
