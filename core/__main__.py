@@ -24,6 +24,7 @@ from core.commands import transfer as transfer_verb
 from core.commands.answers import AsJson, Folder, RunName, answer, bar, opened, summary, table
 from core.commands.methods import list_methods
 from core.commands.pretraining import pretrain
+from core.commands.saliency import saliency_report
 from core.commands.settings import with_settings
 from core.errors import CoreError
 from core.workspace import STORE, VARIABLE
@@ -355,6 +356,7 @@ def explain(
     answer(value, as_json, lambda: typer.echo(request.as_text(found) + f"\nWritten to {out}."))
 
 
+app.command("saliency-report")(saliency_report)
 app.command("export")(exchange.export)
 app.command("import-adapter")(exchange.import_adapter)
 app.command()(sweeping.sweep)

@@ -135,6 +135,20 @@ class ChestDataset(ABC):
         """The pixels of one finding in the original picture, where the data set knows them."""
         return None
 
+    def marked(self, study_id: str, finding: str) -> bool:
+        """Whether the place of a finding is known, told without reading the picture."""
+        return any(box.finding == finding for box in self.boxes(study_id))
+
+    def counterfactual(self, study_id: str, finding: str) -> NDArray[np.uint8] | None:
+        """The same patient without one finding, where the data set can know it."""
+        return None
+
+    def distractors(self, study_id: str) -> dict[str, NDArray[np.bool_]]:
+        """Pixels of the original picture that are no part of the patient, by what they show, such
+        as ``marker``; where the data set knows them.
+        """
+        return {}
+
     def leave_out_missing(self, named: Sequence[str]) -> None:
         """Go on with the pictures that are there; ``skipped`` says which are not.
 

@@ -19,8 +19,7 @@ def expose(absorption: Map, frame: Frame, random: Random) -> NDArray[np.uint8]:
     haze = _blurred(absorption, size / 14)
     film = (1.0 - pose.scatter) * absorption + pose.scatter * haze
     # Fewer quanta arrive behind dense tissue, so it is noisier there.
-    fine = random.standard_normal((size, size), np.float32)
-    coarse = clouds(random, size, size // 2, 1)
+    fine, coarse = _grain(size, random)
     film = film + pose.grain * (0.55 + 0.6 * film) * (0.7 * fine + 0.5 * coarse)
     share = (film - pose.level) / pose.window + 0.5
     share = np.clip(share, 0.0, 1.0) ** pose.gamma
@@ -30,6 +29,28 @@ def expose(absorption: Map, frame: Frame, random: Random) -> NDArray[np.uint8]:
     _collimate(picture, random)
     _mark(picture, random)
     return np.array(picture)
+
+
+def beside(frame: Frame, random: Random) -> dict[str, NDArray[np.bool_]]:
+    """Where ``expose`` puts the collimator's borders and the side marker.
+
+    Args:
+        frame: Of the picture.
+        random: In the same state as for ``expose``.
+
+    Returns:
+        Masks of shape (size, size) named ``collimator`` and ``marker``; empty where there is none.
+    """
+    size = frame.size
+    _grain(size, random)
+    borders, marker = Image.new("L", (size, size), 255), Image.new("L", (size, size), 0)
+    _collimate(borders, random)
+    _mark(marker, random)
+    return {"collimator": np.asarray(borders) < 255, "marker": np.asarray(marker) > 0}
+
+
+def _grain(size: int, random: Random) -> tuple[NDArray[np.float32], Map]:
+    return random.standard_normal((size, size), np.float32), clouds(random, size, size // 2, 1)
 
 
 def _blurred(values: Map, radius: float) -> Map:

@@ -34,6 +34,9 @@ MASK_LEVEL = 1 / 3
 REPORT_SIZE = 96
 """Side in pixels at which a report looks where the lesions lie: any size shows the same patient."""
 
+TUBE_LEVEL = 0.03
+"""What a device absorbs at least where it can be seen."""
+
 MOST_ADDED = 0.6
 BOTH_SIDES = 0.1
 """A lesion lies on a side as well if more than this share of it does."""
@@ -167,6 +170,10 @@ class Phantom(ChestDataset):
         lesion = self.drawing(study_id).lesions.get(_drawn_as(finding))
         return None if lesion is None else lesion.region > MASK_LEVEL
 
+    def marked(self, study_id: str, finding: str) -> bool:
+        """Whether the study has the finding: then its place is known."""
+        return bool(self._row(study_id)[_drawn_as(finding)])
+
     def counterfactual(self, study_id: str, finding: str) -> NDArray[np.uint8]:
         """The same patient, pose, devices and noise without one finding.
 
@@ -179,6 +186,24 @@ class Phantom(ChestDataset):
                 f"The phantom {study_id} has no {finding}.", "Choose a finding that it has."
             )
         return self.drawing(study_id, without=drawn).picture
+
+    def distractors(self, study_id: str) -> dict[str, NDArray[np.bool_]]:
+        """What is on the film beside the patient, as far as this study has it.
+
+        Returns:
+            Masks of shape (size, size): ``tubes`` (and wires), ``marker``, ``collimator``.
+
+        Raises:
+            DataError: There is no such study.
+        """
+        row = self._row(study_id)
+        scene = self._scene(row, None, self.size)
+        tubes = self._tubes(scene, row)
+        shown = film.draw_devices(scene.frame, tubes)
+        found = film.beside(scene.frame, scene.random("film"))
+        if tubes:
+            found["tubes"] = np.asarray(shown > TUBE_LEVEL)
+        return {name: mask for name, mask in found.items() if mask.any()}
 
     def report(self, study_id: str) -> str:
         """What a radiologist would write of the picture: view, findings with site and severity,
@@ -204,11 +229,14 @@ class Phantom(ChestDataset):
         row = self._row(study_id)
         scene = self._scene(row, without, self.size)
         random, frame, lesions = scene.random, scene.frame, scene.lesions
-        drained = _drained(random, scene.held)
-        tubes = film.devices(random("devices"), row["view"] == "AP", drained)
+        tubes = self._tubes(scene, row)
         absorbs = _absorption(frame, lesions, random("vessels", 0), random("texture"))
         absorbs += film.draw_devices(frame, tubes)
         return Drawing(film.expose(absorbs, frame, random("film")), lesions)
+
+    def _tubes(self, scene: _Scene, row: dict[Hashable, Any]) -> list[film.Device]:
+        drained = _drained(scene.random, scene.held)
+        return film.devices(scene.random("devices"), row["view"] == "AP", drained)
 
     def _scene(self, row: dict[Hashable, Any], without: str | None, size: int) -> _Scene:
         """The patient in place, with lesions, before anything is exposed."""

@@ -120,6 +120,53 @@ class _ScoreCAM(_Unscaled, BaseCAM):  # type: ignore[misc]
         return torch.cat(found)
 
 
+class _AblationCAM(_Unscaled, BaseCAM):  # type: ignore[misc]
+    """Ablation-CAM: channels weighted by the fall of the logit when they are set to zero.
+
+    The library's own subtracts ten million from channels behind a LayerNorm where the paper sets
+    them to zero. Desai and Ramaswamy 2020 divide by the picture's logit (equation 5), which is the
+    same for all of its channels; this does not, for it would turn each map of a negative logit
+    around.
+    """
+
+    def __init__(self, model: nn.Module, target_layers: list[nn.Module], reshape: Any) -> None:
+        super().__init__(model, target_layers, reshape, uses_gradients=False)
+
+    def get_cam_weights(
+        self, pixels: Tensor, _: object, targets: Sequence[Any], activations: Any, __: object
+    ) -> NDArray[np.float32]:
+        finding, channels = targets[0].category, activations.shape[1]
+        self.activations_and_grads.release()  # the passes below need no activations
+        found = torch.zeros(len(pixels), channels)
+        with torch.inference_mode():
+            whole = layers.logits(self.model(pixels))[:, finding].float().cpu()
+            for i, picture in enumerate(pixels):
+                for some in torch.split(torch.arange(channels), MASKED_BATCH):
+                    with _without(self.site, some):
+                        batch = picture[None].expand(len(some), *picture.shape)
+                        left = layers.logits(self.model(batch))[:, finding]
+                    found[i, some] = whole[i] - left.float().cpu()
+        weights: NDArray[np.float32] = found.numpy()
+        return weights
+
+
+@contextmanager
+def _without(site: layers.Site, channels: Tensor) -> Iterator[None]:
+    """Set one channel of each picture of a batch to zero, at all places."""
+
+    def silence(_: nn.Module, __: object, output: Tensor) -> Tensor:
+        last = output.ndim == 3 or site.channels_last
+        changed = (output if last else output.movedim(1, -1)).clone()
+        changed[torch.arange(len(channels)), ..., channels] = 0
+        return changed if last else changed.movedim(-1, 1)
+
+    handle = site.module.register_forward_hook(silence)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 CAMS: dict[str, type[BaseCAM]] = {
     "grad-cam": _GradCAM,
     "grad-cam++": _GradCAMPlusPlus,
@@ -127,6 +174,7 @@ CAMS: dict[str, type[BaseCAM]] = {
     "layercam": _LayerCAM,
     "eigencam": _EigenCAM,
     "score-cam": _ScoreCAM,
+    "ablation-cam": _AblationCAM,
 }
 
 
@@ -153,6 +201,7 @@ def activation_map(
     size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
     with layers.Frozen(model), _beginning_at(site):
         cam = CAMS[method](model, [site.module], lambda output: site.features(output, size))
+        cam.site = site
         try:
             with np.errstate(invalid="ignore", over="ignore"):
                 found = cam(pixels, [_Finding(finding)] * len(pixels))

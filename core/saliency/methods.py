@@ -1,75 +1,38 @@
-"""The methods that say where a model looks, and their maps in a picture's own coordinates.
+"""Where a model looks: maps in a picture's own coordinates, one or a batch at a time.
 
 Importing this module is light: PyTorch and grad-cam load with the first map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import DataError, unknown_name
+from core.errors import DataError
+from core.saliency.catalogue import METHODS as METHODS
+from core.saliency.catalogue import Asked, Coarse
+from core.saliency.catalogue import Explainer as Explainer
+from core.saliency.catalogue import explainer as explainer
+from core.saliency.placing import enlarge as enlarge
+from core.saliency.placing import place as place
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from core.data.transforms import Geometry
     from core.trained import Trained
 
-Places = NDArray[np.floating[Any]]
+COARSE_CELL = 256
+"""Pixels of the original picture that a cell may span before a reader must be told."""
 
 LIMITS = (
     "A map shows where this model's output is sensitive by this method, not why, and not whether "
     "it is right. It can be sharp where the model is wrong, and can follow tubes, markers and "
     "borders."
 )
-
-
-@dataclass(frozen=True)
-class Coarse:
-    """Maps before they are enlarged.
-
-    Attributes:
-        values: Shape (batch, rows, columns), 0 and above.
-        layer: The layer they were taken from, or what else they rest on.
-    """
-
-    values: NDArray[np.float32]
-    layer: str
-
-
-Compute = Callable[["nn.Module", "Tensor", int, str | None], Coarse]
-
-
-@dataclass(frozen=True)
-class Explainer:
-    """One method of making a map.
-
-    Attributes:
-        title: Its name for people.
-        sentence: What the map's value means.
-        paper: Where it was published.
-        compute: Makes the maps of (model, pixels, finding, layer).
-        unit: Unit of the map's values.
-        networks: ``any``, or ``transformers`` where it needs attention over patch tokens.
-        by_finding: Whether the map depends on the finding.
-        by_layer: Whether a layer can be chosen.
-        slow: Whether it takes hundreds of passes a picture.
-    """
-
-    title: str
-    sentence: str
-    paper: str
-    compute: Compute
-    unit: str = "activation × gradient"
-    networks: Literal["any", "transformers"] = "any"
-    by_finding: bool = True
-    by_layer: bool = True
-    slow: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,118 +66,6 @@ class Explanation:
         return float(np.nanmax(self.map))
 
 
-def _by_activation(method: str) -> Compute:
-    def compute(model: nn.Module, pixels: Tensor, finding: int, layer: str | None) -> Coarse:
-        from core.saliency import cams, layers
-
-        site = layers.site(model, layer)
-        return Coarse(cams.activation_map(model, pixels, finding, site, method), site.name)
-
-    return compute
-
-
-def _by_rollout(model: nn.Module, pixels: Tensor, finding: int, layer: str | None) -> Coarse:
-    from core.saliency import attention
-
-    return Coarse(attention.attention_rollout(model, pixels), "attention of all blocks")
-
-
-def _by_relevance(model: nn.Module, pixels: Tensor, finding: int, layer: str | None) -> Coarse:
-    from core.saliency import attention
-
-    values = attention.attention_relevance(model, pixels, finding)
-    return Coarse(values, "attention of all blocks")
-
-
-def _by_occlusion(model: nn.Module, pixels: Tensor, finding: int, layer: str | None) -> Coarse:
-    from core.saliency import occlusion
-
-    return Coarse(occlusion.occlusion_map(model, pixels, finding), "input")
-
-
-METHODS: dict[str, Explainer] = {
-    "grad-cam": Explainer(
-        "Grad-CAM",
-        "Features of one layer, weighted by the mean gradient of the finding's logit.",
-        "Selvaraju et al. 2017, arXiv 1610.02391",
-        _by_activation("grad-cam"),
-    ),
-    "grad-cam++": Explainer(
-        "Grad-CAM++",
-        "Grad-CAM with weights that count positive gradients by place; holds several sites better.",
-        "Chattopadhay et al. 2018, arXiv 1710.11063",
-        _by_activation("grad-cam++"),
-    ),
-    "hirescam": Explainer(
-        "HiResCAM",
-        "Features times gradient at each place; shows only what the layer passes on to the logit.",
-        "Draelos and Carin 2020, arXiv 2011.08891",
-        _by_activation("hirescam"),
-    ),
-    "layercam": Explainer(
-        "LayerCAM",
-        "Features times the positive gradient at each place; usable at earlier layers.",
-        "Jiang et al. 2021, IEEE TIP 30",
-        _by_activation("layercam"),
-    ),
-    "eigencam": Explainer(
-        "EigenCAM",
-        "First principal component of one layer's features; the same for every finding.",
-        "Muhammad and Yeasin 2020, arXiv 2008.00299",
-        _by_activation("eigencam"),
-        unit="component",
-        by_finding=False,
-    ),
-    "score-cam": Explainer(
-        "Score-CAM",
-        "Features of one layer, weighted by the logit of the picture seen through each of them.",
-        "Wang et al. 2020, arXiv 1910.01279",
-        _by_activation("score-cam"),
-        unit="activation",
-        slow=True,
-    ),
-    "attention-relevance": Explainer(
-        "Gradient-weighted attention",
-        "Attention of all blocks, weighted by its gradient for the finding's logit.",
-        "Chefer et al. 2021, arXiv 2103.15679",
-        _by_relevance,
-        unit="attention × gradient",
-        networks="transformers",
-        by_layer=False,
-    ),
-    "attention-rollout": Explainer(
-        "Attention rollout",
-        "How much of each patch reaches the output through all blocks; the same for every finding.",
-        "Abnar and Zuidema 2020, arXiv 2005.00928",
-        _by_rollout,
-        unit="share",
-        networks="transformers",
-        by_finding=False,
-        by_layer=False,
-    ),
-    "occlusion": Explainer(
-        "Occlusion",
-        "How far the logit falls when a grey square hides the place.",
-        "Zeiler and Fergus 2014, arXiv 1311.2901",
-        _by_occlusion,
-        unit="logit",
-        by_layer=False,
-        slow=True,
-    ),
-}
-
-
-def explainer(method: str) -> Explainer:
-    """Look a method up.
-
-    Raises:
-        ConfigurationError: There is no such method.
-    """
-    if method not in METHODS:
-        raise unknown_name("saliency method", method, METHODS)
-    return METHODS[method]
-
-
 def explain(
     model: nn.Module,
     pixels: Tensor,
@@ -222,6 +73,7 @@ def explain(
     *,
     method: str = "grad-cam",
     layer: str | None = None,
+    without: Tensor | None = None,
 ) -> NDArray[np.float32]:
     """Say where a classifier looks, for a batch of pictures at once.
 
@@ -233,6 +85,7 @@ def explain(
         finding: Index of the output to explain.
         method: A key of ``METHODS``.
         layer: The layer to take the map from (see ``layers.names``); None takes the default.
+        without: The same patients without the finding, for the methods that need them.
 
     Returns:
         Maps of shape (batch, height, width), 0 and above, in the method's own scale: two pictures'
@@ -240,16 +93,22 @@ def explain(
 
     Raises:
         ConfigurationError: There is no such method.
-        DataError: There is no such output.
+        DataError: There is no such output, or the patients without the finding are not given.
         ModelError: There is no such layer, or the network does not suit the method.
         NotFiniteError: Features or gradients are NaN or infinite.
     """
     height, width = int(pixels.shape[-2]), int(pixels.shape[-1])
-    return enlarge(coarse(model, pixels, finding, method, layer).values, (height, width))
+    found = coarse(model, pixels, finding, method, layer, without)
+    return enlarge(found.values, (height, width))
 
 
 def coarse(
-    model: nn.Module, pixels: Tensor, finding: int, method: str, layer: str | None = None
+    model: nn.Module,
+    pixels: Tensor,
+    finding: int,
+    method: str,
+    layer: str | None = None,
+    without: Tensor | None = None,
 ) -> Coarse:
     """What ``explain`` enlarges: maps in the layer's own grid, and the layer's name."""
     outputs = int(getattr(model, "num_classes", 0)) or None
@@ -258,7 +117,7 @@ def coarse(
             f"The model has no output {finding}.", f"Give one of 0 to {(outputs or 1) - 1}."
         )
     one = explainer(method)
-    return one.compute(model, pixels, finding, layer if one.by_layer else None)
+    return one.compute(model, pixels, Asked(finding, layer if one.by_layer else None, without))
 
 
 def explain_study(
@@ -269,6 +128,7 @@ def explain_study(
     layer: str | None = None,
     *,
     size: tuple[int, int] | None = None,
+    without: NDArray[np.uint8] | None = None,
 ) -> Explanation:
     """Say where a run's model looks on one radiograph for one finding.
 
@@ -279,15 +139,47 @@ def explain_study(
         method: A key of ``METHODS``.
         layer: The layer to take the map from; None takes the default.
         size: Height and width of the original picture, where ``image`` is a smaller copy of it.
+        without: The same patient without the finding, of the image's shape, where it is known.
 
     Returns:
         The map in the coordinates of the original picture, with the probabilities.
 
     Raises:
         ConfigurationError: There is no such method.
-        DataError: The model has no such finding.
+        DataError: The model has no such finding, or the method needs ``without``.
         ModelError: There is no such layer, or the network does not suit the method.
         NotFiniteError: Features or gradients are NaN or infinite.
+    """
+    sizes = None if size is None else [size]
+    pairs = None if without is None else [without]
+    return explain_pictures(
+        trained, [image], finding, method, layer, sizes=sizes, without=pairs
+    )[0]  # fmt: skip
+
+
+def explain_pictures(
+    trained: Trained,
+    images: Sequence[NDArray[np.uint8]],
+    finding: str,
+    method: str = "grad-cam",
+    layer: str | None = None,
+    *,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    without: Sequence[NDArray[np.uint8]] | None = None,
+) -> list[Explanation]:
+    """``explain_study`` for several radiographs, in one pass of the network.
+
+    Args:
+        trained: The run's model.
+        images: Grey pictures of any size.
+        finding: One of ``trained.findings``.
+        method: A key of ``METHODS``.
+        layer: The layer to take the maps from; None takes the default.
+        sizes: Of the original pictures, where ``images`` are smaller copies of them.
+        without: The same patients without the finding.
+
+    Raises:
+        CoreError: As ``explain_study``.
     """
     import torch
 
@@ -295,25 +187,33 @@ def explain_study(
     from core.saliency import layers
 
     index = trained.finding(finding)
-    pixels = trained.transform([image]).to(layers.device(trained.model))
+    pixels = trained.transform(images).to(layers.device(trained.model))
+    other = None if without is None else trained.transform(without).to(pixels.device)
     with layers.Frozen(trained.model), torch.inference_mode():
-        logits = layers.logits(trained.model(pixels))[0]
+        logits = layers.logits(trained.model(pixels))
     scores = torch.sigmoid(logits.float()).cpu().tolist()
-    found = coarse(trained.model, pixels, index, method, layer)
+    found = coarse(trained.model, pixels, index, method, layer, other)
     side = int(pixels.shape[-1])
-    height, width = size or (int(image.shape[0]), int(image.shape[1]))
-    geometry = crop_geometry(height, width, side, trained.transform.resize)
-    values = enlarge(found.values, (side, side))[0]
-    return Explanation(
-        map=place(values, geometry, (height, width)),
-        finding=finding,
-        probability=scores[index],
-        probabilities=dict(zip(trained.findings, scores, strict=True)),
-        method=method,
-        layer=found.layer,
-        grid=(found.values.shape[1], found.values.shape[2]),
-        notes=notes(found.values[0], method),
-    )
+    large = enlarge(found.values, (side, side))
+    grid = (found.values.shape[1], found.values.shape[2])
+    made = []
+    for i, image in enumerate(images):
+        size = sizes[i] if sizes is not None else (int(image.shape[0]), int(image.shape[1]))
+        geometry = crop_geometry(*size, side, trained.transform.resize)
+        said = (*notes(found.values[i], method), *_of_size(size, side, geometry.scale, grid))
+        made.append(
+            Explanation(
+                map=place(large[i], geometry, size),
+                finding=finding,
+                probability=scores[i][index],
+                probabilities=dict(zip(trained.findings, scores[i], strict=True)),
+                method=method,
+                layer=found.layer,
+                grid=grid,
+                notes=said,
+            )
+        )
+    return made
 
 
 def notes(values: NDArray[np.float32], method: str) -> tuple[str, ...]:
@@ -324,59 +224,24 @@ def notes(values: NDArray[np.float32], method: str) -> tuple[str, ...]:
         said.append("The map is zero everywhere: by this method nothing speaks for the finding.")
     elif values.max() - values.min() <= 1e-6 * values.max():
         said.append("The map is the same everywhere: it points at nothing.")
-    if not one.by_finding:
+    if one.baseline:
+        said.append(f"{one.title} knows neither model nor picture.")
+    elif not one.by_finding:
         said.append(f"{one.title} does not depend on the finding.")
     return tuple(said)
 
 
-def enlarge(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Enlarge maps bilinearly, each cell's value at the centre of its patch.
-
-    Args:
-        values: Shape (batch, rows, columns).
-        size: Height and width wanted.
-
-    Returns:
-        Shape (batch, height, width).
-    """
+def _of_size(
+    size: tuple[int, int], side: int, scale: float, grid: tuple[int, int]
+) -> tuple[str, ...]:
+    """What the size of a picture does to its map."""
     height, width = size
-    down = (np.arange(height) + 0.5) * values.shape[1] / height - 0.5
-    across = (np.arange(width) + 0.5) * values.shape[2] / width - 0.5
-    return _sampled(values, down, across)
-
-
-def place(
-    values: NDArray[np.float32], geometry: Geometry, size: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Undo the evaluation transform's resize and centre crop.
-
-    Args:
-        values: A map of shape (side, side) over the network's input.
-        geometry: How that input was cut out of the original picture.
-        size: Height and width of the original picture.
-
-    Returns:
-        Shape (height, width), NaN where the crop left the picture out.
-    """
-    height, width = size
-    down = (np.arange(height) + 0.5) * geometry.scale - geometry.top
-    across = (np.arange(width) + 0.5) * geometry.scale - geometry.left
-    found: NDArray[np.float32] = _sampled(values[None], down - 0.5, across - 0.5)[0]
-    found[(down < 0) | (down > values.shape[0]), :] = np.nan
-    found[:, (across < 0) | (across > values.shape[1])] = np.nan
-    return found
-
-
-def _sampled(values: NDArray[np.float32], down: Places, across: Places) -> NDArray[np.float32]:
-    """Bilinear samples of (batch, rows, columns) at fractional rows and columns, edges held."""
-    return _along(_along(values, down, 1), across, 2)
-
-
-def _along(values: NDArray[np.float32], places: Places, axis: int) -> NDArray[np.float32]:
-    last = values.shape[axis] - 1
-    held = np.clip(places, 0, last)
-    below = np.floor(held).astype(np.intp)
-    share = (held - below).astype(np.float32)
-    share = share.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
-    lower, upper = np.take(values, below, axis), np.take(values, np.minimum(below + 1, last), axis)
-    return np.asarray(lower + (upper - lower) * share, np.float32)
+    if min(size) < side:
+        return (
+            f"The picture has only {height} × {width} px and was enlarged to the network's {side}: "
+            "the map is no finer than it.",
+        )
+    cell = round(side / min(grid) / scale)
+    if cell >= COARSE_CELL:
+        return (f"A cell of the map covers about {cell} × {cell} px of this picture.",)
+    return ()

@@ -54,21 +54,39 @@ def explain_study_of(
     """
     study = dataset.study(study_id)
     image = dataset.read(study_id)
-    explanation = methods.explain_study(trained, image, finding, method, layer)
+    without = None
+    if methods.explainer(method).paired:
+        without = dataset.counterfactual(study_id, finding)
+    explanation = methods.explain_study(trained, image, finding, method, layer, without=without)
     boxes = tuple(box for box in study.boxes if box.finding == finding)
-    region = dataset.mask(study_id, finding)
-    if region is None and boxes:
-        region = scoring.region_of(boxes, (image.shape[0], image.shape[1]))
-    marked = region is not None and bool(region.any())
+    region = marked_region(dataset, study_id, finding, (image.shape[0], image.shape[1]))
     label = study.findings.get(finding)
     return Request(
         title=study_id,
         image=image,
         explanation=explanation,
         boxes=boxes,
-        scores=scoring.score(explanation.map, region) if marked and region is not None else None,
+        scores=None if region is None else scoring.score(explanation.map, region),
         label=None if label is None or np.isnan(label) else label,
     )
+
+
+def marked_region(
+    dataset: ChestDataset, study_id: str, finding: str, shape: tuple[int, int]
+) -> scoring.Region | None:
+    """What a data set knows of a finding's place: its mask, else its boxes, else None.
+
+    Args:
+        dataset: The data set.
+        study_id: One of its studies.
+        finding: One of its findings.
+        shape: Height and width of the original picture.
+    """
+    region = dataset.mask(study_id, finding)
+    if region is None:
+        own = [box for box in dataset.boxes(study_id) if box.finding == finding]
+        region = scoring.region_of(own, shape)
+    return region if region.any() else None
 
 
 def explain_run(

@@ -19,6 +19,9 @@ from core.errors import DataError
 Map = NDArray[np.float32]
 Region = NDArray[np.bool_]
 
+BORDER = 1 / 16
+"""Width of what counts as a picture's border, as a share of its side."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -77,6 +80,19 @@ def region_of(boxes: Iterable[Box], shape: tuple[int, int]) -> Region:
         rows = (down >= box.y) & (down <= box.y + box.height)
         columns = (across >= box.x) & (across <= box.x + box.width)
         mask |= rows[:, None] & columns[None, :]
+    return mask
+
+
+def border_of(shape: tuple[int, int], share: float = BORDER) -> Region:
+    """A frame along the edges of a picture, where no lung is.
+
+    Args:
+        shape: Height and width of the picture.
+        share: Width of the frame as a share of each side.
+    """
+    mask = np.ones(shape, dtype=np.bool_)
+    down, across = (max(1, round(share * length)) for length in shape)
+    mask[down:-down, across:-across] = False
     return mask
 
 

@@ -164,3 +164,21 @@ def test_bad_requests_are_answered_in_words(many: Phantom) -> None:
 def test_every_finding_can_be_drawn() -> None:
     assert set(PATHOLOGY) == set(PREVALENCE) == set(findings.NIH)
     assert len(SIDES) == 2
+
+
+def test_what_lies_beside_the_patient_is_where_it_was_drawn(many: Phantom) -> None:
+    table = many.table
+    bedside = [str(one) for one in table.index[table["view"] == "AP"][:30]]
+    seen: dict[str, int] = {}
+    for one in bedside:
+        picture = many.read(one).astype(int)
+        for name, mask in many.distractors(one).items():
+            assert mask.shape == picture.shape
+            assert 0 < mask.mean() < 0.2, (one, name)
+            seen[name] = seen.get(name, 0) + 1
+            if name == "marker":
+                assert picture[mask].max() >= 190
+            if name == "collimator":
+                assert picture[mask].max() <= 10 or np.median(picture[mask]) <= 10
+    assert set(seen) == {"tubes", "marker", "collimator"}
+    assert many.marked(bedside[0], "Hernia") == (many.mask(bedside[0], "Hernia") is not None)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from core.errors import ModelError
 from core.models import adapters, backbones
 from core.models.catalogue import BACKBONES, BackboneCard, card
 from core.saliency import layers, methods
@@ -114,3 +115,31 @@ def test_an_adapted_backbone_keeps_its_layer_and_grid(name: str) -> None:
     plain = methods.coarse(built(name), picture(name), 1, "grad-cam")
     assert found.layer == TINY[name][1]
     np.testing.assert_allclose(found.values, plain.values, rtol=1e-3, atol=1e-6)
+
+
+GRADIENTS = ("grad-cam++", "layercam", "integrated-gradients", "smoothgrad")
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_linear_probe_has_maps_though_only_its_head_trains(name: str) -> None:
+    probe = adapters.apply(built(name), AdapterSpec(method="linear")).eval()
+    for method in GRADIENTS:
+        found = methods.coarse(probe, picture(name), 1, method).values
+        assert np.isfinite(found).all()
+        assert found.max() > 0, method
+
+
+@pytest.mark.parametrize("name", ["embedded-mae", "ark", "convnext"])
+@pytest.mark.parametrize("method", [n for n, one in methods.METHODS.items() if one.slow])
+def test_slow_methods_fit_each_kind_of_network(name: str, method: str) -> None:
+    pixels = picture(name)
+    found = methods.coarse(built(name), pixels, 1, method, without=pixels * 0.5)
+    assert found.values.ndim == 3
+    assert np.isfinite(found.values).all()
+
+
+@pytest.mark.parametrize("name", sorted(set(TINY) - set(ATTENTIVE)))
+def test_a_network_without_patch_tokens_says_why_it_has_no_attention_map(name: str) -> None:
+    for method in ("attention-rollout", "attention-relevance"):
+        with pytest.raises(ModelError, match="has no attention over patch tokens"):
+            methods.coarse(built(name), picture(name), 1, method)

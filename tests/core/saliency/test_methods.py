@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import peft
 import pytest
@@ -6,13 +8,18 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from core.data.phantom import Phantom
+from core.data.transforms import EvalTransform
 from core.errors import ConfigurationError, DataError, ModelError, NotFiniteError
-from core.saliency import layers, methods
+from core.saliency import layers, methods, rise
 from core.saliency.attention import attention_rollout, recorded
+from core.saliency.gradients import integrated_gradients, smooth_grad
+from core.saliency.request import explain_study_of
 
 SIDE = 32
 ALL = list(methods.METHODS)
-OF_ANY_NETWORK = [name for name, one in methods.METHODS.items() if one.networks == "any"]
+LOOKING = [name for name, one in methods.METHODS.items() if not one.baseline]
+OF_ANY_NETWORK = [name for name in LOOKING if methods.METHODS[name].networks == "any"]
 
 
 class Spot(nn.Module):
@@ -31,6 +38,11 @@ class Spot(nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         self.aside(pixels)
         return self.act(self.features(pixels)).square().mean(dim=(2, 3)) * 500
+
+
+def explained(model: nn.Module, pixels: torch.Tensor, finding: int, method: str) -> np.ndarray:
+    """Maps by any method; the same patients without the finding are darker."""
+    return methods.explain(model, pixels, finding, method=method, without=0.2 * pixels)
 
 
 def vit(**changes: object) -> VisionTransformer:
@@ -52,7 +64,7 @@ def test_every_method_gives_maps_of_the_input_and_leaves_the_model_as_it_was(met
     model = vit().train()
     model.fc_norm.requires_grad_(False)
     asking = [weight.requires_grad for weight in model.parameters()]
-    maps = methods.explain(model, pixels, 1, method=method)
+    maps = explained(model, pixels, 1, method)
     assert maps.shape == (2, SIDE, SIDE)
     assert maps.dtype == np.float32
     assert np.isfinite(maps).all()
@@ -67,8 +79,8 @@ def test_every_method_gives_maps_of_the_input_and_leaves_the_model_as_it_was(met
 
 @pytest.mark.parametrize("method", ALL)
 def test_a_batch_gives_what_each_picture_gives_alone(method, pixels):
-    together = methods.explain(vit(), pixels, 2, method=method)
-    alone = np.concatenate([methods.explain(vit(), one[None], 2, method=method) for one in pixels])
+    together = explained(vit(), pixels, 2, method)
+    alone = np.concatenate([explained(vit(), one[None], 2, method) for one in pixels])
     np.testing.assert_allclose(together, alone, atol=1e-6, rtol=1e-3)
 
 
@@ -77,8 +89,8 @@ def test_a_frozen_backbone_gives_the_same_map_as_a_trainable_one(method, pixels)
     frozen = vit()
     for name, weight in frozen.named_parameters():
         weight.requires_grad_(name.startswith(("fc_norm", "head")))
-    there = methods.explain(vit(), pixels, 0, method=method)
-    np.testing.assert_allclose(methods.explain(frozen, pixels, 0, method=method), there, atol=1e-7)
+    there = explained(vit(), pixels, 0, method)
+    np.testing.assert_allclose(explained(frozen, pixels, 0, method), there, atol=1e-7)
 
 
 @pytest.mark.parametrize("method", OF_ANY_NETWORK)
@@ -86,7 +98,8 @@ def test_every_method_finds_the_bright_spot(method):
     pixels = torch.full((2, 1, SIDE, SIDE), 0.01)
     pixels[0, 0, 8:12, 20:24] = 1
     pixels[1, 0, 24:28, 4:8] = 1
-    maps = methods.explain(Spot(), pixels, 0, method=method)
+    without = torch.full_like(pixels, 0.01)
+    maps = methods.explain(Spot(), pixels, 0, method=method, without=without)
     for found, centre in zip(maps, ((10, 22), (26, 6)), strict=True):
         peak = np.unravel_index(found.argmax(), found.shape)
         assert np.hypot(peak[0] + 0.5 - centre[0], peak[1] + 0.5 - centre[1]) <= 4, method
@@ -186,13 +199,13 @@ def test_faults_are_said_in_words(pixels):
         methods.explain(Spot(), pixels[:, :1], 0, method="attention-rollout")
 
 
-@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("method", LOOKING)
 def test_diverged_weights_make_an_error_and_no_map(method, pixels):
     model = vit()
     with torch.no_grad():
         model.patch_embed.proj.weight.fill_(torch.nan)
     with pytest.raises(NotFiniteError, match="not finite"):
-        methods.explain(model, pixels, 0, method=method)
+        explained(model, pixels, 0, method)
     assert not any(module._forward_hooks for module in model.modules())
 
 
@@ -211,3 +224,134 @@ def test_enlarging_puts_each_value_at_its_patch_centre():
         torch.from_numpy(small)[None], (9, 12), mode="bilinear"
     )[0]
     np.testing.assert_allclose(large, expected.numpy(), atol=1e-6)
+
+
+def test_ablation_cam_weights_are_falls_of_the_logit(pixels):
+    model = vit()
+    features = []
+    hook = model.blocks[-1].norm1.register_forward_hook(lambda _, __, out: features.append(out))
+    with torch.inference_mode():
+        whole = model(pixels)[:, 1]
+    hook.remove()
+    weights = []
+    for channel in range(24):
+
+        def silence(_, __, out, channel=channel):
+            out[..., channel] = 0
+
+        hook = model.blocks[-1].norm1.register_forward_hook(silence)
+        with torch.inference_mode():
+            weights.append(whole - model(pixels)[:, 1])
+        hook.remove()
+    by_channel = torch.stack(weights, dim=1)[:, None]
+    expected = (by_channel * features[0][:, 1:]).sum(dim=2).clamp_min(0).reshape(2, 4, 4)
+    found = methods.coarse(model, pixels, 1, "ablation-cam").values
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-6)
+
+
+def test_integrated_gradients_add_up_to_the_rise_of_the_logit(pixels):
+    model = vit()
+    found = integrated_gradients(model, pixels, 1, steps=64)
+    with torch.inference_mode():
+        rise_of = (model(pixels) - model(torch.zeros_like(pixels)))[:, 1].numpy()
+    assert found.min() < 0
+    np.testing.assert_allclose(found.sum(axis=(1, 2)), rise_of, rtol=0.02, atol=1e-5)
+
+
+def test_smoothgrad_without_noise_is_the_gradient(pixels):
+    asked = pixels.clone().requires_grad_(True)
+    model = vit()
+    (gradient,) = torch.autograd.grad(model(asked)[:, 2].sum(), asked)
+    found = smooth_grad(model, pixels, 2, samples=2, noise=0)
+    np.testing.assert_allclose(found, gradient.abs().sum(dim=1).numpy(), rtol=1e-4, atol=1e-8)
+    assert not np.allclose(found, smooth_grad(model, pixels, 2))
+
+
+def test_rise_weights_each_mask_by_the_probability():
+    class Corner(nn.Module):
+        num_classes = 1
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return pixels[:, :1, 0, 0]
+
+    masks = rise.random_masks(256, (16, 16), 4, 0.5, 0)
+    assert masks.shape == (256, 16, 16)
+    assert 0 <= masks.min() < masks.max() <= 1
+    assert 0.45 < float(masks.mean()) < 0.55
+    scores = (4 * masks[:, 0, 0]).sigmoid()
+    expected = ((scores - scores.mean())[:, None, None] * masks).sum(dim=0) / 128
+    found = rise.rise_map(Corner(), torch.full((1, 3, 16, 16), 4.0), 0, masks=256, cells=4)
+    np.testing.assert_allclose(found[0], expected.clamp_min(0).numpy(), atol=1e-6)
+    assert found[0].argmax() == 0
+
+
+def test_the_counterfactual_is_zero_where_the_patient_is_the_same():
+    pixels = torch.full((1, 1, SIDE, SIDE), 0.01)
+    without = pixels.clone()
+    pixels[0, 0, 8:12, 20:24] = 1
+    found = methods.coarse(Spot(), pixels, 0, "counterfactual", without=without).values[0]
+    assert found.max() > 0
+    assert not found[:, :8].any()
+    assert not found[8:].any()
+    same = methods.coarse(Spot(), pixels, 0, "counterfactual", without=pixels).values
+    assert not same.any()
+    with pytest.raises(DataError, match="only phantoms have"):
+        methods.explain(Spot(), pixels, 0, method="counterfactual")
+    with pytest.raises(DataError, match="another size"):
+        methods.explain(Spot(), pixels, 0, method="counterfactual", without=pixels[..., 2:])
+
+
+def test_the_baseline_is_a_bell_in_the_middle_that_knows_no_model(pixels):
+    first, second = (methods.explain(vit(depth=n), pixels, 0, method="centre-gaussian")
+                     for n in (1, 2))  # fmt: skip
+    np.testing.assert_array_equal(first, second)
+    assert np.unravel_index(first[0].argmax(), first[0].shape) in [(15, 15), (15, 16), (16, 15)]
+    away, near = (7.5 / SIDE - 0.5) ** 2, (0.5 / SIDE) ** 2
+    fall = np.exp(-(away - near) / (2 * 0.25**2))
+    assert first[0, 15, 7] / first[0, 15, 15] == pytest.approx(fall, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_maps_come_back_in_the_coordinates_of_the_original(method, untrained):
+    phantoms = Phantom(train=1, val=1, test=40, size=80)
+    table = phantoms.table.loc[phantoms.ids("test"), list(phantoms.findings)]
+    study, finding = next((one, f) for one, row in table.iterrows() for f in table if row[f] == 1)
+    plain = untrained()
+    model = replace(plain, transform=EvalTransform(SIDE, 0.5, 0.25, 3, 40))
+    found = explain_study_of(model, phantoms, str(study), finding, method)
+    seen = np.isfinite(found.explanation.map)
+    assert found.explanation.map.shape == found.image.shape == (80, 80)
+    assert found.explanation.map.dtype == np.float32
+    assert seen[8:72, 8:72].all()
+    assert not seen[:7].any()
+    assert not seen[:, 73:].any()
+    assert found.scores is not None
+    assert found.scores.energy >= 0 or found.explanation.peak == 0
+    assert all(note.endswith(".") for note in found.explanation.notes)
+
+
+def test_several_pictures_give_what_each_gives_alone(untrained):
+    model = untrained()
+    of_two_sizes = [Phantom(train=1, val=1, test=1, size=side) for side in (64, 80)]
+    images = [phantoms.read(phantoms.ids("test")[0]) for phantoms in of_two_sizes]
+    wide = np.ascontiguousarray(images[1][:50])
+    many = methods.explain_pictures(model, [*images, wide], "Mass")
+    for one, image in zip(many, [*images, wide], strict=True):
+        alone = methods.explain_study(model, image, "Mass")
+        assert one.map.shape == image.shape
+        np.testing.assert_allclose(one.map, alone.map, rtol=1e-3, atol=1e-7)
+        assert one.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+
+
+def test_tiny_and_huge_pictures_are_explained_with_a_sentence(untrained):
+    model = untrained()
+    noise = np.random.default_rng(0).integers(0, 255, (2500, 3000), np.uint8)
+    tiny = methods.explain_study(model, noise[:10, :10], "Mass")
+    assert tiny.map.shape == (10, 10)
+    assert any("only 10 × 10 px" in note for note in tiny.notes)
+    huge = methods.explain_study(model, noise, "Mass")
+    assert huge.map.shape == (2500, 3000)
+    assert np.isfinite(huge.map[:, 260:2740]).all()
+    assert any("covers about" in note for note in huge.notes)
+    with pytest.raises(DataError, match="does not know the finding “Broken rib”"):
+        methods.explain_study(model, noise[:10, :10], "Broken rib")

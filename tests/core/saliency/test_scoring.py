@@ -110,3 +110,11 @@ def test_faults_are_said_in_words(region):
         scoring.pointing_game(values * np.nan, region)
     with pytest.raises(DataError, match="threshold 0 is no share"):
         scoring.iou(values, region, 0)
+
+
+def test_the_border_is_a_frame():
+    frame = scoring.border_of((32, 64))
+    assert frame[:2].all()
+    assert frame[:, -4:].all()
+    assert not frame[2:-2, 4:-4].any()
+    assert frame.sum() == 32 * 64 - 28 * 56

@@ -1,0 +1,63 @@
+"""Maps a second: Grad-CAM and its kin on the embedded ViT-Tiny of 128 px, in batches.
+
+Run with ``OMP_NUM_THREADS=2 python -m tests.benchmarks.saliency``. The aim is 40 studies a second
+on two cores, from the cached picture to a scored map in the original's coordinates. Seconds of the
+clock and of the processor are told both, for other programs may share the cores.
+"""
+
+import json
+import os
+import time
+
+import numpy as np
+import torch
+
+from core.data.cache import cache_side
+from core.data.phantom import Phantom
+from core.models import backbones, catalogue
+from core.saliency import methods, scoring
+from core.spec import RunSpec
+from core.trained import Trained, evaluation_transform
+
+STUDIES, BATCH, ORIGINAL = 256, 32, 256
+METHODS = ("grad-cam", "hirescam", "attention-relevance", "integrated-gradients")
+
+
+def main() -> None:
+    """Print studies a second as JSON."""
+    card = catalogue.card("embedded-mae")
+    findings = Phantom(train=1, val=1, test=1, size=64).findings
+    model, _ = backbones.build(card, len(findings))
+    side = cache_side(card.input_size)
+    trained = Trained(
+        model.eval(), card, RunSpec(), findings, evaluation_transform(card, card.input_size), side
+    )
+    generator = np.random.default_rng(0)
+    images = [generator.integers(0, 255, (side, side), np.uint8) for _ in range(STUDIES)]
+    region = np.zeros((ORIGINAL, ORIGINAL), np.bool_)
+    region[80:140, 60:120] = True
+    found: dict[str, object] = {
+        "cores": os.cpu_count(), "threads": torch.get_num_threads(), "studies": STUDIES
+    }  # fmt: skip
+    for method in METHODS:
+        count = STUDIES if method != "integrated-gradients" else BATCH
+        _explain(trained, images[:BATCH], method, region)
+        clock, processor = time.perf_counter(), time.process_time()
+        for start in range(0, count, BATCH):
+            _explain(trained, images[start : start + BATCH], method, region)
+        clock, processor = time.perf_counter() - clock, time.process_time() - processor
+        found[method] = {
+            "studies a second": round(count / clock, 1),
+            "studies a processor second": round(count / processor, 1),
+        }
+    print(json.dumps(found, indent=2))
+
+
+def _explain(trained: Trained, images: list[np.ndarray], method: str, region: np.ndarray) -> None:
+    sizes = [region.shape] * len(images)
+    for one in methods.explain_pictures(trained, images, "Mass", method, sizes=sizes):
+        scoring.score(one.map, region)
+
+
+if __name__ == "__main__":
+    main()
