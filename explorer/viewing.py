@@ -223,7 +223,9 @@ def likeness(shelf: Gallery, asked: Question) -> str:
             f'{colours}<p class="cxr-warn" role="alert"><b>This picture is unlike the data the run '
             f"was trained on.</b> Its probabilities and maps mean nothing here. {figures}</p>"
         )
-    return f'{colours}<p class="cxr-note">The picture is like the run’s own. {figures}</p>'
+    outside = found.distance > found.largest
+    words = "lies a little outside the run’s own" if outside else "is like the run’s own"
+    return f'{colours}<p class="cxr-note">The picture {words}. {figures}</p>'
 
 
 def _shown(

@@ -10,6 +10,7 @@ import datetime
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,13 +161,13 @@ def _lettered(shown: Colours, lines: Sequence[str]) -> Colours:
     """Sides in the picture, and a black band with words below it."""
     height, width = shown.shape[:2]
     size = max(12, round(width / 44))
-    font = ImageFont.load_default(size)
+    font = _font(size)
     wrapped = [part for line in lines for part in _wrapped(line, font, width - 2 * size)]
     band = round(1.35 * size * len(wrapped) + size)
     sheet = Image.new("RGB", (width, height + band))
     sheet.paste(Image.fromarray(shown))
     pen = ImageDraw.Draw(sheet)
-    large = ImageFont.load_default(round(1.4 * size))
+    large = _font(round(1.4 * size))
     for letter, x, anchor in (("R", size / 2, "lm"), ("L", width - size / 2, "rm")):
         pen.text(
             (x, height / 2), letter, "white", large, anchor, stroke_width=2, stroke_fill="black"
@@ -176,7 +177,15 @@ def _lettered(shown: Colours, lines: Sequence[str]) -> Colours:
     return np.asarray(sheet)
 
 
-def _wrapped(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, most: int) -> list[str]:
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """The font that matplotlib brings along; Pillow's own lacks × and Greek."""
+    import matplotlib
+
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(path, size)
+
+
+def _wrapped(line: str, font: ImageFont.FreeTypeFont, most: int) -> list[str]:
     found = [""]
     for word in line.split():
         longer = f"{found[-1]} {word}".strip()

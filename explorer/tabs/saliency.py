@@ -102,7 +102,7 @@ def build(context: Context, tab: gr.Tab) -> None:
                 elem_id="saliency-viewer", label="Where each model looks on the radiograph"
             )
             below = live(elem_id="saliency-below")
-    shown = [pictures, below, shop.said, desk.layer, desk.apart]
+    shown = [pictures, below, shop.said, desk.layer, desk.apart, shop.file]
 
     def asked(session: str, *given: Any) -> Question:
         run, others, study, finding, method, layer, apart, token = given
@@ -119,11 +119,13 @@ def build(context: Context, tab: gr.Tab) -> None:
         )
 
     def show(request: gr.Request, *given: Any) -> list[Any]:
+        stale = gr.DownloadButton(visible=False)  # it holds what was shown before
         try:
-            return viewing.show(context, shelf, asked(str(request.session_hash), *given))
+            found = viewing.show(context, shelf, asked(str(request.session_hash), *given))
         except CoreError as error:  # the picture is gone
             empty = viewer.viewer_value([], empty=str(error))
-            return [empty, "", wording.fault(error), gr.skip(), gr.skip()]
+            return [empty, "", wording.fault(error), gr.skip(), gr.skip(), stale]
+        return [*found, stale]
 
     def compare(request: gr.Request, *given: Any) -> str:
         try:
