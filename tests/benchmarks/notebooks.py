@@ -46,6 +46,8 @@ def tidy(book: NotebookNode, root: Path) -> None:
     }
     for cell in book.cells:
         cell.metadata = {}
+        if "outputs" in cell:  # warnings are this machine's, and name its folders
+            cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
         for output in cell.get("outputs", []):
             for holder in (output, output.get("data", {})):
                 for kind, value in list(holder.items()):
