@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from core.workspace import Workspace
 
 
+EXECUTORS = ("processes", "ray")
+
+
 def queue(folder: Folder = None, as_json: AsJson = False) -> None:
     """List the runs that wait, in the order in which they start, and what each waits for."""
     _, store = opened(folder)
@@ -102,21 +105,36 @@ def serve(
     resume_lost: Annotated[
         bool, typer.Option("--resume-lost", help="Resume runs whose process is gone.")
     ] = False,
+    executor: Annotated[
+        str, typer.Option(help="Where runs are carried out: processes of this machine, or ray.")
+    ] = "processes",
+    address: Annotated[str, typer.Option(help="ray: the cluster's address.")] = "auto",
+    cpus: Annotated[int, typer.Option(min=1, help="ray: cores that each run is given.")] = 1,
 ) -> None:
     """Start queued runs without a browser, until interrupted."""
     import time
 
+    from core.errors import unknown_name
     from core.runs import queue
 
+    if executor not in EXECUTORS:
+        raise unknown_name("executor", executor, EXECUTORS)
     workspace, store = opened(folder)
-    scheduler = queue.Scheduler(
-        store, workspace, slots=slots, command=command(workspace), resume_lost=resume_lost
-    )
+    if executor == "ray":
+        from core import tracking
+        from core.runs.ray import RayScheduler
+
+        scheduler: queue.Scheduler = RayScheduler(
+            store, workspace, execute=tracking.run, address=address, cpus=cpus
+        )
+        where = f"on the Ray cluster, {cpus} core(s) a run"
+    else:
+        scheduler = queue.Scheduler(
+            store, workspace, slots=slots, command=command(workspace), resume_lost=resume_lost
+        )
+        where = f"with {slots} slot(s) a device"
     scheduler.start()
-    typer.echo(
-        f"Serving {workspace.root} with {slots} slot(s) a device. Ctrl-C ends; runs go on.",
-        err=True,
-    )
+    typer.echo(f"Serving {workspace.root} {where}. Ctrl-C ends; runs go on.", err=True)
     try:
         while not (until_idle and queue.idle(store)):
             time.sleep(0.5)

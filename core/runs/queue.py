@@ -14,7 +14,7 @@ from typing import Any
 from core.errors import CoreError, RunError
 from core.runs import processes
 from core.runs.run import ACTIVE, Run, RunState
-from core.runs.slots import Devices
+from core.runs.slots import Devices, Slots
 from core.runs.stopping import KILL_AFTER, Stopping
 from core.runs.store import LOG, Store
 from core.spec import RunSpec
@@ -139,13 +139,18 @@ def reconcile(store: Store) -> list[Run]:
             continue
         processes.reap()  # it may have ended since the first look, and its exit code is wanted
         state, reason, remedy = _end(run, store.folder(run.id) / LOG)
-        found += _settle(store, run, state, reason, remedy)
+        found += settle(store, run, state, reason, remedy)
     return found
 
 
-def _settle(
+def settle(
     store: Store, run: Run, state: RunState, reason: str | None, remedy: str | None
 ) -> list[Run]:
+    """Say in the store what became of a run whose process is gone, unless another was quicker.
+
+    Returns:
+        The run in its new state, if it is in it.
+    """
     code = processes.exit_code(run.pid)
     fields: dict[str, Any] = {} if state is RunState.QUEUED else {"exit_code": code}
     if reason is not None:
@@ -208,12 +213,12 @@ class Scheduler:
         slots: int = 1,
         *,
         command: Callable[[Run], list[str]],
-        devices: Devices | None = None,
+        devices: Slots | None = None,
         resume_lost: bool = False,
     ) -> None:
         self._store = store
         self._workspace = workspace
-        self._devices = devices or Devices(slots)
+        self._devices: Slots = devices or Devices(slots)
         self._command = command
         self._resume_lost = resume_lost
         self._stopping = Stopping()
@@ -238,11 +243,11 @@ class Scheduler:
     def step(self) -> None:
         """Look once: note what died, and start what waits as far as there are slots."""
         found = reconcile(self._store)
-        if self._resume_lost:
-            self._resume(found)
         active = self._store.list(states=ACTIVE)
         self._stopping.enforce(active)
-        self._listen(active)
+        found += self._listen(active)
+        if self._resume_lost:
+            self._resume(found)
         while not self._ended.is_set():
             run = self._store.claim_next(self._devices.slots())
             if run is None:
@@ -255,13 +260,14 @@ class Scheduler:
                 with contextlib.suppress(RunError):  # somebody was quicker
                     self._store.transition(run.id, RunState.QUEUED, seen=run)
 
-    def _listen(self, active: list[Run]) -> None:
+    def _listen(self, active: list[Run]) -> list[Run]:
         """Give up runs of other machines that have been silent for long, whatever the clocks say.
 
         A container that is started anew is another machine, too.
         """
         now, before = time.monotonic(), self._heard
         self._heard = {}
+        found: list[Run] = []
         for run in active:
             if run.host in (None, processes.host()):
                 continue
@@ -271,7 +277,8 @@ class Scheduler:
             if now - since > SILENT_SECONDS:
                 reason = f"Nothing was heard of the run's machine, {run.host}, for a long time."
                 state = RunState.STOPPED if run.stop_requested else RunState.LOST
-                _settle(self._store, run, state, reason, RESUME)
+                found += settle(self._store, run, state, reason, RESUME)
+        return found
 
     def _serve(self) -> None:
         said = ""

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 CPU = "cpu"
 ROOM_BYTES = 2 << 30
@@ -29,6 +30,16 @@ class Gpu:
     slot: str
     identity: str
     free_bytes: int
+
+
+class Slots(Protocol):
+    """Where a scheduler can start runs."""
+
+    def slots(self) -> dict[str, int]:
+        """How many runs each slot takes, at this moment."""
+
+    def environment(self, device: str, slot: str | None) -> dict[str, str]:
+        """Variables of a run's process."""
 
 
 class Devices:

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from core.__main__ import app
-from core.errors import RunError
+from core.errors import ConfigurationError, RunError
 from core.runs.store import Store, open_store
 from core.spec import RunSpec
 from core.workspace import Workspace
@@ -58,3 +58,10 @@ def test_a_run_waits_for_another_until_it_is_told_not_to(store: Store, call: Cal
     shown = call("show", second.id)
     assert (shown["after"], shown["exit_code"], shown["slot"]) == (None, None, None)
     assert shown["log"].endswith("log.txt")
+
+
+def test_an_unknown_executor_is_answered_with_the_known_ones(workspace: Workspace) -> None:
+    words = ["serve", "--executor", "rai", "--workspace", str(workspace.root)]
+    fault = CliRunner().invoke(app, words).exception
+    assert isinstance(fault, ConfigurationError)
+    assert "Did you mean ray" in str(fault)
