@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ TILE = 1.25
 DPI = 100
 SIDE = 160
 """Longest side of a drawn picture, in pixels."""
+
+LETTERS = 18
+"""Of a row's title in a line: the height of a tile."""
 
 MARKED = "#56B4E9"
 
@@ -73,8 +77,8 @@ def draw(rows: Sequence[Row], title: str) -> bytes:
         for axes, tile in zip(line, row.tiles, strict=False):
             _draw_tile(axes, tile)
         line[0].text(
-            -0.06, 0.5, row.title, color="white", fontsize=7, rotation=90, ha="right", va="center",
-            transform=line[0].transAxes,
+            -0.06, 0.5, fill(row.title, LETTERS), color="white", fontsize=6, rotation=90,
+            ha="right", va="center", transform=line[0].transAxes,
         )  # fmt: skip
     figure.suptitle(title, color="white", fontsize=9)
     figure.supxlabel(f"{DISCLAIMER}. Blue: what was marked.", color="#aaaaaa", fontsize=6)

@@ -153,7 +153,8 @@ def test_a_sheet_shows_each_run_in_a_row_of_its_own() -> None:
     values[5:10, 5:10] = 1
     tile = sheet.Tile(np.full((20, 30), 90, np.uint8), values, region, "Mass p 0.5")
     one = sheet.draw([sheet.Row("a", (tile, tile, tile))], "One run")
-    two = sheet.draw([sheet.Row("a", (tile,) * 3), sheet.Row("b", (tile,) * 2)], "Two runs")
+    long = "LoRA r 4 · embedded-mae · nih 100% · seed 0"
+    two = sheet.draw([sheet.Row(long, (tile,) * 3), sheet.Row("b", (tile,) * 2)], "Two runs")
     sizes = []
     for drawn in (one, two):
         with Image.open(io.BytesIO(drawn)) as picture:
