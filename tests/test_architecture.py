@@ -1,9 +1,9 @@
 """The house rules that a reader relies on: who may import whom, and how files are named."""
 
 import ast
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -77,12 +77,13 @@ def test_help_is_quick_and_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "core", "--help"], cwd=ROOT, check=True,
                        capture_output=True)  # fmt: skip
-        times.append(time.perf_counter() - start)
-    # The aim is half a second; a busy machine gets room before this fails.
-    assert min(times) < 1.5
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    # The aim is half a second on the clock, which other programs may hold up; this they cannot.
+    assert min(times) < 1.0
 
 
 def test_the_explorer_starts_without_torch() -> None:
