@@ -22,6 +22,7 @@ from core.commands import paper as paper_verb
 from core.commands import splits as split_verbs  # noqa: F401 - adds to the group `data`
 from core.commands import transfer as transfer_verb
 from core.commands.answers import AsJson, Folder, RunName, answer, bar, opened, summary, table
+from core.commands.carrying import execute
 from core.commands.methods import list_methods
 from core.commands.pretraining import pretrain
 from core.commands.saliency import saliency_report
@@ -146,12 +147,6 @@ names.command("methods")(list_methods)
 # --- runs ----------------------------------------------------------------------------------------
 
 
-def _execute(spec: RunSpec, folder: Path, cache: Path, report: Any, resume: bool) -> dict[str, Any]:
-    from core import tracking
-
-    return tracking.run(spec, folder, cache, report, resume)
-
-
 def _validated(spec: RunSpec) -> RunSpec:
     """Refuse names and folders that cannot work before a run is made of them."""
     from core.cost import check
@@ -173,7 +168,7 @@ def train_here(
     workspace, store = opened(folder)
     run = queue.claim_here(store, spec, name=name)
     with ProgressBar(run.name) as bar:
-        code = worker.work(store, workspace, run.id, _execute, observer=bar)
+        code = worker.work(store, workspace, run.id, execute, observer=bar)
     run = store.get(run.id)
     if code != 0:
         reason = f"{run.failure_reason or run.state} {run.failure_remedy or ''}".strip()
@@ -374,7 +369,7 @@ def work(run: RunName, folder: Folder = None) -> None:
 
     workspace = open_workspace(folder)
     store = open_store(workspace, create=False)
-    raise typer.Exit(worker.work(store, workspace, run, _execute))
+    raise typer.Exit(worker.work(store, workspace, run, execute))
 
 
 app.command()(pretrain)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-from core import train
+from core import tracking
 from core.errors import RunError
 from core.reporting import Reporter
 from core.runs import queue, worker
@@ -44,7 +41,7 @@ def carry_out(
             if run.fingerprint == wanted and workspace.run(run.id).is_dir():
                 return run
     run = queue.claim_here(store, spec)
-    worker.work(store, workspace, run.id, _execute, observer)
+    worker.work(store, workspace, run.id, tracking.run, observer)
     run = store.get(run.id)
     if run.state is not RunState.COMPLETED:
         raise RunError(
@@ -52,9 +49,3 @@ def carry_out(
             run.failure_remedy or "Its log says more.",
         )
     return run
-
-
-def _execute(
-    spec: RunSpec, folder: Path, cache: Path, report: Reporter, resume: bool
-) -> dict[str, Any]:
-    return train.run(spec, folder, cache, report, resume=resume)

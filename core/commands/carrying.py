@@ -19,9 +19,9 @@ def execute(
     spec: RunSpec, folder: Path, cache: Path, report: Reporter, resume: bool
 ) -> dict[str, Any]:
     """Carry out one run, in this process."""
-    from core import train
+    from core import tracking
 
-    return train.run(spec, folder, cache, report, resume=resume)
+    return tracking.run(spec, folder, cache, report, resume)
 
 
 class Teller:
