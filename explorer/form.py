@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from core.errors import ConfigurationError
@@ -71,20 +71,6 @@ def number(value: Any) -> Any:
         except ValueError:
             continue
     return word or None
-
-
-def typed(values: Sequence[Any]) -> list[Any]:
-    """The values of the form's inputs with its typed numbers read.
-
-    Args:
-        values: In the order of ``PATHS``, then the free percentage, then any others.
-    """
-    paths = (*PATHS, "percent")
-    read = [
-        number(value) if path in TYPED or path == "percent" else value
-        for path, value in zip(paths, values, strict=False)
-    ]
-    return [*read, *values[len(read) :]]
 
 
 def spec_of(values: Mapping[str, Any], percent: float | str | None) -> RunSpec:

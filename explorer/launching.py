@@ -80,6 +80,7 @@ def unused(values: Mapping[str, Any]) -> set[str]:
 
 def sensible(value: Any, otherwise: int, most: int) -> int:
     """The field's whole number where it lies between one and ``most``, else another."""
+    value = form.number(value)
     return int(value) if isinstance(value, int | float) and 1 <= value <= most else otherwise
 
 

@@ -17,39 +17,11 @@ from core.errors import CoreError
 from core.models.catalogue import card
 from core.spec import LABEL_FRACTIONS, RunSpec
 from core.workspace import Workspace
-from explorer import backbones, form, launching, methodtable, sweeping, tuning
+from explorer import advanced, backbones, form, launching, methodtable, sweeping, tuning
 from explorer.context import Context
 from explorer.live import live
 
 TITLE = "Launch"
-
-_AUGMENTATIONS = [
-    ("default", form.DEFAULTED),
-    ("none", "none"),
-    ("crop and flip", "crop-flip"),
-    ("RandAugment and erasing", "randaugment"),
-]
-_PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
-_ADVANCED_NUMBERS = [
-    ("train.batch_size", "Batch size"),
-    ("train.lr", "Learning rate"),
-    ("train.min_lr", "Final learning rate"),
-    ("train.weight_decay", "Weight decay"),
-    ("train.layer_decay", "Layer-wise decay"),
-    ("train.warmup_epochs", "Warm-up epochs"),
-    ("train.momentum", "Momentum (SGD)"),
-    ("train.drop_path", "Drop path"),
-    ("adapter.dropout", "Adapter dropout"),
-    ("model.input_size", "Input size, px"),
-    ("data.subset_seed", "Subset seed"),
-]
-_RESOLVED = (
-    "train.lr",
-    "train.weight_decay",
-    "train.layer_decay",
-    "train.warmup_epochs",
-    "adapter.dropout",
-)
 
 
 def build(context: Context, tab: gr.Tab) -> None:
@@ -67,7 +39,7 @@ def build(context: Context, tab: gr.Tab) -> None:
                 open=False,
                 elem_classes="cxr-group",
             ):
-                _advanced(fields, start)
+                advanced.group(fields, start)
         with gr.Column(scale=2, min_width=340, elem_classes="cxr-side"):
             button = gr.Button("Launch run", variant="primary", size="lg", elem_id="launch-button")
             cost = live(launching.WAITING, elem_id="launch-cost")
@@ -76,23 +48,23 @@ def build(context: Context, tab: gr.Tab) -> None:
     notes = [data_note, model_note, tuned.method_note, percent, tuned.recipe_note]
 
     def offer(*values: Any) -> list[Any]:
-        *settings, percent, recipe = form.typed(values)
+        *settings, percent, recipe = values
         chosen, plain = _settings(settings), _plain(context.workspace, settings)
         note = tuning.recipe_note(recipe, plain, percent)
         return [*_offer(context.workspace, chosen), note]
 
     def survey(*values: Any) -> list[Any]:
-        return tuning.survey(_plain(context.workspace, form.typed(values)))
+        return tuning.survey(_plain(context.workspace, values))
 
     def follow(*values: Any) -> list[Any]:
-        *settings, percent, recipe = form.typed(values)
+        *settings, percent, recipe = values
         return tuning.follow(recipe, _plain(context.workspace, settings), percent)
 
     def choose(*values: Any) -> list[Any]:
         return tuning.reset() if values[-1] == "default" else follow(*values)
 
     def reckon(*values: Any) -> str:
-        *settings, percent = form.typed(values)
+        *settings, percent = values
         return launching.consequence(
             context.store, context.workspace.cache, _settings(settings), percent
         )
@@ -100,17 +72,15 @@ def build(context: Context, tab: gr.Tab) -> None:
     several = [tuned.repeats, *sweep]
 
     def foresee(*values: Any) -> list[Any]:
-        read = form.typed(values)
-        settings, (repeated, *chosen) = read[: -len(several)], read[-len(several) :]
+        settings, (repeated, *chosen) = values[: -len(several)], values[-len(several) :]
         words, label = sweeping.sentence(
             context.store, _settings(settings), settings[-1], repeated, sweeping.chosen(chosen)
         )
         return [words, gr.update(value=label)]
 
     def submit(*values: Any) -> list[Any]:
-        read = form.typed(values)
-        settings, (repeated, *chosen) = read[: -len(several)], read[-len(several) :]
-        return _submit(context, settings, repeated, sweeping.chosen(chosen))
+        settings, (repeated, *chosen) = values[: -len(several)], values[-len(several) :]
+        return _submit(context, list(settings), repeated, sweeping.chosen(chosen))
 
     def receive(asked: dict[str, Any] | None) -> list[Any]:
         return _fill(context.workspace, asked, len(inputs))
@@ -254,83 +224,6 @@ def _model_group(fields: dict[str, Any], start: dict[str, Any]) -> gr.HTML:
     return note
 
 
-def _advanced(fields: dict[str, Any], start: dict[str, Any]) -> None:
-    with gr.Row():
-        fields["train.optimizer"] = gr.Radio(
-            [("AdamW", "adamw"), ("SGD", "sgd")],
-            value=start["train.optimizer"],
-            label="Optimizer",
-            elem_id=form.element("train.optimizer"),
-            elem_classes="cxr-choices",
-        )
-        fields["train.augmentation"] = gr.Dropdown(
-            _AUGMENTATIONS,
-            value=form.DEFAULTED,
-            label="Augmentation",
-            elem_id=form.element("train.augmentation"),
-        )
-    with gr.Row():
-        for path, label in _ADVANCED_NUMBERS:
-            fields[path] = _number(path, label, start)
-    with gr.Row():
-        fields["train.precision"] = gr.Dropdown(
-            _PRECISIONS,
-            value=start["train.precision"],
-            label="Precision",
-            elem_id=form.element("train.precision"),
-        )
-        fields["train.device"] = gr.Textbox(
-            value=start["train.device"],
-            label="Device: auto, cpu, cuda, cuda:N",
-            elem_id=form.element("train.device"),
-        )
-    fields["data.split_file"] = gr.Textbox(
-        label="List of the labelled training studies (a file), in place of a label fraction",
-        placeholder="/lists/NIH_ChestX-ray/train_1.txt",
-        elem_id=form.element("data.split_file"),
-    )
-    fields["model.pretrained"] = gr.Checkbox(
-        value=start["model.pretrained"],
-        label="Start from the pre-trained weights (off: random weights, as a control)",
-        elem_id=form.element("model.pretrained"),
-    )
-    fields["train.track"] = gr.CheckboxGroup(
-        launching.trackers(),
-        value=start["train.track"],
-        label="Mirror the curves, too, to",
-        elem_id=form.element("train.track"),
-        elem_classes="cxr-choices",
-    )
-    fields["data.skip_bad"] = gr.Checkbox(
-        value=start["data.skip_bad"],
-        label="Go on without pictures that are missing or cannot be read, and record which (off: "
-        "they end the run)",
-        elem_id=form.element("data.skip_bad"),
-    )
-
-
-def _number(path: str, label: str, start: dict[str, Any]) -> gr.Textbox:
-    shown = _value(RunSpec().resolved(), path) if path in _RESOLVED else None
-    if path == "model.input_size":
-        shown = card(RunSpec().model.backbone).input_size
-    return gr.Textbox(
-        start[path],
-        label=label,
-        placeholder=None if start[path] else _published(shown),
-        elem_id=form.element(path),
-        min_width=120,
-    )
-
-
-def _value(spec: RunSpec, path: str) -> Any:
-    section, name = path.split(".")
-    return getattr(getattr(spec, section), name)
-
-
-def _published(value: Any) -> str:
-    return "the seed" if value is None else f"{value:g}"
-
-
 _OFFERED = (
     "data.root",
     "data.split",
@@ -341,7 +234,7 @@ _OFFERED = (
     "adapter.alpha",
     *tuning.PATHS,
     "train.momentum",
-    *_RESOLVED,
+    *advanced.RESOLVED,
 )
 """Fields whose look depends on the others."""
 
@@ -383,8 +276,8 @@ def _offer(workspace: Workspace, values: dict[str, Any]) -> list[Any]:
         updates[path] = gr.update(visible=path not in hidden)
     for path, look in tuning.looks(method).items():
         updates[path] = gr.update(**look)
-    for path in _RESOLVED:
-        default = _published(_value(chosen, path))
+    for path in advanced.RESOLVED:
+        default = advanced.resolved(chosen, path)
         updates[path] = gr.update(placeholder=default, visible=path not in hidden)
     sentences = [
         _data_sentence(entry),

@@ -1,0 +1,120 @@
+"""The advanced part of the launch form: what is left open takes the value shown in grey."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from core.models.catalogue import card
+from core.spec import RunSpec
+from explorer import form, launching
+
+AUGMENTATIONS = [
+    ("default", form.DEFAULTED),
+    ("none", "none"),
+    ("crop and flip", "crop-flip"),
+    ("RandAugment and erasing", "randaugment"),
+]
+PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
+NUMBERS = [
+    ("train.batch_size", "Batch size"),
+    ("train.lr", "Learning rate"),
+    ("train.min_lr", "Final learning rate"),
+    ("train.weight_decay", "Weight decay"),
+    ("train.layer_decay", "Layer-wise decay"),
+    ("train.warmup_epochs", "Warm-up epochs"),
+    ("train.momentum", "Momentum (SGD)"),
+    ("train.drop_path", "Drop path"),
+    ("adapter.dropout", "Adapter dropout"),
+    ("model.input_size", "Input size, px"),
+    ("data.subset_seed", "Subset seed"),
+]
+RESOLVED = (
+    "train.lr",
+    "train.weight_decay",
+    "train.layer_decay",
+    "train.warmup_epochs",
+    "adapter.dropout",
+)
+"""Settings that are resolved where they are left open."""
+
+
+def group(fields: dict[str, Any], start: dict[str, Any]) -> None:
+    """Lay out the group; its fields are added to ``fields`` by their settings' paths."""
+    with gr.Row():
+        fields["train.optimizer"] = gr.Radio(
+            [("AdamW", "adamw"), ("SGD", "sgd")],
+            value=start["train.optimizer"],
+            label="Optimizer",
+            elem_id=form.element("train.optimizer"),
+            elem_classes="cxr-choices",
+        )
+        fields["train.augmentation"] = gr.Dropdown(
+            AUGMENTATIONS,
+            value=form.DEFAULTED,
+            label="Augmentation",
+            elem_id=form.element("train.augmentation"),
+        )
+    with gr.Row():
+        for path, label in NUMBERS:
+            fields[path] = _number(path, label, start)
+    with gr.Row():
+        fields["train.precision"] = gr.Dropdown(
+            PRECISIONS,
+            value=start["train.precision"],
+            label="Precision",
+            elem_id=form.element("train.precision"),
+        )
+        fields["train.device"] = gr.Textbox(
+            value=start["train.device"],
+            label="Device: auto, cpu, cuda, cuda:N",
+            elem_id=form.element("train.device"),
+        )
+    fields["data.split_file"] = gr.Textbox(
+        label="List of the labelled training studies (a file), in place of a label fraction",
+        placeholder="/lists/NIH_ChestX-ray/train_1.txt",
+        elem_id=form.element("data.split_file"),
+    )
+    fields["model.pretrained"] = gr.Checkbox(
+        value=start["model.pretrained"],
+        label="Start from the pre-trained weights (off: random weights, as a control)",
+        elem_id=form.element("model.pretrained"),
+    )
+    fields["train.track"] = gr.CheckboxGroup(
+        launching.trackers(),
+        value=start["train.track"],
+        label="Mirror the curves, too, to",
+        elem_id=form.element("train.track"),
+        elem_classes="cxr-choices",
+    )
+    fields["data.skip_bad"] = gr.Checkbox(
+        value=start["data.skip_bad"],
+        label="Go on without pictures that are missing or cannot be read, and record which (off: "
+        "they end the run)",
+        elem_id=form.element("data.skip_bad"),
+    )
+
+
+def resolved(spec: RunSpec, path: str) -> str:
+    """What an open setting comes to, as its field shows it in grey."""
+    section, name = path.split(".")
+    return _published(getattr(getattr(spec.resolved(), section), name))
+
+
+def _number(path: str, label: str, start: dict[str, Any]) -> gr.Textbox:
+    if path == "model.input_size":
+        shown = _published(card(RunSpec().model.backbone).input_size)
+    else:
+        shown = resolved(RunSpec(), path) if path in RESOLVED else _published(None)
+    return gr.Textbox(
+        start[path],
+        label=label,
+        placeholder=None if start[path] else shown,
+        elem_id=form.element(path),
+        min_width=120,
+    )
+
+
+def _published(value: Any) -> str:
+    return "the seed" if value is None else f"{value:g}"
