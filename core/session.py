@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState, GradientState
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core import stats
+from core import precision, stats
 from core.data import splits, subsets
 from core.data.base import ChestDataset
 from core.data.cache import ImageCache, cache_side
@@ -178,6 +178,8 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     report.progress(0.0, None, "building the model")
     card = catalogue.card(spec.model.backbone)
     model, weights = _model(spec, folder, card, len(dataset.findings), report)
+    if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu":
+        precision.spell_out_attention(model, _patches(model))
     parallel, optimizer = accelerator.prepare(model, _optimizer(spec, model))
     pictures = ImageCache(cache, dataset, cache_side(spec.model.input_size or card.input_size))
     feed = _feed(spec, card, pictures, model, accelerator.device)
@@ -186,7 +188,8 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     report.model(weights.trainable, weights.total, str(accelerator.device))
     report.log(
         f"Trains {weights.trainable:,} of {weights.total:,} parameters "
-        f"({weights.trainable / weights.total:.3%}) on {accelerator.device}."
+        f"({weights.trainable / weights.total:.3%}) on {accelerator.device}"
+        f"{_in_words(accelerator.mixed_precision)}."
     )
     return Session(
         spec, folder, report, dataset, pictures, ids, model, parallel, optimizer, accelerator, feed,
@@ -256,15 +259,21 @@ def _accelerator(spec: RunSpec) -> Accelerator:
     _refuse_device(spec, gpu)
     if gpu and ":" in spec.train.device:
         torch.cuda.set_device(int(spec.train.device.split(":")[1]))
-    precision = {"fp32": "no", "auto": "no"}.get(spec.train.precision, spec.train.precision)
-    if spec.train.precision == "auto" and gpu:
-        precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    chosen = precision.chosen(spec.train.precision, gpu=gpu)
     if gpu:
         torch.cuda.reset_peak_memory_stats()
     # accelerate keeps its state for the whole process; several runs of one notebook may differ.
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-    return Accelerator(cpu=not gpu, mixed_precision=precision)
+    return Accelerator(cpu=not gpu, mixed_precision="no" if chosen == "fp32" else chosen)
+
+
+def _in_words(mixed_precision: str) -> str:
+    return "" if mixed_precision == "no" else f" in {mixed_precision}"
+
+
+def _patches(model: nn.Module) -> int:
+    return int(getattr(getattr(model, "patch_embed", None), "num_patches", 0))
 
 
 def _refuse_device(spec: RunSpec, gpu: bool) -> None:

@@ -323,7 +323,7 @@ class TrainSpec(_Frozen):
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="Mixed precision; auto is bf16 on a GPU that has it, fp32 on a CPU."
+        "auto", description="Mixed precision; auto is bf16 where the GPU or processor has it."
     )
 
     track: str | None = Field(

@@ -272,6 +272,7 @@ def finish(session: Session) -> dict[str, Any]:
         "weights_sha256": digest(state),
         "backbone_sha256": weights.sha256,
         "device": str(session.accelerator.device),
+        "precision": session.accelerator.mixed_precision,
         "peak_device_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
         "host_bytes": psutil.Process().memory_info().rss,
     }

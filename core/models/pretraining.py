@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
+from core import precision
 from core.errors import ConfigurationError, NotFiniteError, Stopped
 from core.models import checkpoints, encoder
 from core.models.crops import MEAN, STD, random_crops
@@ -110,7 +111,7 @@ class _Pretraining:
             torch.manual_seed(settings.seed)
             self.model = self._network()
         if self.precision == "bf16" and self.device.type == "cpu":
-            _spell_out_attention(self.model)
+            precision.spell_out_attention(self.model)
         if start is not None:
             encoder.start_from(self.model.encoder, start)
         self.model.to(self.device)
@@ -343,24 +344,5 @@ def _machine(settings: PretrainSettings) -> tuple[torch.device, str]:
         raise ConfigurationError(
             "There is no CUDA GPU that torch can use.", "Choose the device cpu or auto."
         )
-    precision = settings.precision
-    if precision == "auto":
-        fast = torch.cuda.is_bf16_supported() if gpu else _multiplies_bf16()
-        precision = "bf16" if fast else "fp32"
-    return torch.device("cuda" if gpu else "cpu"), precision
-
-
-def _multiplies_bf16() -> bool:
-    """Whether the processor has AMX; with the smaller AVX-512 extension nothing was measured."""
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(known.get("amx_bf16", False))
-
-
-def _spell_out_attention(model: Any) -> None:
-    """Take attention as two products: backwards, the fused one is slow in bf16 on a processor.
-
-    It took 46% of a step, as much as all that AMX had won.
-    """
-    for module in model.modules():
-        if hasattr(module, "fused_attn"):
-            module.fused_attn = False
+    found = precision.chosen(settings.precision, gpu=gpu)
+    return torch.device("cuda" if gpu else "cpu"), "fp32" if found == "fp16" else found

@@ -34,7 +34,7 @@ class PretrainSettings:
         variance_floor: Added to the variance of a patch's normalised pixels before its target is
             divided by it: two grey levels' worth, so that noise in air is not a target.
         precision: ``fp32``, or ``bf16`` for mixed precision. ``auto`` is bf16 on a GPU that has it
-            and on a processor with AMX, where a step then takes 0.57 of the time.
+            and on a processor with AMX or AVX-512's bf16, where a step takes 0.57 of the time.
         device: ``auto``, ``cpu`` or ``cuda``.
         seed: Seed of weights, order, crops and masks.
         checkpoint_seconds: Time between checkpoints.

@@ -138,7 +138,7 @@ def test_a_run_writes_what_its_scores_come_from(run: Run, method: str) -> None:
         assert list(said["per_finding"].values()) == each.tolist()
         assert said["auroc"] == stats.macro(each)
         again = [read_image(dataset.path(one), trained.side) for one in dataset.ids(split)]
-        np.testing.assert_allclose(trained.probabilities(again), saved["scores"], atol=1e-6)
+        np.testing.assert_allclose(trained.probabilities(again), saved["scores"], atol=2e-3)  # bf16
     assert result["best_auroc"] == pytest.approx(result["scores"]["val"]["auroc"])
 
 
