@@ -33,6 +33,12 @@ def transfer(
         bool, typer.Option("--judge", help="Say what the runs that are there say; run none.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Also write the table, as Markdown.")] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            help="A CSV file of figures: runs that it holds are not run again, new ones are added."
+        ),
+    ] = None,
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -41,6 +47,7 @@ def transfer(
     A set of your own is named as you registered it. What is done is not run again: stop it at any
     time, and the same command goes on.
     """
+    from core.replication import kept
     from core.replication import transfer as grid
     from core.runs.store import open_store
     from core.workspace import open_workspace
@@ -49,9 +56,11 @@ def transfer(
     store = open_store(workspace, create=True)
     shares = numbers(fractions, float, "--fractions")
     trips = grid.plan(_sets(data, workspace), seeds, shares)
+    before = {} if figures is None else kept.read(figures)
+    held = {trip: before[kept.key(trip)] for trip in trips if kept.key(trip) in before}
     value: dict[str, Any] = {}
     if dry_run or not judge:
-        wanted = _wanted(trips, store, workspace)
+        wanted = _wanted([trip for trip in trips if trip not in held], store, workspace)
         told = sum(seconds or 0.0 for _, seconds in wanted)
         typer.echo(
             f"{len(trips)} runs: {len(trips) - len(wanted)} done, {len(wanted)} to be run. "
@@ -63,7 +72,11 @@ def transfer(
             answer(value, as_json, lambda: typer.echo("\n".join(value["new"])))
             return
         value = _carry_out(wanted, store, workspace)
-    found = grid.rows(trips, store.list(), workspace)
+    known = grid.figures(trips, store.list(), workspace) | held
+    if figures is not None:
+        written = before | {kept.key(trip): figure for trip, figure in known.items()}
+        kept.write(figures, written, map(kept.key, trips))
+    found = grid.rows(trips, known)
     if out is not None:
         _write(grid.markdown(found, shares), out)
     answer(

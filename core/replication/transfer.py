@@ -83,6 +83,19 @@ class Trip:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """What a run came to.
+
+    Attributes:
+        auroc: Mean test AUROC.
+        share: Trainable share of the model, 0 to 1; None if it is not known.
+    """
+
+    auroc: float
+    share: float | None
+
+
+@dataclass(frozen=True)
 class Row:
     """One way on one data set.
 
@@ -147,30 +160,42 @@ def epochs(method: str, images: int) -> int:
     return min(MOST_EPOCHS, max(LEAST_EPOCHS, round(PICTURES / images)))
 
 
-def rows(trips: Iterable[Trip], runs: Sequence[Run], workspace: Workspace) -> list[Row]:
-    """What the completed runs of a workspace say to this grid.
+def figures(trips: Iterable[Trip], runs: Sequence[Run], workspace: Workspace) -> dict[Trip, Figure]:
+    """What the completed runs of a workspace came to.
 
     Args:
         trips: The grid.
         runs: All runs of the workspace, the latest first.
         workspace: Where their predictions are.
-
-    Returns:
-        A row a data set, start and method, also where no run is done yet.
     """
     known = standing(runs)
-    found: dict[tuple[str, str, str], tuple[dict[float, list[float]], list[Run]]] = {}
+    found = {}
+    for trip in trips:
+        run = pick(known.get(key(trip.spec), ()), workspace)
+        value = score(run) if run is not None else None
+        if run is not None and value is not None:
+            found[trip] = Figure(value, share_of([run]))
+    return found
+
+
+def rows(trips: Iterable[Trip], known: Mapping[Trip, Figure]) -> list[Row]:
+    """The table: a row a data set, start and method, also where nothing is known yet.
+
+    Args:
+        trips: The grid.
+        known: What its runs came to.
+    """
+    found: dict[tuple[str, str, str], tuple[dict[float, list[float]], list[Figure]]] = {}
     for trip in trips:
         spec = trip.spec
         names = (called(spec.data), trip.start.title, METHODS[spec.adapter.method].title)
         scores, done = found.setdefault(names, ({}, []))
-        run = pick(known.get(key(spec), ()), workspace)
-        value = score(run) if run is not None else None
-        if run is not None and value is not None:
-            scores.setdefault(spec.data.label_fraction, []).append(value)
-            done.append(run)
+        figure = known.get(trip)
+        if figure is not None:
+            scores.setdefault(spec.data.label_fraction, []).append(figure.auroc)
+            done.append(figure)
     return [
-        Row(*names, share_of(done), curve(names[2], scores))
+        Row(*names, next((one.share for one in done if one.share), None), curve(names[2], scores))
         for names, (scores, done) in found.items()
     ]
 

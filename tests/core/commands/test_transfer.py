@@ -33,3 +33,44 @@ def test_what_is_no_data_set_is_answered_with_the_nearest(
     fault = cli("transfer", "--data", f"nih={tmp_path / 'nowhere'}").fault
     assert fault is not None
     assert "nowhere" in str(fault)
+
+
+def test_figures_that_are_kept_are_neither_run_again_nor_lost(
+    cli: Callable[..., Said], radiographs: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "figures.csv"
+    data = ["--data", f"folder={radiographs}", "--fractions", "1", "--figures", kept]
+    assert cli("transfer", *data, "--judge", "--json").json["rows"][0]["auroc"] == {}
+    head = kept.read_text()
+    title = cli("transfer", *data, "--judge", "--json").json["rows"][0]["data"]
+    lines = [
+        f"{title},embedded-mae,yes,linear,1,30,0,0.00056,0.700000",
+        f"{title},embedded-mae,yes,linear,1,30,1,0.00056,0.720000",
+        "elsewhere,embedded-mae,yes,linear,1,30,1,,0.600000",
+    ]
+    kept.write_text(head + "\n".join(lines) + "\n")
+
+    assert cli("transfer", *data, "--seeds", "2", "--dry-run", "--json").json["runs"] == 14
+    assert len(cli("transfer", *data, "--seeds", "2", "--dry-run", "--json").json["new"]) == 12
+    said = cli("transfer", *data, "--seeds", "2", "--judge", "--json").json
+    assert said["rows"][0]["auroc"]["1"]["mean"] == 0.71
+    assert said["rows"][0]["share"] == 0.00056
+    assert kept.read_text() == head + "\n".join(lines) + "\n"
+
+
+def test_a_file_that_holds_no_figures_is_refused(
+    cli: Callable[..., Said], radiographs: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "figures.csv"
+    data = ["--data", f"folder={radiographs}", "--fractions", "1", "--figures", kept, "--judge"]
+    kept.write_text("seed,auroc\n0,0.7\n")
+    fault = cli("transfer", *data).fault
+    assert fault is not None
+    assert "first line" in str(fault)
+    assert kept.read_text() == "seed,auroc\n0,0.7\n"
+    kept.unlink()
+    cli("transfer", *data)
+    kept.write_text(kept.read_text() + "folder,embedded-mae,yes,linear,1,30,0,,7\n")
+    fault = cli("transfer", *data).fault
+    assert fault is not None
+    assert "line 2" in str(fault)

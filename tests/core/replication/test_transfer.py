@@ -42,6 +42,10 @@ def execute(
     return {"scores": {"test": {"auroc": 0.7 + 0.01 * spec.train.seed}}}
 
 
+def table(trips: list[Trip], store: Store, workspace: Workspace) -> list[transfer.Row]:
+    return transfer.rows(trips, transfer.figures(trips, store.list(), workspace))
+
+
 @pytest.fixture
 def data(radiographs: Path) -> DataSpec:
     return DataSpec(name="folder", root=radiographs)
@@ -80,13 +84,13 @@ def test_the_table_gives_mean_interval_and_seeds(
     data: DataSpec, store: Store, workspace: Workspace
 ) -> None:
     trips = transfer.plan([data], seeds=3, fractions=(0.5, 1.0))
-    empty = transfer.rows(trips, store.list(), workspace)
+    empty = table(trips, store, workspace)
     assert len(empty) == 7
     assert {transfer.level(row, 1.0) for row in empty} == {"–"}
 
     ending = carry.carry_out(trips, store, workspace, execute, Quiet())
     assert (ending.completed, len(ending.failed)) == (36, 6)
-    found = transfer.rows(trips, store.list(), workspace)
+    found = table(trips, store, workspace)
     assert [row.start for row in found][-1] == "random weights"
     # Student's t with two degrees of freedom: 4.303 × 0.01 / √3.
     assert {transfer.level(row, 0.5) for row in found[:-1]} == {"0.710 ± 0.025 (3)"}
@@ -105,4 +109,4 @@ def test_folders_of_ones_own_are_told_apart(
     carry.carry_out(trips[:1], store, workspace, execute, Quiet())
     other = DataSpec(name="folder", root=tmp_path, label_fraction=1.0)
     elsewhere = [Trip(trip.start, trip.spec.model_copy(update={"data": other})) for trip in trips]
-    assert transfer.level(transfer.rows(elsewhere, store.list(), workspace)[0], 1.0) == "–"
+    assert transfer.level(table(elsewhere, store, workspace)[0], 1.0) == "–"
