@@ -142,7 +142,7 @@ def main() -> None:
                 logits.float(), torch.from_numpy(train[1][part])
             )
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
