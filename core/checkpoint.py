@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from core.errors import DataError, ModelError
+from core.errors import DataError, ModelError, Stopped
 from core.models import adapters
 from core.session import Position, Session
 from core.trained import write_atomically
@@ -37,6 +37,13 @@ def save(session: Session) -> None:
         "losses": torch.stack(session.losses).cpu() if session.losses else None,
     }
     write_atomically(session.folder / CHECKPOINT, payload)
+
+
+def stopped(session: Session) -> Stopped:
+    """Write a checkpoint at the user's wish, and give what is to be raised then."""
+    save(session)
+    session.report.log(f"Stopped at step {session.position.step}; the run can be resumed.")
+    return Stopped()
 
 
 def load(session: Session) -> None:

@@ -29,6 +29,9 @@ from core.reporting import Reporter
 from core.spec import RunSpec
 from core.trained import evaluation_transform, tuned
 
+TRAINED = 0.95
+"""Progress at which training is over and the best epoch is tested."""
+
 
 @dataclass
 class Position:
@@ -121,6 +124,18 @@ class Session:
     def elapsed(self) -> float:
         """Seconds of epochs, in this attempt and those before it."""
         return self.position.seconds + time.monotonic() - self.started
+
+    def progress(self, batches: int = 1) -> tuple[float, float | None]:
+        """How far the run is, 0 to ``TRAINED``, and the seconds that training has still to go.
+
+        Args:
+            batches: Batches an epoch.
+        """
+        position, epochs = self.position, self.spec.train.epochs
+        done = (position.epoch + position.batch / batches) / epochs
+        spent = self.elapsed()
+        left = spent * (1 - done) / done if done > 0 else None
+        return TRAINED * done, left
 
     def leave_out(self, faults: Mapping[str, str]) -> None:
         """Go on without some studies.

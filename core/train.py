@@ -11,7 +11,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,22 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from core import checkpoint, stats
 from core.data import splits
-from core.errors import NotFiniteError, OutOfMemoryError, Stopped
-from core.feed import EVALUATION_BATCH, FeatureFeed, batches, chunks, one_ahead, step_seed
+from core.errors import OutOfMemoryError, Stopped
+from core.feed import FeatureFeed, batches, one_ahead, step_seed
+from core.loss import masked_loss, not_finite
 from core.models import adapters
 from core.reporting import Reporter
-from core.session import Session, setup
+from core.session import TRAINED, Session, setup
 from core.spec import RunSpec
-from core.trained import digest, read_state, write_atomically, write_state
+from core.trained import digest, read_state, write_atomically
+from core.validation import predict, validate
 from core.workspace import BEST, RESULT, SPEC, SUBSET
 
 CHECKPOINT_SECONDS = 120.0
 POINTS_A_CURVE = 500
-TRAINED = 0.95
-"""Progress at which training is over and the best epoch is tested."""
 
 
 def learning_rate(
@@ -136,10 +135,10 @@ def train_epoch(session: Session, labels: dict[str, NDArray[np.float32]]) -> Non
             _record_loss(session, rate, len(parts))
         stop = report.stop_requested()
         if not last and (stop or time.monotonic() - last_saved > CHECKPOINT_SECONDS):
+            if stop:
+                raise checkpoint.stopped(session)
             checkpoint.save(session)
             last_saved = time.monotonic()
-            if stop:
-                raise _stopped(session)
     position.epoch, position.batch, position.unvalidated = position.epoch + 1, 0, True
     session.record("train/images_per_s", seen / max(time.monotonic() - started, 1e-9))
 
@@ -171,77 +170,6 @@ def step(session: Session, inputs: Tensor, targets: Tensor, batch: int) -> Tenso
     if beside is not None:
         beside.after_step(session.position.step + 1)
     return loss.detach()
-
-
-def masked_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy, averaged over the labels that are known.
-
-    Args:
-        logits: Shape (studies, findings).
-        targets: Same shape: 1, 0, or NaN where not known.
-
-    Returns:
-        A scalar; 0 if no label is known.
-    """
-    known = ~torch.isnan(targets)
-    each = binary_cross_entropy_with_logits(logits, targets.nan_to_num(), reduction="none")
-    return (each * known).sum() / known.sum().clamp(min=1)
-
-
-def validate(session: Session) -> None:
-    """Score the validation split; keep the weights if they are the best so far."""
-    position, report = session.position, session.report
-    report.progress(*_progress(session), "validating")
-    ids = session.ids["val"]
-    labels = session.dataset.labels(ids)
-    logits = predict(session, ids)
-    loss = float(masked_loss(torch.tensor(logits), torch.tensor(labels)))
-    if not math.isfinite(loss):
-        raise _not_finite(session, "validation loss")
-    each = stats.per_finding(labels, logits)
-    auroc = stats.macro(each)
-    session.record("val/loss", loss)
-    for finding, value in zip(session.dataset.findings, each, strict=True):
-        if not math.isnan(value):
-            session.record(f"val/auroc/{finding}", float(value))
-    session.record("val/auroc", auroc)
-    position.last_auroc = auroc
-    if position.best_auroc is None or auroc > position.best_auroc:
-        position.best_auroc, position.best_epoch = auroc, position.epoch
-        session.best_logits = logits
-        write_state(
-            session.folder / BEST,
-            adapters.trainable_state(session.model),
-            {
-                "findings": json.dumps(session.dataset.findings),
-                "backbone": session.weights.backbone,
-                "backbone_sha256": session.weights.sha256 or "",
-                "epoch": str(position.epoch),
-            },
-        )
-
-
-def predict(
-    session: Session, ids: Sequence[str], progress: Callable[[int, int], None] | None = None
-) -> NDArray[np.float32]:
-    """Logits of shape (studies, findings), in the order of ``ids``.
-
-    Raises:
-        Stopped: The user asked for it between two batches.
-    """
-    session.parallel.eval()
-    parts = list(chunks(ids, EVALUATION_BATCH))
-    found = []
-    for i, inputs in one_ahead(lambda i: session.feed.evaluation(parts[i]), 0, len(parts)):
-        if session.report.stop_requested():
-            checkpoint.save(session)
-            raise _stopped(session)
-        if progress is not None:
-            progress(i * EVALUATION_BATCH, len(ids))
-        with torch.inference_mode(), session.accelerator.autocast():
-            logits = session.feed.forward(session.parallel, inputs.to(session.accelerator.device))
-        found.append(logits.float().cpu().numpy())
-    return np.concatenate(found)
 
 
 def finish(session: Session) -> dict[str, Any]:
@@ -353,40 +281,19 @@ def _record_loss(session: Session, rate: float, batches: int) -> None:
     loss = float(torch.stack(session.losses).mean())
     session.losses.clear()
     if not math.isfinite(loss):
-        raise _not_finite(session, "training loss")
+        raise not_finite(session, "training loss")
     position = session.position
     epoch = position.epoch + position.batch / batches
     session.record("train/loss", loss, epoch)
     session.record("train/lr", rate, epoch)
 
 
-def _not_finite(session: Session, what: str) -> NotFiniteError:
-    return NotFiniteError(
-        f"The {what} is not finite at step {session.position.step}.",
-        f"Lower the learning rate (now {session.spec.train.lr:g}) or train in fp32.",
-        field="train.lr",
-    )
-
-
-def _progress(session: Session, batches: int = 1) -> tuple[float, float | None]:
-    position, epochs = session.position, session.spec.train.epochs
-    done = (position.epoch + position.batch / batches) / epochs
-    spent = session.elapsed()
-    left = spent * (1 - done) / done if done > 0 else None
-    return TRAINED * done, left
-
-
 def _tell_progress(session: Session, batches: int) -> None:
     position = session.position
     now = f"epoch {min(position.epoch + 1, session.spec.train.epochs)}"
     session.report.progress(
-        *_progress(session, batches), f"training, {now} of {session.spec.train.epochs}"
+        *session.progress(batches), f"training, {now} of {session.spec.train.epochs}"
     )
-
-
-def _stopped(session: Session) -> Stopped:
-    session.report.log(f"Stopped at step {session.position.step}; the run can be resumed.")
-    return Stopped()
 
 
 def _write_predictions(

@@ -17,6 +17,7 @@ from core import checkpoint, stats, train
 from core.data.catalogue import open_dataset
 from core.data.images import read_image
 from core.errors import ConfigurationError, DataError, NotFiniteError, OutOfMemoryError, Stopped
+from core.loss import masked_loss
 from core.models import backbones, catalogue
 from core.reporting import Silence
 from core.session import setup
@@ -100,13 +101,13 @@ def test_the_rate_rises_in_a_line_and_falls_as_half_a_cosine() -> None:
 def test_the_loss_counts_only_labels_that_are_known() -> None:
     logits = torch.tensor([[2.0, -1.0], [0.5, 3.0]], requires_grad=True)
     nan = float("nan")
-    loss = train.masked_loss(logits, torch.tensor([[1.0, nan], [nan, 0.0]]))
+    loss = masked_loss(logits, torch.tensor([[1.0, nan], [nan, 0.0]]))
     expected = (np.log1p(np.exp(-2.0)) + np.log1p(np.exp(3.0))) / 2
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert gradient[0, 1] == gradient[1, 0] == 0
     assert gradient[0, 0] < 0 < gradient[1, 1]
-    assert train.masked_loss(logits, torch.full((2, 2), nan)).item() == 0
+    assert masked_loss(logits, torch.full((2, 2), nan)).item() == 0
 
 
 @pytest.mark.parametrize("method", ["full", "linear", "lora"])
