@@ -1,11 +1,8 @@
 """The queue on a Ray cluster of two nodes on this machine, one of which dies."""
 
-import contextlib
-import importlib.util
 import json
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,59 +14,13 @@ from core.runs import queue
 from core.runs.store import RunState, Store
 from core.spec import RunSpec
 from core.workspace import Workspace
+from tests import cluster as cluster_of
+from tests.cluster import cluster
+
+__all__ = ["cluster"]
 
 EPOCHS = 60
-missing = importlib.util.find_spec("ray") is None
-pytestmark = [
-    pytest.mark.skipif(missing, reason="Ray is not installed: pip install -e '.[ray]'"),
-    pytest.mark.filterwarnings("ignore"),  # Ray's own, of sockets, processes and old interfaces
-]
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Two nodes of a core each; ``other`` is the one that may die."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    for limit in ("worker_register_timeout_seconds", "agent_register_timeout_ms"):
-        monkeypatch.setenv(f"RAY_{limit}", "300000" if limit.endswith("ms") else "300")
-    import ray
-    from ray._private import services
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setattr(services, "get_node", patiently(services.get_node))
-    plain = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
-    core = {"num_cpus": 1, "num_gpus": 0}
-    made = Cluster(initialize_head=True, head_node_args={**core, **plain, **ports()})
-    made.other = made.add_node(**core, include_log_monitor=False, **ports())
-    yield made
-    ray.shutdown()
-    made.shutdown()
-
-
-def ports() -> dict[str, int]:
-    """Ports of a node's parts; Ray ends a node that takes long to find some by itself."""
-    names = ("metrics_agent", "metrics_export", "dashboard_agent_listen", "runtime_env_agent")
-    with contextlib.ExitStack() as taken:
-        probes = [taken.enter_context(socket.socket()) for _ in names]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return {f"{n}_port": p.getsockname()[1] for n, p in zip(names, probes, strict=True)}
-
-
-def patiently(ask: Callable[..., Any]) -> Callable[..., Any]:
-    """Ray waits half a minute for a node to begin, which is short on a busy machine."""
-
-    def answered(*given: Any, **named: Any) -> Any:
-        until = time.monotonic() + 300
-        while True:
-            try:
-                return ask(*given, **named)
-            except RuntimeError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.2)
-
-    return answered
+pytestmark = cluster_of.marks
 
 
 @pytest.fixture
