@@ -17,10 +17,10 @@ from core.errors import ConfigurationError
 from core.runs import processes, queue
 from core.runs.store import Run, open_store
 from core.workspace import Workspace
-from explorer import endpoints, listing
+from explorer import endpoints, listing, reading
 from explorer.context import Context
 from explorer.page import Page
-from explorer.tabs import compare, data, launch, paper, runs, saliency
+from explorer.tabs import compare, data, help, launch, paper, runs, saliency
 from explorer.theme import STYLE, theme
 
 PAGES: dict[str, ModuleType] = {
@@ -30,6 +30,7 @@ PAGES: dict[str, ModuleType] = {
     "saliency": saliency,
     "data": data,
     "paper": paper,
+    "help": help,
 }
 """Every page by its name in the address, in the order of the tabs."""
 
@@ -150,9 +151,9 @@ def serve(
     scheduler.step()
     scheduler.start()
     try:
-        polled = [listing.route(listing.Listing(store))]
+        beside = [listing.route(listing.Listing(store)), reading.route()]
         port = free_port(host, port)
-        url = show(blocks, host=host, port=port, browser=browser, routes=polled)
+        url = show(blocks, host=host, port=port, browser=browser, routes=beside)
         _prepare_example(workspace)
         ready(f"The explorer is at {url} (workspace {workspace.root}). Ctrl-C ends it; runs go on.")
         blocks.block_thread()

@@ -24,6 +24,13 @@ POLICY = "; ".join(
 )
 """Content Security Policy: the browser itself refuses to load anything from another host."""
 
+SECURITY = {
+    "content-security-policy": POLICY,
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+"""Headers of every page that the explorer serves."""
+
 _EARLY = """
 <style>
 html[data-cxr="dark"], html[data-cxr="dark"] body { background: #0e1217; color: #e4e9f0 }
@@ -65,11 +72,7 @@ class Page:
             headers = [one for one in start["headers"] if one[0] != b"content-length"]
             if dict(headers).get(b"content-type", b"").startswith(b"text/html"):
                 body = dress(body.decode()).encode()
-                headers += [
-                    (b"content-security-policy", POLICY.encode()),
-                    (b"referrer-policy", b"no-referrer"),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
+                headers += [(k.encode(), v.encode()) for k, v in SECURITY.items()]
             headers.append((b"content-length", str(len(body)).encode()))
             await send({**start, "headers": headers})
             await send({"type": "http.response.body", "body": body})

@@ -250,7 +250,7 @@ def test_the_first_comparison_is_offered_until_something_was_done(
 
 
 def test_the_page_stands_after_the_data() -> None:
-    assert list(app.PAGES)[-2:] == ["data", "paper"]
+    assert list(app.PAGES)[-3:] == ["data", "paper", "help"]
     assert app.PAGES["paper"].TITLE == "Paper"
 
 
