@@ -123,6 +123,12 @@ class DataSpec(_Frozen):
         "otherwise they end the run.",
     )
 
+    shuffle_labels: bool = Field(
+        False,
+        description="A control: train on labels that were shuffled among the studies, so that "
+        "nothing can be learnt about the findings.",
+    )
+
     def options(self) -> dict[str, str]:
         """What was chosen of ``OPTIONS``, by name."""
         chosen = {name: getattr(self, name) for name in OPTIONS}
@@ -131,20 +137,19 @@ class DataSpec(_Frozen):
     def title(self) -> str:
         """A short name for people: ``nih 10%``, or ``nih train_1.txt`` where a list is given."""
         part = self.split_file.name if self.split_file else f"{self.label_fraction * 100:g}%"
-        return f"{self.called or self.name} {part}"
+        return f"{self.called or self.name} {part}{', shuffled' if self.shuffle_labels else ''}"
 
     def source(self) -> DataSpec:
         """The same data set as a whole: equal for runs that draw different labels from it."""
         drawn = {"label_fraction": 1.0, "subset_seed": None, "split_file": None, "called": None}
-        return self.model_copy(update=drawn)
+        return self.model_copy(update={**drawn, "shuffle_labels": False})
 
     @model_serializer(mode="wrap")
     def _without_open_options(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Runs from before an option existed keep their JSON and with it their fingerprint.
         written: dict[str, Any] = write(self)
         closed = {k for k in LATER if written.get(k) is None}
-        if not self.skip_bad:
-            closed.add("skip_bad")
+        closed |= {one for one in ("skip_bad", "shuffle_labels") if not getattr(self, one)}
         return {k: v for k, v in written.items() if k not in closed}
 
 

@@ -23,7 +23,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from core import checkpoint, stats
-from core.data import splits
+from core.data import splits, subsets
 from core.errors import OutOfMemoryError, Stopped
 from core.feed import FeatureFeed, batches, one_ahead, step_seed
 from core.loss import masked_loss, not_finite
@@ -102,7 +102,8 @@ def fit(session: Session) -> None:
     prepare(session, "train", "val")
     ids = session.ids["train"]
     session.started = time.monotonic()  # what is left is told by the time of the epochs alone
-    labels = dict(zip(ids, session.dataset.labels(ids), strict=True))
+    taught = subsets.labels(session.dataset, ids, spec.data)
+    labels = dict(zip(ids, taught, strict=True))
     while position.unvalidated or position.epoch < train.epochs:
         if not position.unvalidated:
             train_epoch(session, labels)

@@ -43,6 +43,7 @@ LABELS = {
     "data.labels": "findings of the folder",
     "data.split_file": "list of training studies",
     "data.skip_bad": "bad pictures left out",
+    "data.shuffle_labels": "shuffled labels",
     "model.pretrained": "pre-trained weights",
     "adapter.rate_ratio": "rate of B over A",
     "adapter.initial_rank": "rank at the start",

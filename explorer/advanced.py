@@ -94,6 +94,12 @@ def group(fields: dict[str, Any], start: dict[str, Any]) -> None:
         "they end the run)",
         elem_id=form.element("data.skip_bad"),
     )
+    fields["data.shuffle_labels"] = gr.Checkbox(
+        value=start["data.shuffle_labels"],
+        label="Control: shuffle the training labels among the studies, so that nothing can be "
+        "learnt",
+        elem_id=form.element("data.shuffle_labels"),
+    )
 
 
 def resolved(spec: RunSpec, path: str) -> str:

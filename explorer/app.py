@@ -195,7 +195,7 @@ def show(
         theme=theme(),
         css_paths=STYLE,
         footer_links=["api"],
-        max_file_size="64mb",
+        max_file_size="128mb",  # a picture of 6,000 × 6,000 px in 16 bit has 72
         app_kwargs={"middleware": [_middleware()], "routes": list(routes)},
     )
     return str(url)

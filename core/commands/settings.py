@@ -15,7 +15,8 @@ from core.spec import DataSpec, RunSpec, settings
 Verb = Callable[..., None]
 
 OF_A_RUN = (
-    "data.label_fraction", "data.subset_seed", "data.split_file", "data.skip_bad", "data.called",
+    "data.label_fraction", "data.subset_seed", "data.split_file", "data.skip_bad",
+    "data.shuffle_labels", "data.called",
 )  # fmt: skip
 """Settings of a run's share of a data set; what deals with the whole of it has no use for them."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.data import splits
 from core.data.base import ChestDataset
@@ -33,6 +34,24 @@ def labelled(dataset: ChestDataset, data: DataSpec) -> list[str]:
     if data.split_file is not None:
         return listed(dataset, data.split_file)
     return splits.subset(dataset, data.label_fraction, data.subset_seed or 0)
+
+
+def labels(dataset: ChestDataset, ids: list[str], data: DataSpec) -> NDArray[np.float32]:
+    """What a run is taught of its studies.
+
+    Args:
+        dataset: The data set.
+        ids: The studies.
+        data: Says whether labels are shuffled, with ``subset_seed``: whole rows go from study to
+            study, so that prevalence and co-occurrence stay (Adebayo et al. 2018).
+
+    Returns:
+        Shape (studies, findings): 1, 0, or NaN where not known.
+    """
+    found = dataset.labels(ids)
+    if data.shuffle_labels:
+        found = found[np.random.default_rng([data.subset_seed or 0, 1]).permutation(len(ids))]
+    return found
 
 
 def listed(dataset: ChestDataset, path: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from core.saliency import checks, judging, methods, scoring, sheet, summary
 from core.saliency.checks import Checked
 from core.saliency.judging import Judged, Progress, Question
 from core.saliency.request import marked_region
+from core.saliency.sanity import HARDLY
 from core.saliency.summary import Cell, Contrast
 from core.spec import DataSpec
 from core.trained import Trained, load_trained
@@ -138,7 +139,7 @@ def make(
         checked=checked,
         sheets=sheets,
         notes=(*_about_split(asked, judged), *said, *judged.notes, *more, *_sanity(checked),
-               *dataset.notes),
+               *_controls(runs, judged), *dataset.notes),
     )  # fmt: skip
 
 
@@ -204,6 +205,26 @@ def _about_split(asked: Question, judged: Judged) -> tuple[str, ...]:
 def _sanity(checked: Sequence[Checked]) -> tuple[str, ...]:
     failed = [one for one in checked if one.sanity is not None and one.sanity.flagged]
     return tuple(dict.fromkeys(f"{one.run}: {one.sentence}" for one in failed))
+
+
+def _controls(runs: Sequence[Run], judged: Judged) -> Iterator[str]:
+    """What runs that were trained on shuffled labels say of a method (Adebayo et al. 2018)."""
+    blind = {run.name for run in runs if run.trained.spec.data.shuffle_labels}
+    columns = ("run", "method", "other_run", "other_method", "correlation")
+    pairs = zip(*(judged.agreement[one] for one in columns), strict=True)
+    for first, method, second, other_method, shared in pairs:
+        one_is_blind = len({first, second} & blind) == 1
+        if method != other_method or not one_is_blind or methods.METHODS[method].baseline:
+            continue
+        run, control = (second, first) if first in blind else (first, second)
+        title = methods.METHODS[method].title
+        if np.isnan(shared):
+            verdict = "one of the two has even maps, so there is nothing to compare"
+        elif shared >= HARDLY:
+            verdict = "its maps show the picture or the architecture more than what was learnt"
+        else:
+            verdict = "its maps are others where nothing was learnt"
+        yield f"{title}, {run} against {control} (shuffled labels), {shared:.2f}: {verdict}."
 
 
 def _few(

@@ -186,3 +186,16 @@ def test_the_published_lists_of_chexpert_are_subsets_too(real_data: Path) -> Non
     ours = splits.subset(whole, 0.1, 0)
     assert len(ours) == 2_234
     assert np.isin(splits.read_list(lists / "train_1.txt").labels, (0, 1)).all()
+
+
+def test_shuffled_labels_keep_their_rows_and_prevalence(made: Made) -> None:
+    dataset = opened(made("nih"))
+    ids = dataset.ids("train")
+    data = DataSpec(name="nih", subset_seed=3)
+    known = subsets.labels(dataset, ids, data)
+    assert np.array_equal(known, dataset.labels(ids))
+    shuffled = subsets.labels(dataset, ids, data.model_copy(update={"shuffle_labels": True}))
+    assert not np.array_equal(shuffled, known)
+    assert sorted(map(tuple, shuffled)) == sorted(map(tuple, known))
+    again = data.model_copy(update={"shuffle_labels": True, "subset_seed": 4})
+    assert not np.array_equal(subsets.labels(dataset, ids, again), shuffled)

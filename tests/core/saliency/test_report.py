@@ -113,6 +113,24 @@ def test_a_report_has_tables_differences_and_sheets(place: Path, tmp_path: Path)
         assert drawn.width > 300
 
 
+def test_a_run_on_shuffled_labels_is_a_control(place: Path, boxed: Path, tmp_path: Path) -> None:
+    say(place, "train", "--data", "nih", "--root", boxed, "--method", "full", "--name", "blind",
+        "--shuffle-labels", *RUN, "--json")  # fmt: skip
+    said = say(
+        place, "saliency-report", "full", "blind", "--findings", "Pneumonia", "--methods",
+        "grad-cam,centre-gaussian", "--out", tmp_path, "--sheet", 0, "--json",
+    )  # fmt: skip
+    (note,) = [one for one in said["notes"] if "shuffled labels" in one]
+    assert note.startswith("Grad-CAM, full against blind (shuffled labels), ")
+    shared = float(note.split(", ")[-1].split(":")[0])
+    pair = next(
+        one for one in said["agreement"]
+        if (one["method"], one["other_method"]) == ("grad-cam", "grad-cam")
+    )  # fmt: skip
+    assert shared == pytest.approx(pair["correlation"], abs=0.005)
+    assert ("more than what was learnt" in note) == (shared >= 0.5)
+
+
 def test_patients_that_a_run_learnt_from_are_no_evidence(place: Path, tmp_path: Path) -> None:
     words = ("--findings", "Pneumonia", "--methods", "grad-cam", "--sheet", 0, "--json")
     said = say(place, "saliency-report", "full", "--split", "all", "--out", tmp_path / "a", *words)
