@@ -4,7 +4,7 @@ Run with ``python -m tests.benchmarks.phantoms --images 16000 --epochs 12``. The
 over the findings of the test split: the probe stays below 0.80, the network gets above 0.90. With
 ``--data phantom-5`` or ``phantom-1`` the training pictures are the set's own 4,000; ``--epochs 0``
 asks the probe alone. The network is a ResNet from random weights, so that nothing but the pictures
-and their labels can have taught it; ``--network embedded-mae`` takes the shipped foundation instead.
+and their labels can have taught it; ``--network embedded-mae`` takes a shipped foundation instead.
 """
 
 from __future__ import annotations
