@@ -22,7 +22,7 @@ from core.commands import paper as paper_verb
 from core.commands import splits as split_verbs  # noqa: F401 - adds to the group `data`
 from core.commands import transfer as transfer_verb
 from core.commands.answers import AsJson, Folder, RunName, answer, bar, opened, summary, table
-from core.commands.carrying import execute
+from core.commands.carrying import beside_main, execute, follow
 from core.commands.methods import list_methods
 from core.commands.pretraining import pretrain
 from core.commands.saliency import saliency_report
@@ -163,7 +163,11 @@ def train_here(
     """Train here and now, with a progress bar, to the test AUROC per finding."""
     from core.progress import ProgressBar
     from core.runs import queue, worker
+    from core.workspace import open_workspace
 
+    if beside_main():
+        workspace = open_workspace(folder)
+        raise typer.Exit(follow(spec, workspace.root, workspace.cache))
     _validated(spec)
     workspace, store = opened(folder)
     run = queue.claim_here(store, spec, name=name)
@@ -369,6 +373,9 @@ def work(run: RunName, folder: Folder = None) -> None:
 
     workspace = open_workspace(folder)
     store = open_store(workspace, create=False)
+    if beside_main():
+        known = store.get(run)
+        raise typer.Exit(follow(known.spec, workspace.run(known.id), workspace.cache))
     raise typer.Exit(worker.work(store, workspace, run, execute))
 
 

@@ -25,6 +25,8 @@ def save(session: Session) -> None:
         DataError: The file cannot be written.
     """
     session.report.secure()
+    if not session.ranks.main:
+        return
     scaler = session.accelerator.scaler
     payload = {
         "fingerprint": session.spec.fingerprint(),
@@ -53,11 +55,11 @@ def load(session: Session) -> None:
         DataError: The checkpoint is damaged, or belongs to another specification.
     """
     path = session.folder / CHECKPOINT
-    if not path.exists():
+    payload = session.ranks.from_main(lambda: _read(path) if path.exists() else None)
+    if payload is None:
         session.report.log("There is no checkpoint yet; starting from the beginning.")
         session.report.rewind(0)
         return
-    payload = _read(path)
     if payload["fingerprint"] != session.spec.fingerprint():
         raise DataError(
             f"The checkpoint in {path.parent} belongs to another specification.",

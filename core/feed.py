@@ -15,13 +15,22 @@ from core.data.cache import ImageCache
 from core.data.transforms import EvalTransform, TrainTransform
 
 EVALUATION_BATCH = 128
+WHOLE = slice(None)
 
 
 class Feed(Protocol):
     """Inputs of the model for given studies."""
 
-    def training(self, ids: Sequence[str], generator: torch.Generator) -> Tensor:
-        """Inputs of shape (studies, …) on the host, augmented by this generator alone."""
+    def training(
+        self, ids: Sequence[str], generator: torch.Generator, part: slice = WHOLE
+    ) -> Tensor:
+        """Inputs of shape (studies, …) on the host, augmented by this generator alone.
+
+        Args:
+            ids: A batch.
+            generator: What is drawn for a study depends on its place in the batch.
+            part: The studies that are wanted.
+        """
 
     def evaluation(self, ids: Sequence[str]) -> Tensor:
         """Inputs of shape (studies, …) on the host, without augmentation."""
@@ -36,14 +45,16 @@ class PixelFeed:
     def __init__(self, cache: ImageCache, train: TrainTransform, evaluate: EvalTransform) -> None:
         self._cache, self._train, self._evaluate = cache, train, evaluate
 
-    def training(self, ids: Sequence[str], generator: torch.Generator) -> Tensor:
+    def training(
+        self, ids: Sequence[str], generator: torch.Generator, part: slice = WHOLE
+    ) -> Tensor:
         """Augmented pixels for ``pixels``."""
         if self._train.augmentation == "none":
-            return self.evaluation(ids)
+            return self.evaluation(ids[part])
         pictures = [self._cache.get(one) for one in ids]
         if self._train.augmentation == "randaugment":  # erases with noise after normalising
-            return self._train(pictures, generator)
-        return self._train.squares(pictures, generator)
+            return self._train(pictures, generator)[part]
+        return self._train.squares(pictures, generator, part)
 
     def evaluation(self, ids: Sequence[str]) -> Tensor:
         """Centre-cropped pixels for ``pixels``."""
@@ -99,9 +110,11 @@ class FeatureFeed:
             self._known.update(zip(batch, features.numpy(), strict=True))
         return True
 
-    def training(self, ids: Sequence[str], generator: torch.Generator) -> Tensor:
+    def training(
+        self, ids: Sequence[str], generator: torch.Generator, part: slice = WHOLE
+    ) -> Tensor:
         """Features of shape (studies, width)."""
-        return self.evaluation(ids)
+        return self.evaluation(ids[part])
 
     def evaluation(self, ids: Sequence[str]) -> Tensor:
         """Features of shape (studies, width)."""

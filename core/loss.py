@@ -10,19 +10,26 @@ from core.errors import NotFiniteError
 from core.session import Session
 
 
-def masked_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def masked_loss(logits: Tensor, targets: Tensor, known: int | None = None) -> Tensor:
     """Binary cross-entropy, averaged over the labels that are known.
 
     Args:
         logits: Shape (studies, findings).
         targets: Same shape: 1, 0, or NaN where not known.
+        known: Labels to divide by, where these are a part of a batch; by default those that are
+            known here.
 
     Returns:
         A scalar; 0 if no label is known.
     """
-    known = ~torch.isnan(targets)
+    told = ~torch.isnan(targets)
     each = binary_cross_entropy_with_logits(logits, targets.nan_to_num(), reduction="none")
-    return (each * known).sum() / known.sum().clamp(min=1)
+    return (each * told).sum() / (told.sum().clamp(min=1) if known is None else max(1, known))
+
+
+def known_labels(targets: Tensor) -> int:
+    """How many labels are known; on the host, so that no device is waited for."""
+    return int((~torch.isnan(targets)).sum())
 
 
 def not_finite(session: Session, what: str) -> NotFiniteError:

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import DistributedDataParallelKwargs
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core import precision, stats
+from core import precision, ranks, stats
 from core.data import splits, subsets
 from core.data.base import ChestDataset
 from core.data.cache import ImageCache, cache_side
@@ -25,6 +26,7 @@ from core.feed import FeatureFeed, Feed, PixelFeed, batches
 from core.models import adapters, backbones, catalogue, prefix
 from core.models.catalogue import BackboneCard
 from core.models.methods import Companion
+from core.ranks import Ranks
 from core.reporting import Reporter
 from core.spec import RunSpec
 from core.trained import evaluation_transform, tuned
@@ -100,6 +102,7 @@ class Session:
         losses: Of the steps since the loss was last recorded, on the device.
         best_logits: Of the validation split at the best epoch, if this attempt saw it.
         started: When this attempt's epochs began, on the monotonic clock.
+        ranks: This process among those that carry out the run; mostly it is alone.
     """
 
     spec: RunSpec
@@ -120,6 +123,11 @@ class Session:
     losses: list[Tensor] = field(default_factory=list)
     best_logits: NDArray[np.float32] | None = None
     started: float = field(default_factory=time.monotonic)
+    ranks: Ranks = field(default_factory=Ranks)
+
+    def stop_requested(self) -> bool:
+        """Whether the user asked to stop; the same answer in all processes, if all ask."""
+        return self.ranks.share(self.report.stop_requested())
 
     def elapsed(self) -> float:
         """Seconds of epochs, in this attempt and those before it."""
@@ -179,7 +187,7 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
         ModelError: The backbone cannot be loaded.
         ConfigurationError: The settings do not fit together, or not to this machine.
     """
-    accelerator = _accelerator(spec)
+    accelerator, place = _accelerator(spec)
     report.progress(0.0, None, "opening the data set")
     dataset = open_data(spec.data)
     imported = spec.adapter.imported is not None
@@ -195,22 +203,25 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     model, weights = _model(spec, folder, card, len(dataset.findings), report)
     if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu":
         precision.spell_out_attention(model, _patches(model))
+    parts = batches(train_ids, spec.train.batch_size, spec.train.seed, 0)
+    place.refuse(model, min(map(len, parts)))
     parallel, optimizer = accelerator.prepare(model, _optimizer(spec, model))
     pictures = ImageCache(cache, dataset, cache_side(spec.model.input_size or card.input_size))
-    feed = _feed(spec, card, pictures, model, accelerator.device)
-    steps = len(batches(train_ids, spec.train.batch_size, spec.train.seed, 0)) * spec.train.epochs
-    companion = adapters.companion(model, spec.adapter, steps)
+    feed = _feed(spec, card, pictures, model, accelerator)
+    companion = adapters.companion(model, spec.adapter, len(parts) * spec.train.epochs)
     report.model(weights.trainable, weights.total, str(accelerator.device))
     report.log(
         f"Trains {weights.trainable:,} of {weights.total:,} parameters "
         f"({weights.trainable / weights.total:.3%}) on {accelerator.device}"
-        f"{_in_words(accelerator.mixed_precision)}."
+        f"{_in_words(accelerator.mixed_precision)}"
+        f"{f', in {place.count} processes' if place.count > 1 else ''}."
     )
     return Session(
         spec, folder, report, dataset, pictures, ids, model, parallel, optimizer, accelerator, feed,
         weights, companion, dict(dataset.skipped),
         # An adapter that was made elsewhere has its training behind it.
         Position(epoch=spec.train.epochs, unvalidated=True) if imported else Position(),
+        ranks=place,
     )  # fmt: skip
 
 
@@ -252,7 +263,11 @@ def _optimizer(spec: RunSpec, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def _feed(
-    spec: RunSpec, card: BackboneCard, pictures: ImageCache, model: nn.Module, device: torch.device
+    spec: RunSpec,
+    card: BackboneCard,
+    pictures: ImageCache,
+    model: nn.Module,
+    accelerator: Accelerator,
 ) -> Feed:
     size = spec.model.input_size or card.input_size
     augmentation = spec.train.augmentation
@@ -262,16 +277,18 @@ def _feed(
         TrainTransform(size, card.mean, card.std, card.channels, augmentation=augmentation),
         evaluation_transform(card, size),
     )
-    parts = prefix.split_at_head(model)
+    # Several processes each see other studies in every epoch: there would be nothing to keep.
+    parts = prefix.split_at_head(model) if accelerator.num_processes == 1 else None
     if spec.adapter.method == "linear" and augmentation == "none" and parts is not None:
         model.eval()
-        return FeatureFeed(pixels, *parts, device=device)
+        return FeatureFeed(pixels, *parts, device=accelerator.device)
     return pixels
 
 
-def _accelerator(spec: RunSpec) -> Accelerator:
+def _accelerator(spec: RunSpec) -> tuple[Accelerator, Ranks]:
     gpu = torch.cuda.is_available() and spec.train.device != "cpu"
     _refuse_device(spec, gpu)
+    place = ranks.join(spec.train.device, gpu)
     if gpu and ":" in spec.train.device:
         torch.cuda.set_device(int(spec.train.device.split(":")[1]))
     chosen = precision.chosen(spec.train.precision, gpu=gpu)
@@ -280,7 +297,13 @@ def _accelerator(spec: RunSpec) -> Accelerator:
     # accelerate keeps its state for the whole process; several runs of one notebook may differ.
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-    return Accelerator(cpu=not gpu, mixed_precision="no" if chosen == "fp32" else chosen)
+    found = Accelerator(
+        cpu=not gpu,
+        mixed_precision="no" if chosen == "fp32" else chosen,
+        # Which weights get no gradient, such as a mask token, is the same at every step.
+        kwargs_handlers=[DistributedDataParallelKwargs(static_graph=True, broadcast_buffers=False)],
+    )
+    return found, place
 
 
 def _in_words(mixed_precision: str) -> str:

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
 
-from core import checkpoint, stats
+from core import checkpoint, ranks, stats
 from core.data import splits, subsets
 from core.errors import OutOfMemoryError, Stopped
 from core.feed import FeatureFeed, batches, one_ahead, step_seed
-from core.loss import masked_loss, not_finite
+from core.loss import known_labels, masked_loss, not_finite
 from core.models import adapters
 from core.reporting import Reporter
 from core.session import TRAINED, Session, setup
@@ -84,15 +84,21 @@ def run(
         OutOfMemoryError: The device or the host ran out of memory.
     """
     spec = spec.resolved()
-    folder.mkdir(parents=True, exist_ok=True)
-    with _memory_explained(spec):
-        session = setup(spec, folder, cache, report)
-        if resume:
-            checkpoint.load(session)
+    with ranks.others_explained(), _memory_explained(spec):
+        return carry_out(setup(spec, folder, cache, report), resume=resume)
+
+
+def carry_out(session: Session, *, resume: bool = False) -> dict[str, Any]:
+    """The same, once everything is set up."""
+    folder = session.folder
+    if session.ranks.share(resume):
+        checkpoint.load(session)
+    if session.ranks.main:
+        folder.mkdir(parents=True, exist_ok=True)
         splits.write_list(folder / SUBSET, session.dataset, session.ids["train"])
-        write_atomically(folder / SPEC, spec.model_dump_json(indent=2).encode())
-        fit(session)
-        return finish(session)
+        write_atomically(folder / SPEC, session.spec.model_dump_json(indent=2).encode())
+    fit(session)
+    return finish(session)
 
 
 def fit(session: Session) -> None:
@@ -114,7 +120,7 @@ def fit(session: Session) -> None:
 
 def train_epoch(session: Session, labels: dict[str, NDArray[np.float32]]) -> None:
     """Train to the end of the current epoch, with checkpoints by time on the way."""
-    train, position, report = session.spec.train, session.position, session.report
+    train, position = session.spec.train, session.position
     parts = batches(session.ids["train"], train.batch_size, train.seed, position.epoch)
     every = max(1, train.epochs * len(parts) // POINTS_A_CURVE)
     started = last_saved = time.monotonic()
@@ -122,19 +128,20 @@ def train_epoch(session: Session, labels: dict[str, NDArray[np.float32]]) -> Non
 
     def load(i: int) -> Tensor:
         seed = step_seed(train.seed, position.epoch, i)
-        return session.feed.training(parts[i], torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        return session.feed.training(parts[i], generator, session.ranks.part(len(parts[i])))
 
     for i, inputs in one_ahead(load, position.batch, len(parts)):
         rate = _set_rate(session, position.epoch + i / len(parts))
         targets = torch.from_numpy(np.stack([labels[one] for one in parts[i]]))
         session.losses.append(step(session, inputs, targets, i))
-        seen += len(inputs)
+        seen += len(parts[i])
         position.batch, position.step = i + 1, position.step + 1
         last = position.batch == len(parts)
         if last or position.step % every == 0:
             _tell_progress(session, len(parts))
             _record_loss(session, rate, len(parts))
-        stop = report.stop_requested()
+        stop = session.stop_requested()
         if not last and (stop or time.monotonic() - last_saved > CHECKPOINT_SECONDS):
             if stop:
                 raise checkpoint.stopped(session)
@@ -149,34 +156,40 @@ def step(session: Session, inputs: Tensor, targets: Tensor, batch: int) -> Tenso
 
     Args:
         session: The run.
-        inputs: What the feed made, on the host.
-        targets: Labels of shape (studies, findings): 1, 0, or NaN where not known.
+        inputs: What the feed made of this process's part of the batch, on the host.
+        targets: Labels of the whole batch, of shape (studies, findings): 1, 0, or NaN where not
+            known.
         batch: Number of the batch in its epoch.
 
     Returns:
-        The loss before the step, a scalar on the device, without a method's own penalty.
+        The whole batch's loss before the step, a scalar on the device, without a method's own
+        penalty.
     """
     # Dropout and stochastic depth draw from the global generator: seeded at each step, they do not
     # depend on what was computed before.
-    torch.manual_seed(step_seed(session.spec.train.seed, session.position.epoch, batch))
+    place = session.ranks
+    seed = step_seed(session.spec.train.seed, session.position.epoch, batch)
+    torch.manual_seed(seed + place.index)
     session.parallel.train(session.spec.adapter.method != "linear")
     device = session.accelerator.device
     with session.accelerator.autocast():
         logits = session.feed.forward(session.parallel, inputs.to(device, non_blocking=True))
-    loss = masked_loss(logits.float(), targets.to(device, non_blocking=True))
+    part = targets[place.part(len(targets))].to(device, non_blocking=True)
+    # The processes' gradients are averaged: so many times its share of the batch's loss is each's.
+    loss = masked_loss(logits.float(), part, known_labels(targets)) * place.count
     beside = session.companion
     session.optimizer.zero_grad(set_to_none=True)
     session.accelerator.backward(loss if beside is None else loss + beside.penalty())
     session.optimizer.step()
     if beside is not None:
         beside.after_step(session.position.step + 1)
-    return loss.detach()
+    return place.mean(loss.detach())
 
 
 def finish(session: Session) -> dict[str, Any]:
     """Load the best epoch's weights, predict validation and test, write and return the result."""
     report, position, weights = session.report, session.position, session.weights
-    state, _ = read_state(session.folder / BEST)
+    state, _ = session.ranks.from_main(lambda: read_state(session.folder / BEST))
     adapters.load_trainable_state(session.model, state)
     if session.ids["test"]:
         prepare(session, "test", at=TRAINED)
@@ -205,7 +218,8 @@ def finish(session: Session) -> dict[str, Any]:
         "peak_device_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
         "host_bytes": psutil.Process().memory_info().rss,
     }
-    write_atomically(session.folder / RESULT, json.dumps(result, indent=2).encode())
+    if session.ranks.main:
+        write_atomically(session.folder / RESULT, json.dumps(result, indent=2).encode())
     report.progress(1.0, 0.0, "done")
     return result
 
@@ -229,9 +243,15 @@ def prepare(session: Session, *parts: str, at: float = 0.0) -> None:
 
     faults: dict[str, str] | None = {} if session.spec.data.skip_bad else None
     ids = [one for part in parts for one in session.ids[part]]
-    if not session.cache.ensure(ids, telling("preparing images"), report.stop_requested, faults):
+
+    def ensure() -> tuple[bool, dict[str, str] | None]:
+        tell = telling("preparing images")
+        return session.cache.ensure(ids, tell, report.stop_requested, faults), faults
+
+    done, found = session.ranks.in_turn(ensure)
+    if not done:
         raise Stopped
-    session.leave_out(faults or {})
+    session.leave_out(found or {})
     ids = [one for part in parts for one in session.ids[part]]
     if isinstance(session.feed, FeatureFeed):
         session.parallel.eval()
@@ -251,7 +271,8 @@ def _score(session: Session, split: str) -> dict[str, Any]:
     known = session.best_logits if split == "val" else None
     logits = predict(session, ids, progress) if known is None else known
     probabilities = np.asarray(expit(logits), np.float32)
-    _write_predictions(session, split, labels, probabilities)
+    if session.ranks.main:
+        _write_predictions(session, split, labels, probabilities)
     each = stats.per_finding(labels, probabilities)
     return {
         "auroc": _number(stats.macro(each)),

@@ -40,16 +40,21 @@ def validate(session: Session) -> None:
     if position.best_auroc is None or auroc > position.best_auroc:
         position.best_auroc, position.best_epoch = auroc, position.epoch
         session.best_logits = logits
-        write_state(
-            session.folder / BEST,
-            adapters.trainable_state(session.model),
-            {
-                "findings": json.dumps(session.dataset.findings),
-                "backbone": session.weights.backbone,
-                "backbone_sha256": session.weights.sha256 or "",
-                "epoch": str(position.epoch),
-            },
-        )
+        if session.ranks.main:
+            _keep_weights(session)
+
+
+def _keep_weights(session: Session) -> None:
+    write_state(
+        session.folder / BEST,
+        adapters.trainable_state(session.model),
+        {
+            "findings": json.dumps(session.dataset.findings),
+            "backbone": session.weights.backbone,
+            "backbone_sha256": session.weights.sha256 or "",
+            "epoch": str(session.position.epoch),
+        },
+    )
 
 
 def predict(
@@ -61,14 +66,17 @@ def predict(
         Stopped: The user asked for it between two batches.
     """
     session.parallel.eval()
-    parts = list(chunks(ids, EVALUATION_BATCH))
-    found = []
+    ranks = session.ranks
+    # Each process predicts its part of every chunk, so that all ask equally often whether to stop.
+    parts = [one[ranks.part(len(one))] for one in chunks(ids, EVALUATION_BATCH * ranks.count)]
+    found: list[NDArray[np.float32]] = []
     for i, inputs in one_ahead(lambda i: session.feed.evaluation(parts[i]), 0, len(parts)):
-        if session.report.stop_requested():
+        if session.stop_requested():
             raise checkpoint.stopped(session)
         if progress is not None:
-            progress(i * EVALUATION_BATCH, len(ids))
+            progress(min(len(ids), i * EVALUATION_BATCH * ranks.count), len(ids))
         with torch.inference_mode(), session.accelerator.autocast():
             logits = session.feed.forward(session.parallel, inputs.to(session.accelerator.device))
         found.append(logits.float().cpu().numpy())
-    return np.concatenate(found)
+    each = ranks.gather(found)
+    return np.concatenate([one for chunk in zip(*each, strict=True) for one in chunk])

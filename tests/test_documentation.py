@@ -70,6 +70,8 @@ def test_every_command_can_be_given(page: str, command: str, tmp_path: Path) -> 
         assert {one for one in words[2:] if one[0] == "."} <= installable()
     elif words[:3] == ["python", "-m", "core"]:
         parse(words[3:], tmp_path)
+    elif words[0] == "torchrun" or words[:2] == ["accelerate", "launch"]:
+        parse(words[words.index("core") + 1 :], tmp_path)
     elif words[:2] == ["python", "app.py"]:
         assert set(re.findall(r"--[\w-]+", command)) <= options_of_app()
     elif words[:3] == ["python", "-m", "pytest"] or words[0] == "pytest":

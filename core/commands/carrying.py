@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,39 @@ def execute(
     from core import tracking
 
     return tracking.run(spec, folder, cache, report, resume)
+
+
+def beside_main() -> bool:
+    """Whether this process only computes for another one's run, which alone writes and reports."""
+    from core import ranks
+
+    return not ranks.launched().main
+
+
+def follow(spec: RunSpec, folder: Path, cache: Path) -> int:
+    """Compute beside the main process of a run that ``torchrun`` or ``accelerate`` launched.
+
+    Args:
+        spec: The run.
+        folder: Its folder, if it has been carried out before; nothing is written there.
+        cache: Folder of decoded images.
+
+    Returns:
+        The process's exit code: 0 if the run was completed or stopped.
+    """
+    import signal
+
+    from core import train
+    from core.errors import Stopped
+    from core.reporting import Silence
+
+    # Whether to stop is asked and decided by the main process.
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    with contextlib.suppress(Stopped):
+        train.run(spec, folder, cache, Silence())
+    return 0
 
 
 class Teller:

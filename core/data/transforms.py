@@ -177,31 +177,41 @@ class TrainTransform:
         augmenting.erase(batch, generator)
         return batch
 
-    def squares(self, images: Sequence[NDArray[np.uint8]], generator: torch.Generator) -> Tensor:
+    def squares(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        generator: torch.Generator,
+        part: slice = slice(None),
+    ) -> Tensor:
         """Crop and mirror alone, without RandAugment and before normalisation.
 
         Args:
             images: Grey pictures of shape (height, width), 0 to 255.
             generator: The only source of randomness.
+            part: Only these are made, as they would be among all.
 
         Returns:
             uint8 of shape (pictures, 1, input_size, input_size).
         """
+        count = len(images[part])
         if self.augmentation == "none":
-            return self._plain.squares(images)
-        return _stacked(self._cropped(images, generator), len(images), self.input_size)
+            return self._plain.squares(images[part])
+        return _stacked(self._cropped(images, generator, part), count, self.input_size)
 
     def _cropped(
-        self, images: Sequence[NDArray[np.uint8]], generator: torch.Generator
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        generator: torch.Generator,
+        part: slice = slice(None),
     ) -> Iterator[Tensor]:
         size = self.input_size
         crops = random_crops([one.shape for one in images], generator)
         mirrored = torch.rand(len(images), generator=generator) < 0.5
         for image, (top, left, height, width), mirror in zip(
-            images, crops.tolist(), mirrored.tolist(), strict=True
+            images[part], crops[part].tolist(), mirrored[part].tolist(), strict=True
         ):
-            part = image[top : top + height, left : left + width]
-            pixels = torch.from_numpy(np.array(part[:, ::-1] if mirror else part))[None, None]
+            square = image[top : top + height, left : left + width]
+            pixels = torch.from_numpy(np.array(square[:, ::-1] if mirror else square))[None, None]
             yield _bicubic(pixels, size, size)[0, 0]
 
 
