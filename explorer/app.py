@@ -17,7 +17,7 @@ from core.errors import ConfigurationError
 from core.runs import processes, queue
 from core.runs.store import Run, open_store
 from core.workspace import Workspace
-from explorer import endpoints, listing, reading
+from explorer import endpoints, listing, pulse, reading
 from explorer.context import Context
 from explorer.page import Page
 from explorer.tabs import compare, data, help, launch, paper, runs, saliency
@@ -34,7 +34,6 @@ PAGES: dict[str, ModuleType] = {
 }
 """Every page by its name in the address, in the order of the tabs."""
 
-POLL_SECONDS = 1.0
 HOUR = 3600
 _TOP = f"""
 <div class="cxr-top"><h1>CXR PEFT Explorer</h1>
@@ -57,7 +56,7 @@ def build(workspace: Workspace) -> gr.Blocks:
         fill_width=True,
         delete_cache=(HOUR, 24 * HOUR),  # exports that were packed for a download
     ) as blocks:
-        gr.HTML(_TOP, apply_default_css=False, js_on_load=None)
+        top = gr.HTML(_TOP, apply_default_css=False, js_on_load=pulse.ON_LOAD)
         endpoints.publish(store, workspace)
         version = gr.State(0)
         inboxes = {name: gr.State(None) for name in PAGES}
@@ -67,8 +66,7 @@ def build(workspace: Workspace) -> gr.Blocks:
                 with gr.Tab(page.TITLE, id=name, elem_id=f"page-{name}") as tab:
                     page.build(context, tab)
                 tab.select(None, js="() => window.cxr.opened()")
-        pulse = gr.Timer(POLL_SECONDS)
-        pulse.tick(
+        top.click(
             store.version,
             outputs=version,
             api_visibility="private",
@@ -151,7 +149,9 @@ def serve(
     scheduler.step()
     scheduler.start()
     try:
-        beside = [listing.route(listing.Listing(store)), reading.route()]
+        beside = [
+            listing.route(listing.Listing(store)), pulse.Pulse(store).route(), reading.route()
+        ]  # fmt: skip
         port = free_port(host, port)
         url = show(blocks, host=host, port=port, browser=browser, routes=beside)
         _prepare_example(workspace)

@@ -11,7 +11,7 @@ import pytest
 from core.runs.store import RunState, Store, open_store
 from core.spec import RunSpec
 from core.workspace import Workspace, open_workspace
-from explorer import app
+from explorer import app, pulse
 
 pytestmark = pytest.mark.browser
 
@@ -26,7 +26,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Stor
     advance(store, done.id, epochs=4)
     scores = {"auroc": 0.81, "per_finding": {"Edema": 0.83, "Hernia": None}, "studies": 50}
     store.transition(done.id, RunState.COMPLETED, scores={"test": scores}, best_auroc=0.8)
-    url = app.show(blocks, host="127.0.0.1", port=app.free_port("127.0.0.1", 7960))
+    beside, port = [pulse.Pulse(store).route()], app.free_port("127.0.0.1", 7960)
+    url = app.show(blocks, host="127.0.0.1", port=port, routes=beside)
     yield url, store, workspace
     blocks.close(verbose=False)
 
@@ -127,6 +128,25 @@ def test_the_page_that_opens_first_leaves_the_address_to_the_one_it_names(
     page.wait_for_selector("#paper-board .cxr-cells")
     page.click("role=tab[name='Launch']")
     page.wait_for_function("location.search.includes('tab=launch')")
+
+
+def test_a_page_enters_the_queue_only_after_a_change(
+    page: Any, served: tuple[str, Store, Workspace]
+) -> None:
+    url, store, _ = served
+    open_page(page, f"{url}?tab=runs")
+    page.wait_for_selector("tr:has-text('finished')")
+    page.wait_for_timeout(3000)
+    entered: list[str] = []
+    page.on("request", lambda one: "/queue/join" in one.url and entered.append(one.url))
+    with page.expect_response("**/api/version"):
+        pass
+    page.wait_for_timeout(4000)
+    assert entered == []
+    new = store.create(RunSpec(), name="fresh")
+    page.wait_for_selector("tr:has-text('fresh')")
+    assert entered
+    store.delete(new.id)
 
 
 def test_a_running_run_is_shown_live_and_keeps_what_the_user_touches(
