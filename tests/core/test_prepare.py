@@ -1,38 +1,53 @@
-"""Pictures are made once, before the run that needs them."""
+"""Pictures made ready in the background, by a process that does not outlive its reason."""
+
+from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+import psutil
 
-from core.prepare import prepare
+from core import prepare
 from core.spec import RunSpec
 
-ROOT = Path(__file__).parents[2]
+STARTER = """
+import subprocess, sys, time
+done = subprocess.Popen([sys.executable, "-m", "core", "prepare", *sys.argv[1:]])
+print(done.pid, flush=True)
+time.sleep(600)
+"""
 
 
-def test_the_second_time_there_is_nothing_to_make(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 255, (40, 160, 150), np.uint8)
-    for i, one in enumerate(pixels):
-        place = tmp_path / "data" / ("NORMAL" if i % 2 else "PNEUMONIA")
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(one).save(place / f"{i}.png")
-    spec = RunSpec.of(
-        **{"data.name": "folder", "data.root": tmp_path / "data", "data.label_fraction": 1.0}
+def test_what_is_made_until_it_is_stopped_is_kept(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 2
+
+    spec = RunSpec.of(**{"data.name": "phantom-1", "data.label_fraction": 0.01})
+    found = prepare.prepare(spec, tmp_path, should_stop=stop)
+    assert 0 < found["made"] < found["pictures"]
+
+
+def test_in_the_background_it_ends_with_whoever_started_it(tmp_path: Path) -> None:
+    words = ["--data", "phantom-1", "--background", "--workspace", str(tmp_path / "workspace")]
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
-    told: list[tuple[int, int]] = []
-    first = prepare(spec, tmp_path / "cache", lambda done, total: told.append((done, total)))
-    assert first == {"pictures": 40, "made": 40}
-    assert told[-1] == (40, 40)
-    assert prepare(spec, tmp_path / "cache") == {"pictures": 40, "made": 0}
-
-
-def test_preparing_loads_no_torch() -> None:
-    """It takes half a gigabyte, and pictures are made without it."""
-    code = "import sys; import core.prepare; print('torch' in sys.modules)"
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert found.stdout.strip() == "False"
+    assert starter.stdout is not None
+    worker = psutil.Process(int(starter.stdout.readline()))
+    until = time.monotonic() + 240
+    while not list(tmp_path.rglob("*.bin")) and not list(tmp_path.rglob("images/*/*")):
+        assert worker.is_running()
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    starter.kill()
+    starter.wait()
+    worker.wait(240)
+    starter.stdout.close()
