@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from core.reporting import Reporter, Silence
+from core.runs.run import Run
 
 
 class ProgressBar:
@@ -66,3 +70,49 @@ class ProgressBar:
 
     def rewind(self, kept: int) -> None:
         """Nothing was kept."""
+
+
+class SharedBar(ProgressBar):
+    """One bar for several runs at once: their mean progress, and the best AUROC of any.
+
+    Args:
+        title: What is running.
+        runs: How many runs there are.
+    """
+
+    def __init__(self, title: str, runs: int) -> None:
+        super().__init__(title)
+        self._runs = runs
+        self._done: dict[str, float] = {}
+        self._best = -1.0
+        self._lock = threading.Lock()
+
+    def of(self, run: Run) -> Reporter:
+        """What one of the runs reports to."""
+        return _Share(self, run.id)
+
+    def moved(self, run: str, fraction: float, phase: str) -> None:
+        """Take the progress of one run."""
+        with self._lock:
+            self._done[run] = fraction
+            self.progress(sum(self._done.values()) / self._runs, None, phase)
+
+    def scored(self, value: float) -> None:
+        """Take the mean validation AUROC of one run."""
+        with self._lock:
+            self._best = max(self._best, value)
+            self.metric("val/auroc", self._best, epoch=0, step=0)
+
+
+class _Share(Silence):
+    """One run's part of a bar."""
+
+    def __init__(self, bar: SharedBar, run: str) -> None:
+        self._bar, self._run = bar, run
+
+    def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
+        if name == "val/auroc":
+            self._bar.scored(value)
+
+    def progress(self, fraction: float, seconds_left: float | None, phase: str) -> None:
+        self._bar.moved(self._run, fraction, phase)

@@ -84,7 +84,7 @@ def run(
         OutOfMemoryError: The device or the host ran out of memory.
     """
     spec = spec.resolved()
-    with ranks.others_explained(), _memory_explained(spec):
+    with ranks.others_explained(), memory_explained(spec):
         return carry_out(setup(spec, folder, cache, report), resume=resume)
 
 
@@ -346,7 +346,8 @@ def _number(value: float) -> float | None:
 
 
 @contextlib.contextmanager
-def _memory_explained(spec: RunSpec) -> Iterator[None]:
+def memory_explained(spec: RunSpec) -> Iterator[None]:
+    """Say in words, and with what to change, that a run needs more memory than there is."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:

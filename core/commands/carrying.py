@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from core.replication.carry import Ending, Planned
     from core.reporting import Reporter
+    from core.runs.group import Member
     from core.runs.run import Run
     from core.spec import RunSpec
 
@@ -23,6 +24,15 @@ def execute(
     from core import tracking
 
     return tracking.run(spec, folder, cache, report, resume)
+
+
+def carry_out_together(
+    members: Sequence[Member], cache: Path
+) -> Iterator[tuple[int, Callable[[], dict[str, Any]]]]:
+    """Carry out several runs in the same forward passes, in this process."""
+    from core.together import carry
+
+    return carry.run(members, cache)
 
 
 def beside_main() -> bool:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.commands.answers import AsJson, Folder, answer, opened, summary
+from core.commands.answers import AsJson, Folder, answer, opened, summary, table
+from core.commands.carrying import carry_out_together
 from core.commands.settings import with_settings
 from core.spec import RunSpec
 
 if TYPE_CHECKING:
+    from core.runs.store import Store
     from core.sweep import Plan
+    from core.workspace import Workspace
 
 NAMED = 20
 
@@ -34,10 +37,22 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     priority: Annotated[int, typer.Option(help="Runs of a higher one start first.")] = 0,
+    together: Annotated[
+        bool,
+        typer.Option(
+            "--together",
+            help="Train them here and now, in one process that holds the frozen backbone once; "
+            "for LoRA, rsLoRA and LoRA+.",
+        ),
+    ] = False,
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Queue methods × ranks × label fractions × seeds, once it is clear how long they take."""
+    """Queue methods × ranks × label fractions × seeds, once it is clear how long they take.
+
+    With --together they are trained here and now, in the same forward passes; each is a run of its
+    own, with the result that it would have alone.
+    """
     from core import sweep as sweeps
     from core.errors import ConfigurationError
 
@@ -55,16 +70,64 @@ def sweep(
             numbers(seeds, int, "--seeds"),
         )
     planned = sweeps.plan(specs, store, workspace.cache, again=again)
+    if together:
+        _refuse_together(planned)
     value: dict[str, Any] = planned.as_json()
     if dry_run:
         answer(value, as_json, lambda: _tell(planned))
         return
     if planned.new and not yes:
         _tell(planned)
-        typer.confirm("Queue them?", abort=True, err=True)
+        typer.confirm("Train them now?" if together else "Queue them?", abort=True, err=True)
+    if together:
+        _train_together(planned, workspace, store, value, as_json)
+        return
     queued = sweeps.submit(store, planned, priority=priority)
     value["queued"] = [summary(run) for run in queued]
     answer(value, as_json, lambda: typer.echo(f"Queued {len(queued):,} runs."))
+
+
+def _refuse_together(planned: Plan) -> None:
+    from core import ranks
+    from core.errors import ConfigurationError
+    from core.together import fitting
+
+    if ranks.launched().count > 1:
+        raise ConfigurationError(
+            "Runs are trained together in one process, but several were launched.",
+            "Call python -m core sweep --together.",
+        )
+    if planned.new:
+        fitting.refuse(planned.new)
+
+
+def _train_together(
+    planned: Plan, workspace: Workspace, store: Store, value: dict[str, Any], as_json: bool
+) -> None:
+    from core.progress import SharedBar
+    from core.runs import group, queue
+
+    if not planned.new:
+        answer(value, as_json, lambda: typer.echo("All these runs are completed or waiting."))
+        return
+    ids = [queue.claim_here(store, spec).id for spec in planned.new]
+    with SharedBar(f"{len(ids)} runs together", len(ids)) as bar:
+        code = group.work(store, workspace, ids, carry_out_together, bar.of)
+    runs = [store.get(one) for one in ids]
+    value["carried_out"] = [summary(run) for run in runs]
+    answer(value, as_json, lambda: table(
+        ("id", "state", "val AUROC", "name"),
+        [(run.id, str(run.state), _points(run.best_auroc), run.name) for run in runs],
+    ))  # fmt: skip
+    for run in runs:
+        if run.failure_reason:
+            typer.echo(f"{run.name}: {run.failure_reason} {run.failure_remedy or ''}", err=True)
+    if code:
+        raise typer.Exit(code)
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def numbers(text: str, kind: Callable[[str], Any], option: str) -> list[Any]:

@@ -57,9 +57,27 @@ def work(
         RunError: There is no such run, or another process has it.
         StoreError: The store cannot be written.
     """
-    run = _begin(store, run_id)
+    run = begin(store, run_id)
     if run.state is not RunState.RUNNING:
         return 0
+    report = reporter(store, workspace, run, observer)
+    folder = workspace.run(run.id)
+    resume = run.attempts > 1 or (folder / CHECKPOINT).exists()
+
+    def ask(name: str) -> None:
+        report.interrupted = name
+
+    def act() -> dict[str, Any]:
+        return execute(run.spec, folder, workspace.cache, report, resume)
+
+    with signals(ask), heartbeat(store, run.id):
+        return conclude(store, run.id, act, report)
+
+
+def reporter(
+    store: Store, workspace: Workspace, run: Run, observer: Reporter | None
+) -> StoreReporter:
+    """What a run that begins reports to, in its folder, from which leavings are removed."""
     folder = workspace.run(run.id)
     folder.mkdir(parents=True, exist_ok=True)
     for partial in folder.rglob(
@@ -67,14 +85,12 @@ def work(
     ):  # what an earlier process was writing when it was killed
         partial.unlink(missing_ok=True)
     report = StoreReporter(store, run.id, folder / LOG, observer or Silence())
-    resume = run.attempts > 1 or (folder / CHECKPOINT).exists()
     report.log(f"Attempt {run.attempts} of run {run.id}, process {run.pid}: {run.name}")
-    with _signals(report), _heartbeat(store, run.id):
-        state, fields = _carry_out(run, folder, workspace.cache, execute, report, resume)
-        return _finish(store, run.id, state, fields, report)
+    return report
 
 
-def _begin(store: Store, run_id: str) -> Run:
+def begin(store: Store, run_id: str) -> Run:
+    """Take a claimed run into work; it is stopped instead if that was asked for meanwhile."""
     run = store.get(run_id)
     own = processes.own().columns()
     if run.state is RunState.QUEUED:
@@ -95,12 +111,30 @@ def _begin(store: Store, run_id: str) -> Run:
         raise
 
 
-def _carry_out(
-    run: Run, folder: Path, cache: Path, execute: Execute, report: StoreReporter, resume: bool
+def conclude(
+    store: Store, run_id: str, act: Callable[[], dict[str, Any]], report: StoreReporter
+) -> int:
+    """Carry out what is left of a run, and tell the store how it ended.
+
+    Args:
+        store: The store.
+        run_id: The run.
+        act: Gives its result, or raises what ended it.
+        report: Its reporter.
+
+    Returns:
+        An exit code: 0 if the run was completed or stopped, else 1.
+    """
+    state, fields = _ending(act, report)
+    return _finish(store, run_id, state, fields, report)
+
+
+def _ending(
+    act: Callable[[], dict[str, Any]], report: StoreReporter
 ) -> tuple[RunState, dict[str, Any]]:
     """State in which the run ends, and what the store is to know of it."""
     try:
-        result = execute(run.spec, folder, cache, report, resume)
+        result = act()
         report.flush()
         kept = ("scores", "trainable", "total", "device", "best_auroc", "last_auroc")
         found = {name: result[name] for name in kept if result.get(name) is not None}
@@ -268,21 +302,29 @@ class StoreReporter:
 
 
 @contextlib.contextmanager
-def _signals(report: StoreReporter) -> Iterator[None]:
-    """Let the first signal ask the run to stop, so that it writes a checkpoint."""
+def signals(ask: Callable[[str], None]) -> Iterator[None]:
+    """Let a signal ask a run to stop, so that it writes a checkpoint; Ctrl-C again ends it.
+
+    Args:
+        ask: Told the signal's name.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if report.interrupted and number == signal.SIGINT:
+    heard = False
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        nonlocal heard
+        if heard and number == signal.SIGINT:
             raise KeyboardInterrupt
-        report.interrupted = signal.Signals(number).name
+        heard = True
+        ask(signal.Signals(number).name)
 
     # A terminal that is closed hangs up.
     names = ("SIGTERM", "SIGINT", "SIGHUP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {one: signal.signal(one, ask) for one in numbers}
+    before = {one: signal.signal(one, hear) for one in numbers}
     try:
         yield
     finally:
@@ -291,7 +333,7 @@ def _signals(report: StoreReporter) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _heartbeat(store: Store, run_id: str) -> Iterator[None]:
+def heartbeat(store: Store, run_id: str) -> Iterator[None]:
     """Say every few seconds, from a thread, that the process lives."""
     ended = threading.Event()
 

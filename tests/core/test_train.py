@@ -384,7 +384,7 @@ def test_what_the_machine_does_not_have_is_said_at_once(run: Run) -> None:
 
 def test_a_lack_of_memory_is_said(tiny) -> None:
     with pytest.raises(OutOfMemoryError, match="batches of 16") as caught:  # noqa: SIM117
-        with train._memory_explained(tiny()):
+        with train.memory_explained(tiny()):
             torch.empty(2**60, dtype=torch.uint8)
     assert caught.value.field == "train.batch_size"
 

@@ -1,0 +1,81 @@
+"""``sweep --together`` as a shell uses it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from core.__main__ import app
+from core.commands.carrying import execute
+from core.runs import queue, worker
+from core.runs.store import RunState, Store
+from core.spec import RunSpec, settings
+from core.trained import load_trained
+from core.workspace import Workspace
+
+ROOT = Path(__file__).parents[3]
+Lora = Callable[..., RunSpec]
+
+
+def words(spec: RunSpec, *more: str) -> list[str]:
+    """The command that trains such runs together."""
+    found = ["sweep", "--together", "--yes", "--json", *more]
+    for one in settings():
+        section, _, field = one.path.partition(".")
+        value = getattr(getattr(spec, section), field)
+        if value is not None and not isinstance(value, bool) and value != one.default:
+            found += [f"--{one.option}", str(value)]
+    return found
+
+
+def test_the_runs_are_runs_of_their_own(lora: Lora, store: Store, workspace: Workspace) -> None:
+    place = ["--workspace", str(workspace.root)]
+    told = words(lora(train__epochs=1), "--ranks", "2,4", *place)
+    answer = CliRunner().invoke(app, told)
+    assert answer.exit_code == 0, answer.output
+    runs = store.list()
+    assert [run.state for run in runs] == ["completed"] * 2
+    assert {one["id"] for one in json.loads(answer.stdout)["carried_out"]} == {r.id for r in runs}
+    for run in runs:
+        assert load_trained(workspace.run(run.id)).spec.adapter.rank == run.spec.adapter.rank
+        assert run.scores is not None
+        assert len(store.metrics(run.id)) > 5
+    assert "waiting" in CliRunner().invoke(app, [one for one in told if one != "--json"]).output
+    other = CliRunner().invoke(app, [*told, "--methods", "lora,full"])
+    assert "cannot be trained together" in str(other.exception)
+    assert len(store.list()) == 2
+
+
+def test_those_of_a_killed_process_can_each_be_resumed_alone(
+    lora: Lora, store: Store, workspace: Workspace
+) -> None:
+    spec = lora(train__epochs=12)
+    command = [sys.executable, "-m", "core", *words(spec, "--seeds", "0,1")]
+    process = subprocess.Popen(
+        [*command, "--workspace", str(workspace.root)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until = time.monotonic() + 300
+    while len([run for run in store.list() if run.best_auroc is not None]) < 2:
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    queue.reconcile(store)
+    runs = store.list()
+    assert [run.state for run in runs] == [RunState.LOST] * 2
+    queue.resume(store, runs[0].id)
+    assert worker.work(store, workspace, runs[0].id, execute) == 0
+    resumed = store.get(runs[0].id)
+    assert (resumed.state, resumed.attempts) == (RunState.COMPLETED, 2)
+    assert store.get(runs[1].id).state is RunState.LOST
