@@ -151,7 +151,7 @@ def plan(
     taken = set() if again else store.fingerprints([RunState.COMPLETED, *queue.PENDING])
     new = [spec for spec in found if spec.fingerprint() not in taken]
     done = store.list(states=[RunState.COMPLETED], limit=200)
-    earlier = [(run.spec, run.seconds) for run in done if run.seconds]
+    earlier = [(run.spec, run.seconds_alone) for run in done if run.seconds_alone]
     costs: dict[str, cost.Cost] = {}
     seconds = 0.0
     for spec in new:

@@ -109,7 +109,7 @@ def consequence(store: Store, cache: Path, values: Mapping[str, Any], percent: f
     try:
         spec = named.resolved_run(store.workspace, spec_of(values, percent))
         done = store.list(states=[RunState.COMPLETED], limit=50)
-        earlier = [(run.spec, run.seconds) for run in done if run.seconds]
+        earlier = [(run.spec, run.seconds_alone) for run in done if run.seconds_alone]
         found = cost.estimate(spec, cache, earlier)
     except CoreError as error:
         return faulty(error)

@@ -111,7 +111,7 @@ def _wanted(
 
     runs = store.list()
     known = standing(runs)
-    earlier = [(run.spec, run.seconds) for run in runs if run.seconds]
+    earlier = [(run.spec, run.seconds_alone) for run in runs if run.seconds_alone]
     priced: dict[str, float | None] = {}
     found = []
     for trip in trips:

@@ -168,7 +168,11 @@ def survey(
         costs: Whether to estimate time and disk, which reads data sets and counts parameters.
     """
     known = standing(runs)
-    earlier = [(run.spec, run.seconds) for run in runs if run.seconds and _scored(run, workspace)]
+    earlier = [
+        (run.spec, run.seconds_alone)
+        for run in runs
+        if run.seconds_alone and _scored(run, workspace)
+    ]
     checked: dict[tuple[str, ...], CoreError | None] = {}
     counted: dict[str, int] = {}
     found = []

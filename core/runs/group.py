@@ -67,6 +67,9 @@ def work(
     runs = [run for run in begun if run.state is RunState.RUNNING]
     if not runs:
         return 0
+    for run in runs:
+        shared = {**(run.environment or {}), "together": len(runs)}
+        store.update(run.id, environment=shared)
     reports = [
         worker.reporter(store, workspace, run, observe(run) if observe else None) for run in runs
     ]

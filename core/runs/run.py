@@ -127,6 +127,11 @@ class Run:
         """Sorts queued runs into the order in which they start."""
         return -self.priority, self.place
 
+    @property
+    def seconds_alone(self) -> float | None:
+        """``seconds``; None if other runs shared the process, so that they say little of one."""
+        return None if (self.environment or {}).get("together") else self.seconds
+
 
 @dataclass(frozen=True)
 class MetricRow:

@@ -64,6 +64,8 @@ def test_each_run_ends_for_itself(do: Callable[..., tuple[list[Run], int]]) -> N
     assert [run.state for run in runs] == ["completed", "failed", "stopped"]
     assert code == 1
     assert runs[0].scores == RESULT["scores"]
+    assert runs[0].seconds is not None  # of all three: a forecast of one is not made from it
+    assert runs[0].seconds_alone is None
     assert (runs[1].failure_kind, runs[2].failure_kind) == ("not finite", None)
     assert runs[2].best_auroc == 0.75
     assert "The run is failed" in Path(runs[1].log or "").read_text()
