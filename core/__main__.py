@@ -22,6 +22,7 @@ from core.commands import paper as paper_verb
 from core.commands import splits as split_verbs  # noqa: F401 - adds to the group `data`
 from core.commands import transfer as transfer_verb
 from core.commands.answers import AsJson, Folder, RunName, answer, bar, opened, summary, table
+from core.commands.bench import bench
 from core.commands.carrying import beside_main, execute, follow
 from core.commands.methods import list_methods
 from core.commands.pretraining import pretrain
@@ -91,6 +92,7 @@ app.add_typer(data_verbs.app, name="data")
 app.add_typer(model_verbs.app, name="models")
 app.command("paper")(paper_verb.paper)
 app.command("transfer")(transfer_verb.transfer)
+app.command("bench")(bench)
 
 
 @names.command("backbones")

@@ -1,0 +1,70 @@
+"""The benchmarks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from core.benchmarks.measured import REPEATS, Row
+from core.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of it is done.
+
+    Attributes:
+        quick: As little as shows that it works; such figures say nothing.
+        epochs: Of the whole run; the study has 100.
+        gpu: Whether there is one: batches of 256 too.
+    """
+
+    quick: bool = False
+    epochs: int = 10
+    gpu: bool = False
+
+
+def _endtoend(scale: Scale) -> list[Row]:
+    from core.benchmarks import endtoend
+    from core.benchmarks.pictures import Shape
+
+    if scale.quick:
+        return endtoend.rows(Shape(train=16, val=24, epochs=3, side=256, size=128, batch=8))
+    return endtoend.rows(Shape(epochs=scale.epochs))
+
+
+def _steps(scale: Scale) -> list[Row]:
+    from core.benchmarks import steps
+
+    if scale.quick:
+        return steps.rows((4,), ("ViT-Ti",), 2)
+    return steps.rows((64, 256) if scale.gpu else (64,), tuple(steps.SIZES), REPEATS)
+
+
+def _growth(scale: Scale) -> list[Row]:
+    from core.benchmarks import growth
+
+    return growth.rows((200, 1_000), pixels=False) if scale.quick else growth.rows()
+
+
+BENCHMARKS: dict[str, Callable[[Scale], list[Row]]] = {
+    "end-to-end": _endtoend,
+    "step": _steps,
+    "growth": _growth,
+}
+
+
+def chosen(only: str | None) -> Iterable[str]:
+    """Names of what is to be measured.
+
+    Args:
+        only: A benchmark, or None for all of them.
+
+    Raises:
+        ConfigurationError: There is no such benchmark.
+    """
+    if only is None:
+        return BENCHMARKS
+    if only not in BENCHMARKS:
+        raise unknown_name("benchmark", only, BENCHMARKS)
+    return (only,)

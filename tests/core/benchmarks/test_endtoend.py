@@ -1,0 +1,75 @@
+"""The sides of the whole run do the same work, and the rows say which is better."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from core.benchmarks import endtoend, loop, pictures, trainer
+from core.benchmarks.catalogue import BENCHMARKS, chosen
+from core.benchmarks.measured import Row, middle, peak_bytes
+from core.benchmarks.pictures import Shape
+from core.data.catalogue import open_data
+from core.errors import ConfigurationError
+
+SHAPE = Shape(train=8, val=16, epochs=2, side=160, size=128, batch=4, workers=0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """PNG files and their table."""
+    root = tmp_path_factory.mktemp("shape") / "png"
+    pictures.write(root, SHAPE)
+    return root
+
+
+def test_the_folder_has_the_shape(folder: Path) -> None:
+    with Image.open(next((folder / "images").iterdir())) as file:
+        assert (file.size, file.mode) == ((160, 160), "L")
+    counts = pd.read_csv(folder / "labels.csv")["split"].value_counts().to_dict()
+    assert counts == {"train": 8, "val": 16, "test": 16}
+    opened = open_data(endtoend.specification(folder, SHAPE).data)
+    files, labels, findings = pictures.read(folder, "val")
+    assert opened.findings == findings
+    ids = [str(one.relative_to(folder)) for one in files]
+    assert (opened.labels(ids) == labels).all()
+
+
+@pytest.mark.parametrize("side", [endtoend.train, loop.train, trainer.train])
+def test_a_side_trains_and_validates_all_epochs(folder: Path, side: Callable[..., Any]) -> None:
+    found = side(folder, SHAPE)
+    assert 0 < found["auroc"] <= 1
+    assert len(found["epochs"]) == SHAPE.epochs - (side is endtoend.train)
+    assert 0 < sum(found["epochs"]) < found["seconds"]
+    assert found["peak_bytes"] > 1e8
+    if side is endtoend.train:
+        assert 0 < found["cache_seconds"] < found["seconds"]
+
+
+def test_a_ratio_above_one_is_always_ours_to_have() -> None:
+    assert Row("a", 2.0, 6.0, "s", "cpu").ratio == 3
+    row = Row("b", 6.0, 2.0, "images/s", "cpu", "higher", {"spread": (5.0, 7.0)})
+    assert row.ratio == 3
+    assert {"name", "ours", "baseline", "ratio", "unit", "device"} <= set(row.as_json())
+    json.dumps(row.as_json(), allow_nan=False)
+
+
+def test_an_unknown_benchmark_is_answered_with_the_known() -> None:
+    assert list(chosen(None)) == list(BENCHMARKS)
+    assert list(chosen("step")) == ["step"]
+    with pytest.raises(ConfigurationError, match="steps"):
+        chosen("steps")
+
+
+def test_the_peak_counts_what_was_given_back() -> None:
+    held = np.ones(100_000_000, np.uint8)
+    least = peak_bytes()
+    assert least > held.nbytes
+    del held
+    assert peak_bytes() >= least
+    assert middle([3.0, 1.0, 2.0]) == (2.0, (1.0, 3.0))
