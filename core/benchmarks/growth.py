@@ -70,7 +70,7 @@ def rows(counts: tuple[int, ...] = IMAGES, pixels: bool = True) -> list[Row]:
     for count in FINDINGS[1:]:
         spent, spread = middle(findings(count))
         name = f"growth/findings/{FINDINGS[0]}-{count}"
-        told = {"spread": spread}
+        told = {"spread": [1e3 * one for one in spread]}
         found.append(Row(name, 1e3 * spent, 1e3 * first * count, "ms", device(), more=told))
     if pixels:
         each = {side: apart(ours, Case(PATCHES_OF_14, "lora", 4, side)) for side in PIXELS}

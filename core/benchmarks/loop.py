@@ -23,6 +23,7 @@ from core import precision
 from core.benchmarks import pictures
 from core.benchmarks.measured import peak_bytes
 from core.benchmarks.pictures import Shape
+from core.data.transforms import SCALE
 from core.models import backbones, catalogue
 
 
@@ -36,7 +37,7 @@ class Radiographs(Dataset[tuple[Tensor, Tensor]]):
         geometry: list[Any] = [transforms.Resize(round(shape.size * 8 / 7)),
                                transforms.CenterCrop(shape.size)]  # fmt: skip
         if split == "train":
-            crop = transforms.RandomResizedCrop(shape.size, scale=(0.5, 1.0))
+            crop = transforms.RandomResizedCrop(shape.size, scale=SCALE)
             geometry = [crop, transforms.RandomHorizontalFlip()]
         statistics = [card.mean] * card.channels, [card.std] * card.channels
         self.change = transforms.Compose(
