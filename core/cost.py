@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from core import allowance
 from core.data import splits, subsets
 from core.data.base import ChestDataset
 from core.data.catalogue import open_data
@@ -222,6 +223,7 @@ def _like_before(
             one.data.name, one.data.label_fraction, one.data.split_file,
             one.model.backbone, one.model.input_size,
             one.adapter.method, one.train.epochs, one.train.batch_size, one.train.device,
+            one.train.validation,
         )  # fmt: skip
 
     for other, seconds in earlier:
@@ -241,10 +243,26 @@ def _calculated(spec: RunSpec, images: int, sizes: dict[str, int], cache: Path) 
         passes = (images + 2 * sizes["val"] + sizes["test"]) * once
     else:
         a_step = PASSES.get(method, ADAPTER_PASSES) * forward / speed + a_picture
-        epochs = spec.train.epochs
-        passes = epochs * (images * a_step + sizes["val"] * once)
-        passes += (sizes["val"] + sizes["test"]) * once
+        passes = spec.train.epochs * images * a_step
+        passes += (_validated(spec, images, sizes["val"]) + sizes["test"]) * once
     return passes
+
+
+def _validated(spec: RunSpec, images: int, validation: int) -> int:
+    """Studies that are predicted to find the best epoch and to score it."""
+    train = spec.train
+    rounds = None
+    if train.validation == "budget":
+        rounds = allowance.rounds(
+            images=images,
+            epochs=train.epochs,
+            validation=validation,
+            share=train.validation_share,
+            method=spec.adapter.method,
+        )
+    if rounds is None:
+        return (train.epochs + 1) * validation
+    return rounds.studies(train.epochs, validation)
 
 
 def _unprepared(spec: RunSpec, dataset: ChestDataset, ids: list[str], cache: Path) -> int:

@@ -9,7 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from core.reporting import Reporter, Silence
+from core.reporting import MEAN_AUROC, PART_AUROC, Reporter, Silence
 from core.runs.run import Run
 
 
@@ -47,7 +47,7 @@ class ProgressBar:
 
     def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
         """Show the mean validation AUROC; other curves are for the store."""
-        if name == "val/auroc":
+        if name in (MEAN_AUROC, PART_AUROC):
             self._bar.update(self._task, auroc=f"AUROC {value:.3f}")
 
     def progress(self, fraction: float, seconds_left: float | None, phase: str) -> None:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+MEAN_AUROC = "val/auroc"
+"""Name of the curve of the mean AUROC on the whole validation split."""
+PART_AUROC = "val-part/auroc"
+"""The same on the part of it that is scored after each epoch, where validation has a budget."""
+
 
 class Reporter(Protocol):
     """What training calls; the store's writer, a progress bar or a notebook answers."""

@@ -48,6 +48,8 @@ class Position:
         last_auroc: Validation AUROC of the last epoch.
         seconds: Time spent in epochs so far, over all attempts.
         unvalidated: Whether the last complete epoch still has to be validated.
+        candidate: Under a budget, the best epoch of the present stretch so far; 0 before the first.
+        candidate_auroc: Its AUROC on the part of the validation split.
         metrics: Metric values recorded so far.
     """
 
@@ -59,6 +61,8 @@ class Position:
     last_auroc: float | None = None
     seconds: float = 0.0
     unvalidated: bool = False
+    candidate: int = 0
+    candidate_auroc: float = 0.0
     metrics: int = 0
 
 
@@ -166,10 +170,18 @@ class Session:
         refuse_useless(self.dataset, self.ids, learns=self.spec.adapter.imported is None)
 
     def record(self, name: str, value: float, epoch: float | None = None) -> None:
-        """Report one value of a curve at the present step and count it."""
+        """Report one value of a curve and count it.
+
+        Args:
+            name: The curve.
+            value: Its value.
+            epoch: Where it belongs; by default after the last complete epoch.
+        """
         position = self.position
-        at = float(position.epoch) if epoch is None else epoch
-        self.report.metric(name, value, epoch=at, step=position.step)
+        at, step = float(position.epoch) if epoch is None else epoch, position.step
+        if at < position.epoch:  # all epochs have as many steps
+            step = round(step * at / position.epoch)
+        self.report.metric(name, value, epoch=at, step=step)
         position.metrics += 1
 
 

@@ -41,6 +41,10 @@ LABEL_FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 Optimizer = Literal["adamw", "sgd"]
 Augmentation = Literal["none", "crop-flip", "randaugment"]
 PromptDepth = Literal["shallow", "deep"]
+Validation = Literal["every-epoch", "budget"]
+
+SHARE = 0.2
+"""Share of a run's work that validation by budget takes by default."""
 
 TARGETS = ("qv", "qkv", "attn", "mlp", "all")
 """The choices of layers that have a name; any other text is a pattern of their names."""
@@ -331,6 +335,19 @@ class TrainSpec(_Frozen):
         "auto", description="Mixed precision; auto is bf16 where the GPU or processor has it."
     )
 
+    validation: Validation = Field(
+        "every-epoch",
+        description="every-epoch: the whole validation split after each epoch, the paper's way; "
+        "budget: a fixed part of it, and the whole for those that may be the best, where the whole "
+        "would take more than its share.",
+    )
+    validation_share: float = Field(
+        SHARE,
+        gt=0,
+        le=0.9,
+        description="Share of a run's work that validation by budget may take.",
+    )
+
     track: str | None = Field(
         None,
         description="Mirror the curves to tensorboard, mlflow, wandb (offline) or trackio, where "
@@ -347,10 +364,15 @@ class TrainSpec(_Frozen):
         return ",".join(name for name in TRACKERS if name in names) or None
 
     @model_serializer(mode="wrap")
-    def _without_trackers(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Runs from before the option existed keep their JSON and with it their fingerprint.
+    def _without_later_options(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs from before an option existed keep their JSON and with it their fingerprint.
         written: dict[str, Any] = write(self)
-        return {k: v for k, v in written.items() if k != "track" or v is not None}
+        closed = {"track"} if self.track is None else set()
+        if self.validation == "every-epoch":
+            closed.add("validation")
+            if self.validation_share == SHARE:
+                closed.add("validation_share")
+        return {k: v for k, v in written.items() if k not in closed}
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> TrainSpec:
@@ -398,9 +420,12 @@ class RunSpec(_Frozen):
 
     def fingerprint(self) -> str:
         """Hash of the resolved specification: 16 hexadecimal digits, equal for equal runs."""
+        unheeded: dict[str, Any] = {"track": None}
+        if self.train.validation == "every-epoch":
+            unheeded["validation_share"] = SHARE
         told = {
             "data": self.data.model_copy(update={"called": None}),
-            "train": self.train.model_copy(update={"track": None}),
+            "train": self.train.model_copy(update=unheeded),
         }  # what a run is called, and who is told of it, changes nothing that it computes
         plain = self.model_copy(update=told).resolved()
         return hashlib.sha256(plain.to_json().encode()).hexdigest()[:16]
@@ -472,6 +497,10 @@ class Setting:
     description: str
 
 
+NAMED = {"data.name": "data", "train.validation": "validate"}
+"""Settings whose option is not called like the field."""
+
+
 def settings() -> list[Setting]:
     """Every field of ``RunSpec``, in order; option names are unique across the sections."""
     found = []
@@ -481,7 +510,7 @@ def settings() -> list[Setting]:
             if isinstance(field.json_schema_extra, dict):
                 continue  # nobody chooses it
             path = f"{section}.{name}"
-            option = "data" if path == "data.name" else name.replace("_", "-")
+            option = NAMED.get(path, name.replace("_", "-"))
             found.append(
                 Setting(path, option, field.annotation, field.default, field.description or "")
             )

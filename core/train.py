@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
 
-from core import checkpoint, ranks, stats
+from core import checkpoint, ranks, stats, validation
 from core.data import splits, subsets
 from core.errors import OutOfMemoryError, Stopped
 from core.feed import FeatureFeed, batches, one_ahead, step_seed
@@ -32,7 +32,6 @@ from core.reporting import Reporter
 from core.session import TRAINED, Session, setup
 from core.spec import RunSpec
 from core.trained import digest, read_state, write_atomically
-from core.validation import predict, validate
 from core.workspace import BEST, RESULT, SPEC, SUBSET
 
 CHECKPOINT_SECONDS = 120.0
@@ -102,7 +101,7 @@ def carry_out(session: Session, *, resume: bool = False) -> dict[str, Any]:
 
 
 def fit(session: Session) -> None:
-    """Train to the last epoch, validating after each and keeping the best."""
+    """Train to the last epoch, validating after each (see ``core.validation``); keep the best."""
     spec, position = session.spec, session.position
     train = spec.train
     prepare(session, "train", "val")
@@ -110,12 +109,16 @@ def fit(session: Session) -> None:
     session.started = time.monotonic()  # what is left is told by the time of the epochs alone
     taught = subsets.labels(session.dataset, ids, spec.data)
     labels = dict(zip(ids, taught, strict=True))
+    budget = validation.budget(session)
     while position.unvalidated or position.epoch < train.epochs:
         if not position.unvalidated:
             train_epoch(session, labels)
-        validate(session)
+        with _secured(session):
+            validation.validate(session, budget)
         position.unvalidated = False
         checkpoint.save(session)
+    if session.ranks.main:
+        (session.folder / validation.CANDIDATE).unlink(missing_ok=True)
 
 
 def train_epoch(session: Session, labels: dict[str, NDArray[np.float32]]) -> None:
@@ -195,7 +198,8 @@ def finish(session: Session) -> dict[str, Any]:
         prepare(session, "test", at=TRAINED)
     if not session.ids["test"]:
         report.log("The data set has no test split; there is no test AUROC.")
-    scores = {split: _score(session, split) for split in ("val", "test") if session.ids[split]}
+    with _secured(session):
+        scores = {split: _score(session, split) for split in ("val", "test") if session.ids[split]}
     on_gpu = session.accelerator.device.type == "cuda"
     result = {
         "scores": scores,
@@ -269,7 +273,7 @@ def _score(session: Session, split: str) -> dict[str, Any]:
 
     labels = session.dataset.labels(ids)
     known = session.best_logits if split == "val" else None
-    logits = predict(session, ids, progress) if known is None else known
+    logits = validation.predict(session, ids, progress) if known is None else known
     probabilities = np.asarray(expit(logits), np.float32)
     if session.ranks.main:
         _write_predictions(session, split, labels, probabilities)
@@ -343,6 +347,15 @@ def _write_predictions(
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
+
+
+@contextlib.contextmanager
+def _secured(session: Session) -> Iterator[None]:
+    """Write a checkpoint where the user stops the run."""
+    try:
+        yield
+    except Stopped:
+        raise checkpoint.stopped(session) from None
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ AUGMENTATIONS = [
     ("crop and flip", "crop-flip"),
     ("RandAugment and erasing", "randaugment"),
 ]
+VALIDATIONS = [("all of it, every epoch", "every-epoch"), ("by budget", "budget")]
 PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
 NUMBERS = [
     ("train.batch_size", "Batch size"),
@@ -29,6 +30,7 @@ NUMBERS = [
     ("adapter.dropout", "Adapter dropout"),
     ("model.input_size", "Input size, px"),
     ("data.subset_seed", "Subset seed"),
+    ("train.validation_share", "Validation's share"),
 ]
 RESOLVED = (
     "train.lr",
@@ -70,6 +72,12 @@ def group(fields: dict[str, Any], start: dict[str, Any]) -> None:
             value=start["train.device"],
             label="Device: auto, cpu, cuda, cuda:N",
             elem_id=form.element("train.device"),
+        )
+        fields["train.validation"] = gr.Dropdown(
+            VALIDATIONS,
+            value=start["train.validation"],
+            label="Validation split",
+            elem_id=form.element("train.validation"),
         )
     fields["data.split_file"] = gr.Textbox(
         label="List of the labelled training studies (a file), in place of a label fraction",

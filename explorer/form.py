@@ -50,6 +50,7 @@ TYPED = frozenset(
         "adapter.dropout",
         "model.input_size",
         "data.subset_seed",
+        "train.validation_share",
     }
 )
 """Numbers whose fields hold text: Gradio's number field cannot be empty, it comes up as 0."""

@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from core.cost import command_line
+from core.reporting import MEAN_AUROC, PART_AUROC
 from core.runs import queue
 from core.runs.curves import Curves
 from core.runs.store import MetricRow, Run, RunState, Store
@@ -23,7 +24,6 @@ LOG_BYTES = 12_000
 STOPPABLE = (RunState.QUEUED, RunState.STARTING, RunState.RUNNING)
 RESUMABLE = (RunState.STOPPED, RunState.FAILED, RunState.LOST)
 MOST_LABELS = 16
-_FINDING = "val/auroc/"
 _curves: WeakKeyDictionary[Store, Curves] = WeakKeyDictionary()
 """What was read of each store's curves."""
 
@@ -145,13 +145,18 @@ def _progress(run: Run) -> str:
 
 
 def _facts(run: Run, rows: list[MetricRow]) -> str:
-    means = [row for row in rows if row.name == "val/auroc"]
+    means = [row for row in rows if row.name == MEAN_AUROC]
+    parts = [row for row in rows if row.name == PART_AUROC and row.value == row.value]
     facts = []
     if run.best_auroc is not None:
         best = max(means, key=lambda row: row.value, default=None)
         where = f" at epoch {best.epoch:g}" if best else ""
         facts.append(("best validation AUROC", wording.auroc(run.best_auroc) + where))
         facts.append(("last", wording.auroc(run.last_auroc)))
+    elif parts:
+        best = max(parts, key=lambda row: row.value)
+        words = f"{wording.auroc(best.value)} at epoch {best.epoch:g}"
+        facts.append(("best AUROC on a part of the validation split", words))
     test = (run.scores or {}).get("test") or {}
     if test.get("auroc") is not None:
         facts.insert(0, ("test AUROC", wording.auroc(test["auroc"])))
@@ -188,22 +193,31 @@ def _curve(rows: list[MetricRow], metric: str, name: str, style: Style | None) -
 
 
 def _auroc_chart(run: Run, rows: list[MetricRow], style: Style) -> str:
-    mean = _curve(rows, "val/auroc", "mean", style)
-    names = sorted({row.name for row in rows if row.name.startswith(_FINDING)})
-    curves = [_curve(rows, name, _words(name.removeprefix(_FINDING)), None) for name in names]
+    whole, part = (_curve(rows, name, "mean", style) for name in (MEAN_AUROC, PART_AUROC))
+    mean, metric = (part, PART_AUROC) if part.y else (whole, MEAN_AUROC)
+    names = sorted({row.name for row in rows if row.name.startswith(f"{metric}/")})
+    curves = [_curve(rows, name, _words(name.removeprefix(f"{metric}/")), None) for name in names]
     curves = [] if len(names) == 1 else curves
     if len(curves) <= MOST_LABELS:
         curves = [replace(one, label=one.name) for one in curves]
     mean = replace(mean, label="mean" if curves else "")
-    described = "Validation AUROC: no values yet"
+    described, title = "Validation AUROC: no values yet", "Validation AUROC, mean and findings"
     if mean.y:
         described = (
             f"Validation AUROC over {mean.x[-1]:g} epochs: mean from {mean.y[0]:.3f} to "
             f"{mean.y[-1]:.3f}, best {max(mean.y):.3f}, and {len(curves)} findings"
         )
+    if part.y:
+        title += "; on a part of the split"
+        described += "; on a part of the split"
+        if whole.y:
+            title += ", dots: the mean on all of it"
+            described += f"; the best mean on all of it is {max(whole.y):.3f}"
+        for x, y in zip(whole.x, whole.y, strict=True):
+            curves.append(Curve("mean on all", [x], [y], style))
     return chart(
         [mean, *curves],
-        title="Validation AUROC, mean and findings",
+        title=title,
         description=described,
         epochs=run.spec.train.epochs,
         bounds=(None, 1.0),
@@ -213,7 +227,8 @@ def _auroc_chart(run: Run, rows: list[MetricRow], style: Style) -> str:
 def _loss_chart(run: Run, rows: list[MetricRow], style: Style) -> str:
     validation = Style("#8A94A6", "solid", "", "circle")
     train = _curve(rows, "train/loss", "training", style)
-    val = _curve(rows, "val/loss", "validation", validation)
+    val = _curve(rows, "val-part/loss", "validation, a part", validation)
+    val = val if val.y else _curve(rows, "val/loss", "validation", validation)
     curves = [replace(one, label=one.name) for one in (train, val)]
     last = f", last {train.y[-1]:.4f}" if train.y else ""
     return chart(

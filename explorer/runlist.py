@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from weakref import WeakKeyDictionary
 
+from core.reporting import MEAN_AUROC, PART_AUROC
 from core.runs.store import Run, RunState, Store
 from core.spec import RunSpec
 from explorer import wording
@@ -109,11 +110,16 @@ def clock(run: Run) -> str:
 
 
 def validation(store: Store, runs: Sequence[Run]) -> dict[str, list[float]]:
-    """The validation AUROC of runs by epoch, by id; kept for runs that have ended."""
+    """The validation AUROC of runs by epoch, by id; kept for runs that have ended.
+
+    Of runs that validate by budget it is that on the part that they score in training.
+    """
     keys = {run.id: (run.id, run.finished_at) for run in runs}
     kept = _ended.setdefault(store, {})
     new = [run.id for run in runs if keys[run.id] not in kept]
-    found = store.curves(new, "val/auroc") if new else {}
+    found = store.curves(new, PART_AUROC) if new else {}
+    whole = [one for one in new if not found[one]]
+    found |= store.curves(whole, MEAN_AUROC) if whole else {}
     ended = (RunState.COMPLETED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
     fresh = {keys[run.id]: found[run.id] for run in runs if run.id in found and run.state in ended}
     kept.update(fresh)

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from core.errors import CoreError, RunError, Stopped, StoreError
-from core.reporting import Reporter, Silence
+from core.reporting import MEAN_AUROC, PART_AUROC, Reporter, Silence
 from core.runs import processes
 from core.runs.environment import environment
 from core.runs.run import UNTROUBLED, Run, RunState, Value
@@ -31,7 +31,6 @@ HEARTBEAT_SECONDS = 2.0
 FLUSH_SECONDS = 0.5
 ASK_SECONDS = 0.3
 CHECKPOINT = "checkpoint.pt"
-MEAN_AUROC = "val/auroc"
 
 
 def work(
@@ -229,9 +228,9 @@ class StoreReporter:
         if name == MEAN_AUROC and value == value:
             self._best = value if self._best is None else max(self._best, value)
             self._changed |= {"best_auroc": self._best, "last_auroc": value}
-        if name == MEAN_AUROC:
+        if name in (MEAN_AUROC, PART_AUROC):
             self.flush()
-        elif not name.startswith("val/"):  # those go together, with the mean that follows them
+        elif not name.startswith("val"):  # those go together, with the mean that follows them
             self._flush_if_due()
         self._observer.metric(name, value, epoch=epoch, step=step)
 

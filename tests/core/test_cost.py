@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from core import cost
+from core import allowance, cost
 from core.commands.settings import with_settings
 from core.data import splits
 from core.errors import ConfigurationError, CoreError, DataError, ModelError
@@ -53,6 +53,24 @@ def test_more_work_takes_longer(tiny, cache: Path) -> None:
     assert times == sorted(times)
     assert seconds(train__epochs=20) > seconds(train__epochs=2)
     assert seconds(adapter__method="linear", train__epochs=20) == times[0]
+
+
+def test_validation_by_budget_costs_what_the_run_then_predicts(
+    tiny, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allowance, "LEAST_PART", 2)
+    settings = {"train__epochs": 6, "train__validation": "budget"}
+    whole = cost.estimate(tiny(train__epochs=6), cache).seconds
+    spared = cost.estimate(tiny(**settings, train__validation_share=0.05), cache)
+    rounds = allowance.rounds(
+        images=spared.images, epochs=6, validation=12, share=0.05,
+        method="lora",
+    )  # fmt: skip
+    assert rounds is not None
+    card, speed = "timm:test_vit", 1e10
+    once = cost.forward_operations(card, 64) / speed + cost.MILLISECONDS_A_PICTURE / 1000
+    assert whole - spared.seconds == pytest.approx((7 * 12 - rounds.studies(6, 12)) * once)
+    assert cost.estimate(tiny(**settings, train__validation_share=0.9), cache).seconds == whole
 
 
 def test_an_earlier_run_of_the_same_kind_is_believed(tiny, cache: Path) -> None:

@@ -28,6 +28,20 @@ def test_open_options_leave_no_trace() -> None:
     assert chosen.fingerprint() != RunSpec().fingerprint()
 
 
+def test_the_way_to_validate_is_part_of_a_run_where_it_is_not_the_paper_s() -> None:
+    way, other = (RunSpec.of(**{"train.validation_share": share}) for share in (0.2, 0.3))
+    assert way.fingerprint() == other.fingerprint() == RunSpec().fingerprint()
+    assert RunSpec.from_json(other.to_json()) == other
+    assert not {"validation", "validation_share"} & way.model_dump()["train"].keys()
+    budgets = [
+        RunSpec.of(**{"train.validation": "budget", "train.validation_share": share})
+        for share in (0.2, 0.3)
+    ]
+    assert len({one.fingerprint() for one in (way, *budgets)}) == 3
+    assert [RunSpec.from_json(one.to_json()) for one in budgets] == budgets
+    assert "validate" in {setting.option for setting in settings()}
+
+
 def test_one_source_whatever_is_drawn_from_it() -> None:
     few, many = (RunSpec.of(**{"data.label_fraction": one}) for one in (0.01, 0.5))
     assert few.data.source() == many.resolved().data.source()

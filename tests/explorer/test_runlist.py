@@ -121,6 +121,33 @@ def test_the_detail_shows_curves_scores_and_log(store: Store, workspace: Workspa
     assert html.count('data-finding="Edema"') >= 2
 
 
+def test_a_run_that_validates_by_budget_shows_its_part_until_the_whole_is_scored(
+    store: Store, workspace: Workspace
+) -> None:
+    run = store.create(RunSpec())
+    rows = [
+        (f"val-part/auroc{finding}", value + epoch / 100, float(epoch), epoch)
+        for epoch in (1, 2, 3)
+        for finding, value in (("/Edema", 0.8), ("/Mass", 0.6), ("", 0.7))
+    ]
+    store.log_metrics(run.id, rows)
+    running = in_state(store.get(run.id), RunState.RUNNING)
+    html = rundetail.detail(store, workspace, running, False)
+    assert "best AUROC on a part of the validation split <b>0.730 at epoch 3" in html
+    assert 'data-finding="Edema"' in html
+    assert "dots" not in html
+    part = [0.71, 0.72, 0.73]
+    assert runlist.validation(store, [running]) == {run.id: pytest.approx(part)}
+
+    store.log_metrics(run.id, [("val/auroc", 0.75, 2.0, 2), ("val/auroc", 0.74, 3.0, 3)])
+    store.update(run.id, best_auroc=0.75, last_auroc=0.74)
+    html = rundetail.detail(store, workspace, store.get(run.id), False)
+    assert "best validation AUROC <b>0.750 at epoch 2" in html
+    assert "dots: the mean on all of it" in html
+    assert html.count('class="cxr-curve"') == 3
+    assert runlist.validation(store, [store.get(run.id)]) == {run.id: pytest.approx(part)}
+
+
 def test_only_the_end_of_a_long_log_is_read(workspace: Workspace) -> None:
     file = workspace.root / "log.txt"
     file.write_text("".join(f"line {i}\n" for i in range(5000)))

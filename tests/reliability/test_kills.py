@@ -20,17 +20,19 @@ from tests.reliability import training
 
 __all__ = ["radiographs"]
 
-METHODS = ("lora", "full", "linear")
+METHODS = ("lora", "full", "linear", "lora by budget")
 KILLS, KILLS_LONG = 3, 50
 
 
-def spec_of(root: Path, method: str) -> RunSpec:
+def spec_of(root: Path, named: str) -> RunSpec:
+    method, _, budget = named.partition(" by ")
     return RunSpec.of(
         **{
             "data.name": "folder", "data.root": root, "data.label_fraction": 1.0,
             "model.backbone": "timm:test_vit", "model.pretrained": False, "model.input_size": 64,
             "adapter.method": method, "train.epochs": 6, "train.batch_size": 8,
-            "train.device": "cpu",
+            "train.device": "cpu", "train.validation": budget or "every-epoch",
+            "train.validation_share": 0.06 if budget else 0.2,
         }
     )  # fmt: skip
 

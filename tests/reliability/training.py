@@ -26,9 +26,10 @@ CHECKPOINT_SECONDS = 0.02
 
 def work(root: Path, run_id: str, slow: float = 0.0) -> None:
     """Carry out a run of a workspace; what a forked process does."""
-    from core import train
+    from core import allowance, train
 
     train.CHECKPOINT_SECONDS = CHECKPOINT_SECONDS
+    allowance.LEAST_PART = allowance.LEAST_STRETCH = 2  # for twelve validation studies
     workspace = Workspace(root)
     store = open_store(workspace, create=False)
 

@@ -269,3 +269,27 @@ def test_published_lists_have_the_published_counts(real_data: Path) -> None:
     nih = splits.published(real_data / "med_peft_splits", "NIH_ChestX-ray", "NIH")
     shared = {split: len(test & set(one.files)) for split, one in nih.items()}
     assert shared == {"train": 17_920, "val": 2_463, "test": 5_213}
+
+
+def test_a_part_holds_whole_patients_and_the_positives_of_rare_findings() -> None:
+    draw = np.random.default_rng(0)
+    patients = [f"P{one}" for one in draw.integers(0, 900, 3000)]
+    labels = (draw.random((3000, 3)) < (0.3, 0.05, 0.003)).astype(np.float32)
+    labels[:50, 0] = np.nan
+    chosen = splits.part(patients, labels, 300, "a")
+    assert 290 <= chosen.sum() <= 300
+    inside = {one for one, taken in zip(patients, chosen, strict=True) if taken}
+    outside = {one for one, taken in zip(patients, chosen, strict=True) if not taken}
+    assert not inside & outside
+    found, all_of_them = ((rows == 1).sum(axis=0) for rows in (labels[chosen], labels))
+    assert all(found >= np.minimum(all_of_them, 50))
+    assert found[2] == all_of_them[2] < 50
+    assert np.array_equal(splits.part(patients, labels, 300, "a"), chosen)
+    assert not np.array_equal(splits.part(patients, labels, 300, "b"), chosen)
+
+
+def test_a_part_passes_over_patients_who_are_too_many() -> None:
+    labels = np.array([[1], [1], [1], [0], [1]], np.float32)
+    chosen = splits.part(["big", "big", "big", "a", "b"], labels, 2, "")
+    assert chosen.tolist() == [False, False, False, True, True]
+    assert not splits.part(["big"] * 3, labels[:3], 2, "").any()
