@@ -26,6 +26,8 @@ from core.trained import load_trained, read_result
 from core.workspace import ADAPTER
 
 Tiny = Callable[..., RunSpec]
+EXACT = {"train__precision": "fp32"}
+"""So that two layouts of one model answer alike to the last digits."""
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def there(tiny: Tiny, tmp_path: Path) -> Callable[..., Path]:
     def make(method: str = "lora") -> Path:
         folder = tmp_path / method
         # A rate at which even a short training moves what it trains.
-        spec = tiny(adapter__method=method, train__lr=0.02)
+        spec = tiny(adapter__method=method, train__lr=0.02, **EXACT)
         train.run(spec, folder, tmp_path / "cache", Silence())
         export.export(folder, "peft", folder / "peft")
         return folder
@@ -46,7 +48,7 @@ def there(tiny: Tiny, tmp_path: Path) -> Callable[..., Path]:
 def source(tiny: Tiny, folder: Path, **changes: Any) -> RunSpec:
     """The data and the backbone of an import of what ``there`` exported."""
     weights = folder / "peft" / export.BACKBONE
-    return tiny(**{"model__pretrained": True, "model__weights": weights, **changes})
+    return tiny(**{"model__pretrained": True, "model__weights": weights, **EXACT, **changes})
 
 
 def carry_out(adapter: Path, spec: RunSpec, folder: Path) -> dict[str, Any]:
