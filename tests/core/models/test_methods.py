@@ -93,6 +93,7 @@ def spec(root: Path, kind: str, method: str, **more: Any) -> RunSpec:
         "train.epochs": 1,
         "train.batch_size": 20,
         "train.device": "cpu",
+        "train.precision": "fp32",  # what is saved is compared to the last digits
     }
     return RunSpec.of(**{**fields, **more})
 
