@@ -6,6 +6,7 @@ They lie beside the code in a checkout; an installed package has none, and then 
 from __future__ import annotations
 
 import html
+import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -64,7 +65,7 @@ def notebooks() -> list[Text]:
 def pages() -> list[Text]:
     """The how-to pages that are there."""
     found = [FOLDER / "docs" / name for name in PAGES]
-    return [Text(one.name, _title(one.read_text("utf-8"))) for one in found if one.is_file()]
+    return [Text(one.name, _title(_opening(one))) for one in found if one.is_file()]
 
 
 def route() -> Route:
@@ -95,10 +96,14 @@ def _path(name: str) -> Path | None:
 
 
 def _outline(path: Path) -> Text:
-    import nbformat
-
-    first = str(nbformat.read(path, as_version=4).cells[0].source)  # type: ignore[no-untyped-call]
+    first = _opening(path)
     return Text(path.name, _title(first), _found(_LEARN, first), _found(_TAKES, first))
+
+
+def _opening(path: Path) -> str:
+    """A page, or a notebook's first cell; the rest is not looked at when the explorer starts."""
+    text = path.read_text("utf-8")
+    return "".join(json.loads(text)["cells"][0]["source"]) if path.suffix == ".ipynb" else text
 
 
 def _found(pattern: re.Pattern[str], text: str) -> str:
@@ -125,7 +130,7 @@ def _document(path: Path, changed: int) -> str:
 
         body, hint = markdown2html(path.read_text("utf-8")), ""
     body = _LINK.sub(_kept, _mathematics(body))
-    title = html.escape(_title(body_text(path)) or path.stem)
+    title = html.escape(_title(_opening(path)) or path.stem)
     style = (ASSETS / "explorer.css").read_text("utf-8") + (ASSETS / "reading.css").read_text(
         "utf-8"
     )
@@ -143,15 +148,6 @@ let theme = null;
 try { theme = localStorage.getItem('cxr-theme'); } catch { /* private */ }
 document.documentElement.classList.toggle('dark', theme !== 'light');
 """
-
-
-def body_text(path: Path) -> str:
-    """The text in which the heading of a file stands."""
-    if path.suffix != ".ipynb":
-        return path.read_text("utf-8")
-    import nbformat
-
-    return str(nbformat.read(path, as_version=4).cells[0].source)  # type: ignore[no-untyped-call]
 
 
 def _kept(link: re.Match[str]) -> str:
