@@ -19,7 +19,8 @@ from core.data.base import ChestDataset
 from core.data.catalogue import open_data
 from core.errors import ConfigurationError, CoreError, ModelError
 from core.models import catalogue, methods
-from core.spec import DataSpec, RunSpec, settings
+from core.settings import settings
+from core.spec import DataSpec, RunSpec
 
 PASSES = {"full": 3.0, "linear": 1.0}
 """Cost of a training step in forward passes: forward, gradients of activations, of weights. A

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from core.reporting import Reporter
-from core.spec import RunSpec, settings
+from core.settings import settings
+from core.spec import RunSpec
 
 PROJECT = "cxr-peft-explorer"
 LAST_SECONDS = 10.0

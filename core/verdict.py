@@ -18,7 +18,8 @@ from core import evaluate, stats
 from core.bootstrap import DRAWS, group_bootstrap
 from core.models.methods import METHODS
 from core.seeds import SeedsTest, seeds_paired, seeds_unpaired
-from core.spec import RunSpec, settings
+from core.settings import settings
+from core.spec import RunSpec
 from core.stats import Interval
 
 Evidence = Literal["above", "below", "unclear", "undecided"]

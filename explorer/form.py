@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import ConfigurationError
-from core.spec import LABEL_FRACTIONS, OPTIONS, OWN, RunSpec, settings
+from core.settings import settings
+from core.spec import LABEL_FRACTIONS, OPTIONS, OWN, RunSpec
 
 OTHER = "other"
 """The choice of label fraction that opens the free entry."""

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from core.spec import DataSpec, RunSpec, settings
+from core.settings import settings
+from core.spec import DataSpec, RunSpec
 
 Verb = Callable[..., None]
 

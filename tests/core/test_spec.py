@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigurationError, unknown_name
-from core.spec import EMBEDDED_RATES, OPTIONS, DataSpec, RunSpec, settings
+from core.settings import settings
+from core.spec import EMBEDDED_RATES, OPTIONS, DataSpec, RunSpec
 
 
 def test_a_specification_survives_its_json() -> None:

@@ -15,7 +15,8 @@ from core.__main__ import app
 from core.commands.carrying import execute
 from core.runs import queue, worker
 from core.runs.store import RunState, Store
-from core.spec import RunSpec, settings
+from core.settings import settings
+from core.spec import RunSpec
 from core.trained import load_trained
 from core.workspace import Workspace
 
