@@ -131,8 +131,8 @@ def _labels(report: Report) -> str:
             "</div>"
         )
     legend = " ".join(
-        f'<span class="cxr-state">{mark(method_style(method))} {words}</span>'
-        for method, words in NAMES.items()
+        f'<span class="cxr-state">{mark(method_style(method))} {NAMES[method]}</span>'
+        for method in (LORA, "full")
     )
     return (
         f"<h3>How many labels does full fine-tuning need to equal LoRA at 1%? {legend}</h3>"

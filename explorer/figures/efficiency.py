@@ -11,9 +11,11 @@ from core.calibration import ReliabilityBin
 from core.efficiency import Curve, percent
 from explorer.figures.curves import ticks
 from explorer.figures.markers import marker
-from explorer.figures.palette import OTHER, Style, method_style
+from explorer.figures.palette import Style, method_style
 
-NAMES = {"lora": "LoRA", "full": "full fine-tuning"}
+NAMES = {"lora": "LoRA", "full": "full fine-tuning", "linear": "linear probe"}
+LINE = 13
+"""Height of a line of text in the drawing's own coordinates."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,20 @@ class _Plane:
         return bottom - (value - low) / ((high - low) or 1.0) * (bottom - top)
 
 
-def efficiency(curves: Sequence[Curve], *, title: str, width: int = 360, height: int = 230) -> str:
+def efficiency(
+    curves: Sequence[Curve],
+    *,
+    title: str,
+    named: bool = False,
+    width: int = 360,
+    height: int = 230,
+) -> str:
     """Draw label-efficiency curves.
 
     Args:
         curves: One a method, each with a level at least.
         title: Heading.
+        named: Write the methods' names beside their curves, where no legend stands elsewhere.
         width: Width of the drawing's own coordinates; the page scales it.
         height: Height of the same.
 
@@ -61,14 +71,18 @@ def efficiency(curves: Sequence[Curve], *, title: str, width: int = 360, height:
         if not math.isnan(end)
     ]
     low, high = max(0.0, min(ends) - 0.01), min(1.0, max(ends) + 0.01)
-    plane = _Plane((44.0, width - 14.0, 10.0, height - 40.0), (-2.15, 0.15), (low, high))
+    room = 6.1 * max(len(_name(one.method)) for one in curves) if named else 0.0
     shares = sorted({level.fraction for level in levels})
+    across = (math.log10(shares[0]) - 0.15, 0.15)
+    plane = _Plane((44.0, width - 14.0 - room, 10.0, height - 40.0), across, (low, high))
     marks = [(math.log10(one), percent(one)) for one in shares]
     parts = [_rules(plane), _below(plane, marks, "share of the labels")]
     parts += [_band(one, plane) for one in curves]
     parts += [_line(one, plane) for one in curves]
+    if named:
+        parts += _names(curves, plane)
     said = "; ".join(
-        f"{NAMES.get(one.method, one.method)} "
+        f"{_name(one.method)} "
         + ", ".join(f"{level.auroc.value:.3f} with {percent(level.fraction)}"
                     for level in one.levels)
         for one in curves
@@ -166,7 +180,6 @@ def _band(one: Curve, plane: _Plane) -> str:
 
 def _line(one: Curve, plane: _Plane) -> str:
     style = method_style(one.method)
-    style = OTHER if one.method not in NAMES else style
     places = [(plane.x(math.log10(v.fraction)), plane.y(v.auroc.value)) for v in one.levels]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     marks = "".join(
@@ -180,5 +193,23 @@ def _line(one: Curve, plane: _Plane) -> str:
     )
 
 
+def _names(curves: Sequence[Curve], plane: _Plane) -> list[str]:
+    """Names beside the curves' ends, pushed apart where they would overlap."""
+    parts, last = [], -math.inf
+    for one in sorted(curves, key=lambda one: -one.levels[-1].auroc.value):
+        last = max(plane.y(one.levels[-1].auroc.value) + 4, last + LINE)
+        x = plane.x(math.log10(one.levels[-1].fraction)) + 9
+        colour = method_style(one.method).colour
+        parts.append(
+            f'<text x="{x:.1f}" y="{last:.1f}" style="fill:{colour}">'
+            f"{escape(_name(one.method))}</text>"
+        )
+    return parts
+
+
+def _name(method: str) -> str:
+    return NAMES.get(method, method)
+
+
 def _words(method: str, fraction: float, value: float) -> str:
-    return f"{NAMES.get(method, method)} with {percent(fraction)} of the labels: {value:.3f}"
+    return f"{_name(method)} with {percent(fraction)} of the labels: {value:.3f}"

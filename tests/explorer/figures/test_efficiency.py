@@ -1,6 +1,7 @@
 """Curves over label fractions and reliability, as drawings that say what they show."""
 
 import math
+import re
 
 from core.calibration import reliability as bins_of
 from core.efficiency import curve
@@ -17,6 +18,20 @@ def test_curves_have_bands_marks_and_words() -> None:
     assert "LoRA with 1% of the labels: 0.710" in html
     assert "A &amp; B" in html
     assert "nan" not in html
+
+
+def test_names_stand_beside_their_curves_and_apart() -> None:
+    alike = [curve(name, {0.1: [0.6], 1.0: [0.8]}) for name in ("lora", "full", "linear")]
+    html = efficiency(alike, title="Named", named=True)
+    places = re.findall(r'y="([\d.]+)" style="fill:(#\w+)">([^<]+)<', html)
+    assert [one[2] for one in places] == ["LoRA", "full fine-tuning", "linear probe"]
+    assert [one[1] for one in places] == [
+        method_style(n).colour for n in ("lora", "full", "linear")
+    ]
+    heights = [float(one[0]) for one in places]
+    gaps = heights[1] - heights[0], heights[2] - heights[1]
+    assert min(gaps) > 12.8
+    assert "linear probe</text>" not in efficiency(alike, title="Named")
 
 
 def test_a_single_level_is_drawn() -> None:
