@@ -243,7 +243,8 @@ def _calculated(spec: RunSpec, images: int, sizes: dict[str, int], cache: Path) 
     if method == "linear" and spec.train.augmentation == "none":
         passes = (images + 2 * sizes["val"] + sizes["test"]) * once
     else:
-        a_step = PASSES.get(method, ADAPTER_PASSES) * forward / speed + a_picture
+        again = float(spec.train.activation_checkpointing)
+        a_step = (PASSES.get(method, ADAPTER_PASSES) + again) * forward / speed + a_picture
         passes = spec.train.epochs * images * a_step
         passes += (_validated(spec, images, sizes["val"]) + sizes["test"]) * once
     return passes

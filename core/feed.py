@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -149,6 +150,12 @@ def batches(ids: Sequence[str], batch_size: int, seed: int, epoch: int) -> list[
     order = np.random.default_rng([seed, epoch]).permutation(len(ids))
     steps = max(1, -(-len(ids) // batch_size))
     return [[ids[i] for i in part] for part in np.array_split(order, steps)]
+
+
+def pieces_of(count: int, pieces: int) -> list[slice]:
+    """Cut ``count`` studies into so many consecutive pieces of nearly equal size."""
+    ends = [round(i * count / pieces) for i in range(pieces + 1)]
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 
 def one_ahead(load: Callable[[int], Tensor], start: int, end: int) -> Iterator[tuple[int, Tensor]]:

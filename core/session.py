@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core import precision, ranks, stats
+from core.compiling import Compiled
 from core.data import splits, subsets
 from core.data.base import ChestDataset
 from core.data.cache import ImageCache, cache_side
@@ -217,7 +218,11 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
         precision.spell_out_attention(model, _patches(model))
     parts = batches(train_ids, spec.train.batch_size, spec.train.seed, 0)
     place.refuse(model, min(map(len, parts)))
+    if spec.train.activation_checkpointing:
+        _checkpoint_activations(model, card)
     parallel, optimizer = accelerator.prepare(model, _optimizer(spec, model))
+    if spec.train.compile:
+        parallel = Compiled(parallel, report.log)
     pictures = ImageCache(cache, dataset, cache_side(spec.model.input_size or card.input_size))
     feed = _feed(spec, card, pictures, model, accelerator)
     companion = adapters.companion(model, spec.adapter, len(parts) * spec.train.epochs)
@@ -270,8 +275,19 @@ def _optimizer(spec: RunSpec, model: nn.Module) -> torch.optim.Optimizer:
         spec=spec.adapter,
     )
     if train.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=train.lr)
-    return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum)
+        return torch.optim.AdamW(groups, lr=train.lr, fused=True)
+    return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, fused=True)
+
+
+def _checkpoint_activations(model: nn.Module, card: BackboneCard) -> None:
+    try:
+        model.set_grad_checkpointing(True)  # type: ignore[operator]
+    except (AttributeError, AssertionError) as error:
+        raise ConfigurationError(
+            f"{card.title} cannot compute its activations again on the way back.",
+            "Leave out --activation-checkpointing; --accumulation saves memory too.",
+            field="train.activation_checkpointing",
+        ) from error
 
 
 def _feed(

@@ -334,6 +334,24 @@ class TrainSpec(_Frozen):
         "auto", description="Mixed precision; auto is bf16 where the GPU or processor has it."
     )
 
+    accumulation: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        description="Parts in which a batch goes through the network, one after the other, to save "
+        "memory; the step is the whole batch's.",
+    )
+    activation_checkpointing: bool = Field(
+        False,
+        description="Keep only what enters each block and compute the rest again on the way back: "
+        "far less memory, a third more work.",
+    )
+    compile: bool = Field(
+        False,
+        description="Compile the network with torch.compile, which takes up to a minute and pays "
+        "in long runs.",
+    )
+
     validation: Validation = Field(
         "every-epoch",
         description="every-epoch: the whole validation split after each epoch, the paper's way; "
@@ -367,11 +385,23 @@ class TrainSpec(_Frozen):
         # Runs from before an option existed keep their JSON and with it their fingerprint.
         written: dict[str, Any] = write(self)
         closed = {"track"} if self.track is None else set()
+        for name in ("accumulation", "activation_checkpointing", "compile"):
+            if written[name] == type(self).model_fields[name].default:
+                closed.add(name)
         if self.validation == "every-epoch":
             closed.add("validation")
             if self.validation_share == SHARE:
                 closed.add("validation_share")
         return {k: v for k, v in written.items() if k not in closed}
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> TrainSpec:
+        if self.accumulation > self.batch_size:
+            raise ValueError(
+                f"a batch of {self.batch_size} has no {self.accumulation} parts; give a smaller "
+                "accumulation or a larger batch size"
+            )
+        return self
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> TrainSpec:

@@ -25,7 +25,7 @@ from torch import Tensor
 from core import checkpoint, ranks, stats, validation
 from core.data import splits, subsets
 from core.errors import OutOfMemoryError, Stopped
-from core.feed import FeatureFeed, batches, one_ahead, step_seed
+from core.feed import FeatureFeed, batches, one_ahead, pieces_of, step_seed
 from core.loss import known_labels, masked_loss, not_finite
 from core.models import adapters
 from core.reporting import Reporter
@@ -132,7 +132,8 @@ def train_epoch(session: Session, labels: dict[str, NDArray[np.float32]]) -> Non
     def load(i: int) -> Tensor:
         seed = step_seed(train.seed, position.epoch, i)
         generator = torch.Generator().manual_seed(seed)
-        return session.feed.training(parts[i], generator, session.ranks.part(len(parts[i])))
+        made = session.feed.training(parts[i], generator, session.ranks.part(len(parts[i])))
+        return made.pin_memory() if session.accelerator.device.type == "cuda" else made
 
     for i, inputs in one_ahead(load, position.batch, len(parts)):
         rate = _set_rate(session, position.epoch + i / len(parts))
@@ -170,23 +171,30 @@ def step(session: Session, inputs: Tensor, targets: Tensor, batch: int) -> Tenso
     """
     # Dropout and stochastic depth draw from the global generator: seeded at each step, they do not
     # depend on what was computed before.
-    place = session.ranks
-    seed = step_seed(session.spec.train.seed, session.position.epoch, batch)
-    torch.manual_seed(seed + place.index)
+    place, train = session.ranks, session.spec.train
+    torch.manual_seed(step_seed(train.seed, session.position.epoch, batch) + place.index)
     session.parallel.train(session.spec.adapter.method != "linear")
-    device = session.accelerator.device
-    with session.accelerator.autocast():
-        logits = session.feed.forward(session.parallel, inputs.to(device, non_blocking=True))
-    part = targets[place.part(len(targets))].to(device, non_blocking=True)
-    # The processes' gradients are averaged: so many times its share of the batch's loss is each's.
-    loss = masked_loss(logits.float(), part, known_labels(targets)) * place.count
-    beside = session.companion
+    device, beside = session.accelerator.device, session.companion
+    known, mine = known_labels(targets), targets[place.part(len(targets))]
+    # All processes cut their part alike, or one would wait for gradients that nobody sends.
+    pieces = min(train.accumulation, len(targets) // place.count)
+    total = torch.zeros((), device=device)
     session.optimizer.zero_grad(set_to_none=True)
-    session.accelerator.backward(loss if beside is None else loss + beside.penalty())
+    for i, piece in enumerate(pieces_of(len(mine), pieces)):
+        some = inputs[piece].to(device, non_blocking=True)
+        with session.accelerator.autocast():
+            logits = session.feed.forward(session.parallel, some)
+        told = mine[piece].to(device, non_blocking=True)
+        # The processes' gradients are averaged: so many times its share of the batch's loss is
+        # each's.
+        loss = masked_loss(logits.float(), told, known) * place.count
+        total += loss.detach()
+        last = i + 1 == pieces
+        session.accelerator.backward(loss + beside.penalty() if beside and last else loss)
     session.optimizer.step()
     if beside is not None:
         beside.after_step(session.position.step + 1)
-    return place.mean(loss.detach())
+    return place.mean(total)
 
 
 def finish(session: Session) -> dict[str, Any]:

@@ -20,6 +20,7 @@ VALIDATIONS = [("all of it, every epoch", "every-epoch"), ("by budget", "budget"
 PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
 NUMBERS = [
     ("train.batch_size", "Batch size"),
+    ("train.accumulation", "Batch in parts, to save memory"),
     ("train.lr", "Learning rate"),
     ("train.min_lr", "Final learning rate"),
     ("train.weight_decay", "Weight decay"),
@@ -79,6 +80,16 @@ def group(fields: dict[str, Any], start: dict[str, Any]) -> None:
             label="Validation split",
             elem_id=form.element("train.validation"),
         )
+    fields["train.activation_checkpointing"] = gr.Checkbox(
+        value=start["train.activation_checkpointing"],
+        label="Compute activations again on the way back: far less memory, a third more work",
+        elem_id=form.element("train.activation_checkpointing"),
+    )
+    fields["train.compile"] = gr.Checkbox(
+        value=start["train.compile"],
+        label="Compile the network (torch.compile): up to a minute at the start, pays in long runs",
+        elem_id=form.element("train.compile"),
+    )
     fields["data.split_file"] = gr.Textbox(
         label="List of the labelled training studies (a file), in place of a label fraction",
         placeholder="/lists/NIH_ChestX-ray/train_1.txt",

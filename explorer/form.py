@@ -35,12 +35,14 @@ WHOLE = frozenset(
         "adapter.rank",
         "train.epochs",
         "train.batch_size",
+        "train.accumulation",
         "train.seed",
     }
 )
 TYPED = frozenset(
     {
         "train.batch_size",
+        "train.accumulation",
         "train.lr",
         "train.min_lr",
         "train.weight_decay",

@@ -59,6 +59,9 @@ class Engine:
             session.parallel = _Member(self, number, session)
             session.feed = self._feed.of(_pixels(session))
             session.accelerator.backward = self._backward_of(number)
+            # The fused kernel takes memory as it lies; some members' weights lie transposed.
+            for group in session.optimizer.param_groups:
+                group["fused"] = False
 
     def ask(self, request: Request) -> Tensor:
         """Wait for an answer; called by a member's thread."""

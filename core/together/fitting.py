@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from core.errors import ConfigurationError
-from core.spec import RunSpec
+from core.spec import RunSpec, TrainSpec
 
 METHODS = ("lora", "rslora", "lora+")
 """Methods whose update is a product of two matrices beside a weight that all runs share."""
@@ -74,6 +74,14 @@ def _refuse_one(plan: RunSpec) -> None:
             "Choose the precision bf16 or fp32.",
             field="train.precision",
         )
+    for name in ("accumulation", "activation_checkpointing", "compile"):
+        if getattr(plan.train, name) != TrainSpec.model_fields[name].default:
+            option = name.replace("_", "-")
+            raise ConfigurationError(
+                f"Runs that are trained together do without --{option}.",
+                f"Leave out --{option}, or queue the runs one after the other.",
+                field=f"train.{name}",
+            )
     if plan.train.track:
         raise ConfigurationError(
             "Curves of runs that are trained together are not mirrored: most trackers know one run "

@@ -57,7 +57,14 @@ def test_another_data_set_or_other_labels_of_it_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("path", "value"),
-    [("adapter.method", "full"), ("train.precision", "fp16"), ("train.track", "tensorboard")],
+    [
+        ("adapter.method", "full"),
+        ("train.precision", "fp16"),
+        ("train.track", "tensorboard"),
+        ("train.accumulation", 2),
+        ("train.activation_checkpointing", True),
+        ("train.compile", True),
+    ],
 )
 def test_what_cannot_be_stacked_is_refused(path: str, value: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
