@@ -41,6 +41,18 @@ def _steps(scale: Scale) -> list[Row]:
     return steps.rows((64, 256) if scale.gpu else (64,), tuple(steps.SIZES), REPEATS)
 
 
+def _together(scale: Scale) -> list[Row]:
+    from core.benchmarks import ranks, steps
+
+    if scale.quick:
+        tiny = ranks.Sweep("embedded-mae", 64, train=16, held=12, epochs=1, repeats=1)
+        return ranks.rows({"ViT-Ti 64 px": tiny})
+    if scale.gpu:
+        large = {name: ranks.Sweep(steps.SIZES[name], train=2_048) for name in ("ViT-Ti", "ViT-B")}
+        return ranks.rows(large)
+    return ranks.rows({"ViT-Ti": ranks.Sweep(steps.SIZES["ViT-Ti"], 128)})
+
+
 def _growth(scale: Scale) -> list[Row]:
     from core.benchmarks import growth
 
@@ -50,6 +62,7 @@ def _growth(scale: Scale) -> list[Row]:
 BENCHMARKS: dict[str, Callable[[Scale], list[Row]]] = {
     "end-to-end": _endtoend,
     "step": _steps,
+    "together": _together,
     "growth": _growth,
 }
 

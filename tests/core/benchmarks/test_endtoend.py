@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from core.benchmarks import endtoend, loop, pictures, trainer
+from core.benchmarks import endtoend, loop, pictures, ranks, trainer
 from core.benchmarks.catalogue import BENCHMARKS, chosen
 from core.benchmarks.measured import Row, middle, peak_bytes
 from core.benchmarks.pictures import Shape
@@ -59,9 +59,17 @@ def test_a_ratio_above_one_is_always_ours_to_have() -> None:
     json.dumps(row.as_json(), allow_nan=False)
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_all_ranks_are_trained_to_their_end(tmp_path: Path, together: bool) -> None:
+    shape = ranks.Sweep("embedded-mae", 64, train=16, held=12, epochs=1, repeats=1)
+    assert len(ranks.seconds(tmp_path, shape, together)) == 1
+    for rank in ranks.RANKS:
+        assert json.loads((tmp_path / f"1-{rank}" / "result.json").read_text())["best_epoch"] == 1
+
+
 def test_an_unknown_benchmark_is_answered_with_the_known() -> None:
     assert list(chosen(None)) == list(BENCHMARKS)
-    assert list(chosen("step")) == ["step"]
+    assert list(chosen("together")) == ["together"]
     with pytest.raises(ConfigurationError, match="steps"):
         chosen("steps")
 
