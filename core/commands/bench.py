@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def bench(
     only: Annotated[
-        str | None, typer.Option(help="One of end-to-end, step, together and growth; by default all.")
+        str | None,
+        typer.Option(help="One of end-to-end, step, together and growth; by default all."),
     ] = None,
     epochs: Annotated[
         int, typer.Option(min=2, help="Epochs of the whole run; the study has 100.")
