@@ -224,7 +224,7 @@ def _like_before(
             one.data.name, one.data.label_fraction, one.data.split_file,
             one.model.backbone, one.model.input_size,
             one.adapter.method, one.train.epochs, one.train.batch_size, one.train.device,
-            one.train.validation,
+            one.train.validation, one.train.augmented_copies,
         )  # fmt: skip
 
     for other, seconds in earlier:
@@ -240,14 +240,39 @@ def _calculated(spec: RunSpec, images: int, sizes: dict[str, int], cache: Path) 
     method = spec.adapter.method
     a_picture = MILLISECONDS_A_PICTURE / 1000
     once = forward / speed + a_picture
-    if method == "linear" and spec.train.augmentation == "none":
-        passes = (images + 2 * sizes["val"] + sizes["test"]) * once
-    else:
-        again = float(spec.train.activation_checkpointing)
-        a_step = (PASSES.get(method, ADAPTER_PASSES) + again) * forward / speed + a_picture
-        passes = spec.train.epochs * images * a_step
-        passes += (_validated(spec, images, sizes["val"]) + sizes["test"]) * once
-    return passes
+    kept = _kept_share(spec)
+    if kept == 1:
+        return (_versions(spec) * images + 2 * sizes["val"] + sizes["test"]) * once
+    rest = (1 - kept) * forward / speed
+    again = float(spec.train.activation_checkpointing)
+    a_step = (PASSES.get(method, ADAPTER_PASSES) + again) * rest + (0 if kept else a_picture)
+    passes = spec.train.epochs * images * a_step
+    validated = _validated(spec, images, sizes["val"])
+    if kept:
+        beforehand = _versions(spec) * images + sizes["val"] + sizes["test"]
+        return passes + beforehand * (once - rest) + (validated + sizes["test"]) * rest
+    return passes + (validated + sizes["test"]) * once
+
+
+def _versions(spec: RunSpec) -> int:
+    """How often a frozen part has to be computed for a training picture."""
+    return min(spec.train.augmented_copies or 1, spec.train.epochs)
+
+
+def _kept_share(spec: RunSpec) -> float:
+    """Share of the network that is computed once a picture: 1 for a linear probe, mostly 0."""
+    train = spec.train
+    if train.augmentation != "none" and train.augmented_copies is None:
+        return 0.0
+    if spec.adapter.method == "linear":
+        return 1.0
+    if train.drop_path > 0:
+        return 0.0
+    from core.models import prefix
+
+    card = catalogue.card(spec.model.backbone)
+    share = prefix.frozen_share(card, spec.adapter, spec.model.input_size or card.input_size)
+    return share if share >= prefix.WORTH else 0.0
 
 
 def _validated(spec: RunSpec, images: int, validation: int) -> int:

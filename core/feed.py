@@ -1,15 +1,15 @@
-"""What the training loop is fed: batches of pixels, or of features computed once."""
+"""What the training loop is fed: batches of pixels, or what became of them (``core.frozen``)."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.data.cache import ImageCache
@@ -17,13 +17,14 @@ from core.data.transforms import EvalTransform, TrainTransform
 
 EVALUATION_BATCH = 128
 WHOLE = slice(None)
+T = TypeVar("T")
 
 
 class Feed(Protocol):
     """Inputs of the model for given studies."""
 
     def training(
-        self, ids: Sequence[str], generator: torch.Generator, part: slice = WHOLE
+        self, ids: Sequence[str], generator: torch.Generator, part: slice = WHOLE, epoch: int = 0
     ) -> Tensor:
         """Inputs of shape (studies, …) on the host, augmented by this generator alone.
 
@@ -31,6 +32,8 @@ class Feed(Protocol):
             ids: A batch.
             generator: What is drawn for a study depends on its place in the batch.
             part: The studies that are wanted.
+            epoch: Counted from 0. Where there is a fixed number of augmented copies, it and not
+                the generator decides.
         """
 
     def evaluation(self, ids: Sequence[str]) -> Tensor:
@@ -41,21 +44,63 @@ class Feed(Protocol):
 
 
 class PixelFeed:
-    """Pictures from the cache, cropped and flipped on the host, normalised on the device."""
+    """Pictures from the cache, cropped and flipped on the host, normalised on the device.
 
-    def __init__(self, cache: ImageCache, train: TrainTransform, evaluate: EvalTransform) -> None:
+    Args:
+        cache: The pictures.
+        train: Makes the input of training.
+        evaluate: Makes the input of evaluation.
+        copies: Augmented copies of each picture, which the epochs take in turn; by default each
+            epoch draws new ones.
+    """
+
+    def __init__(
+        self,
+        cache: ImageCache,
+        train: TrainTransform,
+        evaluate: EvalTransform,
+        copies: int | None = None,
+    ) -> None:
         self._cache, self._train, self._evaluate = cache, train, evaluate
+        self._copies = None if train.augmentation == "none" else copies
 
     def training(
-        self, ids: Sequence[str], generator: torch.Generator, part: slice = WHOLE
+        self, ids: Sequence[str], generator: torch.Generator, part: slice = WHOLE, epoch: int = 0
     ) -> Tensor:
         """Augmented pixels for ``pixels``."""
         if self._train.augmentation == "none":
             return self.evaluation(ids[part])
+        copy = self.copy(epoch)
+        if copy is not None:
+            return self.augmented(ids[part], copy)
         pictures = [self._cache.get(one) for one in ids]
         if self._train.augmentation == "randaugment":  # erases with noise after normalising
             return self._train(pictures, generator)[part]
         return self._train.squares(pictures, generator, part)
+
+    def copy(self, epoch: int) -> int | None:
+        """Which augmented copy an epoch takes, from 0; None if there is no fixed number of them."""
+        return None if self._copies is None else epoch % self._copies
+
+    def augmented(self, ids: Sequence[str], copy: int) -> Tensor:
+        """Pixels of one augmented copy, drawn by study and number alone, for ``pixels``."""
+        return torch.cat([self._drawn(one, copy) for one in ids])
+
+    def source(self, study_id: str, copy: int | None = None) -> str:
+        """What the pixels of a study are made of, but for size and normalisation.
+
+        Raises:
+            DataError: The picture is missing or unreadable.
+        """
+        way = "" if copy is None else f" {self._train.augmentation} {copy}"
+        return self._cache.source(study_id) + way
+
+    def _drawn(self, study_id: str, copy: int) -> Tensor:
+        generator = torch.Generator().manual_seed(copy_seed(study_id, copy))
+        picture = [self._cache.get(study_id)]
+        if self._train.augmentation == "randaugment":
+            return self._train(picture, generator)
+        return self._train.squares(picture, generator)
 
     def evaluation(self, ids: Sequence[str]) -> Tensor:
         """Centre-cropped pixels for ``pixels``."""
@@ -75,59 +120,7 @@ class PixelFeed:
         return logits
 
 
-class FeatureFeed:
-    """Features of a frozen backbone, computed once a study; only the head runs at every step.
-
-    Args:
-        pixels: Where the pictures come from.
-        features: Maps pixels to the input of ``head``; run without gradients.
-        head: Maps features to logits.
-        device: Where ``features`` runs.
-    """
-
-    def __init__(
-        self,
-        pixels: PixelFeed,
-        features: Callable[[Tensor], Tensor],
-        head: Callable[[Tensor], Tensor],
-        device: torch.device,
-    ) -> None:
-        self._pixels, self._features, self._head = pixels, features, head
-        self._device = device
-        self._known: dict[str, NDArray[np.float32]] = {}
-
-    def prepare(
-        self, ids: Sequence[str], progress: Callable[[int, int], None], stop: Callable[[], bool]
-    ) -> bool:
-        """Compute what is not known yet; False if ``stop`` said so before the end."""
-        missing = [one for one in ids if one not in self._known]
-        for done, batch in enumerate(chunks(missing, EVALUATION_BATCH)):
-            if stop():
-                return False
-            progress(done * EVALUATION_BATCH, len(missing))
-            with torch.inference_mode():
-                inputs = self._pixels.evaluation(batch).to(self._device)
-                features = self._features(self._pixels.pixels(inputs)).float().cpu()
-            self._known.update(zip(batch, features.numpy(), strict=True))
-        return True
-
-    def training(
-        self, ids: Sequence[str], generator: torch.Generator, part: slice = WHOLE
-    ) -> Tensor:
-        """Features of shape (studies, width)."""
-        return self.evaluation(ids[part])
-
-    def evaluation(self, ids: Sequence[str]) -> Tensor:
-        """Features of shape (studies, width)."""
-        self.prepare(ids, lambda done, total: None, lambda: False)
-        return torch.from_numpy(np.stack([self._known[one] for one in ids]))
-
-    def forward(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """Run the head alone."""
-        return self._head(inputs)
-
-
-def chunks(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+def chunks(ids: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Cut a sequence into runs of at most ``size``."""
     for start in range(0, len(ids), size):
         yield ids[start : start + size]
@@ -140,6 +133,12 @@ def step_seed(seed: int, epoch: int, step: int) -> int:
     exactly as if it had never been interrupted.
     """
     return int(np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def copy_seed(study_id: str, copy: int) -> int:
+    """A seed for one augmented copy of one study, the same in every run."""
+    drawn = hashlib.blake2b(f"{copy}/{study_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(drawn, "little") >> 1
 
 
 def batches(ids: Sequence[str], batch_size: int, seed: int, epoch: int) -> list[list[str]]:

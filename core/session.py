@@ -15,22 +15,21 @@ from accelerate.utils import DistributedDataParallelKwargs
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core import precision, ranks, stats
+from core import frozen, precision, ranks, stats
 from core.compiling import Compiled
 from core.data import splits, subsets
 from core.data.base import ChestDataset
 from core.data.cache import ImageCache, cache_side
 from core.data.catalogue import open_data
-from core.data.transforms import TrainTransform
 from core.errors import ConfigurationError, DataError
-from core.feed import FeatureFeed, Feed, PixelFeed, batches
-from core.models import adapters, backbones, catalogue, prefix
+from core.feed import Feed, batches
+from core.models import adapters, backbones, catalogue
 from core.models.catalogue import BackboneCard
 from core.models.methods import Companion
 from core.ranks import Ranks
 from core.reporting import Reporter
 from core.spec import RunSpec
-from core.trained import evaluation_transform, tuned
+from core.trained import tuned
 
 TRAINED = 0.95
 """Progress at which training is over and the best epoch is tested."""
@@ -224,7 +223,7 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     if spec.train.compile:
         parallel = Compiled(parallel, report.log)
     pictures = ImageCache(cache, dataset, cache_side(spec.model.input_size or card.input_size))
-    feed = _feed(spec, card, pictures, model, accelerator)
+    feed = frozen.feed(spec, card, pictures, model, accelerator, cache, report.log)
     companion = adapters.companion(model, spec.adapter, len(parts) * spec.train.epochs)
     report.model(weights.trainable, weights.total, str(accelerator.device))
     report.log(
@@ -288,29 +287,6 @@ def _checkpoint_activations(model: nn.Module, card: BackboneCard) -> None:
             "Leave out --activation-checkpointing; --accumulation saves memory too.",
             field="train.activation_checkpointing",
         ) from error
-
-
-def _feed(
-    spec: RunSpec,
-    card: BackboneCard,
-    pictures: ImageCache,
-    model: nn.Module,
-    accelerator: Accelerator,
-) -> Feed:
-    size = spec.model.input_size or card.input_size
-    augmentation = spec.train.augmentation
-    assert augmentation is not None
-    pixels = PixelFeed(
-        pictures,
-        TrainTransform(size, card.mean, card.std, card.channels, augmentation=augmentation),
-        evaluation_transform(card, size),
-    )
-    # Several processes each see other studies in every epoch: there would be nothing to keep.
-    parts = prefix.split_at_head(model) if accelerator.num_processes == 1 else None
-    if spec.adapter.method == "linear" and augmentation == "none" and parts is not None:
-        model.eval()
-        return FeatureFeed(pixels, *parts, device=accelerator.device)
-    return pixels
 
 
 def _accelerator(spec: RunSpec) -> tuple[Accelerator, Ranks]:

@@ -29,7 +29,7 @@ class Setting:
     description: str
 
 
-NAMED = {"data.name": "data", "train.validation": "validate"}
+NAMED = {"data.name": "data", "train.validation": "validate", "train.augmented_copies": "copies"}
 """Settings whose option is not called like the field."""
 
 

@@ -326,6 +326,14 @@ class TrainSpec(_Frozen):
         "crop-flip; none for linear, whose features are then computed once, and for the embedded "
         "backbones, whose few steps crops would cost more than they give.",
     )
+    augmented_copies: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Augmented copies of each training picture, which the epochs take in turn, so "
+        "that a frozen part of the network is computed once a copy; by default each epoch draws "
+        "new ones.",
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of subset, head, order, crops.")
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."
@@ -385,7 +393,7 @@ class TrainSpec(_Frozen):
         # Runs from before an option existed keep their JSON and with it their fingerprint.
         written: dict[str, Any] = write(self)
         closed = {"track"} if self.track is None else set()
-        for name in ("accumulation", "activation_checkpointing", "compile"):
+        for name in ("augmented_copies", "accumulation", "activation_checkpointing", "compile"):
             if written[name] == type(self).model_fields[name].default:
                 closed.add(name)
         if self.validation == "every-epoch":
@@ -400,6 +408,15 @@ class TrainSpec(_Frozen):
             raise ValueError(
                 f"a batch of {self.batch_size} has no {self.accumulation} parts; give a smaller "
                 "accumulation or a larger batch size"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _copies_differ(self) -> TrainSpec:
+        if self.augmented_copies is not None and self.augmentation == "none":
+            raise ValueError(
+                "without augmentation all augmented copies would be the same; choose an "
+                "augmentation or leave out the copies"
             )
         return self
 
@@ -430,12 +447,13 @@ class RunSpec(_Frozen):
         if embedded and adamw:
             base = EMBEDDED_RATES.get(like, EMBEDDED_RATES["lora"])
         base *= RATE_FACTORS.get(method, 1.0)
+        plain = embedded or method == "linear"
         chosen: dict[str, Any] = {
             "lr": base * train.batch_size / 256,
             "weight_decay": 0.05 if adamw else 0.0,
             "layer_decay": 0.65 if adamw and method == "full" else 1.0,
             "warmup_epochs": min(5.0, train.epochs / 10),
-            "augmentation": "none" if embedded or method == "linear" else "crop-flip",
+            "augmentation": "none" if plain and train.augmented_copies is None else "crop-flip",
         }
         filled = {name: value for name, value in chosen.items() if getattr(train, name) is None}
         seed = self.data.subset_seed

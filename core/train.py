@@ -25,7 +25,8 @@ from torch import Tensor
 from core import checkpoint, ranks, stats, validation
 from core.data import splits, subsets
 from core.errors import OutOfMemoryError, Stopped
-from core.feed import FeatureFeed, batches, one_ahead, pieces_of, step_seed
+from core.feed import batches, one_ahead, pieces_of, step_seed
+from core.frozen import PrefixFeed
 from core.loss import known_labels, masked_loss, not_finite
 from core.models import adapters
 from core.reporting import Reporter
@@ -132,7 +133,8 @@ def train_epoch(session: Session, labels: dict[str, NDArray[np.float32]]) -> Non
     def load(i: int) -> Tensor:
         seed = step_seed(train.seed, position.epoch, i)
         generator = torch.Generator().manual_seed(seed)
-        made = session.feed.training(parts[i], generator, session.ranks.part(len(parts[i])))
+        mine = session.ranks.part(len(parts[i]))
+        made = session.feed.training(parts[i], generator, mine, position.epoch)
         return made.pin_memory() if session.accelerator.device.type == "cuda" else made
 
     for i, inputs in one_ahead(load, position.batch, len(parts)):
@@ -264,10 +266,12 @@ def prepare(session: Session, *parts: str, at: float = 0.0) -> None:
     if not done:
         raise Stopped
     session.leave_out(found or {})
-    ids = [one for part in parts for one in session.ids[part]]
-    if isinstance(session.feed, FeatureFeed):
+    if isinstance(session.feed, PrefixFeed):
         session.parallel.eval()
-        if not session.feed.prepare(ids, telling("computing features"), report.stop_requested):
+        taught = session.ids["train"] if "train" in parts else []
+        others = [one for part in parts if part != "train" for one in session.ids[part]]
+        tell = telling("computing the frozen part")
+        if not session.feed.prepare(taught, others, tell, report.stop_requested, report.log):
             raise Stopped
 
 

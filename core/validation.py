@@ -22,7 +22,8 @@ from core import allowance, stats
 from core.allowance import Rounds
 from core.data import splits
 from core.errors import Stopped
-from core.feed import EVALUATION_BATCH, FeatureFeed, chunks, one_ahead
+from core.feed import EVALUATION_BATCH, chunks, one_ahead
+from core.frozen import PrefixFeed
 from core.loss import masked_loss, not_finite
 from core.models import adapters
 from core.session import Session
@@ -71,8 +72,8 @@ def budget(session: Session) -> Budget | None:
     spec, ids = session.spec, session.ids["val"]
     if spec.train.validation != "budget" or spec.adapter.imported is not None:
         return None
-    if isinstance(session.feed, FeatureFeed):
-        return None  # only the head runs
+    if isinstance(session.feed, PrefixFeed) and session.feed.head_alone:
+        return None
     rounds = allowance.rounds(
         images=len(session.ids["train"]),
         epochs=spec.train.epochs,

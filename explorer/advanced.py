@@ -21,6 +21,7 @@ PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
 NUMBERS = [
     ("train.batch_size", "Batch size"),
     ("train.accumulation", "Batch in parts, to save memory"),
+    ("train.augmented_copies", "Augmented copies, taken in turn"),
     ("train.lr", "Learning rate"),
     ("train.min_lr", "Final learning rate"),
     ("train.weight_decay", "Weight decay"),
@@ -33,6 +34,8 @@ NUMBERS = [
     ("data.subset_seed", "Subset seed"),
     ("train.validation_share", "Validation's share"),
 ]
+OPEN = {"data.subset_seed": "the seed", "train.augmented_copies": "new ones each epoch"}
+"""What settings without a number stand for."""
 RESOLVED = (
     "train.lr",
     "train.weight_decay",
@@ -131,7 +134,7 @@ def _number(path: str, label: str, start: dict[str, Any]) -> gr.Textbox:
     if path == "model.input_size":
         shown = _published(card(RunSpec().model.backbone).input_size)
     else:
-        shown = resolved(RunSpec(), path) if path in RESOLVED else _published(None)
+        shown = resolved(RunSpec(), path) if path in RESOLVED else OPEN.get(path, "")
     return gr.Textbox(
         start[path],
         label=label,
@@ -142,4 +145,4 @@ def _number(path: str, label: str, start: dict[str, Any]) -> gr.Textbox:
 
 
 def _published(value: Any) -> str:
-    return "the seed" if value is None else f"{value:g}"
+    return "" if value is None else f"{value:g}"

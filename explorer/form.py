@@ -36,6 +36,7 @@ WHOLE = frozenset(
         "train.epochs",
         "train.batch_size",
         "train.accumulation",
+        "train.augmented_copies",
         "train.seed",
     }
 )
@@ -43,6 +44,7 @@ TYPED = frozenset(
     {
         "train.batch_size",
         "train.accumulation",
+        "train.augmented_copies",
         "train.lr",
         "train.min_lr",
         "train.weight_decay",

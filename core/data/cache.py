@@ -55,7 +55,7 @@ class ImageCache:
     def __init__(self, folder: Path, dataset: ChestDataset, short_side: int) -> None:
         self.dataset = dataset
         self.short_side = short_side
-        place = Path(folder).absolute() / "images" / f"{dataset.name}-{short_side}"
+        place = Path(folder).absolute() / room.PICTURES / f"{dataset.name}-{short_side}"
         self._task = Task(dataset, short_side, place)
         self._shards = Shards(place)
         self._places: dict[str, Place] = {}
@@ -126,6 +126,16 @@ class ImageCache:
             self.ensure([study_id])
             place = self._places[study_id]
         return self._shards.pixels(place)
+
+    def source(self, study_id: str) -> str:
+        """What a copy was made of; another text means other pixels.
+
+        Raises:
+            DataError: The picture is missing or unreadable.
+        """
+        if study_id not in self._places:
+            self.ensure([study_id])
+        return f"{self.dataset.name} {self.short_side} {self._places[study_id].source}"
 
     def missing(self, ids: Iterable[str]) -> list[str]:
         """The studies without a copy of their present source.

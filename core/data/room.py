@@ -14,6 +14,12 @@ LIMIT = "CXR_CACHE_GB"
 LEFT_FREE = 0.02
 """Share of a disk that the cache leaves free: runs write their weights there."""
 
+KINDS = PICTURES, FEATURES = "images", "features"
+"""Folders of the cache: decoded pictures, and what frozen networks made of them."""
+
+SHARE_OF_FREE = 0.25
+"""Share of a disk's free space that activations may take: pictures and weights matter more."""
+
 NAMED = 5
 
 
@@ -30,12 +36,33 @@ def refuse(folder: Path, needed: int) -> None:
     """
     limit = _limit()
     if limit is not None:
-        taken = size_of(folder.parent)
+        taken = _taken(folder)
         if taken + needed > limit or taken >= limit:
-            raise _too_large(folder.parent, taken + needed, limit)
+            raise _too_large(folder.parent.parent, taken + needed, limit)
     usage = shutil.disk_usage(folder)
     if needed and needed > usage.free - LEFT_FREE * usage.total:
         raise disk_full(folder, needed, usage.free)
+
+
+def affords(folder: Path, needed: int) -> bool:
+    """Whether activations have room: a share of what is free, within the cache's limit.
+
+    Args:
+        folder: Where those of one network are.
+        needed: Bytes still to be written.
+
+    Raises:
+        ConfigurationError: The limit is no number.
+    """
+    limit = _limit()
+    if limit is not None and _taken(folder) + needed > limit:
+        return False
+    return needed <= SHARE_OF_FREE * shutil.disk_usage(folder).free
+
+
+def _taken(folder: Path) -> int:
+    """Bytes of all that the limit bounds."""
+    return sum(size_of(folder.parent.parent / kind) for kind in KINDS)
 
 
 def size_of(folder: Path) -> int:
@@ -67,11 +94,12 @@ def disk_full(folder: Path, needed: int = 0, free: int = 0) -> DataError:
 
 
 def _too_large(cache: Path, wanted: int, limit: float) -> DataError:
-    sizes = {one.name: size_of(one) for one in cache.iterdir() if one.is_dir()}
+    each = [one for kind in KINDS for one in (cache / kind).glob("*") if one.is_dir()]
+    sizes = {str(one.relative_to(cache)): size_of(one) for one in each}
     largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:NAMED]
     listed = ", ".join(f"{one} ({_gb(sizes[one])})" for one in largest)
     return DataError(
-        f"The image cache {cache} would take {_gb(wanted)}; its limit is {_gb(limit)} ({LIMIT}).",
+        f"The cache {cache} would take {_gb(wanted)}; its limit is {_gb(limit)} ({LIMIT}).",
         f"Raise the limit, or delete folders in it that no run uses: {listed}.",
     )
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from core.feed import WHOLE, PixelFeed, step_seed
+from core.frozen import PrefixFeed
 from core.session import Session
 from core.together.stacking import Stacked
 
@@ -192,10 +193,10 @@ class MemberFeed:
         self._own, self._shared = own, shared
 
     def training(
-        self, ids: Sequence[str], generator: torch.Generator, part: slice = WHOLE
+        self, ids: Sequence[str], generator: torch.Generator, part: slice = WHOLE, epoch: int = 0
     ) -> Tensor:
         """Inputs of shape (studies, …) on the host, augmented by this generator alone."""
-        return self._own.training(ids, generator, part)
+        return self._own.training(ids, generator, part, epoch)
 
     def evaluation(self, ids: Sequence[str]) -> Tensor:
         """Inputs of shape (studies, …) on the host, without augmentation."""
@@ -222,5 +223,7 @@ class _Member(nn.Module):
 
 
 def _pixels(session: Session) -> PixelFeed:
-    assert isinstance(session.feed, PixelFeed)
-    return session.feed
+    """Whole pictures, for which all members' networks run as one."""
+    feed = session.feed.pixels if isinstance(session.feed, PrefixFeed) else session.feed
+    assert isinstance(feed, PixelFeed)
+    return feed

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -71,6 +72,24 @@ def test_validation_by_budget_costs_what_the_run_then_predicts(
     once = cost.forward_operations(card, 64) / speed + cost.MILLISECONDS_A_PICTURE / 1000
     assert whole - spared.seconds == pytest.approx((7 * 12 - rounds.studies(6, 12)) * once)
     assert cost.estimate(tiny(**settings, train__validation_share=0.9), cache).seconds == whole
+
+
+def test_a_frozen_part_that_is_kept_costs_once_a_copy(tiny, cache: Path) -> None:
+    def seconds(**changes: Any) -> float:
+        said = cost.estimate(tiny(train__epochs=10, **changes), cache)
+        return said.seconds - said.starting - said.preparing
+
+    kept = {"adapter__method": "last-k", "train__augmentation": "none", "train__drop_path": 0.0}
+    crops = {"train__augmentation": "crop-flip"}
+    assert seconds(**kept) < 0.6 * seconds(**kept | {"train__drop_path": 0.1})
+    assert seconds(**kept | crops) == seconds(**kept | crops | {"train__drop_path": 0.1})
+    probe = {"adapter__method": "linear"}
+    forward = cost.forward_operations("timm:test_vit", 64) / 1e10
+    once = forward + cost.MILLISECONDS_A_PICTURE / 1000
+    four = seconds(**probe, train__augmented_copies=4)
+    assert four - seconds(**probe) == pytest.approx(3 * 40 * once)
+    fifty = seconds(**kept | {"train__augmentation": None}, train__augmented_copies=50)
+    assert fifty - seconds(**kept) == pytest.approx(9 * 40 * (once - forward / 3))
 
 
 def test_an_earlier_run_of_the_same_kind_is_believed(tiny, cache: Path) -> None:

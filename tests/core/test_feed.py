@@ -1,9 +1,8 @@
-"""Batches of pixels and of features, and what is seeded in them."""
+"""Batches of pixels, and what is seeded in them."""
 
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,9 +10,8 @@ from core import feed
 from core.data.cache import ImageCache, cache_side
 from core.data.catalogue import open_dataset
 from core.data.transforms import TrainTransform
-from core.feed import FeatureFeed, PixelFeed
-from core.models import adapters, backbones, catalogue, prefix
-from core.spec import AdapterSpec
+from core.feed import PixelFeed
+from core.models import catalogue
 from core.trained import evaluation_transform
 
 SIDE = 64
@@ -76,13 +74,16 @@ def ids(radiographs: Path) -> list[str]:
     return open_dataset("folder", radiographs).ids("val")
 
 
-def pixel_feed(radiographs: Path, cache: Path, augmentation: str) -> PixelFeed:
+def pixel_feed(
+    radiographs: Path, cache: Path, augmentation: str, copies: int | None = None
+) -> PixelFeed:
     card = catalogue.card("timm:test_vit")
     pictures = ImageCache(cache, open_dataset("folder", radiographs), cache_side(SIDE))
     return PixelFeed(
         pictures,
         TrainTransform(SIDE, card.mean, card.std, augmentation=augmentation),
         evaluation_transform(card, SIDE),
+        copies,
     )
 
 
@@ -114,37 +115,21 @@ def test_bytes_go_to_the_device_and_the_model_gets_what_the_transform_says(
     assert torch.equal(feed.pixels(feed.evaluation(ids)), feed._evaluate(pictures))
 
 
-def test_features_and_head_are_the_whole_model_and_computed_once(
+def test_copies_are_drawn_by_study_and_number_alone(
     radiographs: Path, tmp_path: Path, ids: list[str]
 ) -> None:
-    torch.manual_seed(0)
-    card = catalogue.card("timm:test_vit")
-    model, _ = backbones.build(card, 2, pretrained=False, input_size=SIDE)
-    torch.nn.init.normal_(model.get_parameter("head.weight"))
-    adapters.apply(model, AdapterSpec(method="linear")).eval()
-    parts = prefix.split_at_head(model)
-    assert parts is not None
-    computed: list[int] = []
-
-    def features(pixels: torch.Tensor) -> torch.Tensor:
-        computed.append(len(pixels))
-        return parts[0](pixels)
-
-    pixels = pixel_feed(radiographs, tmp_path, "none")
-    once = FeatureFeed(pixels, features, parts[1], torch.device("cpu"))
-    told: list[tuple[int, int]] = []
-    assert not once.prepare(ids, lambda done, total: told.append((done, total)), lambda: True)
-    assert computed == told == []
-    assert once.prepare(ids, lambda done, total: told.append((done, total)), lambda: False)
-    assert told == [(0, len(ids))]
-    generator = torch.Generator()
-    for chosen in (ids, ids[::-1], ids[2:5]):
-        inputs = once.training(chosen, generator)
-        assert inputs.shape == (len(chosen), 64)
-        logits = once.forward(model, inputs)
-        with torch.no_grad():
-            whole = pixels.forward(model, pixels.evaluation(chosen))
-        np.testing.assert_allclose(logits.detach(), whole, atol=1e-5)
-    logits.sum().backward()
-    assert model.get_parameter("head.weight").grad is not None
-    assert computed == [len(ids)]
+    for augmentation in ("crop-flip", "randaugment"):
+        feed = pixel_feed(radiographs, tmp_path, augmentation, copies=3)
+        first, second = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+        each = [feed.training(ids, first, epoch=epoch) for epoch in range(6)]
+        for epoch in range(3):
+            assert torch.equal(each[epoch], each[epoch + 3])
+            assert torch.equal(feed.training(ids[4:6], second, epoch=epoch), each[epoch][4:6])
+            part = feed.training(ids, second, slice(2, 5), epoch)
+            assert torch.equal(part, each[epoch][2:5])
+        for study in range(len(ids)):
+            assert not torch.equal(each[0][study], each[1][study])
+            assert not torch.equal(each[1][study], each[2][study])
+        assert len({feed.source(ids[0], copy) for copy in (None, 0, 1, 2)}) == 4
+    plain = pixel_feed(radiographs, tmp_path, "none", copies=3)
+    assert plain.copy(4) is None
