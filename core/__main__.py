@@ -280,6 +280,7 @@ def _result(run: Run) -> dict[str, Any]:
 @app.command()
 def show(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
     """Show one run: settings, scores, environment."""
+    from core import memory
     from core.workspace import RESULT, SUBSET
 
     workspace, store = opened(folder)
@@ -289,13 +290,17 @@ def show(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
     value["subset"] = str(listed) if listed.exists() else None
     file = workspace.run(found.id) / RESULT
     if file.exists():
-        value["weights_sha256"] = json.loads(file.read_text())["weights_sha256"]
+        result = json.loads(file.read_text())
+        value["weights_sha256"] = result["weights_sha256"]
+        value["memory"] = memory.told(result)
 
     def human() -> None:
         for key in ("id", "name", "state", "phase", "best_auroc", "trainable", "total", "seconds"):
             typer.echo(f"{key:12} {value[key]}")
         if found.failure_reason:
             typer.echo(f"{'failed':12} {found.failure_reason} {found.failure_remedy or ''}")
+        if value.get("memory"):
+            typer.echo(f"{'memory':12} {value['memory']}")
         _print_scores(found)
 
     answer(value, as_json, human)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core import allowance
+from core import allowance, capacity, memory
 from core.data import splits, subsets
 from core.data.base import ChestDataset
 from core.data.catalogue import open_data
@@ -54,6 +54,10 @@ class Cost:
         starting: Seconds of these for loading the program, which a process does once.
         preparing: Seconds of these for pictures that are not prepared yet.
         unprepared: About how many pictures those are.
+        memory: Bytes that it will take at most, of the GPU or without one of the host; None if that
+            is not known.
+        available: Bytes of them that are free at the moment.
+        capacity: Bytes that this device has.
         notes: What the user should know before starting.
     """
 
@@ -69,6 +73,9 @@ class Cost:
     starting: float
     preparing: float
     unprepared: int
+    memory: int | None
+    available: int
+    capacity: int
     notes: tuple[str, ...]
 
     @property
@@ -110,6 +117,11 @@ def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]
         basis = "calculated from this machine's measured speed"
         if preparing > 1:
             basis += f", {preparing:.0f} s of it for pictures not prepared yet"
+    needed = memory.predict(spec, len(dataset.findings))
+    device = capacity.of(spec.train.device)
+    notes = [*_notes(spec, positives, card.leaks if card.source != "embedded" else "")]
+    if needed is not None and needed > device.free:
+        notes.append(_too_little_free(spec, len(dataset.findings), device.free, needed))
     return Cost(
         images=len(ids),
         patients=int(dataset.table.loc[ids, "patient"].nunique()),
@@ -123,7 +135,10 @@ def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]
         starting=starting,
         preparing=preparing,
         unprepared=unprepared,
-        notes=tuple(_notes(spec, positives, card.leaks if card.source != "embedded" else "")),
+        memory=needed,
+        available=device.free,
+        capacity=device.total,
+        notes=tuple(notes),
     )
 
 
@@ -132,7 +147,8 @@ def check(spec: RunSpec) -> None:
 
     Raises:
         CoreError: An unknown name, a missing folder, a rank above the layer's width, weights that
-            are not there and that nobody will fetch; ``field`` names the setting.
+            are not there and that nobody will fetch, more memory than the device has; ``field``
+            names the setting.
     """
     from core.models import adapters, hub
 
@@ -146,6 +162,7 @@ def check(spec: RunSpec) -> None:
     card = catalogue.card(spec.model.backbone)
     dataset = _dataset(spec.data)
     adapters.count(card, spec.adapter, len(dataset.findings), spec.model.input_size)
+    memory.refuse(spec, len(dataset.findings))
     if spec.data.split_file is not None:
         subsets.listed(dataset, spec.data.split_file)
     weights = spec.model.weights
@@ -213,6 +230,12 @@ def _notes(spec: RunSpec, positives: dict[str, int], leaks: str) -> Iterable[str
         yield leaks
     if not spec.model.pretrained and spec.adapter.method != "full":
         yield "The frozen backbone has random weights: this is a control, not a model to use."
+
+
+def _too_little_free(spec: RunSpec, findings: int, free: int, needed: int) -> str:
+    said = f"About {memory.in_words(needed)} of memory are needed, {memory.in_words(free)} are free"
+    fitting = memory.largest_batch(spec, findings, free)
+    return f"{said}: a batch of at most {fitting:,} fits now." if fitting else f"{said}."
 
 
 def _like_before(

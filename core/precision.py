@@ -54,3 +54,8 @@ def spell_out_attention(model: nn.Module, tokens: int = 0) -> None:
     for module in model.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = False  # type: ignore[assignment]
+
+
+def patches(model: nn.Module) -> int:
+    """Patches that a model cuts its input into; 0 where it does not."""
+    return int(getattr(getattr(model, "patch_embed", None), "num_patches", 0))

@@ -214,11 +214,11 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     card = catalogue.card(spec.model.backbone)
     model, weights = _model(spec, folder, card, len(dataset.findings), report)
     if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu":
-        precision.spell_out_attention(model, _patches(model))
+        precision.spell_out_attention(model, precision.patches(model))
     parts = batches(train_ids, spec.train.batch_size, spec.train.seed, 0)
     place.refuse(model, min(map(len, parts)))
     if spec.train.activation_checkpointing:
-        _checkpoint_activations(model, card)
+        backbones.checkpoint_activations(model, card)
     parallel, optimizer = accelerator.prepare(model, _optimizer(spec, model))
     if spec.train.compile:
         parallel = Compiled(parallel, report.log)
@@ -278,17 +278,6 @@ def _optimizer(spec: RunSpec, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, fused=True)
 
 
-def _checkpoint_activations(model: nn.Module, card: BackboneCard) -> None:
-    try:
-        model.set_grad_checkpointing(True)  # type: ignore[operator]
-    except (AttributeError, AssertionError) as error:
-        raise ConfigurationError(
-            f"{card.title} cannot compute its activations again on the way back.",
-            "Leave out --activation-checkpointing; --accumulation saves memory too.",
-            field="train.activation_checkpointing",
-        ) from error
-
-
 def _accelerator(spec: RunSpec) -> tuple[Accelerator, Ranks]:
     gpu = torch.cuda.is_available() and spec.train.device != "cpu"
     _refuse_device(spec, gpu)
@@ -312,10 +301,6 @@ def _accelerator(spec: RunSpec) -> tuple[Accelerator, Ranks]:
 
 def _in_words(mixed_precision: str) -> str:
     return "" if mixed_precision == "no" else f" in {mixed_precision}"
-
-
-def _patches(model: nn.Module) -> int:
-    return int(getattr(getattr(model, "patch_embed", None), "num_patches", 0))
 
 
 def _refuse_device(spec: RunSpec, gpu: bool) -> None:

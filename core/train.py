@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
 
-from core import checkpoint, ranks, stats, validation
+from core import capacity, checkpoint, memory, ranks, stats, validation
 from core.data import splits, subsets
 from core.errors import OutOfMemoryError, Stopped
 from core.feed import batches, one_ahead, pieces_of, step_seed
@@ -231,6 +231,8 @@ def finish(session: Session) -> dict[str, Any]:
         "precision": session.accelerator.mixed_precision,
         "peak_device_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
         "host_bytes": psutil.Process().memory_info().rss,
+        "peak_host_bytes": capacity.peak(),
+        "predicted_bytes": memory.predict(session.spec, len(session.dataset.findings)),
     }
     if session.ranks.main:
         write_atomically(session.folder / RESULT, json.dumps(result, indent=2).encode())

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from core import cost, named, tracking
+from core import cost, memory, named, tracking
 from core.data.catalogue import DATASETS, DatasetEntry, Option
 from core.errors import ConfigurationError, CoreError
 from core.models.methods import METHODS
@@ -111,6 +111,7 @@ def consequence(store: Store, cache: Path, values: Mapping[str, Any], percent: f
         done = store.list(states=[RunState.COMPLETED], limit=50)
         earlier = [(run.spec, run.seconds_alone) for run in done if run.seconds_alone]
         found = cost.estimate(spec, cache, earlier)
+        memory.refuse(spec, len(found.positives))
     except CoreError as error:
         return faulty(error)
     address = escape(form.address(spec), quote=True)
@@ -184,6 +185,8 @@ def _figures(found: cost.Cost) -> str:
          f"of {wording.number(found.patients)} patients"),
         ("Trains", wording.share(found.share), "of the parameters"),
         ("Takes about", wording.duration(found.seconds), ""),
+        ("Memory", "unknown" if found.memory is None else f"about {memory.in_words(found.memory)}",
+         f"of {memory.in_words(found.capacity)}"),
     ]  # fmt: skip
     cells = "".join(
         f'<div><dt>{name}</dt><dd>{value}</dd><dd class="cxr-muted cxr-more">{more}</dd></div>'

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from core import memory
 from core.cost import command_line
 from core.reporting import MEAN_AUROC, PART_AUROC
 from core.runs import queue
 from core.runs.curves import Curves
 from core.runs.store import MetricRow, Run, RunState, Store
-from core.workspace import Workspace
+from core.workspace import RESULT, Workspace
 from explorer import exporting, wording
 from explorer.figures.curves import Curve, chart, swatch
 from explorer.figures.palette import Style, method_style, state_dot
@@ -38,12 +39,13 @@ def detail(store: Store, workspace: Workspace, run: Run, follow: bool) -> str:
         follow: Whether the page follows the latest run; the address then names none.
     """
     rows = _curves.setdefault(store, Curves(store)).rows(run)
+    folder = workspace.run(run.id)
     address = escape(json.dumps({"run": None if follow else run.id}))
     return (
         f'<section class="cxr-panel" id="run-{escape(run.id)}" data-findings '
         f'aria-label="Run {escape(run.name)}" data-address="{address}">{_head(run)}{_failure(run)}'
-        f"{_queue(store, run)}{_progress(run)}{_facts(run, rows)}{_charts(run, rows)}"
-        f'<div class="cxr-lower">{_scores(run)}{_log(workspace.run(run.id) / "log.txt")}</div>'
+        f"{_queue(store, run)}{_progress(run)}{_facts(run, rows, folder)}{_charts(run, rows)}"
+        f'<div class="cxr-lower">{_scores(run)}{_log(folder / "log.txt")}</div>'
         f"{_settings(run)}</section>"
     )
 
@@ -144,7 +146,7 @@ def _progress(run: Run) -> str:
     )
 
 
-def _facts(run: Run, rows: list[MetricRow]) -> str:
+def _facts(run: Run, rows: list[MetricRow], folder: Path) -> str:
     means = [row for row in rows if row.name == MEAN_AUROC]
     parts = [row for row in rows if row.name == PART_AUROC and row.value == row.value]
     facts = []
@@ -170,6 +172,9 @@ def _facts(run: Run, rows: list[MetricRow]) -> str:
         )
     if run.device:
         facts.append(("on", escape(run.device)))
+    if run.state is RunState.COMPLETED and (folder / RESULT).exists():
+        said = memory.told(json.loads((folder / RESULT).read_text()))
+        facts += [("memory", said)] if said else []
     if run.attempts > 1:
         facts.append(("attempts", str(run.attempts)))
     cells = [f"<span>{name} <b>{value}</b></span>" for name, value in facts]

@@ -112,6 +112,26 @@ def network(card: BackboneCard, findings: int, size: int, drop_path: float = 0.0
     return built
 
 
+def checkpoint_activations(model: nn.Module, card: BackboneCard) -> None:
+    """Let a model keep only what enters each block, and compute the rest again for the gradients.
+
+    Args:
+        model: A timm model; it is changed.
+        card: Its card.
+
+    Raises:
+        ConfigurationError: The architecture cannot do that.
+    """
+    try:
+        model.set_grad_checkpointing(True)  # type: ignore[operator]
+    except (AttributeError, AssertionError) as error:
+        raise ConfigurationError(
+            f"{card.title} cannot compute its activations again on the way back.",
+            "Leave out --activation-checkpointing; --accumulation saves memory too.",
+            field="train.activation_checkpointing",
+        ) from error
+
+
 def arguments(card: BackboneCard, findings: int, size: int) -> dict[str, Any]:
     """What ``timm.create_model`` is given for a card beside the architecture's name.
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -195,6 +196,7 @@ def test_training_ends_with_the_test_auroc_of_each_finding(
     assert found.items() <= shown.items()
     assert shown["metric_rows"] == 2 * (3 * 2 + 5)
     assert len(shown["weights_sha256"]) == 64
+    assert re.fullmatch(r"[\d.]+ GB at most, about [\d.]+ GB predicted", shown["memory"])
     text = cli("show", "first run", *place).out
     assert f"{found['test_auroc']:.3f}" in text
     assert "not for clinical use" in text

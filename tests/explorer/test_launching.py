@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def test_the_consequence_counts_images_and_parameters(store: Store, workspace: W
     html = launching.consequence(store, workspace.cache, filled(), None)
     assert "cxr-fault" not in html
     assert "Labelled images" in html
+    assert re.search(r"<dt>Memory</dt><dd>about [\d.]+ GB</dd><dd class=.{,30}>of [\d.,]+ GB", html)
     assert "python -m core train" in html
     for finding in ("Effusion", "Hernia", "Pleural Thickening"):
         assert finding in html
@@ -45,6 +47,15 @@ def test_full_fine_tuning_trains_everything(store: Store, workspace: Workspace) 
         ({"adapter__rank": 500}, "f-adapter-rank"),
         ({"model__backbone": "embeded-mae"}, "f-model-backbone"),
         ({"data__label_fraction": form.OTHER}, "f-percent"),
+        (
+            {
+                "model__backbone": "timm:vit_large_patch16_224",
+                "model__input_size": 1008,
+                "adapter__method": "full",
+                "train__batch_size": 4096,
+            },
+            "f-train-batch-size",
+        ),
     ],
 )
 def test_a_fault_stands_beside_its_field(

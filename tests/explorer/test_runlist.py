@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -112,12 +113,15 @@ def test_the_detail_shows_curves_scores_and_log(store: Store, workspace: Workspa
     folder = workspace.run(run.id)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "log.txt").write_text("first line\nsecond & last line\n")
+    told = {"device": "cpu", "peak_host_bytes": 1_840_000_000, "predicted_bytes": 1_500_000_000}
+    (folder / "result.json").write_text(json.dumps(told))
     scores = {"auroc": 0.71, "per_finding": {"Edema": 0.71, "Hernia": None}, "studies": 9}
     done = in_state(store.get(run.id), RunState.COMPLETED, scores={"test": scores})
     html = rundetail.detail(store, workspace, done, False)
     assert html.count("<svg viewBox") == 2
     assert "second &amp; last line" in html
     assert "0.710" in html
+    assert "memory <b>1.8 GB at most, about 1.5 GB predicted" in html
     assert html.count('data-finding="Edema"') >= 2
 
 

@@ -1,0 +1,256 @@
+"""How much memory a run will take on its device, before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from core import capacity
+from core.errors import ConfigurationError
+from core.models import catalogue
+from core.spec import AdapterSpec, RunSpec, TrainSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BASE = {"cpu": 0.84e9, "cuda": 0.5e9}
+"""Bytes of a process that has loaded its libraries: on the host; on a GPU, of its context."""
+
+SLACK = {"cpu": 1.35, "cuda": 1.0}
+"""What a step takes over the bytes of its tensors: on the host, kernels' copies and gaps between
+tensors took 1.3 to 1.45 times those in bf16 (ViT-Tiny and ViT-S, batches of 32). With that, four
+other runs (ViT-Tiny and ViT-S; full, LoRA, linear; batches of 8 to 64) peaked within 6% of what is
+predicted. A GPU's allocator tells the tensors' bytes alone; there nothing was measured."""
+
+STATES = {"adamw": 2, "sgd": 1}
+"""Values that an optimizer keeps for each parameter that trains."""
+
+COPIES = 3
+"""Copies of what trains while it is being saved: of the tensors, of their bytes, of the file."""
+
+BATCHES = (4, 32)
+"""Batches that are counted; memory is a straight line over the batch."""
+MOST = 4096
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of a run by what they are for.
+
+    Attributes:
+        base: The process without a model.
+        weights: All weights, float32.
+        trainable: Those that train; their gradients are as large.
+        state: What the optimizer keeps.
+        predicting: The most that lives while studies are predicted.
+        fixed: What a training step holds whatever its batch, gradients among it.
+        each: What it holds for every study that goes through the network at once.
+        saving: Copies on the host while weights are read or written.
+    """
+
+    base: float
+    weights: int
+    trainable: int
+    state: int
+    predicting: int
+    fixed: float
+    each: float
+    saving: int
+
+    def peak(self, batch: int, parts: int = 1) -> int:
+        """The most bytes that a run has at once.
+
+        Args:
+            batch: Studies a step.
+            parts: Parts in which they go through the network.
+        """
+        studies = -(-batch // parts)
+        # From the second part on, the gradients of those before are there already.
+        step = self.fixed + self.each * studies + (self.trainable if parts > 1 else 0)
+        beside = self.trainable + max(self.predicting, self.saving)
+        return round(self.base + self.weights + self.state + max(step, beside))
+
+
+def predict(spec: RunSpec, findings: int) -> int | None:
+    """Predict the most memory that a run takes at once: a GPU's, or without one the host's.
+
+    The model is built as the run builds it and taken through a step on torch's meta device, in the
+    run's precision, while the bytes of all tensors alive are added up (see ``SLACK``). Left out are
+    pictures that are mapped from the cache (the system takes their pages back when it needs them),
+    the processes that decode pictures before the training starts, what ``torch.compile`` changes,
+    and that several processes share a batch.
+
+    Args:
+        spec: The run.
+        findings: Outputs of the classifier.
+
+    Returns:
+        Bytes; None where the meta device cannot tell: for a model that needs values to run, and
+        with activation checkpointing.
+
+    Raises:
+        CoreError: Whatever would stop the run's model from being built.
+    """
+    found = footprint(spec, findings)
+    if found is None:
+        return None
+    return found.peak(spec.train.batch_size, spec.train.accumulation)
+
+
+def largest_batch(spec: RunSpec, findings: int, limit: float) -> int:
+    """The largest batch that fits, as a power of two.
+
+    Args:
+        spec: The run, whatever its batch.
+        findings: Outputs of the classifier.
+        limit: Bytes there are.
+
+    Returns:
+        1 to 4,096; 0 if not even one study fits, or that is not known.
+    """
+    found, batch = footprint(spec, findings), MOST
+    if found is None:
+        return 0
+    while batch and found.peak(batch, min(batch, spec.train.accumulation)) > limit:
+        batch //= 2
+    return batch
+
+
+def refuse(spec: RunSpec, findings: int) -> None:
+    """Refuse a run that needs more memory than its device has, however free it is.
+
+    Args:
+        spec: The run.
+        findings: Outputs of the classifier.
+
+    Raises:
+        ConfigurationError: It cannot fit; ``field`` is the batch size.
+    """
+    if spec.train.device.startswith("cuda") and not _gpu(spec.train):
+        return  # such a run is for another machine
+    needed, there = predict(spec, findings), capacity.of(spec.train.device).total
+    if needed is None or needed <= there:
+        return
+    fitting = largest_batch(spec, findings, there)
+    ways = [f"lower the batch size to {fitting:,}"] if fitting else []
+    if spec.adapter.method == "full":
+        ways.append("choose the method lora")
+    if not spec.train.activation_checkpointing:
+        ways.append("add --activation-checkpointing")
+    ways.append("raise --accumulation" if fitting else "choose a smaller backbone or input size")
+    remedy = f"{', '.join(ways[:-1])} or {ways[-1]}." if len(ways) > 1 else f"{ways[0]}."
+    raise ConfigurationError(
+        f"Batches of {spec.train.batch_size:,} need about {in_words(needed)} of memory with "
+        f"{catalogue.card(spec.model.backbone).title}; there are {in_words(there)}.",
+        remedy[0].upper() + remedy[1:],
+        field="train.batch_size",
+    )
+
+
+def told(result: Mapping[str, Any]) -> str:
+    """The most memory that a finished run took, and what was predicted, in words.
+
+    Args:
+        result: What it wrote at its end; empty words if that is of before it was measured.
+    """
+    on_gpu = str(result.get("device", "")).startswith("cuda")
+    measured = result.get("peak_device_bytes" if on_gpu else "peak_host_bytes")
+    predicted = result.get("predicted_bytes")
+    if measured is None:
+        return ""
+    more = "" if predicted is None else f", about {in_words(predicted)} predicted"
+    return f"{in_words(measured)} at most{more}"
+
+
+def in_words(size: float) -> str:
+    """A number of bytes to read at a glance: ``2.1 GB``, ``24 GB``."""
+    return f"{size / 1e9:.1f} GB" if size < 9.95e9 else f"{size / 1e9:,.0f} GB"
+
+
+def footprint(spec: RunSpec, findings: int) -> Footprint | None:
+    """Count what a run of any batch holds; arguments, errors and None as for ``predict``."""
+    spec = spec.resolved()
+    # What plays no part is left out, so that the count serves other runs as well.
+    train = TrainSpec(
+        optimizer=spec.train.optimizer,
+        drop_path=spec.train.drop_path,
+        augmentation=spec.train.augmentation,
+        device=spec.train.device,
+        precision=spec.train.precision,
+        activation_checkpointing=spec.train.activation_checkpointing,
+    )
+    adapter = spec.adapter.model_copy(update={"imported": None})
+    model = spec.model
+    return _counted(model.backbone, model.input_size, model.pretrained, adapter, train, findings)
+
+
+@lru_cache(maxsize=256)
+def _counted(
+    backbone: str,
+    input_size: int | None,
+    pretrained: bool,
+    adapter: AdapterSpec,
+    train: TrainSpec,
+    findings: int,
+) -> Footprint | None:
+    import torch
+
+    from core import footprint, precision
+    from core.feed import EVALUATION_BATCH
+    from core.models import adapters, backbones, prefix
+
+    card, gpu = catalogue.card(backbone), _gpu(train)
+    size = input_size or card.input_size
+    chosen = precision.chosen(train.precision, gpu=gpu)
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(chosen)
+
+    def built() -> nn.Module:
+        with torch.device("meta"):
+            model = backbones.network(card, findings, size, train.drop_path)
+            model = adapters.apply(model, adapter)
+        model = model.to("meta")  # some of peft's buffers were made elsewhere
+        if chosen == "bf16" and not gpu:
+            precision.spell_out_attention(model, precision.patches(model))
+        if train.activation_checkpointing:
+            backbones.checkpoint_activations(model, card)
+        return model
+
+    def pictures(count: int) -> Any:
+        return torch.empty(count, card.channels, size, size, device="meta")
+
+    model = built()
+    weights = sum(one.nbytes for one in model.parameters())
+    trainable = sum(one.nbytes for one in model.parameters() if one.requires_grad)
+    fixed, each = 0.0, 0.0
+    first, blocks = prefix.frozen_blocks(model)
+    frozen = first == blocks and train.augmentation == "none"
+    try:
+        predicting = footprint.prediction(model.eval(), pictures(EVALUATION_BATCH), half, gpu=gpu)
+        if not frozen:
+            model.train(adapter.method != "linear")
+            few, many = (footprint.step(model, pictures(n), half, gpu=gpu) for n in BATCHES)
+            slopes = (many.forward - few.forward, many.backward - few.backward)
+            each = max(slopes) / (BATCHES[1] - BATCHES[0])
+            fixed = max(many.forward, many.backward) - each * BATCHES[1]
+    except RuntimeError:  # of the meta device
+        return None
+    slack = SLACK["cuda" if gpu else "cpu"]
+    on_host = 0 if gpu else max(COPIES * trainable, weights * pretrained - trainable)
+    return Footprint(
+        base=BASE["cuda" if gpu else "cpu"],
+        weights=weights,
+        trainable=trainable,
+        state=STATES[train.optimizer] * trainable,
+        predicting=round(slack * predicting),
+        fixed=slack * fixed,
+        each=slack * each,
+        saving=on_host,
+    )
+
+
+def _gpu(train: TrainSpec) -> bool:
+    import torch
+
+    return train.device != "cpu" and torch.cuda.is_available()
