@@ -20,8 +20,8 @@ VALIDATIONS = [("all of it, every epoch", "every-epoch"), ("by budget", "budget"
 PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
 NUMBERS = [
     ("train.batch_size", "Batch size"),
-    ("train.accumulation", "Batch in parts, to save memory"),
-    ("train.augmented_copies", "Augmented copies, taken in turn"),
+    ("train.accumulation", "Parts of a batch"),
+    ("train.augmented_copies", "Augmented copies"),
     ("train.lr", "Learning rate"),
     ("train.min_lr", "Final learning rate"),
     ("train.weight_decay", "Weight decay"),
@@ -34,7 +34,7 @@ NUMBERS = [
     ("data.subset_seed", "Subset seed"),
     ("train.validation_share", "Validation's share"),
 ]
-OPEN = {"data.subset_seed": "the seed", "train.augmented_copies": "new ones each epoch"}
+OPEN = {"data.subset_seed": "the seed", "train.augmented_copies": "new each time"}
 """What settings without a number stand for."""
 RESOLVED = (
     "train.lr",
