@@ -30,6 +30,12 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that several workspaces may share, so that the shipped phantoms are drawn once."""
+    return tmp_path_factory.mktemp("pictures")
+
+
+@pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """Address of a PostgreSQL server: the one that CXR_TEST_POSTGRES names, or one made here."""
     named = os.environ.get("CXR_TEST_POSTGRES")

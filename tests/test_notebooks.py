@@ -74,9 +74,12 @@ def words(path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def shared(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Workspace:
     """One workspace for all notebooks, as a reader has: pictures are drawn once."""
-    return open_workspace(tmp_path_factory.mktemp("notebooks") / "workspace")
+    root = tmp_path_factory.mktemp("notebooks") / "workspace"
+    root.mkdir()
+    (root / "cache").symlink_to(pictures)
+    return open_workspace(root)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -13,8 +13,10 @@ from tests.browser.served import Explorer
 
 
 @pytest.fixture
-def explorer(tmp_path: Path) -> Iterator[Explorer]:
+def explorer(tmp_path: Path, pictures: Path) -> Iterator[Explorer]:
     one = Explorer(tmp_path / "workspace")
+    one.workspace.mkdir()
+    (one.workspace / "cache").symlink_to(pictures)
     one.start()
     yield one
     one.kill()
