@@ -83,25 +83,25 @@ def group(fields: dict[str, Any], start: dict[str, Any]) -> None:
             label="Validation split",
             elem_id=form.element("train.validation"),
         )
-    fields["train.activation_checkpointing"] = gr.Checkbox(
-        value=start["train.activation_checkpointing"],
-        label="Compute activations again on the way back: far less memory, a third more work",
-        elem_id=form.element("train.activation_checkpointing"),
+    fields["train.activation_checkpointing"] = _checkbox(
+        "train.activation_checkpointing",
+        "Compute activations again on the way back: far less memory, a third more work",
+        start,
     )
-    fields["train.compile"] = gr.Checkbox(
-        value=start["train.compile"],
-        label="Compile the network (torch.compile): up to a minute at the start, pays in long runs",
-        elem_id=form.element("train.compile"),
+    fields["train.compile"] = _checkbox(
+        "train.compile",
+        "Compile the network (torch.compile): up to a minute at the start, pays in long runs",
+        start,
     )
     fields["data.split_file"] = gr.Textbox(
         label="List of the labelled training studies (a file), in place of a label fraction",
         placeholder="/lists/NIH_ChestX-ray/train_1.txt",
         elem_id=form.element("data.split_file"),
     )
-    fields["model.pretrained"] = gr.Checkbox(
-        value=start["model.pretrained"],
-        label="Start from the pre-trained weights (off: random weights, as a control)",
-        elem_id=form.element("model.pretrained"),
+    fields["model.pretrained"] = _checkbox(
+        "model.pretrained",
+        "Start from the pre-trained weights (off: random weights, as a control)",
+        start,
     )
     fields["train.track"] = gr.CheckboxGroup(
         launching.trackers(),
@@ -110,17 +110,16 @@ def group(fields: dict[str, Any], start: dict[str, Any]) -> None:
         elem_id=form.element("train.track"),
         elem_classes="cxr-choices",
     )
-    fields["data.skip_bad"] = gr.Checkbox(
-        value=start["data.skip_bad"],
-        label="Go on without pictures that are missing or cannot be read, and record which (off: "
+    fields["data.skip_bad"] = _checkbox(
+        "data.skip_bad",
+        "Go on without pictures that are missing or cannot be read, and record which (off: "
         "they end the run)",
-        elem_id=form.element("data.skip_bad"),
+        start,
     )
-    fields["data.shuffle_labels"] = gr.Checkbox(
-        value=start["data.shuffle_labels"],
-        label="Control: shuffle the training labels among the studies, so that nothing can be "
-        "learnt",
-        elem_id=form.element("data.shuffle_labels"),
+    fields["data.shuffle_labels"] = _checkbox(
+        "data.shuffle_labels",
+        "Control: shuffle the training labels among the studies, so that nothing can be learnt",
+        start,
     )
 
 
@@ -128,6 +127,10 @@ def resolved(spec: RunSpec, path: str) -> str:
     """What an open setting comes to, as its field shows it in grey."""
     section, name = path.split(".")
     return _published(getattr(getattr(spec.resolved(), section), name))
+
+
+def _checkbox(path: str, label: str, start: dict[str, Any]) -> gr.Checkbox:
+    return gr.Checkbox(start[path], label=label, elem_id=form.element(path))
 
 
 def _number(path: str, label: str, start: dict[str, Any]) -> gr.Textbox:
