@@ -14,6 +14,7 @@ EXPLORER = sorted((ROOT / "explorer").rglob("*.py"))
 
 FORBIDDEN = {
     "core/spec.py": ("core.data", "core.models", "core.runs", "core.train", "torch"),
+    "core/specs/": ("core.data", "core.models", "core.runs", "core.train", "torch"),
     "core/errors.py": ("core.", "torch"),
     "core/stats.py": ("core.", "torch"),
     "core/data/": ("core.models", "core.runs", "core.train", "core.saliency"),

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from core.defaults import EMBEDDED_RATES
 from core.errors import ConfigurationError, unknown_name
 from core.settings import settings
-from core.spec import EMBEDDED_RATES, OPTIONS, DataSpec, RunSpec
+from core.spec import OPTIONS, DataSpec, RunSpec
 
 
 def test_a_specification_survives_its_json() -> None:

@@ -1,0 +1,1 @@
+"""The sections of a run's specification, a file each; ``core.spec`` puts them together."""
