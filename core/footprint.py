@@ -17,10 +17,11 @@ LOWERED: frozenset[Callable[..., Any]] = frozenset(
     {
         functional.linear, functional.conv2d, functional.scaled_dot_product_attention,
         torch.matmul, torch.bmm, torch.addmm, torch.baddbmm,
-        Tensor.matmul, Tensor.__matmul__, Tensor.bmm,
+        Tensor.matmul, Tensor.__matmul__, Tensor.bmm, torch.native_dropout,
     }
 )  # fmt: skip
-"""What autocast computes in half precision, of the functions that the backbones call."""
+"""What is computed in half precision under autocast, of the functions that the backbones call: by
+itself, or as in ``ByteDropout``."""
 
 
 @dataclass(frozen=True)

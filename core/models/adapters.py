@@ -263,7 +263,7 @@ def _inject(model: nn.Module, chosen: Method, spec: AdapterSpec) -> None:
     import torch
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
-    from core.models import targets, widths
+    from core.models import dropout, targets, widths
 
     layers = targets.layers(model, chosen, spec)
     arguments = chosen.arguments(spec, layers)
@@ -281,6 +281,8 @@ def _inject(model: nn.Module, chosen: Method, spec: AdapterSpec) -> None:
     with torch.device("cpu"):
         # peft's tuner changes the model in place; the wrapper around it is not needed.
         PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type](model, config, "default")
+    for name in layers:
+        dropout.lighten(model.get_submodule(name))
     if chosen.freezes is not None:
         for name, parameter in model.named_parameters():
             if chosen.freezes in name:
