@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import shlex
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +23,9 @@ PASSES = {"full": 3.0, "linear": 1.0}
 """Cost of a training step in forward passes: forward, gradients of activations, of weights. A
 linear probe needs the forward pass once a study, not once an epoch."""
 ADAPTER_PASSES = 2.3
+SLOWER_IN_BF16 = 1.25
+"""What these become in bf16 on a processor, where the way back wins less than the way there: see
+``core.precision.multiplies_bf16``."""
 START_SECONDS = 8.0
 MILLISECONDS_A_PICTURE = 0.4
 MILLISECONDS_TO_DECODE = 25.0
@@ -257,18 +257,24 @@ def _like_before(
 
 
 def _calculated(spec: RunSpec, images: int, sizes: dict[str, int], cache: Path) -> float:
+    from core import precision, speed
+
     card = catalogue.card(spec.model.backbone)
-    forward = forward_operations(card.name, spec.model.input_size or card.input_size)
-    speed = operations_per_second(cache, gpu=_uses_gpu(spec.train.device))
+    forward = speed.forward_operations(card.name, spec.model.input_size or card.input_size)
+    gpu = _uses_gpu(spec.train.device)
+    half = precision.chosen(spec.train.precision, gpu=gpu)
+    work = speed.operations_per_second(cache, half, gpu=gpu)
     method = spec.adapter.method
     a_picture = MILLISECONDS_A_PICTURE / 1000
-    once = forward / speed + a_picture
+    once = forward / work + a_picture
     kept = _kept_share(spec)
     if kept == 1:
         return (_versions(spec) * images + 2 * sizes["val"] + sizes["test"]) * once
-    rest = (1 - kept) * forward / speed
+    rest = (1 - kept) * forward / work
     again = float(spec.train.activation_checkpointing)
-    a_step = (PASSES.get(method, ADAPTER_PASSES) + again) * rest + (0 if kept else a_picture)
+    slower = 1.0 if half == "fp32" or gpu else SLOWER_IN_BF16
+    a_step = (PASSES.get(method, ADAPTER_PASSES) + again) * rest * slower
+    a_step += 0 if kept else a_picture
     passes = spec.train.epochs * images * a_step
     validated = _validated(spec, images, sizes["val"])
     if kept:
@@ -326,65 +332,6 @@ def _unprepared(spec: RunSpec, dataset: ChestDataset, ids: list[str], cache: Pat
     except CoreError:
         return 0  # what is wrong with files or disk is the run's to say
     return round(missing / max(1, len(asked)) * len(ids))
-
-
-@lru_cache(maxsize=64)
-def forward_operations(backbone: str, input_size: int) -> float:
-    """Floating-point operations of one picture's forward pass, counted on the meta device."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from core.models import backbones
-
-    card = catalogue.card(backbone)
-    with torch.device("meta"):
-        model, _ = backbones.build(card, 1, pretrained=False, input_size=input_size)
-        picture = torch.empty(1, card.channels, input_size, input_size)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(picture)
-    return float(counter.get_total_flops())
-
-
-def operations_per_second(cache: Path, *, gpu: bool) -> float:
-    """This machine's speed in a small transformer's forward pass, measured once and kept.
-
-    Args:
-        cache: Folder where the measurement is kept, as ``speed.json``.
-        gpu: Measure the GPU instead of the processor.
-    """
-    file, key = cache / "speed.json", "gpu" if gpu else "cpu"
-    known: Any = {}
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(file.read_text())
-    speed = known.get(key) if isinstance(known, dict) else None
-    if isinstance(speed, float) and speed > 0:
-        return speed
-    speed = _measure(gpu)
-    with contextlib.suppress(OSError):  # it is measured again next time
-        cache.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps((known if isinstance(known, dict) else {}) | {key: speed}))
-    return speed
-
-
-def _measure(gpu: bool) -> float:
-    import torch
-
-    from core.models import backbones
-
-    card = catalogue.card("embedded-mae")
-    device = torch.device("cuda" if gpu else "cpu")
-    model, _ = backbones.build(card, 1, pretrained=False)
-    model.eval().to(device)
-    batch = 32
-    pictures = torch.zeros(batch, card.channels, card.input_size, card.input_size, device=device)
-    times = []
-    with torch.inference_mode():
-        for _ in range(3):
-            start = time.perf_counter()
-            float(model(pictures).sum())
-            times.append(time.perf_counter() - start)
-    # The fastest, since other programs can only make it slower.
-    return batch * forward_operations(card.name, card.input_size) / min(times)
 
 
 def _uses_gpu(device: str) -> bool:

@@ -29,7 +29,7 @@ from IPython.display import Markdown, display
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # no progress widgets needed
 
-from core import cost, paper
+from core import paper, speed
 from core.here import carry_out
 from core.models import adapters
 from core.models.catalogue import BACKBONES
@@ -174,7 +174,7 @@ ASSUMED = 0.4 * 312e12  # operations a second
 rows = []
 for task in paper.TASKS:
     train, val, test = IMAGES[task.data]
-    each = cost.forward_operations(task.backbone, BACKBONES[task.backbone].input_size)
+    each = speed.forward_operations(task.backbone, BACKBONES[task.backbone].input_size)
     for method in paper.METHODS:
         epochs = task.recipes[method].epochs
         passes = epochs * (3 * train * task.fraction + val) + test

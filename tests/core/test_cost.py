@@ -1,7 +1,6 @@
 """What a run will cost, said before it starts, against what it then is."""
 
 import csv
-import json
 import os
 import shlex
 import shutil
@@ -12,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from core import allowance, cost
+from core import allowance, cost, speed
 from core.commands.settings import with_settings
 from core.data import splits
 from core.errors import ConfigurationError, CoreError, DataError, ModelError
@@ -20,14 +19,14 @@ from core.prepare import prepare
 from core.reporting import Silence
 from core.session import setup
 from core.spec import RunSpec
+from tests.measured import note_speed
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     """The cache of a workspace whose machine was measured before."""
     folder = tmp_path / "cache"
-    folder.mkdir()
-    (folder / "speed.json").write_text('{"cpu": 1e10, "gpu": 1e13}')
+    note_speed(folder)
     return folder
 
 
@@ -44,6 +43,15 @@ def test_it_counts_what_the_run_will_use(tiny, cache: Path, method: str) -> None
     assert said.positives == splits.positives(session.dataset, ids)
     assert (said.val_images, said.test_images) == (12, 16)
     assert said.seconds > 0
+
+
+def test_it_is_the_speed_in_the_run_s_precision_that_counts(tiny, tmp_path: Path) -> None:
+    (tmp_path / "speed.json").write_text('{"cpu fp32": 1e10, "cpu bf16": 4e10}')
+    whole, half = (
+        cost.estimate(tiny(train__epochs=2000, train__precision=one), tmp_path).seconds
+        for one in ("fp32", "bf16")
+    )
+    assert 2 < whole / half < 4
 
 
 def test_more_work_takes_longer(tiny, cache: Path) -> None:
@@ -68,8 +76,8 @@ def test_validation_by_budget_costs_what_the_run_then_predicts(
         method="lora",
     )  # fmt: skip
     assert rounds is not None
-    card, speed = "timm:test_vit", 1e10
-    once = cost.forward_operations(card, 64) / speed + cost.MILLISECONDS_A_PICTURE / 1000
+    card, pace = "timm:test_vit", 1e10
+    once = speed.forward_operations(card, 64) / pace + cost.MILLISECONDS_A_PICTURE / 1000
     assert whole - spared.seconds == pytest.approx((7 * 12 - rounds.studies(6, 12)) * once)
     assert cost.estimate(tiny(**settings, train__validation_share=0.9), cache).seconds == whole
 
@@ -84,7 +92,7 @@ def test_a_frozen_part_that_is_kept_costs_once_a_copy(tiny, cache: Path) -> None
     assert seconds(**kept) < 0.6 * seconds(**kept | {"train__drop_path": 0.1})
     assert seconds(**kept | crops) == seconds(**kept | crops | {"train__drop_path": 0.1})
     probe = {"adapter__method": "linear"}
-    forward = cost.forward_operations("timm:test_vit", 64) / 1e10
+    forward = speed.forward_operations("timm:test_vit", 64) / 1e10
     once = forward + cost.MILLISECONDS_A_PICTURE / 1000
     four = seconds(**probe, train__augmented_copies=4)
     assert four - seconds(**probe) == pytest.approx(3 * 40 * once)
@@ -100,21 +108,6 @@ def test_an_earlier_run_of_the_same_kind_is_believed(tiny, cache: Path) -> None:
     assert "last run like this" in said.basis
     said = cost.estimate(spec, cache, earlier[:1])
     assert "measured speed" in said.basis
-
-
-@pytest.mark.parametrize("damage", ["[]", '{"cpu": 0.0, "gpu": 5.0}'])
-def test_speed_is_measured_once_and_a_damaged_note_of_it_replaced(
-    tmp_path: Path, damage: str
-) -> None:
-    file = tmp_path / "speed.json"
-    file.write_text(damage)
-    speed = cost.operations_per_second(tmp_path, gpu=False)
-    assert speed > 0
-    known = json.loads(file.read_text())
-    assert known["cpu"] == speed
-    assert known.get("gpu") == (5 if "gpu" in damage else None)
-    file.write_text('{"cpu": 123.0}')
-    assert cost.operations_per_second(tmp_path, gpu=False) == 123
 
 
 def relabelled(radiographs: Path, root: Path, positives: int) -> Path:

@@ -11,12 +11,12 @@ from core.errors import ConfigurationError, CoreError
 from core.runs.store import RunState, Store, open_store
 from core.spec import RunSpec
 from core.workspace import Workspace
+from tests.measured import note_speed
 
 
 @pytest.fixture
 def store(workspace: Workspace) -> Store:
-    workspace.cache.mkdir()
-    (workspace.cache / "speed.json").write_text('{"cpu": 1e10, "gpu": 1e13}')
+    note_speed(workspace.cache)
     return open_store(workspace, create=True)
 
 

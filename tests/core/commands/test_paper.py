@@ -14,6 +14,7 @@ from core.__main__ import main
 from core.runs.store import open_store
 from core.spec import RunSpec
 from core.workspace import open_workspace
+from tests.measured import note_speed
 
 ROOT = Path(__file__).parents[3]
 
@@ -21,8 +22,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
     """Run the verb in this process; answers (exit code, standard output, standard error)."""
-    (tmp_path / "ws" / "cache").mkdir(parents=True)
-    (tmp_path / "ws" / "cache" / "speed.json").write_text('{"cpu": 1e11}')
+    note_speed(tmp_path / "ws" / "cache", cpu=1e11)
 
     def run(*words: object) -> tuple[int, str, str]:
         capfd.readouterr()

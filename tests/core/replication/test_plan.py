@@ -9,8 +9,7 @@ from core.errors import ConfigurationError
 from core.replication import plan
 from core.runs.store import RunState, Store
 from core.workspace import Workspace
-
-SPEED = '{"cpu": 1e11}'
+from tests.measured import note_speed
 
 
 def test_the_whole_grid_and_its_parts() -> None:
@@ -104,8 +103,7 @@ def test_the_furthest_run_counts(store: Store, workspace: Workspace, complete) -
 def test_pictures_are_counted_once_and_earlier_runs_believed(
     store: Store, workspace: Workspace, complete
 ) -> None:
-    workspace.cache.mkdir(parents=True)
-    (workspace.cache / "speed.json").write_text(SPEED)
+    note_speed(workspace.cache, cpu=1e11)
     tasks = [task for task in paper.MINIATURE if task.data == "phantom-1"][:2]
     grid = plan.cells(tasks, ["lora"])
     first, second = plan.survey(grid, [], workspace)
