@@ -120,8 +120,7 @@ def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]
     needed = memory.predict(spec, len(dataset.findings))
     device = capacity.of(spec.train.device)
     notes = [*_notes(spec, positives, card.leaks if card.source != "embedded" else "")]
-    if needed is not None and needed > device.free:
-        notes.append(_too_little_free(spec, len(dataset.findings), device.free, needed))
+    notes += _of_memory(spec, len(dataset.findings), device.free, needed)
     return Cost(
         images=len(ids),
         patients=int(dataset.table.loc[ids, "patient"].nunique()),
@@ -232,10 +231,17 @@ def _notes(spec: RunSpec, positives: dict[str, int], leaks: str) -> Iterable[str
         yield "The frozen backbone has random weights: this is a control, not a model to use."
 
 
-def _too_little_free(spec: RunSpec, findings: int, free: int, needed: int) -> str:
+def _of_memory(spec: RunSpec, findings: int, free: int, needed: int | None) -> Iterable[str]:
+    if needed is None:
+        return
+    parts, asked = memory.parts(spec, findings), spec.train.accumulation
+    if parts > 1 and asked is None:
+        yield f"A batch goes through the network in {parts} parts: the whole does not fit."
+    if needed <= free:
+        return
     said = f"About {memory.in_words(needed)} of memory are needed, {memory.in_words(free)} are free"
-    fitting = memory.largest_batch(spec, findings, free)
-    return f"{said}: a batch of at most {fitting:,} fits now." if fitting else f"{said}."
+    fewest = memory.fewest_parts(spec, findings, free)
+    yield f"{said}: in {fewest} parts (--accumulation {fewest}) it fits." if fewest else f"{said}."
 
 
 def _like_before(

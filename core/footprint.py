@@ -51,7 +51,7 @@ def step(model: nn.Module, pictures: Tensor, half: torch.dtype | None, *, gpu: b
         live.add(pictures)
         loss = model(pictures).float().mean()
         forward, live.peak = live.peak, live.now
-        loss.backward()
+        _back(loss)
         most = live.peak
         model.zero_grad(set_to_none=True)
     return Step(forward, most)
@@ -64,6 +64,15 @@ def prediction(model: nn.Module, pictures: Tensor, half: torch.dtype | None, *, 
         live.add(pictures)
         model(pictures)
     return live.peak
+
+
+def _back(loss: Tensor) -> None:
+    """``loss.backward()``, which would leave the modes for what is computed again on the way."""
+    engine: Any = torch.autograd.Variable._execution_engine
+    gradient = (torch.ones_like(loss),)
+    engine.run_backward(
+        (loss,), gradient, False, False, (), allow_unreachable=True, accumulate_grad=True
+    )
 
 
 class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]

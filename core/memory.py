@@ -30,6 +30,13 @@ STATES = {"adamw": 2, "sgd": 1}
 COPIES = 3
 """Copies of what trains while it is being saved: of the tensors, of their bytes, of the file."""
 
+ROOM = 0.9
+"""Share of a device's memory that a run makes itself fit; the rest is left to other programs."""
+
+MOST_A_PIXEL = 20_000
+"""Bytes that a step holds for a pixel of its input, more than with any backbone: the most are
+14,500 (EfficientNet-B7, all of it trained, in float32), those of the catalogue 800 to 11,000."""
+
 BATCHES = (4, 32)
 """Batches that are counted; memory is a straight line over the batch."""
 MOST = 4096
@@ -87,8 +94,7 @@ def predict(spec: RunSpec, findings: int) -> int | None:
         findings: Outputs of the classifier.
 
     Returns:
-        Bytes; None where the meta device cannot tell: for a model that needs values to run, and
-        with activation checkpointing.
+        Bytes; None where the meta device cannot tell: for a model that needs values to run.
 
     Raises:
         CoreError: Whatever would stop the run's model from being built.
@@ -96,14 +102,56 @@ def predict(spec: RunSpec, findings: int) -> int | None:
     found = footprint(spec, findings)
     if found is None:
         return None
-    return found.peak(spec.train.batch_size, spec.train.accumulation)
+    return found.peak(spec.train.batch_size, parts(spec, findings))
+
+
+def parts(spec: RunSpec, findings: int) -> int:
+    """Parts in which a run's batches go through the network on this machine.
+
+    Args:
+        spec: The run.
+        findings: Outputs of the classifier.
+
+    Returns:
+        What the run asks for; by default as few as fit in ``ROOM`` of the device, or the batch
+        size if none do.
+    """
+    if spec.train.accumulation is not None:
+        return spec.train.accumulation
+    if _elsewhere(spec.train):
+        return 1
+    room = ROOM * capacity.of(spec.train.device).total
+    pixels = (spec.model.input_size or catalogue.card(spec.model.backbone).input_size) ** 2
+    if spec.train.batch_size * pixels * MOST_A_PIXEL < room / 2:
+        return 1  # known without counting, which takes a second
+    return fewest_parts(spec, findings, room) or spec.train.batch_size
+
+
+def fewest_parts(spec: RunSpec, findings: int, limit: float) -> int:
+    """The fewest parts, as a power of two, in which a run's batch fits.
+
+    Args:
+        spec: The run, whatever its parts.
+        findings: Outputs of the classifier.
+        limit: Bytes there are.
+
+    Returns:
+        1 up to the batch size; 1 too if nothing is known of the run's memory, 0 if none fit.
+    """
+    found, batch = footprint(spec, findings), spec.train.batch_size
+    if found is None:
+        return 1
+    count = 1
+    while count < batch and found.peak(batch, count) > limit:
+        count = min(batch, 2 * count)
+    return count if found.peak(batch, count) <= limit else 0
 
 
 def largest_batch(spec: RunSpec, findings: int, limit: float) -> int:
     """The largest batch that fits, as a power of two.
 
     Args:
-        spec: The run, whatever its batch.
+        spec: The run, whatever its batch; one part a batch, unless it asks for more.
         findings: Outputs of the classifier.
         limit: Bytes there are.
 
@@ -113,7 +161,7 @@ def largest_batch(spec: RunSpec, findings: int, limit: float) -> int:
     found, batch = footprint(spec, findings), MOST
     if found is None:
         return 0
-    while batch and found.peak(batch, min(batch, spec.train.accumulation)) > limit:
+    while batch and found.peak(batch, min(batch, spec.train.accumulation or 1)) > limit:
         batch //= 2
     return batch
 
@@ -128,12 +176,13 @@ def refuse(spec: RunSpec, findings: int) -> None:
     Raises:
         ConfigurationError: It cannot fit; ``field`` is the batch size.
     """
-    if spec.train.device.startswith("cuda") and not _gpu(spec.train):
-        return  # such a run is for another machine
+    if _elsewhere(spec.train):
+        return
     needed, there = predict(spec, findings), capacity.of(spec.train.device).total
     if needed is None or needed <= there:
         return
-    fitting = largest_batch(spec, findings, there)
+    asked = spec.train.accumulation is not None
+    fitting = largest_batch(spec, findings, there) if asked else 0
     ways = [f"lower the batch size to {fitting:,}"] if fitting else []
     if spec.adapter.method == "full":
         ways.append("choose the method lora")
@@ -141,8 +190,9 @@ def refuse(spec: RunSpec, findings: int) -> None:
         ways.append("add --activation-checkpointing")
     ways.append("raise --accumulation" if fitting else "choose a smaller backbone or input size")
     remedy = f"{', '.join(ways[:-1])} or {ways[-1]}." if len(ways) > 1 else f"{ways[0]}."
+    whose = f"Batches of {spec.train.batch_size:,} need" if asked else "Even single pictures need"
     raise ConfigurationError(
-        f"Batches of {spec.train.batch_size:,} need about {in_words(needed)} of memory with "
+        f"{whose} about {in_words(needed)} of memory with "
         f"{catalogue.card(spec.model.backbone).title}; there are {in_words(there)}.",
         remedy[0].upper() + remedy[1:],
         field="train.batch_size",
@@ -248,6 +298,11 @@ def _counted(
         each=slack * each,
         saving=on_host,
     )
+
+
+def _elsewhere(train: TrainSpec) -> bool:
+    """Whether a run is for another machine, since this one has no GPU."""
+    return train.device.startswith("cuda") and not _gpu(train)
 
 
 def _gpu(train: TrainSpec) -> bool:

@@ -15,7 +15,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core import frozen, precision, ranks, stats
+from core import frozen, memory, precision, ranks, stats
 from core.compiling import Compiled
 from core.data import splits, subsets
 from core.data.base import ChestDataset
@@ -107,6 +107,7 @@ class Session:
         best_logits: Of the validation split at the best epoch, if this attempt saw it.
         started: When this attempt's epochs began, on the monotonic clock.
         ranks: This process among those that carry out the run; mostly it is alone.
+        pieces: Parts in which a batch goes through the network.
     """
 
     spec: RunSpec
@@ -128,6 +129,7 @@ class Session:
     best_logits: NDArray[np.float32] | None = None
     started: float = field(default_factory=time.monotonic)
     ranks: Ranks = field(default_factory=Ranks)
+    pieces: int = 1
 
     def stop_requested(self) -> bool:
         """Whether the user asked to stop; the same answer in all processes, if all ask."""
@@ -225,6 +227,9 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     pictures = ImageCache(cache, dataset, cache_side(spec.model.input_size or card.input_size))
     feed = frozen.feed(spec, card, pictures, model, accelerator, cache, report.log)
     companion = adapters.companion(model, spec.adapter, len(parts) * spec.train.epochs)
+    pieces = memory.parts(spec, len(dataset.findings))
+    if pieces > 1:
+        report.log(f"A batch goes through the network in {pieces} parts.")
     report.model(weights.trainable, weights.total, str(accelerator.device))
     report.log(
         f"Trains {weights.trainable:,} of {weights.total:,} parameters "
@@ -237,7 +242,7 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
         weights, companion, dict(dataset.skipped),
         # An adapter that was made elsewhere has its training behind it.
         Position(epoch=spec.train.epochs, unvalidated=True) if imported else Position(),
-        ranks=place,
+        ranks=place, pieces=pieces,
     )  # fmt: skip
 
 

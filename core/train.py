@@ -179,7 +179,7 @@ def step(session: Session, inputs: Tensor, targets: Tensor, batch: int) -> Tenso
     device, beside = session.accelerator.device, session.companion
     known, mine = known_labels(targets), targets[place.part(len(targets))]
     # All processes cut their part alike, or one would wait for gradients that nobody sends.
-    pieces = min(train.accumulation, len(targets) // place.count)
+    pieces = min(session.pieces, len(targets) // place.count)
     total = torch.zeros((), device=device)
     session.optimizer.zero_grad(set_to_none=True)
     for i, piece in enumerate(pieces_of(len(mine), pieces)):

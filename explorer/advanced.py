@@ -34,7 +34,11 @@ NUMBERS = [
     ("data.subset_seed", "Subset seed"),
     ("train.validation_share", "Validation's share"),
 ]
-OPEN = {"data.subset_seed": "the seed", "train.augmented_copies": "new each time"}
+OPEN = {
+    "data.subset_seed": "the seed",
+    "train.augmented_copies": "new each time",
+    "train.accumulation": "as few as fit",
+}
 """What settings without a number stand for."""
 RESOLVED = (
     "train.lr",

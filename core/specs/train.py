@@ -71,12 +71,12 @@ class TrainSpec(Section):
         "auto", description="Mixed precision; auto is bf16 where the GPU or processor has it."
     )
 
-    accumulation: int = Field(
-        1,
+    accumulation: int | None = Field(
+        None,
         ge=1,
         le=4096,
         description="Parts in which a batch goes through the network, one after the other, to save "
-        "memory; the step is the whole batch's.",
+        "memory; the step is the whole batch's. By default as few as fit the device.",
     )
     activation_checkpointing: bool = Field(
         False,
@@ -133,7 +133,7 @@ class TrainSpec(Section):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> TrainSpec:
-        if self.accumulation > self.batch_size:
+        if self.accumulation is not None and self.accumulation > self.batch_size:
             raise ValueError(
                 f"a batch of {self.batch_size} has no {self.accumulation} parts; give a smaller "
                 "accumulation or a larger batch size"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from core.errors import ConfigurationError
-from core.spec import RunSpec, TrainSpec
+from core.spec import RunSpec
 
 METHODS = ("lora", "rslora", "lora+")
 """Methods whose update is a product of two matrices beside a weight that all runs share."""
@@ -25,6 +25,9 @@ SAME = (
     "train.augmentation",
 )
 """Settings that runs must have in common, beside their data set."""
+
+WHOLE = {"accumulation": (None, 1), "activation_checkpointing": (False,), "compile": (False,)}
+"""Settings of ``TrainSpec`` that save memory or time of one run, with what they may be."""
 
 
 def refuse(specs: Sequence[RunSpec]) -> None:
@@ -74,8 +77,8 @@ def _refuse_one(plan: RunSpec) -> None:
             "Choose the precision bf16 or fp32.",
             field="train.precision",
         )
-    for name in ("accumulation", "activation_checkpointing", "compile"):
-        if getattr(plan.train, name) != TrainSpec.model_fields[name].default:
+    for name, fitting in WHOLE.items():
+        if getattr(plan.train, name) not in fitting:
             option = name.replace("_", "-")
             raise ConfigurationError(
                 f"Runs that are trained together do without --{option}.",

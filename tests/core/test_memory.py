@@ -20,10 +20,12 @@ def vit(method: str = "full", **changes: object) -> RunSpec:
     return RunSpec.of(**named)
 
 
-def model_of(method: str, device: str) -> torch.nn.Module:
+def model_of(method: str, device: str, *, again: bool = False) -> torch.nn.Module:
     card = catalogue.card("timm:test_vit")
     with torch.device("meta"):
         model = adapters.apply(backbones.network(card, 2, 64), AdapterSpec(method=method))
+    if again:
+        backbones.checkpoint_activations(model, card)
     model = model.to_empty(device=device) if device != "meta" else model.to("meta")
     with torch.no_grad():
         for one in [*model.parameters(), *model.buffers()] if device != "meta" else []:
@@ -33,17 +35,18 @@ def model_of(method: str, device: str) -> torch.nn.Module:
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("half", [None, torch.bfloat16])
+@pytest.mark.parametrize("again", [False, True])
 def test_a_step_without_memory_counts_what_a_real_one_holds(
-    method: str, half: torch.dtype | None
+    method: str, half: torch.dtype | None, again: bool
 ) -> None:
-    real, real_pictures = model_of(method, "cpu"), torch.zeros(4, 3, 64, 64)
+    real, real_pictures = model_of(method, "cpu", again=again), torch.zeros(4, 3, 64, 64)
     with footprint._Live(real) as live:
         live.add(real_pictures)
         with torch.autocast("cpu", half or torch.bfloat16, enabled=half is not None):
             loss = real(real_pictures)
         loss.float().mean().backward()
     pictures = torch.empty(4, 3, 64, 64, device="meta")
-    counted = footprint.step(model_of(method, "meta"), pictures, half, gpu=False)
+    counted = footprint.step(model_of(method, "meta", again=again), pictures, half, gpu=False)
     assert max(counted.forward, counted.backward) == pytest.approx(live.peak, rel=0.05)
 
 
@@ -71,6 +74,7 @@ def test_what_saves_memory_needs_less() -> None:
 
     assert needed("linear") < needed("lora") < needed()
     assert needed(train__accumulation=4) < needed()
+    assert needed(train__activation_checkpointing=True) < needed()
     assert needed(model__input_size=96) < needed()
     assert needed(train__optimizer="sgd") < needed()
 
@@ -88,11 +92,39 @@ def test_what_cannot_fit_is_refused_with_what_does(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(capacity, "host", lambda: capacity.Capacity(int(3e9), int(2e9)))
     memory.refuse(vit(), 2)
     with pytest.raises(ConfigurationError) as caught:
-        memory.refuse(vit(train__batch_size=4096), 2)
+        memory.refuse(vit(train__batch_size=4096, train__accumulation=1), 2)
     assert caught.value.field == "train.batch_size"
     assert "there are 3.0 GB" in caught.value.cause
     fitting = memory.largest_batch(vit(), 2, 3e9)
     assert f"Lower the batch size to {fitting:,}, choose the method lora" in caught.value.remedy
+
+
+def test_a_batch_is_cut_into_as_few_parts_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = vit(train__batch_size=4096)
+    assert memory.parts(vit(), 2) == 1
+    assert memory.parts(vit(train__accumulation=3), 2) == 3
+    monkeypatch.setattr(capacity, "host", lambda: capacity.Capacity(int(3e9), int(2e9)))
+    count, found = memory.parts(large, 2), memory.footprint(large, 2)
+    assert found is not None
+    assert found.peak(4096, count) <= memory.ROOM * 3e9 < found.peak(4096, count // 2)
+    assert memory.predict(large, 2) == found.peak(4096, count)
+    memory.refuse(large, 2)
+
+
+def test_what_does_not_fit_in_single_pictures_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "host", lambda: capacity.Capacity(int(0.8e9), int(0.8e9)))
+    with pytest.raises(ConfigurationError, match="Even single pictures need") as caught:
+        memory.refuse(vit(), 2)
+    assert "smaller backbone" in caught.value.remedy
+    assert "accumulation" not in caught.value.remedy
+
+
+def test_nothing_is_counted_where_no_backbone_could_fill_half_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "footprint", lambda spec, findings: pytest.fail("counted"))
+    monkeypatch.setattr(capacity, "host", lambda: capacity.Capacity(int(16e9), int(16e9)))
+    assert memory.parts(RunSpec(), 14) == 1
 
 
 def test_the_command_line_refuses_before_a_run_is_made(
@@ -101,7 +133,7 @@ def test_the_command_line_refuses_before_a_run_is_made(
     monkeypatch.setattr(capacity, "host", lambda: capacity.Capacity(int(64e9), int(64e9)))
     words = ["train", "--data", "phantom-1", "--backbone", "timm:vit_large_patch16_224",
              "--method", "full", "--batch-size", "4096", "--device", "cpu", "--no-pretrained",
-             "--workspace", str(tmp_path)]  # fmt: skip
+             "--accumulation", "1", "--workspace", str(tmp_path)]  # fmt: skip
     found = CliRunner().invoke(app, words)
     assert isinstance(found.exception, ConfigurationError)
     assert "4,096 need about" in str(found.exception)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from core import train
+from core import memory, train
 from core.compiling import Compiled
 from core.errors import ConfigurationError
 from core.feed import pieces_of
@@ -69,6 +69,16 @@ def test_activations_computed_again_are_not_kept(tmp_path: Path, tiny) -> None:
         return sum(sizes)
 
     assert kept(again=True) < 0.5 * kept(again=False)
+
+
+def test_a_batch_that_does_not_fit_goes_through_in_parts(
+    losses: Losses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = losses("whole")
+    monkeypatch.setattr(memory, "MOST_A_PIXEL", 1e12)
+    monkeypatch.setattr(memory, "fewest_parts", lambda spec, findings, limit: 4)
+    assert losses("parts") == pytest.approx(whole, abs=1e-5)
+    assert losses("parts") != whole  # summed in another order
 
 
 def test_a_batch_cannot_have_more_parts_than_pictures(tiny) -> None:
