@@ -109,7 +109,7 @@ def validate(session: Session, budget: Budget | None = None) -> None:
     """
     position = session.position
     epoch, epochs = position.epoch, session.spec.train.epochs
-    ends = budget is None or budget.rounds.ends(epoch, epochs)
+    ends = budget is None or epoch in budget.rounds.ends(epochs)
     part = budget.part if budget and (ends or epoch % budget.rounds.every == 0) else []
     if not (ends or part):
         return

@@ -44,14 +44,19 @@ def test_a_very_short_run_scores_parts_and_the_whole_split_once() -> None:
     assert rounds(images=40, epochs=30, validation=700) == Rounds(128, 6, 1)
 
 
-def test_each_stretch_ends_once_and_the_last_epoch_ends_one() -> None:
-    for epochs, full in ((7, 3), (200, 6), (6, 1), (5, 5)):
-        found = Rounds(128, 1, full)
-        ends = [epoch for epoch in range(1, epochs + 1) if found.ends(epoch, epochs)]
-        assert len(ends) == full
+@pytest.mark.parametrize("epochs", [1, 2, 5, 7, 20, 200])
+def test_each_stretch_ends_once_later_ones_are_shorter_and_the_last_epoch_ends_one(
+    epochs: int,
+) -> None:
+    for full in range(1, min(epochs, 30) + 1):
+        ends = Rounds(128, 1, full).ends(epochs)
+        assert len(set(ends)) == full
+        assert ends == sorted(ends)
         assert ends[-1] == epochs
         lengths = [b - a for a, b in itertools.pairwise([0, *ends])]
-        assert max(lengths) - min(lengths) <= 1
+        assert min(lengths) >= 1
+        assert all(b <= a + 1 for a, b in itertools.pairwise(lengths)), "but for rounding"
+    assert Rounds(0, 1, 3).ends(20) == [10, 16, 20]
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
