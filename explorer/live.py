@@ -10,6 +10,14 @@ from typing import Any
 
 import gradio as gr
 
+QUIET: dict[str, Any] = {
+    "api_visibility": "private",
+    "show_progress": "hidden",
+    "trigger_mode": "always_last",
+}
+"""Settings of a page's own events: no endpoint of an API, no veil over what is being computed, and
+of several changes in a row the last is answered."""
+
 _ON_LOAD = """
 const region = element.querySelector('.cxr-live');
 const show = () => window.cxr.patch(region, props.value || '');

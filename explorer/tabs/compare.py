@@ -17,18 +17,13 @@ from explorer import comparison, lightbox, scoreboard, viewer, wording, worklist
 from explorer import gallery as galleries
 from explorer.comparison import Comparison
 from explorer.context import Context
-from explorer.live import live
+from explorer.live import QUIET, live
 
 TITLE = "Compare"
 
 METHOD = "grad-cam"
 SHOWN = (RunState.COMPLETED, RunState.RUNNING, RunState.STOPPING, RunState.STOPPED)
 ASK = "Press “Show where each looks” to see the same radiograph under each run."
-QUIET: dict[str, Any] = {
-    "api_visibility": "private",
-    "show_progress": "hidden",
-    "trigger_mode": "always_last",
-}
 
 
 def build(context: Context, tab: gr.Tab) -> None:

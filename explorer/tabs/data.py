@@ -21,7 +21,7 @@ from explorer.checkup import Checks
 from explorer.context import Context
 from explorer.gallery import Gallery
 from explorer.holdings import ANY, NONE, Filter
-from explorer.live import live
+from explorer.live import QUIET, live
 from explorer.viewer import View
 
 TITLE = "Data"
@@ -30,11 +30,6 @@ SPLITS = [("All", ""), ("Training", "train"), ("Validation", "val"), ("Test", "t
 FIRST = next(iter(DATASETS))
 CHECK_SECONDS = 1.0
 EMPTY = "Choose a study of the sheet to see it here."
-QUIET: dict[str, Any] = {
-    "api_visibility": "private",
-    "show_progress": "hidden",
-    "trigger_mode": "always_last",
-}
 
 
 def build(context: Context, tab: gr.Tab) -> None:

@@ -14,16 +14,11 @@ from core.spec import RunSpec
 from core.workspace import ASSETS
 from explorer import paperboard, paperreport, replication
 from explorer.context import Context
-from explorer.live import live
+from explorer.live import QUIET, live
 from explorer.replication import Board
 
 TITLE = "Paper"
 
-QUIET: dict[str, Any] = {
-    "api_visibility": "private",
-    "show_progress": "hidden",
-    "trigger_mode": "always_last",
-}
 ERRANDS = ("launch", "runs", "compare")
 """Pages that this one sends the user to."""
 MOST_SEEDS = replication.WANTED_SEEDS

@@ -22,7 +22,7 @@ from core.spec import RunSpec
 from explorer import gallery as galleries
 from explorer import takeaway, uploads, viewer, viewing, wording, worklist
 from explorer.context import Context
-from explorer.live import live
+from explorer.live import QUIET, live
 from explorer.uploads import Upload, Uploads
 from explorer.viewing import DEFAULT_LAYER, Question
 
@@ -33,11 +33,6 @@ NOTHING = """<div class="cxr-panel cxr-empty"><p><b>No model to look into yet</b
 When a run has completed, this page shows where its model looks on a radiograph.</p>
 <button type="button" class="cxr-button cxr-button-main" data-act="example">Start the example run
 </button></div>"""
-QUIET: dict[str, Any] = {
-    "api_visibility": "private",
-    "show_progress": "hidden",
-    "trigger_mode": "always_last",
-}
 
 
 @dataclass(frozen=True)
