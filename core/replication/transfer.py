@@ -210,8 +210,10 @@ def level(row: Row, fraction: float) -> str:
     found = row.curve.at(fraction)
     if found is None:
         return "–"
-    half = (found.auroc.high - found.auroc.low) / 2
-    spread = "" if math.isnan(half) else f" ± {half:.3f}"
+    # The bounds end at 0 and 1; two seeds may leave all between them open.
+    half = max(found.auroc.value - found.auroc.low, found.auroc.high - found.auroc.value)
+    told = found.auroc.low > 0 or found.auroc.high < 1
+    spread = f" ± {half:.3f}" if told else ""
     return f"{found.auroc.value:.3f}{spread} ({found.seeds})"
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from core.efficiency import curve
 from core.errors import ConfigurationError, DataError
 from core.replication import carry, transfer
 from core.replication.transfer import Trip
@@ -100,6 +101,20 @@ def test_the_table_gives_mean_interval_and_seeds(
     assert len(lines) == 9
     assert lines[3].startswith("|  |")
     assert carry.carry_out(trips[:6], store, workspace, execute, Quiet()).completed == 0
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ([0.7, 0.72, 0.71], "0.710 ± 0.025 (3)"),
+        ([0.99, 0.97, 0.98], "0.980 ± 0.025 (3)"),  # cut off at 1 on one side
+        ([0.3, 0.9], "0.600 (2)"),  # cut off on both
+        ([0.7], "0.700 (1)"),
+    ],
+)
+def test_an_interval_that_leaves_all_open_is_not_given(scores: list[float], said: str) -> None:
+    row = transfer.Row("data", "start", "method", None, curve("method", {1.0: scores}))
+    assert transfer.level(row, 1.0) == said
 
 
 def test_folders_of_ones_own_are_told_apart(
