@@ -1,8 +1,9 @@
 """Generated frontal chest radiographs with known findings, masks and boxes.
 
 Nothing is copied from patients: anatomy, findings and exposure are drawn from a seed by
-``core.data.anatomy`` and ``core.data.pathology``. Since the truth is known to the pixel, phantoms
-can answer what radiographs cannot, such as what the same patient looks like without a finding.
+``core.data.anatomy``, ``core.data.tissue`` and ``core.data.pathology``. Since the truth is known to
+the pixel, phantoms can answer what radiographs cannot, such as what the same patient looks like
+without a finding.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from core.data import anatomy, film, findings, images, reports
+from core.data import anatomy, film, findings, images, reports, tissue
 from core.data.base import Box, ChestDataset
 from core.data.pathology import PATHOLOGY, Lesion
 from core.data.population import draw_studies
@@ -336,14 +337,14 @@ def _absorption(
         turned = 1.0 + 0.06 * side * frame.pose.rotation
         air += turned * frame.lungs[side] * frame.depth[side]
     covered = 1.0 - np.maximum(0.86 * frame.heart, 0.95 * frame.middle)
-    total = anatomy.torso(frame)
+    total = tissue.torso(frame)
     total -= anatomy.LUNG_CONTRAST * frame.shape.air * air * covered
     total += 0.09 * frame.heart + 0.05 * frame.middle
-    total += anatomy.bones(frame) * (1.0 - 0.3 * frame.heart)
-    total -= anatomy.airways(frame)
+    total += tissue.bones(frame) * (1.0 - 0.3 * frame.heart)
+    total -= tissue.airways(frame)
 
     seen = np.minimum(air, 1.0) * (1.0 - 0.8 * frame.heart)
-    marks = frame.shape.vessels * 0.24 * anatomy.vessels(frame, vessels)
+    marks = frame.shape.vessels * 0.24 * tissue.vessels(frame, vessels)
     marks = marks + 0.012 * anatomy.clouds(texture, frame.size, 40, 2)
     for lesion in lesions.values():
         if lesion.erased is not None:
