@@ -74,7 +74,7 @@ def rounds(
     ``share / (1 - share)`` of that in forward passes of validation. Two thirds go to the whole
     split and the rest to a part that is scored after each epoch. Where such parts would be too
     small to tell anything, or the stretches too short, all goes to the whole split; where it could
-    be scored no two times, a part is scored now and then, and the whole once at the end.
+    not be scored twice, a part is scored now and then, and the whole once at the end.
 
     That last kind of run alone may exceed its budget: by the one score of the whole split, which
     any chosen epoch needs, and by ``LEAST_PARTS`` of the smallest parts.

@@ -254,7 +254,7 @@ def _counted(
     card, gpu = catalogue.card(backbone), _gpu(train)
     size = input_size or card.input_size
     chosen = precision.chosen(train.precision, gpu=gpu)
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(chosen)
+    half = precision.HALF.get(chosen)
 
     def built() -> nn.Module:
         with torch.device("meta"):

@@ -9,6 +9,9 @@ from torch import nn
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Types of mixed precision, by name."""
+
 PLAIN_TOKENS = 320
 """Tokens up to which attention is spelt out; its memory grows with their square."""
 

@@ -15,7 +15,6 @@ from core import precision
 from core.models import backbones, catalogue
 from core.precision import Precision
 
-LOWERED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 BATCH = 32
 
 
@@ -64,7 +63,7 @@ def _measure(chosen: Precision, *, gpu: bool) -> float:
         precision.spell_out_attention(model)
     pictures = torch.zeros(BATCH, card.channels, card.input_size, card.input_size, device=device)
     times = []
-    lowered = LOWERED.get(chosen)
+    lowered = precision.HALF.get(chosen)
     with (
         torch.inference_mode(),
         torch.autocast(device.type, lowered, enabled=lowered is not None),
