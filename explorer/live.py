@@ -6,6 +6,7 @@ redraw, and nothing flickers. Elements are matched by ``id`` or ``data-key`` amo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -17,6 +18,20 @@ QUIET: dict[str, Any] = {
 }
 """Settings of a page's own events: no endpoint of an API, no veil over what is being computed, and
 of several changes in a row the last is answered."""
+
+
+def after(triggers: Sequence[Any]) -> Any:
+    """One event for several, to hang a handler on with ``then``.
+
+    An ``always_last`` handler whose trigger comes again while it runs is started anew when it ends,
+    and Gradio 6.31 then starts every other handler of that trigger too. Two slow handlers of one
+    trigger so keep each other running for ever. What hangs on this event is started alone.
+
+    Args:
+        triggers: Events of components, such as ``field.change``.
+    """
+    return gr.on(triggers, None, js="() => []", api_visibility="private", show_progress="hidden")
+
 
 _ON_LOAD = """
 const region = element.querySelector('.cxr-live');

@@ -21,7 +21,7 @@ from explorer.checkup import Checks
 from explorer.context import Context
 from explorer.gallery import Gallery
 from explorer.holdings import ANY, NONE, Filter
-from explorer.live import QUIET, live
+from explorer.live import QUIET, after, live
 from explorer.viewer import View
 
 TITLE = "Data"
@@ -131,7 +131,7 @@ def build(context: Context, tab: gr.Tab) -> None:
         event(
             lambda: gr.Dropdown(choices=launching.choices(context.workspace)), None, name, **QUIET
         )
-    tab.select(show, [*listed, page, study, seed], shown, **QUIET)
+    after([tab.select]).then(show, [*listed, page, study, seed], shown, **QUIET)
     report.click(check, source, [report, clock], **QUIET)
     clock.tick(follow, source, [report, clock], **QUIET)
     opened(wanted.change(lambda asked: choose(asked and asked["name"]), wanted,

@@ -19,7 +19,7 @@ from core.spec import LABEL_FRACTIONS, RunSpec
 from core.workspace import Workspace
 from explorer import advanced, backbones, form, launching, methodtable, sweeping, tuning
 from explorer.context import Context
-from explorer.live import live
+from explorer.live import QUIET, after, live
 
 TITLE = "Launch"
 
@@ -89,36 +89,30 @@ def build(context: Context, tab: gr.Tab) -> None:
     changes = [field.change for field in inputs]
     asked = [*inputs, tuned.recipe]
     # One answer after the other: an older one must not replace a newer one.
-    gr.on(
-        [*changes, tuned.recipe.change], offer, asked, offered + notes,
-        trigger_mode="always_last", concurrency_id="offer", concurrency_limit=1, **quiet,
-    )  # fmt: skip
+    after([*changes, tuned.recipe.change]).then(
+        offer, asked, offered + notes, **_one_by_one("offer")
+    )
     set_by_recipe = [fields[path] for path in recipes.SETS]
-    tuned.recipe.input(choose, asked, set_by_recipe, queue=False, **quiet)
     named = [fields[path].input for path in tuning.NAMED_BY] + [percent.input]
-    gr.on(named, follow, asked, set_by_recipe, queue=False, **quiet)
+    tuned.recipe.input(choose, asked, set_by_recipe, **_one_by_one("recipe"))
+    gr.on(named, follow, asked, set_by_recipe, **_one_by_one("recipe"))
     surveyed = [fields["adapter.method"], fields["adapter.targets"], tuned.methods]
-    once: dict[str, Any] = {**quiet, "concurrency_id": "survey", "concurrency_limit": 1}
     counted = ("model.backbone", "model.input_size", "data.name", "adapter.method")
-    gr.on(
-        [fields[path].change for path in counted], survey, inputs, surveyed,
-        trigger_mode="always_last", **once,
-    )  # fmt: skip
+    after([fields[path].change for path in counted]).then(
+        survey, inputs, surveyed, **_one_by_one("survey")
+    )
     tuned.methods.click(_picked, None, fields["adapter.method"], **quiet)
-    serial: dict[str, Any] = {**quiet, "concurrency_id": "launch", "concurrency_limit": 1}
-    gr.on(changes, reckon, inputs, cost, trigger_mode="always_last", **serial)
+    after(changes).then(reckon, inputs, cost, **_one_by_one("launch"))
     for opened in (tab.select, context.blocks.load):
         opened(
             lambda: gr.update(choices=launching.choices(context.workspace)),
             None, fields["data.name"], queue=False, **quiet,
         )  # fmt: skip
-    tab.select(reckon, inputs, cost, **serial)
+    tab.select(reckon, inputs, cost, **_one_by_one("launch"))
     cost.click(_nothing, None, None, **quiet)
-    gr.on(
-        [field.change for field in [*inputs, *several]], foresee, [*inputs, *several],
-        [sentence, button], trigger_mode="always_last",
-        **{**serial, "concurrency_id": "launch-sweep"},
-    )  # fmt: skip
+    after([field.change for field in [*inputs, *several]]).then(
+        foresee, [*inputs, *several], [sentence, button], **_one_by_one("launch-sweep")
+    )
     button.click(
         submit, [*inputs, *several], [*context.outputs("runs"), cost],
         api_visibility="private", show_progress="minimal",
@@ -126,8 +120,15 @@ def build(context: Context, tab: gr.Tab) -> None:
     inbox = context.inboxes["launch"]
     filled = inbox.change(receive, inbox, [*inputs, cost], **quiet)
     filled.success(offer, asked, offered + notes, queue=False, **quiet)
-    filled.success(reckon, inputs, cost, **serial)
-    context.blocks.load(reckon, inputs, cost, **serial).then(survey, inputs, surveyed, **once)
+    filled.success(reckon, inputs, cost, **_one_by_one("launch"))
+    context.blocks.load(reckon, inputs, cost, **_one_by_one("launch")).then(
+        survey, inputs, surveyed, **_one_by_one("survey")
+    )
+
+
+def _one_by_one(queue: str) -> dict[str, Any]:
+    """Settings of handlers that wait for one another, so that the newest answer comes last."""
+    return {**QUIET, "concurrency_id": queue, "concurrency_limit": 1}
 
 
 def _data_group(

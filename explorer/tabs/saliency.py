@@ -22,7 +22,7 @@ from core.spec import RunSpec
 from explorer import gallery as galleries
 from explorer import takeaway, uploads, viewer, viewing, wording, worklist
 from explorer.context import Context
-from explorer.live import QUIET, live
+from explorer.live import QUIET, after, live
 from explorer.uploads import Upload, Uploads
 from explorer.viewing import DEFAULT_LAYER, Question
 
@@ -182,7 +182,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     inbox.change(receive, [inbox, *desk.filters], desk.choices, **QUIET).then(
         show, desk.question, shown, **QUIET
     )
-    tab.select(arrive, [inbox, *desk.filters], desk.choices, **QUIET).then(
+    after([tab.select]).then(arrive, [inbox, *desk.filters], desk.choices, **QUIET).then(
         show, desk.question, shown, **QUIET
     )
     context.version.change(

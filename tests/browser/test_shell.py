@@ -255,6 +255,18 @@ def test_a_recipe_says_what_it_set_or_which_there_are(
     page.wait_for_selector("#recipe-note:has-text('Set for mrm-nih-1')")
     page.wait_for_function("document.querySelector('#f-train-epochs input').value === '100'")
     page.wait_for_selector("#recipe-note:has-text('Yours')", state="detached")
+    assert comes_to_rest(page), "the form keeps asking though nothing is touched"
+
+
+def comes_to_rest(page: Any, seconds: float = 30) -> bool:
+    """Whether the page stops asking for answers, for two seconds at least."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        before = sum("/queue/join" in url for url in page.asked)
+        page.wait_for_timeout(2000)
+        if before == sum("/queue/join" in url for url in page.asked):
+            return True
+    return False
 
 
 def test_two_browsers_do_not_disturb_each_other(

@@ -1,5 +1,6 @@
 import socket
 
+import gradio as gr
 import pytest
 
 from core.errors import ConfigurationError
@@ -19,6 +20,23 @@ def test_only_the_meant_endpoints_are_public(workspace: Workspace) -> None:
     for listener in listeners:
         assert listener.api_name, f"{listener.fn} is public without a name"
     assert len(listeners) == len(named)
+
+
+def test_no_event_keeps_two_handlers_running(workspace: Workspace) -> None:
+    """Two handlers that are asked again while they run start each other: ``live.after``."""
+    blocks = app.build(workspace)
+    handlers: dict[tuple[str, str], set[int]] = {}
+    for listener in blocks.fns.values():
+        slow = listener.fn is not None and listener.trigger_mode == "always_last"
+        for block, event in listener.targets if slow else ():
+            component = blocks.blocks.get(block)
+            # What follows a state, a load or another handler is started alone.
+            if isinstance(component, gr.Component) and not isinstance(component, gr.State):
+                handlers.setdefault((str(component.elem_id or block), event), set()).add(
+                    listener._id
+                )
+    assert handlers
+    assert not {event: found for event, found in handlers.items() if len(found) > 1}
 
 
 def test_pages_stand_in_their_order(workspace: Workspace) -> None:
