@@ -20,6 +20,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from core.workspace import Workspace, open_workspace
+from tests import chromium as chromium_here
 
 ROOT = Path(__file__).parent.parent
 
@@ -120,15 +121,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """A headless Chromium, or a skip that says where to get one."""
-    from playwright.sync_api import sync_playwright
-
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    if chromium_here.program() is None:
+        pytest.skip(chromium_here.MISSING)
+    with chromium_here.launched() as browser:
         yield browser
-        browser.close()

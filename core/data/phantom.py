@@ -150,12 +150,8 @@ class Phantom(ChestDataset):
     def boxes(self, study_id: str) -> tuple[Box, ...]:
         """A box around each part of each finding's mask."""
         found = []
-        lesions = self.drawing(study_id).lesions
-        for finding in self.findings:
-            lesion = lesions.get(_drawn_as(finding))
-            if lesion is None:
-                continue
-            parts, _ = ndimage.label(lesion.region > MASK_LEVEL)
+        for finding, mask in self.masks(study_id).items():
+            parts, _ = ndimage.label(mask)
             areas = np.bincount(parts.ravel())[1:]
             largest = np.argsort(areas)[::-1][:MOST_BOXES]
             places = ndimage.find_objects(parts)
@@ -168,8 +164,25 @@ class Phantom(ChestDataset):
 
     def mask(self, study_id: str, finding: str) -> NDArray[np.bool_] | None:
         """The pixels of a finding of shape (size, size), or None if the study does not have it."""
-        lesion = self.drawing(study_id).lesions.get(_drawn_as(finding))
-        return None if lesion is None else lesion.region > MASK_LEVEL
+        return self.masks(study_id).get(finding)
+
+    def masks(self, study_id: str, size: int | None = None) -> dict[str, NDArray[np.bool_]]:
+        """The pixels of each labelled finding that a study has; the picture is not drawn for it.
+
+        Args:
+            study_id: The study.
+            size: Side of the masks in pixels, by default that of the picture.
+
+        Raises:
+            DataError: There is no such study.
+        """
+        lesions = self._scene(self._row(study_id), None, size or self.size).lesions
+        drawn = {finding: lesions.get(_drawn_as(finding)) for finding in self.findings}
+        return {
+            finding: lesion.region > MASK_LEVEL
+            for finding, lesion in drawn.items()
+            if lesion is not None
+        }
 
     def marked(self, study_id: str, finding: str) -> bool:
         """Whether the study has the finding: then its place is known."""

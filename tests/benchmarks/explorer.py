@@ -23,6 +23,8 @@ from typing import Any
 
 import psutil
 
+from tests import chromium
+
 ROOT = Path(__file__).parent.parent.parent
 PORT = 7985
 
@@ -104,6 +106,22 @@ def saliency(folder: Path) -> dict[str, float]:
     return {"saliency cold, s": round(cold, 2), "saliency warm, s": round(warm, 2)}
 
 
+def saliency_page(workspace: Path, run: str) -> float:
+    """Seconds from the click on the Saliency tab to its first map, in an explorer just started."""
+    with app(workspace), chromium.launched() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(60_000)
+        page.goto(f"http://127.0.0.1:{PORT}/?run={run}")
+        page.wait_for_selector(f"#runs-detail #run-{run}")
+        page.wait_for_timeout(3000)
+
+        def look() -> None:
+            page.get_by_role("tab", name="Saliency").click()
+            page.locator("#saliency-viewer canvas").first.wait_for(state="visible")
+
+        return seconds(look)
+
+
 def main() -> None:
     """Print the times as JSON."""
     found: dict[str, Any] = {
@@ -117,7 +135,9 @@ def main() -> None:
             found["served page, s"] = served
             found["new workspace"] = default_run(workspace)
             found["pictures cached"] = default_run(workspace)
-            found |= saliency(workspace / "runs" / found["pictures cached"]["id"])
+            run = found["pictures cached"]["id"]
+            found |= saliency(workspace / "runs" / run)
+        found["first map in the browser, s"] = saliency_page(workspace, run)
     print(json.dumps(found, indent=2))
 
 

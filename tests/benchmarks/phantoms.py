@@ -5,6 +5,7 @@ over the findings of the test split: the probe stays below 0.80, the network get
 ``--data phantom-5`` or ``phantom-1`` the training pictures are the set's own 4,000; ``--epochs 0``
 asks the probe alone. The network is a ResNet from random weights, so that nothing but the pictures
 and their labels can have taught it; ``--network embedded-mae`` takes a shipped foundation instead.
+``--masks`` tells a ResNet in training where the findings lie, too; tested are pictures alone.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from core.data.base import ChestDataset
 from core.data.phantom import Phantom
 from core.models import backbones, catalogue
 from core.workspace import open_workspace
+from tests.benchmarks import localizer
 
 SIDE = 128
 PROBE_SIDE = 32
@@ -52,16 +54,31 @@ def pixel_probe(
     return stats.per_finding(test[1], best.predict(small(test[0])))
 
 
-def augmented(batch: Tensor, random: np.random.Generator) -> Tensor:
-    """Shift by a few pixels, and change brightness and contrast a little."""
-    padded = nn.functional.pad(batch, (6, 6, 6, 6), mode="replicate")
-    rows = []
-    for one in padded:
-        y, x = random.integers(0, 13, 2)
-        rows.append(one[:, y : y + SIDE, x : x + SIDE])
+def augmented(
+    pictures: NDArray[np.uint8], where: NDArray[np.uint16] | None, random: np.random.Generator
+) -> tuple[Tensor, NDArray[np.uint16] | None]:
+    """Cut out a square anywhere, and change brightness and contrast a little.
+
+    Args:
+        pictures: Shape (studies, side, side).
+        where: Masks of half that side, cut alike.
+        random: Draws the squares.
+    """
+    room = (pictures.shape[1] - SIDE) // 2 + 1
+    corners = 2 * random.integers(0, room, (len(pictures), 2))
+    cut = np.stack([
+        one[y : y + SIDE, x : x + SIDE] for one, (y, x) in zip(pictures, corners, strict=True)
+    ])  # fmt: skip
+    if where is not None:
+        half = SIDE // 2
+        where = np.stack([
+            one[y : y + half, x : x + half]
+            for one, (y, x) in zip(where, corners // 2, strict=True)
+        ])  # fmt: skip
+    batch = normalised(cut)
     gain = torch.from_numpy(random.uniform(0.85, 1.15, (len(batch), 1, 1, 1)).astype(np.float32))
     lift = torch.from_numpy(random.uniform(-0.1, 0.1, (len(batch), 1, 1, 1)).astype(np.float32))
-    return torch.stack(rows) * gain + lift
+    return batch * gain + lift, where
 
 
 def normalised(pictures: NDArray[np.uint8]) -> Tensor:
@@ -71,8 +88,10 @@ def normalised(pictures: NDArray[np.uint8]) -> Tensor:
     return (torch.from_numpy(cut.copy())[:, None].float() / 255 - 0.5) / 0.25
 
 
-def network(name: str, findings: int) -> nn.Module:
+def network(name: str, findings: int, masks: bool) -> nn.Module:
     """A classifier of single grey channels: an embedded backbone, or one of timm's from nothing."""
+    if masks:
+        return localizer.Localizer(name, findings).to(memory_format=torch.channels_last)
     if name in catalogue.BACKBONES:
         card = catalogue.card(name)
         found, _ = backbones.build(card, findings)
@@ -98,8 +117,8 @@ def predict(model: nn.Module, pictures: NDArray[np.uint8]) -> NDArray[np.float32
     """Logits of shape (studies, findings)."""
     model.eval()
     with torch.inference_mode():
-        parts = [model(normalised(pictures[i : i + 256])) for i in range(0, len(pictures), 256)]
-    return torch.cat(parts).numpy()
+        found = [model(normalised(pictures[i : i + 256])) for i in range(0, len(pictures), 256)]
+    return torch.cat([one[0] if isinstance(one, tuple) else one for one in found]).numpy()
 
 
 def main() -> None:
@@ -110,6 +129,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--network", default="resnet18")
     parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--masks", action="store_true")
     parser.add_argument("--workspace", type=Path)
     given = parser.parse_args()
     torch.manual_seed(0)
@@ -128,7 +148,11 @@ def main() -> None:
     if not given.epochs:
         return
 
-    model = network(given.network, len(shipped.findings))
+    where = None
+    if given.masks:
+        ids, side = many.ids("train"), train[0].shape[1] // 2
+        where = localizer.masks(many, ids, side, cache / f"masks-{many.name}-{len(ids)}.npy")
+    model = network(given.network, len(shipped.findings), given.masks)
     steps = given.epochs * (len(train[0]) // BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), lr=given.lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, given.lr, total_steps=steps)
@@ -139,12 +163,17 @@ def main() -> None:
         started, losses = time.monotonic(), []
         order = random.permutation(len(train[0]))[: len(train[0]) // BATCH * BATCH]
         for part in order.reshape(-1, BATCH):
-            inputs = augmented(normalised(train[0][part]), random)
+            inputs, shown = augmented(
+                train[0][part], None if where is None else where[part], random
+            )
             with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-                logits = model(inputs.contiguous(memory_format=torch.channels_last))
+                found = model(inputs.contiguous(memory_format=torch.channels_last))
+            logits = found if shown is None else found[0]
             loss = nn.functional.binary_cross_entropy_with_logits(
                 logits.float(), torch.from_numpy(train[1][part])
             )
+            if shown is not None:
+                loss = loss + localizer.place_loss(found[1], shown)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -161,7 +190,7 @@ def main() -> None:
     print(json.dumps({
         "training images": len(train[0]),
         "pixel probe": round(stats.macro(probe), 4),
-        given.network: round(stats.macro(each), 4),
+        given.network + (" with masks" if given.masks else ""): round(stats.macro(each), 4),
         "per finding": {
             name: [round(float(a), 3), round(float(b), 3)]
             for name, a, b in zip(shipped.findings, probe, each, strict=True)

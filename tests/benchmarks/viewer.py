@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import sys
 import time
 from typing import Any
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from explorer import viewer
 from explorer.viewer import View
+from tests import chromium
 
 FRAMES = int(os.environ.get("CXR_FRAMES", "120"))
 VIEWPORT = {"width": 1280, "height": 900}
@@ -99,21 +99,12 @@ def spent() -> float:
 
 def main() -> None:
     """Print the figures as JSON."""
-    from playwright.sync_api import sync_playwright
-
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        sys.exit("There is no Chromium on this machine. Install it: apt-get install chromium.")
     found: dict[str, Any] = {
         "machine": f"{platform.machine()}, {psutil.cpu_count()} cores",
         "load before": round(os.getloadavg()[0], 2),
     }
     component = viewer.radiographs(elem_id="viewer", label="Benchmark")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    with chromium.launched() as browser:
         found["browser"] = f"Chromium {browser.version}, without a GPU"
         page = browser.new_page(viewport=VIEWPORT)
         page.set_default_timeout(120_000)
@@ -142,7 +133,6 @@ def main() -> None:
                 one[f"{name}, processor's time a frame, ms"] = round(1000 * work / FRAMES, 1)
             print(side, deep, count, json.dumps(one), file=sys.stderr, flush=True)
             found[f"{side} px, {16 if deep else 8} bit, {count} view(s)"] = one
-        browser.close()
     found["load after"] = round(os.getloadavg()[0], 2)
     print(json.dumps(found, indent=2))
 

@@ -91,6 +91,17 @@ def test_a_counterfactual_differs_where_the_finding_is(many: Phantom, finding: s
         assert change[:12, :40].max() <= 12
 
 
+def test_masks_are_those_of_the_drawing_at_any_size(many: Phantom) -> None:
+    one = max(many.ids("train"), key=lambda study: many.labels([study]).sum())
+    drawn, masks = many.drawing(one).lesions, many.masks(one)
+    held = [many.findings[i] for i in np.flatnonzero(many.labels([one])[0])]
+    assert sorted(masks) == sorted(held) and len(held) > 2
+    for finding, mask in masks.items():
+        assert np.array_equal(mask, drawn[finding].region > MASK_LEVEL)
+        small = many.masks(one, many.size // 2)[finding]
+        assert abs(small.mean() - mask.mean()) < 0.1 * mask.mean() + 0.002
+
+
 @pytest.mark.parametrize("finding", findings.NIH)
 def test_boxes_enclose_the_mask(many: Phantom, finding: str) -> None:
     one = only(many, finding)[0]
