@@ -95,7 +95,8 @@ def test_masks_are_those_of_the_drawing_at_any_size(many: Phantom) -> None:
     one = max(many.ids("train"), key=lambda study: many.labels([study]).sum())
     drawn, masks = many.drawing(one).lesions, many.masks(one)
     held = [many.findings[i] for i in np.flatnonzero(many.labels([one])[0])]
-    assert sorted(masks) == sorted(held) and len(held) > 2
+    assert sorted(masks) == sorted(held)
+    assert len(held) > 2
     for finding, mask in masks.items():
         assert np.array_equal(mask, drawn[finding].region > MASK_LEVEL)
         small = many.masks(one, many.size // 2)[finding]
