@@ -44,10 +44,12 @@ def transfer(
 ) -> None:
     """Linear probe, LoRA and full fine-tuning from each shipped backbone, and from random weights.
 
+    Ends with how LoRA stands against the other two, seed by seed, over the whole table.
+
     A set of your own is named as you registered it. What is done is not run again: stop it at any
     time, and the same command goes on.
     """
-    from core.replication import kept
+    from core.replication import duels, kept
     from core.replication import transfer as grid
     from core.runs.store import open_store
     from core.workspace import open_workspace
@@ -61,14 +63,14 @@ def transfer(
     value: dict[str, Any] = {}
     if dry_run or not judge:
         wanted = _wanted([trip for trip in trips if trip not in held], store, workspace)
-        told = sum(seconds or 0.0 for _, seconds in wanted)
+        seconds = sum(one or 0.0 for _, one in wanted)
         typer.echo(
             f"{len(trips)} runs: {len(trips) - len(wanted)} done, {len(wanted)} to be run. "
-            f"About {duration(told)}.",
+            f"About {duration(seconds)}.",
             err=True,
         )
         if dry_run:
-            value = {"runs": len(trips), "new": [one.name for one, _ in wanted], "seconds": told}
+            value = {"runs": len(trips), "new": [one.name for one, _ in wanted], "seconds": seconds}
             answer(value, as_json, lambda: typer.echo("\n".join(value["new"])))
             return
         value = _carry_out(wanted, store, workspace)
@@ -76,14 +78,17 @@ def transfer(
     if figures is not None:
         written = before | {kept.key(trip): figure for trip, figure in known.items()}
         kept.write(figures, written, map(kept.key, trips))
-    found = grid.rows(trips, known)
+    found, against = grid.rows(trips, known), duels.tallies(trips, known)
+    told = [duels.sentence(one) for one in against]
     if out is not None:
-        _write(grid.markdown(found, shares), out)
-    answer(
-        {"rows": grid.as_json(found)} | value,
-        as_json,
-        lambda: table(grid.head(shares), [grid.cells(row, shares) for row in found]),
-    )
+        _write("\n\n".join([grid.markdown(found, shares), *told]), out)
+
+    def show() -> None:
+        table(grid.head(shares), [grid.cells(row, shares) for row in found])
+        typer.echo("\n".join(["", *told]))
+
+    against_json = [duels.as_json(one) for one in against]
+    answer({"rows": grid.as_json(found), "against": against_json} | value, as_json, show)
     if value.get("failed") or value.get("stopped"):
         raise typer.Exit(1)
 

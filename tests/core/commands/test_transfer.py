@@ -21,7 +21,10 @@ def test_a_dry_run_names_each_run_and_judging_needs_none(
     table = tmp_path / "made" / "transfer.md"
     said = cli("transfer", *data, "--judge", "--out", table, "--json").json
     assert [row["auroc"] for row in said["rows"]] == [{}] * 7
-    assert len(table.read_text().splitlines()) == 9
+    lines = table.read_text().splitlines()
+    assert sum(line.startswith("|") for line in lines) == 9
+    assert lines[-1] == "LoRA against linear probe: no pair of runs is done yet."
+    assert [one["ahead"] for one in said["against"]] == [0, 0]
 
 
 def test_what_is_no_data_set_is_answered_with_the_nearest(
