@@ -138,6 +138,11 @@ def build(context: Context, tab: gr.Tab) -> None:
             return [gr.skip()] * len(desk.choices)
         return viewing.offer(context, shelf, *filters)
 
+    def foresee() -> None:
+        """Whoever has a finished run may look into it next: what that needs is loaded meanwhile."""
+        if context.store.list(states=[RunState.COMPLETED], limit=1):
+            shelf.warm()
+
     def receive(wanted: dict[str, Any] | None, *filters: Any) -> list[Any]:
         _, others, finding, which, order, study = filters
         if wanted is None:
@@ -177,6 +182,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     for occasion in (context.version.change, tab.select):
         occasion(lambda: _guide(context), None, [nothing, page], **QUIET)
     nothing.click(start, None, context.outputs("runs"), **QUIET)
+    context.blocks.load(foresee, None, None, queue=False, **QUIET)
     context.blocks.unload(leave)
     inbox = context.inboxes["saliency"]
     inbox.change(receive, [inbox, *desk.filters], desk.choices, **QUIET).then(
