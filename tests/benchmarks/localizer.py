@@ -43,7 +43,7 @@ def masks(dataset: Phantom, ids: Sequence[str], side: int, kept: Path) -> NDArra
         with context.Pool(os.cpu_count(), _start, (dataset, side)) as pool:
             np.save(kept, np.stack(pool.map(_bits, ids, chunksize=64)))
     found: NDArray[np.uint16] = np.load(kept)
-    assert len(found) == len(ids), f"{kept} holds masks of other studies"
+    assert found.shape == (len(ids), side, side), f"{kept} holds other masks: delete it"
     return found
 
 
