@@ -162,22 +162,36 @@ class Pose:
     scatter: float
 
     @classmethod
-    def draw(cls, random: Random, supine: bool, body: Body) -> Pose:
-        """Draw how a picture is taken; on a bed with less care, less breath and more scatter."""
+    def draw(cls, random: Random, supine: bool, body: Body, spread: float = 1.0) -> Pose:
+        """Draw how a picture is taken; on a bed with less care, less breath and more scatter.
+
+        Args:
+            random: Where it is drawn from.
+            supine: AP on a bed instead of PA standing.
+            body: Of the patient.
+            spread: Factor on how far position, breath and exposure stray.
+        """
         uniform, normal = random.uniform, random.normal
-        loose = 1.6 if supine else 1.0
+        bed = 1.6 if supine else 1.0
+        loose = bed * spread
+
+        def near(middle: float, stray: float, low: float, high: float) -> float:
+            """Around ``middle``; the bounds hold for a spread of 1 and widen with it."""
+            off = np.clip(normal(0, stray), (low - middle) * spread, (high - middle) * spread)
+            return float(middle + off)
+
         return cls(
             supine=supine,
-            cx=float(0.5 + np.clip(normal(0, 0.015 * loose), -0.05, 0.05)),
-            top=float(np.clip(normal(0.11, 0.02 * loose), 0.05, 0.18)),
-            zoom=float(np.clip(normal(1.06 if supine else 1.0, 0.025 * loose), 0.9, 1.16)),
+            cx=near(0.5, 0.015 * loose, 0.45, 0.55),
+            top=near(0.11, 0.02 * loose, 0.05, 0.18),
+            zoom=near(1.06 if supine else 1.0, 0.025 * loose, 0.9, 1.16),
             tilt=float(normal(0, 0.018 * loose)),
             rotation=float(np.clip(normal(0, 0.25 * loose), -1, 1)),
-            breath=float(normal(-0.07 if supine else 0.0, 0.035)),
+            breath=float(normal(-0.07 if supine else 0.0, 0.035 * spread)),
             level=float(normal(0.72, 0.03 * loose)),
-            window=float(np.clip(normal(1.28, 0.07 * loose), 1.0, 1.55)),
-            gamma=uniform(0.9, 1.15),
-            grain=uniform(0.010, 0.019) * (1.0 + 0.9 * body.habitus) * loose**0.5,
+            window=near(1.28, 0.07 * loose, 1.0, 1.55),
+            gamma=1.025 + uniform(-0.125, 0.125) * spread,
+            grain=uniform(0.010, 0.019) * (1.0 + 0.9 * body.habitus) * bed**0.5,
             scatter=uniform(0.03, 0.10) + 0.08 * body.habitus + (0.05 if supine else 0.0),
         )
 

@@ -35,12 +35,15 @@ PROBE_SIDE = 32
 PENALTIES = (10.0, 100.0, 1_000.0, 10_000.0)
 BATCH = 64
 
+Each = NDArray[np.float64]
+"""A figure per finding."""
+
 
 def pixel_probe(
     train: tuple[NDArray[np.uint8], NDArray[np.float32]],
     val: tuple[NDArray[np.uint8], NDArray[np.float32]],
     test: tuple[NDArray[np.uint8], NDArray[np.float32]],
-) -> NDArray[np.float64]:
+) -> Each:
     """Test AUROC per finding of ridge regression on small pictures, its penalty by validation."""
 
     def small(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -48,10 +51,13 @@ def pixel_probe(
         scaled = nn.functional.interpolate(tensor, PROBE_SIDE, mode="area")
         return scaled.flatten(1).numpy()
 
+    def judge(model: Ridge, part: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> Each:
+        scores = model.predict(small(part[0])).reshape(part[1].shape)  # one finding comes flat
+        return stats.per_finding(part[1], scores)
+
     models = [Ridge(penalty).fit(small(train[0]), train[1]) for penalty in PENALTIES]
-    scores = [stats.macro(stats.per_finding(val[1], m.predict(small(val[0])))) for m in models]
-    best = models[int(np.argmax(scores))]
-    return stats.per_finding(test[1], best.predict(small(test[0])))
+    best = models[int(np.argmax([stats.macro(judge(model, val)) for model in models]))]
+    return judge(best, test)
 
 
 def augmented(
