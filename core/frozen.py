@@ -153,6 +153,11 @@ class PrefixFeed:
         with _no_room():
             if self._store is None:
                 self._store = Activations(self.folder, self._size)
+                if self._store.removed:
+                    log(
+                        f"Removed {self._store.removed / 1e9:.2f} GB of other networks' "
+                        f"activations, unused for {room.UNUSED_DAYS} days."
+                    )
         missing = self._look_up(versions, stop)
         if missing is None:
             return False

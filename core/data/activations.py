@@ -29,6 +29,9 @@ class Activations:
         folder: Those of one network; it can be deleted whenever no run uses it.
         size: Bytes of an array.
 
+    Attributes:
+        removed: Bytes of other networks that were removed, as no run had used them for long.
+
     Raises:
         DataError: The folder cannot be made or written, or is damaged.
     """
@@ -37,6 +40,7 @@ class Activations:
         self.folder = folder
         self._size = size
         self._shards = Shards(folder)
+        self.removed = room.keep(folder)
         self._places: dict[str, Place] = {}
 
     def find(self, sources: Mapping[str, str]) -> set[str]:

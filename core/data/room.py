@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 from core.errors import ConfigurationError, DataError
@@ -16,6 +17,9 @@ LEFT_FREE = 0.02
 
 KINDS = PICTURES, FEATURES = "images", "features"
 """Folders of the cache: decoded pictures, and what frozen networks made of them."""
+
+UNUSED_DAYS = 14
+"""Days after which activations that no run has opened are removed: longer than any run takes."""
 
 SHARE_OF_FREE = 0.25
 """Share of a disk's free space that activations may take: pictures and weights matter more."""
@@ -58,6 +62,30 @@ def affords(folder: Path, needed: int) -> bool:
     if limit is not None and _taken(folder) + needed > limit:
         return False
     return needed <= SHARE_OF_FREE * shutil.disk_usage(folder).free
+
+
+def keep(folder: Path) -> int:
+    """Note that a network's activations are in use, and remove those that long were not.
+
+    They can be computed again; pictures, which take hours to decode, are never removed.
+
+    Args:
+        folder: Where those of this network are; beside it are those of the others.
+
+    Returns:
+        Bytes that were removed.
+    """
+    os.utime(folder)
+    oldest = time.time() - UNUSED_DAYS * 86_400
+    removed = 0
+    for other in folder.parent.iterdir():
+        try:
+            if other != folder and other.is_dir() and other.stat().st_mtime < oldest:
+                removed += size_of(other)
+                shutil.rmtree(other)
+        except OSError:  # another run has removed it meanwhile, or it is not ours to remove
+            continue
+    return removed
 
 
 def _taken(folder: Path) -> int:

@@ -1,6 +1,8 @@
 """Activations on disk: whole or not there, and within their room."""
 
+import os
 import sqlite3
+import time
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +77,25 @@ def test_a_share_of_the_free_disk_and_the_limit_bound_them(
     monkeypatch.setenv(room.LIMIT, str((taken + 10 * (SIZE + 4)) / 1e9))
     assert store.affords(10)
     assert not store.affords(11)
+
+
+def test_what_no_run_used_for_long_is_removed(folder: Path, kept: np.ndarray) -> None:
+    old, recent = folder.parent / "old", folder.parent / "recent"
+    Activations(old, SIZE).add(sources("a"), arrays(1))
+    pictures = folder.parent.parent / room.PICTURES / "set-32"
+    pictures.mkdir(parents=True)
+    Activations(recent, SIZE)
+    days = {folder: 20, old: 15, recent: 13, pictures: 400}
+    for one, since in days.items():
+        os.utime(one, (time.time() - since * 86_400,) * 2)
+    size = room.size_of(old)
+    again = Activations(folder, SIZE)
+    assert again.removed == size > SIZE
+    assert [one.exists() for one in (folder, old, recent, pictures)] == [True, False, True, True]
+    assert again.find(sources("a", "b", "c")) == {"a", "b", "c"}
+    os.utime(recent, (time.time() - 15 * 86_400,) * 2)
+    assert Activations(folder, SIZE).removed > 0
+    assert folder.exists()  # it was noted as used
 
 
 def test_memory_keeps_its_own_copy() -> None:
