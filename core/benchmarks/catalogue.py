@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from core.benchmarks.measured import REPEATS, Row
+from core.benchmarks.pictures import Shape
 from core.errors import unknown_name
 
 
@@ -26,11 +27,18 @@ class Scale:
 
 def _endtoend(scale: Scale) -> list[Row]:
     from core.benchmarks import endtoend
-    from core.benchmarks.pictures import Shape
 
     if scale.quick:
         return endtoend.rows(Shape(train=16, val=24, epochs=3, side=256, size=128, batch=8))
     return endtoend.rows(Shape(epochs=scale.epochs))
+
+
+def _parity(scale: Scale) -> list[Row]:
+    from core.benchmarks import parity
+
+    if scale.quick:
+        return parity.rows(Shape(train=16, val=24, epochs=2, side=128, size=64, batch=8), 2)
+    return parity.rows()
 
 
 def _steps(scale: Scale) -> list[Row]:
@@ -61,6 +69,7 @@ def _growth(scale: Scale) -> list[Row]:
 
 BENCHMARKS: dict[str, Callable[[Scale], list[Row]]] = {
     "end-to-end": _endtoend,
+    "parity": _parity,
     "step": _steps,
     "together": _together,
     "growth": _growth,

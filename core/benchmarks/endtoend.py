@@ -48,7 +48,7 @@ def specification(root: Path, shape: Shape, validation: str = "every-epoch") -> 
         "model.backbone": shape.backbone, "model.input_size": shape.size,
         "adapter.method": "lora", "adapter.rank": shape.rank, "adapter.dropout": 0.1,
         "train.epochs": shape.epochs, "train.batch_size": shape.batch, "train.lr": shape.lr,
-        "train.augmentation": "crop-flip", "train.validation": validation,
+        "train.augmentation": "crop-flip", "train.validation": validation, "train.seed": shape.seed,
     })  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def model(shape: Shape, findings: int) -> nn.Module:
     """The same pre-trained network that our side begins with, with peft's LoRA."""
     from peft import LoraConfig, get_peft_model
 
-    torch.manual_seed(0)
+    torch.manual_seed(shape.seed)
     card = catalogue.card(shape.backbone)
     plain, _ = backbones.build(card, findings, input_size=shape.size)
     chosen = LoraConfig(

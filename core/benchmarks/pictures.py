@@ -33,6 +33,7 @@ class Shape:
         rank: Of LoRA.
         lr: Peak learning rate.
         workers: Processes of the baselines' loaders, by default one a core.
+        seed: Of the new weights, the order of the pictures and their crops.
     """
 
     train: int = 78
@@ -45,6 +46,7 @@ class Shape:
     rank: int = 4
     lr: float = 1e-3
     workers: int = field(default_factory=cores)
+    seed: int = 0
 
 
 def write(root: Path, shape: Shape) -> None:

@@ -35,6 +35,7 @@ class Case:
         batch: Pictures a step.
         size: Side of the input in pixels.
         repeats: Steps that are timed, after one that is not.
+        again: Whether activations are computed again on the way back, to spare memory.
     """
 
     backbone: str
@@ -42,6 +43,7 @@ class Case:
     batch: int
     size: int = 224
     repeats: int = REPEATS
+    again: bool = False
 
 
 def ours(case: Case) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def ours(case: Case) -> dict[str, Any]:
     spec = RunSpec.of(**{
         "model.backbone": case.backbone, "model.pretrained": False, "model.input_size": case.size,
         "adapter.method": case.method, "train.batch_size": case.batch,
-        "train.augmentation": "crop-flip",
+        "train.augmentation": "crop-flip", "train.activation_checkpointing": case.again,
     })  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -154,7 +156,10 @@ def products(rows: int, width: int, dtype: torch.dtype, where: torch.device) -> 
 
 
 def rows(batches: tuple[int, ...], sizes: tuple[str, ...], repeats: int) -> list[Row]:
-    """Images a second of each size, method and batch; then LoRA's memory against full's."""
+    """Images a second of each size, method and batch; then LoRA's memory against full's.
+
+    The memory is told twice: as steps are by default, and with activation checkpointing.
+    """
     found = []
     for batch in batches:
         for size in sizes:
@@ -164,9 +169,13 @@ def rows(batches: tuple[int, ...], sizes: tuple[str, ...], repeats: int) -> list
                 mine, theirs = apart(ours, case), apart(conventional, case)
                 peaks[method] = mine["peak_bytes"]
                 found.append(_speed(f"step/{size}/{method}/{batch}", batch, mine, theirs))
-            found.append(Row(
-                f"memory/{size}/{batch}", peaks["lora"] / 1e6, peaks["full"] / 1e6, "MB", device()
-            ))  # fmt: skip
+            found.append(_memory(f"memory/{size}/{batch}", peaks))
+            again = {
+                method: apart(ours, Case(SIZES[size], method, batch, repeats=1, again=True))
+                for method in METHODS
+            }
+            peaks = {method: one["peak_bytes"] for method, one in again.items()}
+            found.append(_memory(f"memory/{size}/{batch}/checkpointing", peaks))
     return found
 
 
@@ -214,6 +223,10 @@ def _speed(name: str, batch: int, mine: dict[str, Any], theirs: dict[str, Any]) 
         "baseline_peak_bytes": theirs["peak_bytes"],
     }
     return Row(name, batch / seconds, batch / other, "images/s", device(), "higher", more)
+
+
+def _memory(name: str, peaks: dict[str, int]) -> Row:
+    return Row(name, peaks["lora"] / 1e6, peaks["full"] / 1e6, "MB", device())
 
 
 def _batch(case: Case, findings: int, channels: int) -> tuple[Tensor, Tensor]:

@@ -74,7 +74,7 @@ def train(root: Path, shape: Shape) -> dict[str, Any]:
             metric_for_best_model="auroc", dataloader_num_workers=shape.workers,
             dataloader_persistent_workers=shape.workers > 0,
             dataloader_pin_memory=gpu, report_to=[],
-            bf16=mixed == "bf16", fp16=mixed == "fp16", use_cpu=not gpu, seed=0,
+            bf16=mixed == "bf16", fp16=mixed == "fp16", use_cpu=not gpu, seed=shape.seed,
             remove_unused_columns=False, disable_tqdm=True, label_names=["labels"],
         )  # fmt: skip
         made = transformers.Trainer(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def bench(
     only: Annotated[
         str | None,
-        typer.Option(help="One of end-to-end, step, together and growth; by default all."),
+        typer.Option(help="One of end-to-end, parity, step, together and growth; by default all."),
     ] = None,
     epochs: Annotated[
         int, typer.Option(min=2, help="Epochs of the whole run; the study has 100.")

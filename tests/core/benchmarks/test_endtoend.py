@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from torch import Tensor
 
-from core.benchmarks import endtoend, loop, pictures, ranks, trainer
+from core.benchmarks import endtoend, loop, parity, pictures, ranks, trainer
 from core.benchmarks.catalogue import BENCHMARKS, chosen
 from core.benchmarks.measured import Row, middle, peak_bytes
 from core.benchmarks.pictures import Shape
@@ -49,6 +51,26 @@ def test_a_side_trains_and_validates_all_epochs(folder: Path, side: Callable[...
     assert found["peak_bytes"] > 1e8
     if side is endtoend.train:
         assert 0 < found["cache_seconds"] < found["seconds"]
+
+
+def test_a_seed_decides_the_new_weights() -> None:
+    def adapter(seed: int) -> Tensor:
+        state = loop.model(replace(SHAPE, seed=seed), 3).state_dict()
+        return next(value for name, value in state.items() if "lora_A" in name)
+
+    assert adapter(0).equal(adapter(0))
+    assert not adapter(0).equal(adapter(1))
+    assert endtoend.specification(Path("png"), replace(SHAPE, seed=1)).train.seed == 1
+
+
+def test_parity_tells_each_seed_and_the_interval_between() -> None:
+    row = parity._row("auroc/loop", [0.70, 0.72, 0.71], [0.69, 0.70, 0.71])
+    assert row.ours == pytest.approx(0.71)
+    assert row.ratio == pytest.approx(0.71 / 0.70)
+    low, high = row.more["difference_spread"]
+    assert low + high == pytest.approx(0.02)
+    assert high - low == pytest.approx(2 * 4.302653 * 0.01 / 3**0.5, rel=1e-5)
+    json.dumps(row.as_json(), allow_nan=False)
 
 
 def test_a_ratio_above_one_is_always_ours_to_have() -> None:
