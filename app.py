@@ -24,11 +24,15 @@ def main() -> int:
 
     from core.errors import CoreError
     from core.workspace import STORE, open_workspace
-    from explorer.app import serve
+    from explorer import example
 
     os.environ.update({STORE: given.store} if given.store else {})  # for the runs' processes, too
     try:
-        serve(open_workspace(given.workspace), host=given.host, port=given.port, slots=given.slots,
+        workspace = open_workspace(given.workspace)
+        example.draw(workspace)
+        from explorer.app import serve  # takes two seconds, in which pictures are drawn already
+
+        serve(workspace, host=given.host, port=given.port, slots=given.slots,
               browser=not given.no_browser, resume_lost=given.resume_lost)  # fmt: skip
     except CoreError as error:
         print(f"Error: {error}", file=sys.stderr)

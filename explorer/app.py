@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from starlette.routing import BaseRoute
 
 from core import DISCLAIMER
 from core.errors import ConfigurationError
-from core.runs import processes, queue
+from core.runs import queue
 from core.runs.store import Run, open_store
 from core.workspace import Workspace
 from explorer import endpoints, listing, pulse, reading
@@ -154,7 +153,6 @@ def serve(
         ]  # fmt: skip
         port = free_port(host, port)
         url = show(blocks, host=host, port=port, browser=browser, routes=beside)
-        _prepare_example(workspace)
         ready(f"The explorer is at {url} (workspace {workspace.root}). Ctrl-C ends it; runs go on.")
         blocks.block_thread()
     finally:
@@ -205,14 +203,6 @@ def _middleware() -> Any:
     from starlette.middleware import Middleware
 
     return Middleware(Page)
-
-
-def _prepare_example(workspace: Workspace) -> None:
-    """Draw the example's phantoms beside the reader, so that the first run starts at once."""
-    command = [sys.executable, "-m", "core", "prepare", "--background"]
-    command += ["--workspace", str(workspace.root)]
-    with contextlib.suppress(OSError):
-        processes.start(command, workspace.root / "prepare.log")
 
 
 def _command(workspace: Workspace) -> Callable[[Run], list[str]]:
