@@ -73,13 +73,19 @@ def middle(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
 def apart(function: Callable[..., Result], *arguments: Any) -> Result:
     """Call a function in a new process, so that neither its memory nor its threads meet another's.
 
+    What it prints goes to standard error: standard output is for the answer.
+
     Args:
         function: One of a module's own, which the new process can find.
         *arguments: What it is given; it and its result are pickled.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_print_aside) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def _print_aside() -> None:
+    os.dup2(2, 1)
 
 
 def peak_bytes() -> int:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-from core.benchmarks import endtoend, loop, parity, pictures, ranks, trainer
+from core.benchmarks import endtoend, loop, measured, parity, pictures, ranks, trainer
 from core.benchmarks.catalogue import BENCHMARKS, chosen
 from core.benchmarks.measured import Row, middle, peak_bytes
 from core.benchmarks.pictures import Shape
@@ -79,6 +79,13 @@ def test_a_ratio_above_one_is_always_ours_to_have() -> None:
     assert row.ratio == 3
     assert {"name", "ours", "baseline", "ratio", "unit", "device"} <= set(row.as_json())
     json.dumps(row.as_json(), allow_nan=False)
+
+
+def test_standard_output_is_for_the_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    assert measured.apart(print, "chatter") is None
+    out, err = capfd.readouterr()
+    assert "chatter" in err
+    assert not out
 
 
 @pytest.mark.parametrize("together", [True, False])
