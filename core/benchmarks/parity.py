@@ -19,8 +19,9 @@ TASK = Shape(train=400, val=300, epochs=8, side=256, size=128, batch=16, lr=2e-3
 def rows(task: Shape = TASK, seeds: int = REPEATS) -> list[Row]:
     """The mean best validation AUROC of ours against each baseline's.
 
-    All sides validate after every epoch: what a budget costs, ``tests.benchmarks.validation`` tells,
-    and this task is small enough that one allows all of it. The pictures are the same throughout; a seed decides the new weights, the order and the crops.
+    The pictures are the same throughout; a seed decides the new weights, the order and the crops.
+    All sides validate after every epoch: what a budget costs, ``tests.benchmarks.validation``
+    tells, and this task is so small that one would allow all of it.
 
     Args:
         task: What is trained.
