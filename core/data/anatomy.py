@@ -23,20 +23,38 @@ Random = np.random.Generator
 
 RIGHT, LEFT = -1, 1
 SIDES = (RIGHT, LEFT)
+BEYOND = -3.0, 4.0
+"""Values of v above and below every picture."""
+
 LUNG_CONTRAST = 0.56
 """Absorption that a whole lung's depth of air lacks against tissue."""
 
 
 def soft(distance: Map, width: float) -> Map:
     """A soft edge: 0 where ``distance`` is below ``-width / 2``, 1 above ``width / 2``."""
-    share: Map = np.clip(distance / width + 0.5, 0.0, 1.0)
-    return share * share * (3.0 - 2.0 * share)
+    share: Map = distance / width  # then in its place: a phantom takes a hundred of them
+    share += 0.5
+    np.clip(share, 0.0, 1.0, out=share)
+    rest = 2.0 * share
+    np.subtract(3.0, rest, out=rest)
+    share *= share
+    share *= rest
+    return share
+
+
+def _fixed(values: Map) -> Map:
+    """The same, read-only: it is given to many."""
+    values.flags.writeable = False
+    return values
 
 
 def bump(x: Map, centre: float, width: float) -> Map:
     """A Gaussian of height 1."""
-    height: Map = np.exp(-(((x - centre) / width) ** 2))
-    return height
+    height: Map = x - centre
+    height /= width
+    np.square(height, out=height)
+    np.negative(height, out=height)
+    return np.exp(height, out=height)
 
 
 def clouds(random: Random, size: int, cells: int, octaves: int = 3) -> Map:
@@ -227,7 +245,8 @@ class Frame:
         lungs: Share of lung at each point, by side.
         depth: Thickness of the lung at each point, 0 to 1, by side.
         place: Position across a lung, 0 at the mediastinum and 1 at the chest wall, by side.
-        half: Columns in which a side's organs can lie; what is drawn there costs half.
+        chest: Rows and columns around a side's lung and ribs (see ``window``).
+        sway: How far the spine is from the midline at most, in u.
         heart: Share of heart at each point.
         middle: Share of mediastinum at each point.
     """
@@ -236,13 +255,17 @@ class Frame:
         self.size, self.body, self.pose, self.shape = size, body, pose, shape
         centres = (np.arange(size, dtype=np.float32) + 0.5) / size
         x, y = centres[None, :] - pose.cx, centres[:, None] - pose.top
-        cos, sin = math.cos(pose.tilt), math.sin(pose.tilt)
+        self._turn = cos, sin = math.cos(pose.tilt), math.sin(pose.tilt)
         self.across = body.width * pose.zoom
         self.down = body.height * pose.zoom
         self.u: Map = ((cos * x + sin * y) / self.across).astype(np.float32)
         self.v: Map = ((cos * y - sin * x) / self.down).astype(np.float32)
         self.spine: Map = body.bend * np.sin(3.0 * self.v) + 0.02 * pose.rotation
-        self.half = {side: self._half(side) for side in SIDES}
+        self.sway = abs(body.bend) + 0.02 * abs(pose.rotation)
+        self._sides = {side: _fixed(side * (self.u - self.spine)) for side in SIDES}
+        self._walls = {side: self._wall(side) for side in SIDES}
+        self._diaphragms = {side: self._diaphragm(side) for side in SIDES}
+        self.chest = {side: self._chest(side) for side in SIDES}
         self.lungs: dict[int, Map] = {}
         self.depth: dict[int, Map] = {}
         self.place: dict[int, Map] = {}
@@ -253,24 +276,52 @@ class Frame:
 
     def side(self, side: int) -> Map:
         """Distance from the midline towards one side."""
-        return side * (self.u - self.spine)
+        return self._sides[side]
 
     def wall(self, side: int) -> Map:
         """Where the chest wall is at each height, as ``side``'s distance from the midline."""
+        return self._walls[side]
+
+    def diaphragm(self, side: int) -> Map:
+        """Where the diaphragm is at each distance from the midline, as v."""
+        return self._diaphragms[side]
+
+    def dome(self, side: int) -> tuple[float, float]:
+        """The highest and the lowest v that a half of the diaphragm can have."""
+        level, dome = self._dome(side)
+        return level - dome, level + 0.6 * dome
+
+    def window(self, u: tuple[float, float], v: tuple[float, float]) -> tuple[slice, slice]:
+        """Rows and columns around all that lies between these u, from the spine on, and these v.
+
+        What is nothing elsewhere is drawn there alone, to the same pixels in less time.
+        """
+        across = min(u) - self.sway, max(u) + self.sway
+        xs, ys = zip(*(self.pixel(one, other) for one in across for other in v), strict=True)
+        return self._within(ys), self._within(xs)
+
+    def _within(self, places: tuple[float, ...]) -> slice:
+        first, last = math.floor(min(places)) - 1, math.ceil(max(places)) + 1
+        return slice(min(max(first, 0), self.size), min(max(last, 0), self.size))
+
+    def _wall(self, side: int) -> Map:
         t = np.clip(self.v / 1.08, 0.0, 1.0)
         turned = 1.0 + 0.05 * side * self.pose.rotation
         curve = np.sqrt(np.maximum(1.0 - (1.0 - t) ** self.body.apex, 0.0))
         edge: Map = 0.95 * turned * curve
-        return edge.astype(np.float32)
+        return _fixed(edge.astype(np.float32))
 
-    def diaphragm(self, side: int) -> Map:
-        """Where the diaphragm is at each distance from the midline, as v."""
-        dome = 0.13 * (1.0 - 0.85 * self.shape.flatness)
+    def _dome(self, side: int) -> tuple[float, float]:
+        """Level of a half of the diaphragm, as v, and the height of its dome."""
         level = 1.06 if side == LEFT else 1.03
         level += self.pose.breath + self.shape.diaphragm[side]
+        return level, 0.13 * (1.0 - 0.85 * self.shape.flatness)
+
+    def _diaphragm(self, side: int) -> Map:
+        level, dome = self._dome(side)
         arch = 1.0 - ((self.side(side) - 0.43) / 0.52) ** 2
         height: Map = level - dome * np.maximum(arch, -0.6)
-        return height.astype(np.float32)
+        return _fixed(height.astype(np.float32))
 
     def lung(self) -> Map:
         """Both lungs, not covered by heart or mediastinum."""
@@ -279,26 +330,28 @@ class Frame:
 
     def pixel(self, u: float, v: float) -> tuple[float, float]:
         """The point (x, y) of the picture, in pixels, where u and v lie."""
-        pose = self.pose
         a, b = u * self.across, v * self.down
-        cos, sin = math.cos(pose.tilt), math.sin(pose.tilt)
-        x, y = cos * a - sin * b + pose.cx, sin * a + cos * b + pose.top
+        cos, sin = self._turn
+        x, y = cos * a - sin * b + self.pose.cx, sin * a + cos * b + self.pose.top
         return x * self.size, y * self.size
 
-    def _half(self, side: int) -> slice:
-        columns = np.flatnonzero((self.side(side) > 0.0).any(axis=0))
-        return slice(int(columns[0]), int(columns[-1]) + 1) if len(columns) else slice(0, 0)
+    def _chest(self, side: int) -> tuple[slice, slice]:
+        _, low = self.dome(side)
+        return self.window((0.0, side * 1.06), (-0.2, max(1.3, low + 0.03)))
 
     def _draw_lung(self, side: int) -> None:
-        w, wall = self.side(side), self.wall(side)
+        """A lung within its side of the chest; elsewhere all of it is 0."""
+        here = self.chest[side]
+        w, wall, v = self.side(side)[here], self.wall(side)[here], self.v[here]
         inner = 0.09
         inside = soft(wall - w, 0.035) * soft(w - inner, 0.04)
-        inside = inside * soft(self.diaphragm(side) - self.v, 0.025) * soft(self.v - 0.005, 0.02)
-        self.lungs[side] = inside
+        inside = inside * soft(self.diaphragm(side)[here] - v, 0.025) * soft(v - 0.005, 0.02)
         place = np.clip((w - inner) / np.maximum(wall - inner, 0.05), 0.0, 1.0)
-        self.place[side] = place
         across = 0.62 + 0.38 * np.sqrt(np.maximum(4.0 * place * (1.0 - place), 0.0))
-        self.depth[side] = across * (0.72 + 0.28 * np.clip(self.v / 0.55, 0.0, 1.0))
+        depth = across * (0.72 + 0.28 * np.clip(v / 0.55, 0.0, 1.0))
+        for maps, drawn in ((self.lungs, inside), (self.place, place), (self.depth, depth)):
+            maps[side] = np.zeros_like(self.v)
+            maps[side][here] = drawn
 
     def _heart(self) -> Map:
         body, shape, pose = self.body, self.shape, self.pose
@@ -307,19 +360,33 @@ class Frame:
         ratio *= 1.0 - 0.5 * lift
         # The heart's width is the ratio times that of the thorax: a third right, the rest left.
         half, middle = 0.95 * ratio, 0.95 * ratio * 0.36 + shape.shift + 0.06 * pose.rotation
-        u, v = self.u - self.spine - middle, self.v - (0.76 + lift)
+        tall = 0.66 * half**0.5
+        # The edge of each chamber below is nothing beyond 1.5 times its axes.
+        reach = 1.5 * max(1.03 * half, 0.42 * tall, 0.22)
+        top, right = 0.76 + lift, middle
+        here = self.window(
+            (right - reach, right + reach), (max(top - reach - 0.18, 0.2), top + reach)
+        )
+        heart = np.zeros_like(self.v)
+        u, v = self.u[here] - self.spine[here] - middle, self.v[here] - top
         cos, sin = math.cos(body.heart_tilt), math.sin(body.heart_tilt)
         along, beside = cos * u + sin * v, cos * v - sin * u
-        tall = 0.66 * half**0.5
         chambers = 1.0 - np.sqrt((along / (1.03 * half)) ** 2 + (beside / (0.42 * tall)) ** 2)
         atrium = 1.0 - np.sqrt(((u + 0.60 * half) / (0.42 * half)) ** 2 + (v / (0.30 * tall)) ** 2)
         base = 1.0 - np.sqrt(((u + 0.25 * half) / (0.50 * half)) ** 2 + ((v + 0.18) / 0.22) ** 2)
-        return soft(_joined(chambers, 0.7 * atrium, 0.6 * base), 0.13) * soft(self.v - 0.30, 0.1)
+        joined = soft(_joined(chambers, 0.7 * atrium, 0.6 * base), 0.13)
+        heart[here] = joined * soft(self.v[here] - 0.30, 0.1)
+        return heart
 
     def _mediastinum(self) -> Map:
-        body, pose, v = self.body, self.pose, self.v
-        u = self.u - self.spine - 0.5 * self.shape.shift - 0.03 * pose.rotation
+        body, pose = self.body, self.pose
+        aside = 0.5 * self.shape.shift + 0.03 * pose.rotation
+        here = self.window((aside - 0.45, aside + 0.45), (BEYOND[0], 1.25))
+        u, v = self.u[here] - self.spine[here], self.v[here]
+        u = u - 0.5 * self.shape.shift - 0.03 * pose.rotation
         wide = 0.015 + (0.035 if pose.supine else 0.0) + 0.03 * body.habitus
         left = 0.125 + wide + body.knob * bump(v, 0.32, 0.075) + 0.045 * bump(v, 0.47, 0.07)
         right = 0.115 + wide + 0.025 * bump(v, 0.55, 0.16) + 0.02 * bump(v, 0.2, 0.15)
-        return soft(left - u, 0.04) * soft(u + right, 0.04) * soft(1.15 - v, 0.1)
+        middle = np.zeros_like(self.v)
+        middle[here] = soft(left - u, 0.04) * soft(u + right, 0.04) * soft(1.15 - v, 0.1)
+        return middle

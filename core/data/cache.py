@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from core.data import room
 from core.data.base import MISSING, ChestDataset
-from core.data.decoding import PART, CannotStartError, Decoders, Part, Task
+from core.data.decoding import PART, CannotStartError, Decoders, Part, Task, shares
 from core.data.files import refuse_missing
 from core.data.shards import Place, Shards, ShardWriter
 from core.errors import DataError
@@ -201,12 +201,11 @@ class ImageCache:
                 count = max(1, round(done / spent * PAUSE_SECONDS))
 
     def _decoded_beside(self, ids: list[str]) -> Iterator[Part | None]:
-        parts = [ids[start : start + PART] for start in range(0, len(ids), PART)]
         # Another run may fill the cache with the same pictures: beginning elsewhere, the two share
         # the work.
-        begin = os.getpid() * 7919 % len(parts)
-        workers = min(_cores(), len(parts))
-        yield from Decoders(self._task, workers).run(parts[begin:] + parts[:begin])
+        begin = os.getpid() * 7919 % len(ids)
+        workers = min(_cores(), math.ceil(len(ids) / PART))
+        yield from Decoders(self._task, workers).run(shares(ids[begin:] + ids[:begin], workers))
 
 
 class _Teller:

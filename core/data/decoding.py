@@ -27,6 +27,9 @@ from core.errors import DataError
 PART = 32
 """Pictures a worker is given at once: what is lost when it is killed."""
 
+LEAST = 4
+"""Pictures of a smaller part towards the end, at least: each is written and answered for itself."""
+
 PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
     "from core.data.decoding import work; work()"
@@ -104,6 +107,22 @@ class Task:
             part.places.append(writer.append(one, source, picture))
         writer.flush()
         return part
+
+
+def shares(ids: Sequence[str], workers: int) -> list[list[str]]:
+    """Cut a list into parts of at most ``PART``, smaller towards the end, so that all end together.
+
+    Args:
+        ids: The studies, in their order.
+        workers: Processes that take one part after the other.
+    """
+    parts: list[list[str]] = []
+    start = 0
+    while start < len(ids):
+        count = min(PART, max(LEAST, (len(ids) - start) // (2 * workers)))
+        parts.append(list(ids[start : start + count]))
+        start += count
+    return parts
 
 
 class Decoders:

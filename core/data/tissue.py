@@ -12,7 +12,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from core.data.anatomy import LEFT, RIGHT, SIDES, Frame, Map, Random, bump, soft
+from core.data.anatomy import BEYOND, LEFT, RIGHT, SIDES, Frame, Map, Random, bump, soft
 
 
 def torso(frame: Frame) -> Map:
@@ -31,10 +31,11 @@ def torso(frame: Frame) -> Map:
     absorbs: Map = inside * (thick + 0.10 * below)
     if body.breast:
         for side in SIDES:
-            w = frame.side(side)
-            edge = 1.0 - np.sqrt(((w - 0.62) / 0.5) ** 2 + ((v - 0.82) / 0.26) ** 2)
-            full = np.clip(0.4 + (v - 0.6) * 2.0, 0.2, 1.0) * (1.0 - 0.75 * below)
-            absorbs += 0.8 * body.breast * soft(edge, 0.12) * full
+            here = frame.window((side * 0.08, side * 1.16), (0.53, 1.11))
+            w, down = frame.side(side)[here], v[here]
+            edge = 1.0 - np.sqrt(((w - 0.62) / 0.5) ** 2 + ((down - 0.82) / 0.26) ** 2)
+            full = np.clip(0.4 + (down - 0.6) * 2.0, 0.2, 1.0) * (1.0 - 0.75 * below[here])
+            absorbs[here] += 0.8 * body.breast * soft(edge, 0.12) * full
     return absorbs.astype(np.float32)
 
 
@@ -44,20 +45,22 @@ def bones(frame: Frame) -> Map:
     total = np.zeros_like(v)
     deep = np.clip(1.2 - 2.2 * np.clip(v - 0.8, 0, 1), 0.3, 1.0)
     for side in SIDES:
-        half = frame.half[side]
-        total[:, half] += _ribs(frame, side, deep[:, half]) + _shoulder(frame, side)
-    away = np.abs(frame.u - frame.spine)
+        here = frame.chest[side]
+        total[here] += _ribs(frame, side, deep[here])
+        _add_shoulder(frame, side, total)
+    here = frame.window((-0.11, 0.11), BEYOND)
+    away = np.abs(frame.u[here] - frame.spine[here])
     column = soft(0.088 - away, 0.03)
-    discs = 0.5 + 0.5 * np.cos(2 * math.pi * v / 0.092)
-    total += column * (0.085 + 0.04 * discs) * (body.bone / 0.07)
-    total += 0.03 * soft(0.012 - np.abs(away - 0.06), 0.015) * soft(discs - 0.7, 0.3)
+    discs = 0.5 + 0.5 * np.cos(2 * math.pi * v[here] / 0.092)
+    total[here] += column * (0.085 + 0.04 * discs) * (body.bone / 0.07)
+    total[here] += 0.03 * soft(0.012 - np.abs(away - 0.06), 0.015) * soft(discs - 0.7, 0.3)
     return total
 
 
 def _ribs(frame: Frame, side: int, deep: Map) -> Map:
-    """Posterior and anterior ribs of one half."""
-    body, half = frame.body, frame.half[side]
-    w, wall, v = frame.side(side)[:, half], frame.wall(side)[:, half], frame.v[:, half]
+    """Posterior and anterior ribs of one side, within its chest."""
+    body, here = frame.body, frame.chest[side]
+    w, wall, v = frame.side(side)[here], frame.wall(side)[here], frame.v[here]
     cage = deep * soft(wall * 1.035 - w, 0.03) * soft(w - 0.07, 0.05) * soft(1.22 - v, 0.08)
     fall = body.rib_slope * (w - 0.1) - 0.07 * np.sin(3.3 * w)
     fall = fall + 0.9 * np.clip(w - 0.6, 0, None) ** 2
@@ -69,17 +72,17 @@ def _ribs(frame: Frame, side: int, deep: Map) -> Map:
     return ribs + 0.55 * body.bone * cage * _rib(front) * ahead
 
 
-def _shoulder(frame: Frame, side: int) -> Map:
-    """Clavicle, shoulder blade and humeral head of one half."""
-    half = frame.half[side]
-    w, v = frame.side(side)[:, half], frame.v[:, half]
+def _add_shoulder(frame: Frame, side: int, total: Map) -> None:
+    """Clavicle, shoulder blade and humeral head of one side, added to the other bones."""
+    here = frame.window((0.0, side * 1.6), (-0.35, 0.62))
+    w, v = frame.side(side)[here], frame.v[here]
     collar = 0.115 - (0.10 + frame.body.clavicle) * w + 0.045 * np.sin(3.2 * w)
     collar = collar + 0.02 * side * frame.pose.rotation
     shaft = soft(0.021 - np.abs(v - collar), 0.016) * soft(w - 0.09, 0.04) * soft(1.12 - w, 0.08)
     border = (0.80 if frame.pose.supine else 0.95) + 0.18 * np.clip(v, 0, 0.6)
     blade = soft(w - border, 0.05) * soft(0.52 - v, 0.1) * soft(v + 0.02, 0.06)
     joint = 1.0 - np.sqrt(((w - 1.36) / 0.16) ** 2 + ((v - 0.05) / 0.13) ** 2)
-    return 0.085 * shaft + 0.05 * blade * soft(1.45 - w, 0.1) + 0.14 * soft(joint, 0.2)
+    total[here] += 0.085 * shaft + 0.05 * blade * soft(1.45 - w, 0.1) + 0.14 * soft(joint, 0.2)
 
 
 def _rib(distance: Map) -> Map:
@@ -120,34 +123,43 @@ def _branch(
 ) -> None:
     """One vessel from the hilum outwards, thinner and fainter with each stretch."""
     u, v = start
+    a = frame.pixel(u, v)
     stretches = int(random.integers(5, 9))
     for stretch in range(stretches):
         heading += float(random.normal(0, 0.20))
         step = 0.075
         u2, v2 = u + side * step * math.cos(heading), v + 1.1 * step * math.sin(heading)
-        a, b = frame.pixel(u, v), frame.pixel(u2, v2)
+        b = frame.pixel(u2, v2)
         pen.line([(2 * a[0], 2 * a[1]), (2 * b[0], 2 * b[1])], fill=int(ink),
                  width=max(1, round(2 * width)))  # fmt: skip
         if width > 1.0 and stretch in (1, 3) and random.random() < 0.8:
-            turn = heading + float(random.choice([-1, 1])) * float(random.uniform(0.4, 0.8))
+            turn = heading + (-1, 1)[random.integers(2)] * float(random.uniform(0.4, 0.8))
             _branch(frame, pen, random, side, (u2, v2), turn, 0.55 * width, 0.8 * ink)
-        u, v, width, ink = u2, v2, 0.80 * width, 0.86 * ink
+        u, v, a, width, ink = u2, v2, b, 0.80 * width, 0.86 * ink
 
 
 def airways(frame: Frame) -> Map:
     """Trachea, main bronchi and gas in the stomach, as absorption that is missing."""
-    u, v, body = frame.u - frame.spine - 0.4 * frame.shape.shift, frame.v, frame.body
-    pipe = soft(0.045 - np.abs(u + 0.012), 0.025) * soft(0.40 - v, 0.06)
-    missing: Map = 0.10 * pipe
+    body, aside = frame.body, 0.4 * frame.shape.shift
+    missing: Map = np.zeros_like(frame.v)
+    here = frame.window((aside - 0.09, aside + 0.07), (BEYOND[0], 0.45))
+    u = frame.u[here] - frame.spine[here] - aside
+    pipe = soft(0.045 - np.abs(u + 0.012), 0.025) * soft(0.40 - frame.v[here], 0.06)
+    missing[here] = 0.10 * pipe
     for side, fall in ((RIGHT, 1.5), (LEFT, 0.9)):
-        w: Map = side * u
+        here = frame.window((aside - side * 0.03, aside + side * 0.2), (0.3, 0.72))
+        w: Map = side * (frame.u[here] - frame.spine[here] - aside)
+        v = frame.v[here]
         stem = np.abs(v - 0.39 - fall * np.clip(w, 0, 0.16))
-        missing += 0.05 * soft(0.028 - stem, 0.025) * soft(0.17 - w, 0.04) * soft(w, 0.03)
+        missing[here] += 0.05 * soft(0.028 - stem, 0.025) * soft(0.17 - w, 0.04) * soft(w, 0.03)
     if body.stomach:
-        w = frame.side(LEFT)
-        under = v - frame.diaphragm(LEFT)
+        high, low = frame.dome(LEFT)
+        depth = 1.3 * body.stomach
+        here = frame.window((0.45 - 1.7 * depth, 0.45 + 1.7 * depth), (high, low + depth + 0.02))
+        w = frame.side(LEFT)[here]
+        under = frame.v[here] - frame.diaphragm(LEFT)[here]
         along = (w - 0.45) / (1.8 * body.stomach)
         beneath = (under - 0.6 * body.stomach) / (0.55 * body.stomach)
         bubble = 1.0 - np.sqrt(along**2 + beneath**2)
-        missing += 0.22 * soft(bubble, 0.35) * soft(under - 0.015, 0.015)
+        missing[here] += 0.22 * soft(bubble, 0.35) * soft(under - 0.015, 0.015)
     return missing

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from core.data import cache as caching
-from core.data import room, shards
+from core.data import decoding, room, shards
 from core.data.cache import ImageCache, cache_side
 from core.data.catalogue import open_dataset
 from core.errors import ConfigurationError, DataError
@@ -74,6 +74,18 @@ def test_progress_counts_up_and_copies_are_right(
     for one in ids[:60:7]:
         assert np.array_equal(cache.get(one), dataset.read(one, 32))
         assert not cache.get(one).flags.writeable
+
+
+@pytest.mark.parametrize(("count", "workers"), [(1, 1), (33, 1), (700, 2), (700, 16), (2_000, 3)])
+def test_shares_hold_all_in_order_and_shrink(count: int, workers: int) -> None:
+    ids = [str(number) for number in range(count)]
+    parts = decoding.shares(ids, workers)
+    assert [one for part in parts for one in part] == ids
+    sizes = [len(part) for part in parts]
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes) <= decoding.PART
+    assert sizes[-1] <= decoding.LEAST
+    assert len(parts) <= count / decoding.PART + 8 * workers
 
 
 def test_only_what_is_missing_is_made(dataset: Any, ids: list[str], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from core.data import findings
-from core.data.anatomy import SIDES
+from core.data.anatomy import SIDES, Frame
 from core.data.catalogue import open_dataset
 from core.data.pathology import PATHOLOGY
 from core.data.phantom import MASK_LEVEL, Phantom
@@ -117,6 +117,20 @@ def test_boxes_enclose_the_mask(many: Phantom, finding: str) -> None:
     assert (mask & inside).sum() > 0.8 * mask.sum()
 
 
+def test_the_patients_of_phantom_5_lie_further_from_the_middle(many: Phantom) -> None:
+    def strays(drawn: Phantom) -> float:
+        """Deviation of the column in which the picture's left and right halves weigh alike."""
+        middles = []
+        for one in drawn.ids("test"):
+            across = np.cumsum(drawn.read(one)[:24].sum(axis=0, dtype=float))  # neck and shoulders
+            middles.append(np.searchsorted(across, across[-1] / 2) / drawn.size)
+        return float(np.std(middles))
+
+    small = {"seed": 3, "train": 1, "val": 1, "test": 80, "size": 96}
+    usual = strays(Phantom("phantom-1", **small))
+    assert strays(Phantom("phantom-5", **small)) > 1.5 * usual
+
+
 def test_a_large_heart_is_wider(many: Phantom) -> None:
     for one in only(many, "Cardiomegaly", 5):
         wide = many.drawing(one).lesions["Cardiomegaly"].region > MASK_LEVEL
@@ -143,6 +157,18 @@ def test_any_size_shows_the_same_patient(many: Phantom) -> None:
         parts = [picture[24:104, 24:104] for picture in (small.read(one), many.read(one, 128))]
         coarse = [part.reshape(16, 5, 16, 5).mean((1, 3)).ravel() for part in parts]
         assert np.corrcoef(coarse)[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("name", ["phantom-14", "phantom-5", "phantom-1"])
+def test_nothing_lies_outside_the_window_it_is_drawn_in(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = Phantom(name, seed=5, train=1, val=1, test=60, size=96)
+    pictures = [drawn.read(one) for one in drawn.ids("test")]
+    whole = slice(0, drawn.size)
+    monkeypatch.setattr(Frame, "window", lambda *_: (whole, whole))
+    for one, picture in zip(drawn.ids("test"), pictures, strict=True):
+        assert np.array_equal(drawn.read(one), picture)
 
 
 def test_the_source_key_says_all_that_decides_the_pixels(many: Phantom) -> None:
