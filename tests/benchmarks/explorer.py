@@ -65,24 +65,30 @@ def phantoms() -> float:
 
 
 def default_run(workspace: Path) -> dict[str, Any]:
-    """Submit the default run as the explorer does, and time what becomes of it."""
+    """Open the page, click Launch as soon as one can, and time what becomes of the run."""
     from core.runs import queue
     from core.runs.store import open_store
-    from core.spec import RunSpec
     from core.workspace import open_workspace
 
-    store = open_store(open_workspace(workspace), create=False)
-    start, first = time.perf_counter(), None
-    run = queue.submit(store, RunSpec())
-    while (run := store.get(run.id)).state in queue.PENDING:
-        if first is None and run.best_auroc is not None:
-            first = round(time.perf_counter() - start, 1)
-        time.sleep(0.1)
+    store, first = open_store(open_workspace(workspace), create=False), None
+    with chromium.launched() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        opened = time.perf_counter()
+        page.goto(f"http://127.0.0.1:{PORT}/?tab=launch")
+        page.click("#launch-button")
+        clicked = time.perf_counter()
+        page.wait_for_selector("#runs-detail section", state="visible", timeout=60_000)
+        run = store.list()[0]
+        while (run := store.get(run.id)).state in queue.PENDING:
+            if first is None and run.best_auroc is not None:
+                first = round(time.perf_counter() - clicked, 1)
+            time.sleep(0.1)
     assert run.scores is not None, run.failure_reason
     return {
         "id": run.id,
+        "clicked after, s": round(clicked - opened, 1),
         "first AUROC, s": first,
-        "whole run, s": round(time.perf_counter() - start, 1),
+        "whole run, s": round(time.perf_counter() - clicked, 1),
         "test AUROC": round(run.scores["test"]["auroc"], 4),
     }
 
