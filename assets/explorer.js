@@ -138,13 +138,15 @@
      and of any page late when it is busy: what counts is the page that is seen. */
   const FIRST_PAGE = "launch";
   let settled = location.search === "";
-  const opened = () => setTimeout(() => {
+  const page = () => {
     const panel = [...document.querySelectorAll("[role=tabpanel][id^=page-]")]
       .find((one) => one.offsetParent !== null);
-    const page = panel ? panel.id.slice("page-".length) : FIRST_PAGE;
-    settled = settled || acted || page !== FIRST_PAGE;
+    return panel ? panel.id.slice("page-".length) : FIRST_PAGE;
+  };
+  const opened = () => setTimeout(() => {
+    settled = settled || acted || page() !== FIRST_PAGE;
     if (!settled) return;
-    address({ tab: page });
+    address({ tab: page() });
     document.querySelectorAll(".cxr-live").forEach(announce);
   }, 60);
 
@@ -350,7 +352,7 @@
     }).observe(document.body, { childList: true, subtree: true });
   };
   document.documentElement.dataset.cxr = theme();
-  window.cxr = { address, opened, patch, listen, toggleTheme, span };
+  window.cxr = { address, opened, page, patch, listen, toggleTheme, span };
   if (document.body) start();
   else document.addEventListener("DOMContentLoaded", start);
 })();

@@ -55,30 +55,27 @@ def build(workspace: Workspace) -> gr.Blocks:
         fill_width=True,
         delete_cache=(HOUR, 24 * HOUR),  # exports that were packed for a download
     ) as blocks:
-        top = gr.HTML(_TOP, apply_default_css=False, js_on_load=pulse.ON_LOAD)
+        gr.HTML(_TOP, apply_default_css=False, js_on_load=pulse.ON_LOAD)
         endpoints.publish(store, workspace)
-        version = gr.State(0)
+        with gr.Row(elem_classes="cxr-unseen"):
+            pulses = {
+                name: gr.HTML(apply_default_css=False, js_on_load=pulse.heard_by(name))
+                for name in PAGES
+            }
         inboxes = {name: gr.State(None) for name in PAGES}
         with gr.Tabs(elem_id="pages") as tabs:
-            context = Context(workspace, store, blocks, tabs, inboxes, version)
+            context = Context(workspace, store, blocks, tabs, inboxes, pulses)
             for name, page in PAGES.items():
                 with gr.Tab(page.TITLE, id=name, elem_id=f"page-{name}") as tab:
                     page.build(context, tab)
                 tab.select(None, js="() => window.cxr.opened()")
-        top.click(
-            store.version,
-            outputs=version,
-            api_visibility="private",
-            show_progress="hidden",
-            concurrency_limit=None,  # through the queue all the same: past it, no change is heard
-        )
 
         def follow_address(request: gr.Request) -> list[Any]:
-            return [store.version(), *opened(dict(request.query_params))]
+            return opened(dict(request.query_params))
 
         blocks.load(
             follow_address,
-            outputs=[version, tabs, *inboxes.values()],
+            outputs=[tabs, *inboxes.values()],
             api_visibility="private",
             show_progress="hidden",
         )

@@ -34,8 +34,9 @@ class Context:
         blocks: The whole explorer; ``blocks.load`` runs something when a page is opened.
         tabs: All pages; ``gr.Tabs(selected=NAME)`` shows one.
         inboxes: One state for each page: None, or a dict of what was asked (see ``request``).
-        version: The store's version number, polled every second: its ``change`` says that a run,
-            a metric or a state changed.
+        pulses: One component for each page: its ``click`` says that a run, a metric or a state may
+            have changed. Only the page that is seen hears of it, within a second of the change or
+            of its being opened.
     """
 
     workspace: Workspace
@@ -43,7 +44,7 @@ class Context:
     blocks: gr.Blocks
     tabs: gr.Tabs
     inboxes: Mapping[str, gr.State]
-    version: gr.State
+    pulses: Mapping[str, gr.HTML]
 
     def outputs(self, page: str) -> list[Any]:
         """The outputs of a handler that returns ``request(page, …)``."""

@@ -1,7 +1,8 @@
 """Tells an open page that the store has changed: ``GET /api/version``, asked every second.
 
-The page enters Gradio's queue only after a change: an answer from there costs twenty times as much,
-in the server as in the browser. A page that nobody sees does not ask.
+The page enters Gradio's queue only after a change, and only for the page whose tab is open: an
+answer from there costs twenty times as much, in the server as in the browser, which computes on the
+cores that the run is trained on. A window that nobody sees does not ask.
 """
 
 from __future__ import annotations
@@ -18,20 +19,26 @@ from core.errors import StoreError
 from core.runs.store import Store
 
 PATH = "/api/version"
+EVENT = "cxr-changed"
+"""What the document then says, with the name of the page that is seen."""
+
 HOLDS_SECONDS = 0.25
 """How long an answer is given to everybody who asks."""
 
 ON_LOAD = f"""
-let known = null;
+let known = null, shown = null;
 const ask = async () => {{
   if (!element.isConnected) return;
   if (!document.hidden) {{
     try {{
       const answer = await fetch('{PATH[1:]}', {{ cache: 'no-store' }});
       const said = answer.ok ? await answer.text() : null;
+      const page = window.cxr.page();
       // Where nobody answers for the version, each time may be a change.
-      if (said === null || said !== known) trigger('click', {{}});
-      known = said;
+      if (said === null || said !== known || page !== shown) {{
+        document.dispatchEvent(new CustomEvent('{EVENT}', {{ detail: page }}));
+      }}
+      [known, shown] = [said, page];
     }} catch {{ /* the explorer is not running; it may come back */ }}
   }}
   window.setTimeout(ask, 1000);
@@ -39,7 +46,16 @@ const ask = async () => {{
 document.addEventListener('visibilitychange', () => {{ if (!document.hidden) known = null; }});
 ask();
 """
-"""Script of a component whose ``click`` then means: the store may have changed."""
+"""Script of the component that asks."""
+
+
+def heard_by(page: str) -> str:
+    """Script of a component whose ``click`` says that the store may have changed, to one page."""
+    return f"""
+document.addEventListener('{EVENT}', (event) => {{
+  if (event.detail === '{page}' && element.isConnected) trigger('click', {{}});
+}});
+"""
 
 
 class Pulse:

@@ -117,7 +117,7 @@ def build(context: Context, tab: gr.Tab) -> None:
             explain, [chosen, *studies, pictured], light, **QUIET
         )
 
-    context.version.change(show, [*choice, seen], shown, **QUIET)
+    context.pulses["compare"].click(show, [*choice, seen], shown, **QUIET)
     inbox = context.inboxes["compare"]
     redraw(tab.select(arrive, [*choice, seen, inbox], shown, **QUIET))
     redraw(inbox.change(receive, [inbox, chosen, seen], shown, **QUIET))

@@ -59,7 +59,7 @@ def build(context: Context, tab: gr.Tab) -> None:
 
     for event in (
         tab.select(lambda: True, None, seen, **QUIET).then(draw, seen, board, **QUIET),
-        context.version.change(draw, seen, board, **QUIET),
+        context.pulses["paper"].click(draw, seen, board, **QUIET),
     ):
         event.then(judge, seen, board, **QUIET).then(
             conclude, [seen, shown], [whole, shown], **QUIET

@@ -38,6 +38,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     )
     sheet = live(elem_id="runs-sheet", css_template=style)
     shown = [selection, listing, detail]
+    scored = gr.State("")
     others = [
         context.tabs,
         *(context.inboxes[name] for name in ("launch", "compare", "saliency")
@@ -54,6 +55,10 @@ def build(context: Context, tab: gr.Tab) -> None:
     def refresh(chosen: Selection) -> list[Any]:
         return _show(context, chosen)
 
+    def follow(chosen: Selection) -> list[Any]:
+        found = _show(context, chosen)
+        return [*found, _scored(context, found[0])]
+
     def receive(asked: dict[str, Any] | None, chosen: Selection) -> list[Any]:
         return _show(context, {"run": asked["run"], "follow": False} if asked else chosen)
 
@@ -66,8 +71,9 @@ def build(context: Context, tab: gr.Tab) -> None:
     _exporter(context, detail, exported)
     newest: dict[str, Any] = {**quiet, "trigger_mode": "always_last"}
     inbox = context.inboxes["runs"]
+    context.pulses["runs"].click(follow, selection, [*shown, scored], **newest)
     events = [
-        context.version.change(refresh, selection, shown, **newest),
+        scored.change(None, js="() => []", api_visibility="private"),
         tab.select(refresh, selection, shown, **newest),
         inbox.change(receive, [inbox, selection], shown, **quiet),
     ]
@@ -128,13 +134,23 @@ def _show(context: Context, chosen: Selection) -> list[Any]:
     return [chosen, table, below]
 
 
+def _scored(context: Context, chosen: Selection) -> str:
+    """What the selected run's scores hang on; while it trains, this stays."""
+    run = _selected(context, chosen)
+    return f"{run.id} {run.state} {run.scores}" if run else ""
+
+
 def _sheet(context: Context, chosen: Selection) -> str:
     """The selected run's scores in detail; empty while it has none."""
-    try:
-        run = context.store.get(chosen["run"]) if chosen["run"] else None
-    except CoreError:
-        run = None
+    run = _selected(context, chosen)
     return scoresheet.sheet(run, context.workspace) if run else ""
+
+
+def _selected(context: Context, chosen: Selection) -> Run | None:
+    try:
+        return context.store.get(chosen["run"]) if chosen["run"] else None
+    except CoreError:
+        return None
 
 
 def _act(context: Context, chosen: Selection, asked: dict[str, Any], others: int) -> list[Any]:

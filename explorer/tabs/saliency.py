@@ -179,7 +179,8 @@ def build(context: Context, tab: gr.Tab) -> None:
         question = asked(str(request.session_hash), *given)
         return _pack(context, shelf, kind, question, Path(shop.file.GRADIO_CACHE))
 
-    for occasion in (context.version.change, tab.select):
+    pulse = context.pulses["saliency"]
+    for occasion in (pulse.click, tab.select):
         occasion(lambda: _guide(context), None, [nothing, page], **QUIET)
     nothing.click(start, None, context.outputs("runs"), **QUIET)
     context.blocks.load(foresee, None, None, queue=False, **QUIET)
@@ -191,7 +192,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     after([tab.select]).then(arrive, [inbox, *desk.filters], desk.choices, **QUIET).then(
         show, desk.question, shown, **QUIET
     )
-    context.version.change(
+    pulse.click(
         lambda run, others: viewing.runs_offered(context, run, others),
         [desk.run, desk.others],
         [desk.run, desk.others],

@@ -254,7 +254,7 @@ def test_the_first_comparison_and_the_rest_are_queued_once(
     store: Store, workspace: Workspace
 ) -> None:
     nothing: Any = None
-    context = Context(workspace, store, nothing, nothing, {}, nothing)
+    context = Context(workspace, store, nothing, nothing, {}, {})
     tab._act(context, {"act": "first"}, [])
     first = [(run.spec.data.label_fraction, run.spec.adapter.method) for run in store.list()]
     assert sorted(first) == [(0.1, "full"), (0.1, "lora")]
@@ -266,7 +266,7 @@ def test_the_first_comparison_and_the_rest_are_queued_once(
 
 def test_an_unknown_task_is_refused_in_words(store: Store, workspace: Workspace) -> None:
     nothing: Any = None
-    context = Context(workspace, store, nothing, nothing, {}, nothing)
+    context = Context(workspace, store, nothing, nothing, {}, {})
     with pytest.raises(ConfigurationError, match="mrm-nih-1"):
         tab._spec(context, "mrm-nih-3", "lora")
 
@@ -274,7 +274,7 @@ def test_an_unknown_task_is_refused_in_words(store: Store, workspace: Workspace)
 def test_a_task_fills_the_launch_form(store: Store, workspace: Workspace) -> None:
     nothing: Any = None
     inboxes = {"launch": nothing, "runs": nothing}
-    context = Context(workspace, store, nothing, nothing, inboxes, nothing)
+    context = Context(workspace, store, nothing, nothing, inboxes, {})
     asked = {"act": "launch", "task": "mrm-nih-10", "method": "full"}
     _, tabs, launch, _ = tab._act(context, asked, ["launch", "runs"])
     assert tabs.selected == "launch"

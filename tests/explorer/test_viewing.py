@@ -67,7 +67,7 @@ def trained(radiographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Desk
         assert worker.work(store, workspace, run.id, execute) == 0
         ids.append(run.id)
     with gr.Blocks() as blocks:
-        context = Context(workspace, store, blocks, gr.Tabs(), {}, gr.State(0))
+        context = Context(workspace, store, blocks, gr.Tabs(), {}, {})
     return Desk(workspace, store, context, root, ids, Gallery(workspace, store))
 
 
