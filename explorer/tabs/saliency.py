@@ -179,9 +179,7 @@ def build(context: Context, tab: gr.Tab) -> None:
         question = asked(str(request.session_hash), *given)
         return _pack(context, shelf, kind, question, Path(shop.file.GRADIO_CACHE))
 
-    pulse = context.pulses["saliency"]
-    for occasion in (pulse.click, tab.select):
-        occasion(lambda: _guide(context), None, [nothing, page], **QUIET)
+    tab.select(lambda: _guide(context), None, [nothing, page], **QUIET)
     nothing.click(start, None, context.outputs("runs"), **QUIET)
     context.blocks.load(foresee, None, None, queue=False, **QUIET)
     context.blocks.unload(leave)
@@ -192,10 +190,11 @@ def build(context: Context, tab: gr.Tab) -> None:
     after([tab.select]).then(arrive, [inbox, *desk.filters], desk.choices, **QUIET).then(
         show, desk.question, shown, **QUIET
     )
-    pulse.click(
-        lambda run, others: viewing.runs_offered(context, run, others),
-        [desk.run, desk.others],
-        [desk.run, desk.others],
+    offered = [desk.run, desk.others]
+    context.pulses["saliency"].click(
+        lambda run, others: [*_guide(context), *viewing.runs_offered(context, run, others)],
+        offered,
+        [nothing, page, *offered],
         **QUIET,
     )
     for control in (desk.run, desk.others, desk.finding, desk.which, desk.order):
