@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -75,7 +76,8 @@ def keep(folder: Path) -> int:
     Returns:
         Bytes that were removed.
     """
-    os.utime(folder)
+    with contextlib.suppress(OSError):  # another user's
+        os.utime(folder)
     oldest = time.time() - UNUSED_DAYS * 86_400
     removed = 0
     for other in folder.parent.iterdir():
