@@ -22,8 +22,9 @@ LEAST_WHOLES = 2
 """Scores of the whole split from which on a run needs no parts."""
 GROWTH = 0.6
 """Stretch k of n ends after this power of k/n of the epochs: with three, after 52%, 78% and 100%.
-Over ten seeds of 20 epochs (LoRA on 80 pictures of ``phantom-5``) three of equal length lost 0.21
-points against the best of all epochs, and these 0.10."""
+Over ten seeds of 20 epochs (LoRA on 80 pictures of ``phantom-5`` when it was easier; the README has
+what came of it since) three of equal length lost 0.21 points against the best of all epochs, and
+these 0.10."""
 LEAST_STRETCH = 5
 """Epochs of a stretch that are worth telling apart by parts."""
 
