@@ -22,7 +22,9 @@ SLACK = {"cpu": 1.35, "cuda": 1.0}
 """What a step takes over the bytes of its tensors: on the host, kernels' copies and gaps between
 tensors took 1.3 to 1.45 times those in bf16 (ViT-Tiny and ViT-S, batches of 32). With that, four
 other runs (ViT-Tiny and ViT-S; full, LoRA, linear; batches of 8 to 64) peaked within 6% of what is
-predicted. A GPU's allocator tells the tensors' bytes alone; there nothing was measured."""
+predicted; eight later ones (ViT-S and ViT-B; ``tests.benchmarks.memory``) took from 11% less to 38%
+more, the most with LoRA and with activation checkpointing. A GPU's allocator tells the tensors'
+bytes alone; there nothing was measured."""
 
 STATES = {"adamw": 2, "sgd": 1}
 """Values that an optimizer keeps for each parameter that trains."""
