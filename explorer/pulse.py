@@ -36,9 +36,10 @@ const ask = async () => {{
       const page = window.cxr.page();
       // Where nobody answers for the version, each time may be a change.
       if (said === null || said !== known || page !== shown) {{
-        document.dispatchEvent(new CustomEvent('{EVENT}', {{ detail: page }}));
+        const told = new CustomEvent('{EVENT}', {{ detail: page, cancelable: true }});
+        // A page that was not there yet is told again.
+        if (!document.dispatchEvent(told)) [known, shown] = [said, page];
       }}
-      [known, shown] = [said, page];
     }} catch {{ /* the explorer is not running; it may come back */ }}
   }}
   window.setTimeout(ask, 1000);
@@ -53,7 +54,9 @@ def heard_by(page: str) -> str:
     """Script of a component whose ``click`` says that the store may have changed, to one page."""
     return f"""
 document.addEventListener('{EVENT}', (event) => {{
-  if (event.detail === '{page}' && element.isConnected) trigger('click', {{}});
+  if (event.detail !== '{page}' || !element.isConnected) return;
+  event.preventDefault();
+  trigger('click', {{}});
 }});
 """
 
