@@ -19,7 +19,7 @@ from core.spec import RunSpec
 from core.workspace import ASSETS
 from explorer import exporting, rundetail, runlist, scoresheet, wording
 from explorer.context import Context
-from explorer.live import live
+from explorer.live import QUIET, live
 
 TITLE = "Runs"
 
@@ -37,8 +37,8 @@ def build(context: Context, tab: gr.Tab) -> None:
         (ASSETS / name).read_text(encoding="utf-8") for name in ("compare.css", "sheet.css")
     )
     sheet = live(elem_id="runs-sheet", css_template=style)
-    shown = [selection, listing, detail]
     scored = gr.State("")
+    shown = [selection, listing, detail, scored]
     others = [
         context.tabs,
         *(context.inboxes[name] for name in ("launch", "compare", "saliency")
@@ -55,10 +55,6 @@ def build(context: Context, tab: gr.Tab) -> None:
     def refresh(chosen: Selection) -> list[Any]:
         return _show(context, chosen)
 
-    def follow(chosen: Selection) -> list[Any]:
-        found = _show(context, chosen)
-        return [*found, _scored(context, found[0])]
-
     def receive(asked: dict[str, Any] | None, chosen: Selection) -> list[Any]:
         return _show(context, {"run": asked["run"], "follow": False} if asked else chosen)
 
@@ -71,21 +67,13 @@ def build(context: Context, tab: gr.Tab) -> None:
     _exporter(context, detail, exported)
     newest: dict[str, Any] = {**quiet, "trigger_mode": "always_last"}
     inbox = context.inboxes["runs"]
-    context.pulses["runs"].click(follow, selection, [*shown, scored], **newest)
-    events = [
-        scored.change(None, js="() => []", api_visibility="private"),
-        tab.select(refresh, selection, shown, **newest),
-        inbox.change(receive, [inbox, selection], shown, **quiet),
-    ]
-    events += [
+    for occasion in (context.pulses["runs"].click, tab.select):
+        occasion(refresh, selection, shown, **newest)
+    inbox.change(receive, [inbox, selection], shown, **quiet)
+    for region in (listing, detail):
         region.click(act, selection, [*shown, *others], trigger_mode="multiple", **quiet)
-        for region in (listing, detail)
-    ]
-    for event in events:  # bootstraps take a second, which the run itself is not to wait for
-        event.then(
-            score, selection, sheet, api_visibility="private", show_progress="hidden",
-            trigger_mode="always_last",
-        )  # fmt: skip
+    # Bootstraps take a second, which the run itself is not to wait for.
+    scored.change(score, selection, sheet, **QUIET)
 
 
 def _exported() -> list[Any]:
@@ -116,7 +104,7 @@ def _exporter(context: Context, detail: gr.HTML, exported: list[Any]) -> None:
 
 
 def _show(context: Context, chosen: Selection) -> list[Any]:
-    """The selection, made valid, the table, and the selected run."""
+    """The selection, made valid, the table, the selected run, and what its scores hang on."""
     runs = context.store.list(limit=MOST_ROWS)
     run, fault = None, ""
     if chosen["follow"] or chosen["run"] is None:
@@ -131,26 +119,16 @@ def _show(context: Context, chosen: Selection) -> list[Any]:
     below = fault
     if run:
         below = rundetail.detail(context.store, context.workspace, run, chosen["follow"])
-    return [chosen, table, below]
-
-
-def _scored(context: Context, chosen: Selection) -> str:
-    """What the selected run's scores hang on; while it trains, this stays."""
-    run = _selected(context, chosen)
-    return f"{run.id} {run.state} {run.scores}" if run else ""
+    return [chosen, table, below, f"{run.id} {run.state} {run.scores}" if run else ""]
 
 
 def _sheet(context: Context, chosen: Selection) -> str:
     """The selected run's scores in detail; empty while it has none."""
-    run = _selected(context, chosen)
-    return scoresheet.sheet(run, context.workspace) if run else ""
-
-
-def _selected(context: Context, chosen: Selection) -> Run | None:
     try:
-        return context.store.get(chosen["run"]) if chosen["run"] else None
+        run = context.store.get(chosen["run"]) if chosen["run"] else None
     except CoreError:
-        return None
+        run = None
+    return scoresheet.sheet(run, context.workspace) if run else ""
 
 
 def _act(context: Context, chosen: Selection, asked: dict[str, Any], others: int) -> list[Any]:
@@ -173,7 +151,7 @@ def _act(context: Context, chosen: Selection, asked: dict[str, Any], others: int
                 chosen = {"run": None, "follow": chosen["follow"]}
         elif act in _ERRANDS:
             run = context.store.get(str(name))
-            return [gr.skip()] * 3 + _errand(context, act, run, others)
+            return [gr.skip()] * 4 + _errand(context, act, run, others)
     except CoreError as error:
         gr.Warning(str(error), title="Not possible", duration=8)
     return [*_show(context, chosen), *stay]

@@ -167,6 +167,13 @@ def test_a_running_run_is_shown_live_and_keeps_what_the_user_touches(
     page.wait_for_function("document.querySelector('#runs-detail').innerText.includes('40%')")
     assert page.evaluate("document.querySelector('#runs-detail details').open")
     assert page.evaluate("document.querySelector('#runs-detail svg') === window.before")
+    page.wait_for_timeout(2500)  # until the changes so far are answered
+    entered: list[str] = []
+    page.on("request", lambda one: "/queue/join" in one.url and entered.append(one.post_data))
+    store.update(run.id, progress=0.41)
+    page.wait_for_function("document.querySelector('#runs-detail').innerText.includes('41%')")
+    page.wait_for_timeout(1500)
+    assert len(entered) == 1, "the browser computes on the run's cores: one handler, of this page"
     store.transition(run.id, RunState.COMPLETED)
     store.delete(run.id)
 
