@@ -23,9 +23,11 @@ def main() -> int:
     given = parser.parse_args()
 
     from core.errors import CoreError
+    from core.starting import spare_garbage
     from core.workspace import STORE, open_workspace
     from explorer import example
 
+    spare_garbage()
     os.environ.update({STORE: given.store} if given.store else {})  # for the runs' processes, too
     try:
         workspace = open_workspace(given.workspace)

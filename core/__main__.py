@@ -29,6 +29,7 @@ from core.commands.pretraining import pretrain
 from core.commands.saliency import saliency_report
 from core.commands.settings import with_settings
 from core.errors import CoreError
+from core.starting import spare_garbage
 from core.workspace import STORE, VARIABLE
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def every_verb(
 
 def main() -> None:
     """Run the command line; faults a user can mend end as one sentence and exit code 1."""
+    spare_garbage()
     try:
         app()
     except CoreError as error:

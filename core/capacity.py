@@ -11,6 +11,9 @@ import psutil
 
 GROUPS = Path("/sys/fs/cgroup")
 PROCESS = Path("/proc/self")
+DRIVERS = tuple(Path("/dev") / name for name in ("nvidiactl", "nvmap", "dxg", "kfd"))
+"""What Linux shows where a driver of a GPU is loaded that torch can use: NVIDIA's (two kinds),
+that of a Windows host, AMD's."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,24 @@ def of(device: str) -> Capacity:
     Returns:
         The GPU's, or without one the host's, of which a control group may allow only a part.
     """
+    if device == "cpu" or not gpu():
+        return host()
     import torch
 
-    if device == "cpu" or not torch.cuda.is_available():
-        return host()
     _, _, number = device.partition(":")
     free, total = torch.cuda.mem_get_info(int(number) if number else None)
     return Capacity(total, free)
+
+
+def gpu() -> bool:
+    """Whether there is a GPU for torch to use; torch is loaded only where there could be one."""
+    if "torch" not in sys.modules:
+        linux = sys.platform == "linux"
+        if sys.platform == "darwin" or (linux and not any(one.exists() for one in DRIVERS)):
+            return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def host() -> Capacity:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core import allowance, capacity, memory
+from core import allowance, capacity, memory, precision, speed
 from core.data import splits, subsets
 from core.data.base import ChestDataset
 from core.data.catalogue import open_data
@@ -113,8 +113,8 @@ def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]
         unprepared = _unprepared(spec, dataset, everything, cache)
         preparing = unprepared * MILLISECONDS_TO_DECODE / 1000 / (os.cpu_count() or 1)
         starting = START_SECONDS
-        seconds = starting + preparing + _calculated(spec, len(ids), sizes, cache)
-        basis = "calculated from this machine's measured speed"
+        computing, basis = _calculated(spec, len(ids), sizes, cache)
+        seconds = starting + preparing + computing
         if preparing > 1:
             basis += f", {preparing:.0f} s of it for pictures not prepared yet"
     needed = memory.predict(spec, len(dataset.findings))
@@ -262,24 +262,46 @@ def _like_before(
     return None, ""
 
 
-def _calculated(spec: RunSpec, images: int, sizes: dict[str, int], cache: Path) -> float:
-    from core import precision, speed
-
-    card = catalogue.card(spec.model.backbone)
-    forward = speed.forward_operations(card.name, spec.model.input_size or card.input_size)
+def _calculated(
+    spec: RunSpec, images: int, sizes: dict[str, int], cache: Path
+) -> tuple[float, str]:
+    """Seconds of computing, and whose speed they were calculated from."""
     gpu = _uses_gpu(spec.train.device)
     half = precision.chosen(spec.train.precision, gpu=gpu)
-    work = speed.operations_per_second(cache, half, gpu=gpu)
+    work = speed.known(cache, half, gpu=gpu)
+    basis = "calculated from this machine's measured speed"
+    if work is None and gpu:
+        work = speed.operations_per_second(cache, half, gpu=True)
+    elif work is None:
+        work = speed.usual(half)
+        basis = "calculated for a usual processor, until a run has measured this one"
+    card = catalogue.card(spec.model.backbone)
+    forward = speed.forward_operations(card.name, spec.model.input_size or card.input_size) / work
+    return _passes(spec, images, sizes, forward, slower=half != "fp32" and not gpu), basis
+
+
+def _passes(
+    spec: RunSpec, images: int, sizes: dict[str, int], forward: float, *, slower: bool
+) -> float:
+    """Seconds of a run's passes through the network, each picture's way to it among them.
+
+    Args:
+        spec: The run.
+        images: Training images.
+        sizes: Images of the other splits.
+        forward: Seconds of one picture's forward pass.
+        slower: Whether the way back is slow: see ``SLOWER_IN_BF16``.
+    """
     method = spec.adapter.method
     a_picture = MILLISECONDS_A_PICTURE / 1000
-    once = forward / work + a_picture
+    once = forward + a_picture
     kept = _kept_share(spec)
     if kept == 1:
         return (_versions(spec) * images + 2 * sizes["val"] + sizes["test"]) * once
-    rest = (1 - kept) * forward / work
+    rest = (1 - kept) * forward
     again = float(spec.train.activation_checkpointing)
-    slower = 1.0 if half == "fp32" or gpu else SLOWER_IN_BF16
-    a_step = (PASSES.get(method, ADAPTER_PASSES) + again) * rest * slower
+    a_step = (PASSES.get(method, ADAPTER_PASSES) + again) * rest
+    a_step *= SLOWER_IN_BF16 if slower else 1.0
     a_step += 0 if kept else a_picture
     passes = spec.train.epochs * images * a_step
     validated = _validated(spec, images, sizes["val"])
@@ -341,6 +363,4 @@ def _unprepared(spec: RunSpec, dataset: ChestDataset, ids: list[str], cache: Pat
 
 
 def _uses_gpu(device: str) -> bool:
-    import torch
-
-    return device != "cpu" and torch.cuda.is_available()
+    return device != "cpu" and capacity.gpu()

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from core import capacity
+from core import capacity, precision
 from core.errors import ConfigurationError
-from core.models import catalogue
+from core.models import catalogue, counts
+from core.precision import Precision
 from core.spec import AdapterSpec, RunSpec, TrainSpec
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from core.models.card import BackboneCard
 
 BASE = {"cpu": 0.84e9, "cuda": 0.5e9}
 """Bytes of a process that has loaded its libraries: on the host; on a GPU, of its context."""
@@ -42,6 +45,60 @@ MOST_A_PIXEL = 20_000
 BATCHES = (4, 32)
 """Batches that are counted; memory is a straight line over the batch."""
 MOST = 4096
+
+
+FEW_FINDINGS = 32
+"""A head for fewer findings is counted as one for so many: the difference is a few kilobytes."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What decides the bytes that a network holds.
+
+    Attributes:
+        backbone: Its name.
+        adapter: How it is tuned.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        gpu: Whether it runs on a GPU.
+        input_size: Side of its input in pixels; by default the card's.
+        findings: Outputs of its classifier.
+        drop_path: Its stochastic depth.
+        augmented: Whether its inputs change from epoch to epoch.
+        again: Whether activations are computed again on the way back.
+    """
+
+    backbone: str
+    adapter: AdapterSpec
+    precision: Precision
+    gpu: bool = False
+    input_size: int | None = None
+    findings: int = FEW_FINDINGS
+    drop_path: float = TrainSpec().drop_path
+    augmented: bool = False
+    again: bool = False
+
+    def asked(self) -> tuple[Any, ...]:
+        """All but what a count made beforehand is found by."""
+        return self.gpu, self.findings, self.drop_path, self.augmented, self.again
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes of a network's tensors.
+
+    Attributes:
+        weights: All weights, float32.
+        trainable: Those that train.
+        predicting: The most that lives while studies are predicted.
+        fixed: What a training step holds whatever its batch, gradients among it.
+        each: What it holds for every study that goes through the network at once.
+    """
+
+    weights: int
+    trainable: int
+    predicting: int
+    fixed: float
+    each: float
 
 
 @dataclass(frozen=True)
@@ -224,82 +281,97 @@ def in_words(size: float) -> str:
 def footprint(spec: RunSpec, findings: int) -> Footprint | None:
     """Count what a run of any batch holds; arguments, errors and None as for ``predict``."""
     spec = spec.resolved()
-    # What plays no part is left out, so that the count serves other runs as well.
-    train = TrainSpec(
-        optimizer=spec.train.optimizer,
-        drop_path=spec.train.drop_path,
-        augmentation=spec.train.augmentation,
-        device=spec.train.device,
-        precision=spec.train.precision,
-        activation_checkpointing=spec.train.activation_checkpointing,
+    card, train, gpu = catalogue.card(spec.model.backbone), spec.train, _gpu(spec.train)
+    question = Question(
+        backbone=card.name,
+        adapter=spec.adapter.model_copy(update={"imported": None}),
+        precision=precision.chosen(train.precision, gpu=gpu),
+        gpu=gpu,
+        input_size=spec.model.input_size or card.input_size,
+        findings=max(findings, FEW_FINDINGS),
+        drop_path=train.drop_path,
+        augmented=train.augmentation != "none",
+        again=train.activation_checkpointing,
     )
-    adapter = spec.adapter.model_copy(update={"imported": None})
-    model = spec.model
-    return _counted(model.backbone, model.input_size, model.pretrained, adapter, train, findings)
+    held = _known(question) or counted(question)
+    if held is None:
+        return None
+    slack, base = (table["cuda" if gpu else "cpu"] for table in (SLACK, BASE))
+    whole = held.weights * spec.model.pretrained
+    return Footprint(
+        base=base,
+        weights=held.weights,
+        trainable=held.trainable,
+        state=STATES[train.optimizer] * held.trainable,
+        predicting=round(slack * held.predicting),
+        fixed=slack * held.fixed,
+        each=slack * held.each,
+        saving=0 if gpu else max(COPIES * held.trainable, whole - held.trainable),
+    )
+
+
+def _known(question: Question) -> Held | None:
+    """The answer that was counted beforehand, if it was."""
+    usual = Question(question.backbone, question.adapter, question.precision)
+    known = counts.tuned(catalogue.card(question.backbone), question.adapter, question.input_size)
+    if known is None or question.adapter.dropout or question.asked() != usual.asked():
+        return None
+    found = known.bytes.get(question.precision)
+    return None if found is None else Held(**found)
 
 
 @lru_cache(maxsize=256)
-def _counted(
-    backbone: str,
-    input_size: int | None,
-    pretrained: bool,
-    adapter: AdapterSpec,
-    train: TrainSpec,
-    findings: int,
-) -> Footprint | None:
+def counted(question: Question) -> Held | None:
+    """Count what a network holds while it learns and predicts, taken through both without bytes.
+
+    Returns:
+        None where the network needs values to run.
+    """
     import torch
 
-    from core import footprint, precision
+    from core import footprint
     from core.feed import EVALUATION_BATCH
-    from core.models import adapters, backbones, prefix
+    from core.models import backbones, prefix
 
-    card, gpu = catalogue.card(backbone), _gpu(train)
-    size = input_size or card.input_size
-    chosen = precision.chosen(train.precision, gpu=gpu)
-    half = precision.HALF.get(chosen)
-
-    def built() -> nn.Module:
-        with torch.device("meta"):
-            model = backbones.network(card, findings, size, train.drop_path)
-            model = adapters.apply(model, adapter)
-        model = model.to("meta")  # some of peft's buffers were made elsewhere
-        if chosen == "bf16" and not gpu:
-            precision.spell_out_attention(model, precision.patches(model))
-        if train.activation_checkpointing:
-            backbones.checkpoint_activations(model, card)
-        return model
+    card, gpu = catalogue.card(question.backbone), question.gpu
+    size, half = question.input_size or card.input_size, precision.half(question.precision)
 
     def pictures(count: int) -> Any:
         return torch.empty(count, card.channels, size, size, device="meta")
 
-    model = built()
+    model = _without_bytes(question, card, size)
+    if question.again:
+        backbones.checkpoint_activations(model, card)
     weights = sum(one.nbytes for one in model.parameters())
     trainable = sum(one.nbytes for one in model.parameters() if one.requires_grad)
     fixed, each = 0.0, 0.0
     first, blocks = prefix.frozen_blocks(model)
-    frozen = first == blocks and train.augmentation == "none"
+    frozen = first == blocks and not question.augmented
     try:
         predicting = footprint.prediction(model.eval(), pictures(EVALUATION_BATCH), half, gpu=gpu)
         if not frozen:
-            model.train(adapter.method != "linear")
+            model.train(question.adapter.method != "linear")
             few, many = (footprint.step(model, pictures(n), half, gpu=gpu) for n in BATCHES)
             slopes = (many.forward - few.forward, many.backward - few.backward)
             each = max(slopes) / (BATCHES[1] - BATCHES[0])
             fixed = max(many.forward, many.backward) - each * BATCHES[1]
     except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError):
         return None  # a network that needs values says so in many ways, and nothing depends on this
-    slack = SLACK["cuda" if gpu else "cpu"]
-    on_host = 0 if gpu else max(COPIES * trainable, weights * pretrained - trainable)
-    return Footprint(
-        base=BASE["cuda" if gpu else "cpu"],
-        weights=weights,
-        trainable=trainable,
-        state=STATES[train.optimizer] * trainable,
-        predicting=round(slack * predicting),
-        fixed=slack * fixed,
-        each=slack * each,
-        saving=on_host,
-    )
+    return Held(weights, trainable, predicting, fixed, each)
+
+
+def _without_bytes(question: Question, card: BackboneCard, size: int) -> nn.Module:
+    import torch
+
+    from core.models import adapters, backbones
+
+    with torch.device("meta"):
+        model = backbones.network(card, question.findings, size, question.drop_path)
+        model = adapters.apply(model, question.adapter)
+    model = model.to("meta")  # some of peft's buffers were made elsewhere
+    if question.precision == "bf16" and not question.gpu:
+        precision.spell_out_attention(model, precision.patches(model))
+    return model
 
 
 def _elsewhere(train: TrainSpec) -> bool:
@@ -308,6 +380,4 @@ def _elsewhere(train: TrainSpec) -> bool:
 
 
 def _gpu(train: TrainSpec) -> bool:
-    import torch
-
-    return train.device != "cpu" and torch.cuda.is_available()
+    return train.device != "cpu" and capacity.gpu()

@@ -1,16 +1,23 @@
-"""In which precision a model runs, by what the machine multiplies fast."""
+"""In which precision a model runs, by what the machine multiplies fast.
+
+Nothing here loads torch where the answer can be had without it.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import platform
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import nn
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
-HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""Types of mixed precision, by name."""
+PROCESSOR = Path("/proc/cpuinfo")
+"""Where Linux tells what the processor can do."""
 
 PLAIN_TOKENS = 320
 """Tokens up to which attention is spelt out; its memory grows with their square."""
@@ -27,10 +34,20 @@ def chosen(wanted: str, *, gpu: bool) -> Precision:
         ``wanted``, or for ``auto`` bf16 where the device multiplies it fast; otherwise fp16 on a
         GPU, which then needs a scaler, and fp32 on a processor.
     """
-    if wanted == "auto":
-        fast = torch.cuda.is_bf16_supported() if gpu else multiplies_bf16()
-        return "bf16" if fast else "fp16" if gpu else "fp32"
-    return wanted  # type: ignore[return-value]
+    if wanted != "auto":
+        return wanted  # type: ignore[return-value]
+    if not gpu:
+        return "bf16" if multiplies_bf16() else "fp32"
+    import torch
+
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def half(chosen: str) -> torch.dtype | None:
+    """The type that a precision computes in beside float32; None for ``fp32``."""
+    import torch
+
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(chosen)
 
 
 def multiplies_bf16() -> bool:
@@ -39,6 +56,13 @@ def multiplies_bf16() -> bool:
     On two cores with the latter, a step of ViT-Tiny at 128 px took 0.56 of its time in float32 with
     LoRA, 0.57 with all weights training, and the forward pass 0.45.
     """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    if "torch" not in sys.modules and PROCESSOR.exists():  # known without loading it
+        words = PROCESSOR.read_text().split()
+        return "amx_bf16" in words or "avx512_bf16" in words
+    import torch
+
     known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
 

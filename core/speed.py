@@ -9,19 +9,33 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
+import psutil
 
 from core import precision
-from core.models import backbones, catalogue
+from core.models import catalogue, counts
 from core.precision import Precision
 
 BATCH = 32
 
+NOTE = "speed.json"
+
+USUAL = {"fp32": 4e10, "bf16": 1e11, "fp16": 4e10}
+"""Operations a second of one core of a usual processor, where this machine was not measured yet."""
+
+
+def forward_operations(backbone: str, input_size: int) -> float:
+    """Floating-point operations of one picture's forward pass."""
+    known = counts.operations(backbone, input_size)
+    return count_operations(backbone, input_size) if known is None else known
+
 
 @lru_cache(maxsize=64)
-def forward_operations(backbone: str, input_size: int) -> float:
-    """Floating-point operations of one picture's forward pass, counted on the meta device."""
+def count_operations(backbone: str, input_size: int) -> float:
+    """The same, counted on the meta device."""
+    import torch
     from torch.utils.flop_counter import FlopCounterMode
+
+    from core.models import backbones
 
     card = catalogue.card(backbone)
     with torch.device("meta"):
@@ -40,21 +54,44 @@ def operations_per_second(cache: Path, chosen: Precision, *, gpu: bool) -> float
         chosen: The precision it is measured in.
         gpu: Measure the GPU instead of the processor.
     """
-    file, key = cache / "speed.json", f"{'gpu' if gpu else 'cpu'} {chosen}"
-    known: Any = {}
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(file.read_text())
-    speed = known.get(key) if isinstance(known, dict) else None
-    if isinstance(speed, float) and speed > 0:
+    speed = known(cache, chosen, gpu=gpu)
+    if speed is not None:
         return speed
     speed = _measure(chosen, gpu=gpu)
     with contextlib.suppress(OSError):  # it is measured again next time
         cache.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps((known if isinstance(known, dict) else {}) | {key: speed}))
+        (cache / NOTE).write_text(json.dumps(_noted(cache) | {_key(chosen, gpu): speed}))
     return speed
 
 
+def known(cache: Path, chosen: Precision, *, gpu: bool) -> float | None:
+    """What was measured of this machine, in operations a second; None before it was."""
+    speed = _noted(cache).get(_key(chosen, gpu))
+    return speed if isinstance(speed, float) and speed > 0 else None
+
+
+def usual(chosen: Precision) -> float:
+    """What a usual processor with as many cores does in a second."""
+    return USUAL[chosen] * (psutil.cpu_count(logical=False) or 1)
+
+
+def _key(chosen: Precision, gpu: bool) -> str:
+    return f"{'gpu' if gpu else 'cpu'} {chosen}"
+
+
+def _noted(cache: Path) -> dict[str, Any]:
+    try:
+        found: Any = json.loads((cache / NOTE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _measure(chosen: Precision, *, gpu: bool) -> float:
+    import torch
+
+    from core.models import backbones
+
     card = catalogue.card("embedded-mae")
     device = torch.device("cuda" if gpu else "cpu")
     model, _ = backbones.build(card, 1, pretrained=False)
@@ -63,7 +100,7 @@ def _measure(chosen: Precision, *, gpu: bool) -> float:
         precision.spell_out_attention(model)
     pictures = torch.zeros(BATCH, card.channels, card.input_size, card.input_size, device=device)
     times = []
-    lowered = precision.HALF.get(chosen)
+    lowered = precision.half(chosen)
     with (
         torch.inference_mode(),
         torch.autocast(device.type, lowered, enabled=lowered is not None),

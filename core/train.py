@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
 
-from core import capacity, checkpoint, memory, ranks, stats, validation
+from core import capacity, checkpoint, memory, precision, ranks, speed, stats, validation
 from core.data import splits, subsets
 from core.errors import OutOfMemoryError, Stopped
 from core.feed import batches, one_ahead, pieces_of, step_seed
@@ -37,6 +37,8 @@ from core.workspace import BEST, RESULT, SPEC, SUBSET
 
 CHECKPOINT_SECONDS = 120.0
 POINTS_A_CURVE = 500
+WORTH_MEASURING = 10.0
+"""Seconds of epochs from which on a run measures the machine's speed at its end: half a second."""
 
 
 def learning_rate(
@@ -85,7 +87,11 @@ def run(
     """
     spec = spec.resolved()
     with ranks.others_explained(), memory_explained(spec):
-        return carry_out(setup(spec, folder, cache, report), resume=resume)
+        session = setup(spec, folder, cache, report)
+        result = carry_out(session, resume=resume)
+    if session.ranks.main and session.elapsed() > WORTH_MEASURING:
+        _measure(session, cache)
+    return result
 
 
 def carry_out(session: Session, *, resume: bool = False) -> dict[str, Any]:
@@ -361,6 +367,13 @@ def _write_predictions(
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
+
+
+def _measure(session: Session, cache: Path) -> None:
+    """Note how fast this machine is, for what the next run is told to cost; once a workspace."""
+    gpu = session.accelerator.device.type == "cuda"
+    chosen = precision.chosen(session.spec.train.precision, gpu=gpu)
+    speed.operations_per_second(cache, chosen, gpu=gpu)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from core.data import anatomy, film, findings, images, reports, tissue
 from core.data.base import Box, ChestDataset
@@ -156,6 +155,8 @@ class Phantom(ChestDataset):
 
     def boxes(self, study_id: str) -> tuple[Box, ...]:
         """A box around each part of each finding's mask."""
+        from scipy import ndimage  # not needed to draw, which starts sooner without it
+
         found = []
         for finding, mask in self.masks(study_id).items():
             parts, _ = ndimage.label(mask)

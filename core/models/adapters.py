@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from core.errors import ConfigurationError, ModelError
-from core.models import head
+from core.models import counts, head
 from core.models.methods import METHODS, Companion, Method, method
 from core.spec import AdapterSpec
 
@@ -197,15 +197,25 @@ def parameter_groups(
     return list(groups.values())
 
 
-@lru_cache(maxsize=256)
 def count(
     card: BackboneCard, spec: AdapterSpec, findings: int, input_size: int | None = None
 ) -> ParameterCount:
-    """Count the parameters of an adapted backbone without allocating them.
+    """Count the parameters of an adapted backbone, without loading torch where they are known.
 
     Raises:
         ConfigurationError: As ``apply``, or the input size does not suit the architecture.
     """
+    known = counts.tuned(card, spec, input_size)
+    if known is not None:
+        return ParameterCount(known.trainable.at(findings), known.total.at(findings))
+    return counted(card, spec, findings, input_size)
+
+
+@lru_cache(maxsize=256)
+def counted(
+    card: BackboneCard, spec: AdapterSpec, findings: int, input_size: int | None = None
+) -> ParameterCount:
+    """The same of the model itself, built without allocating it; arguments as for ``count``."""
     import torch
 
     from core.models import backbones

@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from core.errors import ModelError
-from core.models import checkpoints
 from core.models.card import BackboneCard
 from core.workspace import ASSETS
 
@@ -42,7 +41,7 @@ def locate(card: BackboneCard, weights: Path | None) -> Path:
             f"The weights of {card.title} are not shipped with this software.",
             f"Get them from {card.url}{'. ' + card.obtain if card.obtain else ','} "
             f"{'Then' if card.obtain else 'then'} give the file: --weights FILE or “Weights file”.",
-            field=checkpoints.FIELD,
+            field="model.weights",
         )
     return _from_hub(card)
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from core.errors import ConfigurationError
+from core.models import counts
 from core.models.methods import METHODS, Method
 from core.spec import AdapterSpec
 
@@ -34,9 +35,8 @@ class Offer:
     why: str = ""
 
 
-@lru_cache(maxsize=32)
 def offers(card: BackboneCard, findings: int, input_size: int | None = None) -> tuple[Offer, ...]:
-    """Say for every method what it would train on a backbone.
+    """Say for every method what it would train on a backbone, without torch where that is known.
 
     Args:
         card: The backbone.
@@ -46,6 +46,27 @@ def offers(card: BackboneCard, findings: int, input_size: int | None = None) -> 
     Raises:
         ConfigurationError: The input size does not suit the architecture.
     """
+    known = [_known(card, method, findings, input_size) for method in METHODS.values()]
+    there = [one for one in known if one is not None]
+    return tuple(there) if len(there) == len(known) else counted(card, findings, input_size)
+
+
+def _known(
+    card: BackboneCard, method: Method, findings: int, input_size: int | None
+) -> Offer | None:
+    from core.models import adapters
+
+    spec = AdapterSpec(method=method.name)
+    found = counts.tuned(card, spec, input_size)
+    if found is None:
+        return None
+    count = adapters.count(card, spec, findings, input_size)
+    return Offer(method, spec.filled(), found.targets, count)
+
+
+@lru_cache(maxsize=32)
+def counted(card: BackboneCard, findings: int, input_size: int | None = None) -> tuple[Offer, ...]:
+    """The same of the model itself, built for each method; see ``offers``."""
     import torch
 
     from core.models import adapters, backbones, targets
@@ -60,7 +81,7 @@ def offers(card: BackboneCard, findings: int, input_size: int | None = None) -> 
             # Where nothing fits, it is told of all layers why.
             spec = spec.model_copy(update={"targets": chosen[0] if chosen else "all"})
         try:
-            count = adapters.count(card, spec, findings, input_size)
+            count = adapters.counted(card, spec, findings, input_size)
         except ConfigurationError as error:
             found.append(Offer(method, spec.filled(), chosen, None, error.cause))
         else:

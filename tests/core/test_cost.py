@@ -110,6 +110,18 @@ def test_an_earlier_run_of_the_same_kind_is_believed(tiny, cache: Path) -> None:
     assert "measured speed" in said.basis
 
 
+def test_before_the_machine_was_measured_a_usual_one_is_told_of(tiny, tmp_path: Path) -> None:
+    cold = cost.estimate(tiny(train__epochs=2000), tmp_path)
+    assert "usual processor, until a run has measured this one" in cold.basis
+    assert not (tmp_path / "speed.json").exists()
+    note_speed(tmp_path, cpu=speed.usual("fp32"))
+    warm = cost.estimate(tiny(train__epochs=2000, train__precision="fp32"), tmp_path)
+    assert "this machine's measured speed" in warm.basis
+    assert warm.seconds == pytest.approx(
+        cost.estimate(tiny(train__epochs=2000, train__precision="fp32"), tmp_path / "new").seconds
+    )
+
+
 def relabelled(radiographs: Path, root: Path, positives: int) -> Path:
     """The same radiographs, so many of the training studies with a finding of each kind."""
     shutil.copytree(radiographs, root, dirs_exist_ok=True)

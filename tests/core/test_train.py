@@ -89,6 +89,17 @@ def rate(epoch: float, **changes: float) -> float:
     return train.learning_rate(epoch, **settings | changes)
 
 
+def test_a_long_enough_run_notes_how_fast_the_machine_is(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    train.run(tiny(train__epochs=1), tmp_path / "short", cache, Silence())
+    assert not (cache / "speed.json").exists()
+    monkeypatch.setattr(train, "WORTH_MEASURING", 0.0)
+    train.run(tiny(train__epochs=1), tmp_path / "long", cache, Silence())
+    assert all(value > 0 for value in json.loads((cache / "speed.json").read_text()).values())
+
+
 def test_the_rate_rises_in_a_line_and_falls_as_half_a_cosine() -> None:
     assert [rate(0), rate(0.5), rate(1), rate(2)] == pytest.approx([0, 0.25, 0.5, 1])
     assert rate(7) == pytest.approx(0.55)

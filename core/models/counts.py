@@ -1,0 +1,89 @@
+"""What was counted of the embedded backbones beforehand: told at once, without loading torch.
+
+``python -m core.counting`` makes ``assets/counts.json``; a test counts all of it again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from core.models.card import BackboneCard
+from core.specs.adapter import AdapterSpec
+from core.workspace import ASSETS
+
+FILE = ASSETS / "counts.json"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A number that grows with the findings.
+
+    Attributes:
+        fixed: What it is without any.
+        each: What each adds.
+    """
+
+    fixed: int
+    each: int
+
+    def at(self, findings: int) -> int:
+        """What it is for so many findings."""
+        return self.fixed + self.each * findings
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One backbone under one method.
+
+    Attributes:
+        trainable: Parameters that train.
+        total: Parameters of the adapted model.
+        targets: The named targets that fit the method.
+        bytes: Fields of ``core.memory.Held`` by precision, for steps on a processor.
+    """
+
+    trainable: Line
+    total: Line
+    targets: tuple[str, ...]
+    bytes: dict[str, dict[str, Any]]
+
+
+def tuned(card: BackboneCard, adapter: AdapterSpec, input_size: int | None) -> Tuned | None:
+    """What is known of a backbone under a method; None if that was not counted beforehand.
+
+    Args:
+        card: The backbone.
+        adapter: The method and its settings; dropout makes no difference here.
+        input_size: Side of the input in pixels; by default the card's.
+    """
+    if input_size not in (None, card.input_size):
+        return None
+    found = _all().get(card.name, {}).get("methods", {}).get(key(adapter))
+    if found is None:
+        return None
+    return Tuned(
+        Line(*found["trainable"]), Line(*found["total"]), tuple(found["targets"]), found["bytes"]
+    )
+
+
+def operations(backbone: str, input_size: int) -> float | None:
+    """Floating-point operations of one picture's forward pass; None if not counted beforehand."""
+    found = _all().get(backbone, {})
+    return found["operations"] if found.get("input_size") == input_size else None
+
+
+def key(adapter: AdapterSpec) -> str:
+    """The settings that a count depends on, as text."""
+    return adapter.filled().model_copy(update={"dropout": None, "imported": None}).model_dump_json()
+
+
+@lru_cache(maxsize=1)
+def _all() -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(FILE.read_text())
+    except (OSError, ValueError):
+        return {}  # then everything is counted when it is asked for
+    return found
