@@ -22,6 +22,7 @@ from core import stats
 from core.data.base import ChestDataset
 from core.data.catalogue import open_data
 from core.errors import DataError
+from core.runs import queue
 from core.runs.store import Run, Store
 from core.spec import DataSpec
 from core.workspace import Workspace
@@ -35,7 +36,7 @@ MODELS = 6
 DATASETS = 3
 MAPS = 24
 PREDICTIONS = 24
-HEAVY = ("torch", "timm", "pytorch_grad_cam", "core.trained", "core.saliency.request")
+HEAVY = ("torch", "timm", "peft", "pytorch_grad_cam", "core.trained", "core.saliency.request")
 
 Kept = TypeVar("Kept")
 
@@ -119,9 +120,20 @@ class Gallery:
         self._maps = Shelf(MAPS)
         self._familiar = Shelf(MODELS)
 
-    def warm(self) -> None:
-        """Load PyTorch and grad-cam in the background, so that the first map comes sooner."""
-        threading.Thread(target=_load_heavy, name="warm", daemon=True).start()
+    def warm(self, *, idle: bool = False) -> None:
+        """Load PyTorch and grad-cam in the background, so that the first map comes sooner.
+
+        Args:
+            idle: Stop as soon as a run waits or computes, which has more use for the processor.
+        """
+
+        def load() -> None:
+            for name in HEAVY:
+                if idle and self._store.list(states=queue.PENDING, limit=1):
+                    return
+                importlib.import_module(name)
+
+        threading.Thread(target=load, name="warm", daemon=True).start()
 
     def model(self, run_id: str) -> Loaded:
         """A run's model.
@@ -279,8 +291,3 @@ _galleries: dict[Workspace, Gallery] = {}
 def gallery(workspace: Workspace, store: Store) -> Gallery:
     """The gallery of a workspace, shared by all pages of this process."""
     return _galleries.setdefault(workspace, Gallery(workspace, store))
-
-
-def _load_heavy() -> None:
-    for name in HEAVY:
-        importlib.import_module(name)

@@ -141,7 +141,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     def foresee() -> None:
         """Whoever has a finished run may look into it next: what that needs is loaded meanwhile."""
         if context.store.list(states=[RunState.COMPLETED], limit=1):
-            shelf.warm()
+            shelf.warm(idle=True)
 
     def receive(wanted: dict[str, Any] | None, *filters: Any) -> list[Any]:
         _, others, finding, which, order, study = filters
