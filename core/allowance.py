@@ -1,8 +1,8 @@
 """What validation may cost, counted in pictures and not in seconds, so that runs can be repeated.
 
-An epoch of the study's NIH 1% task trains on 785 pictures and validates 11,219. Under a budget, a
-run is cut into stretches of epochs. One epoch of each is scored on the whole validation split: the
-one that was best on a part of it, or, where there are no parts, the last.
+An epoch of the study's NIH 1% task trains on 785 pictures and validates 11,219. Under a budget the
+epochs race: each is scored on a small part of the validation split, the best of them at the end on
+a wider part, and the best of those on the whole.
 """
 
 from __future__ import annotations
@@ -13,20 +13,16 @@ from dataclasses import dataclass
 A_STEP, A_PROBE = 3.0, 1.0
 """Forward passes that a picture costs in training: forward, gradients of activations, of weights
 with what the optimizer does. A linear probe on augmented pictures has the first alone."""
-FOR_THE_WHOLE = 2 / 3
-"""Share of a budget that goes to the whole split, where parts take the rest."""
-LEAST_PART, LEAST_PARTS = 128, 5
-"""Studies of the smallest part, and how often a short run scores it at least. Fewer studies would
-not tell one epoch from another."""
-LEAST_WHOLES = 2
-"""Scores of the whole split from which on a run needs no parts."""
-GROWTH = 0.6
-"""Stretch k of n ends after this power of k/n of the epochs: with three, after 52%, 78% and 100%.
-Over ten seeds of 20 epochs (LoRA on 80 pictures of ``phantom-5`` when it was easier; the README has
-what came of it since) three of equal length lost 0.21 points against the best of all epochs, and
-these 0.10."""
-LEAST_STRETCH = 5
-"""Epochs of a stretch that are worth telling apart by parts."""
+FOR_THE_PARTS, FOR_THE_WHOLE = 1 / 3, 0.45
+"""Shares of a budget that go to the parts, and at most to the whole split; the wider part has the
+rest. Chosen over ten seeds (10 to 19) of LoRA on 400 phantoms, 1,600 to validate, 20 epochs, in
+which it lost 0.10 points against the best of all epochs; a quarter for the parts lost 0.12, two
+fifths 0.15, and scoring the whole split of epochs 10, 16 and 20 lost 1.13."""
+LEAST_PART, LEAST_PARTS = 32, 5
+"""Studies of the smallest part, and how often a short run scores it at least. More epochs on a
+small part lost less than fewer on a larger one."""
+WIDER = 1.5
+"""How much wider than the part the wider one has to be, to be worth it."""
 
 
 @dataclass(frozen=True)
@@ -34,27 +30,22 @@ class Rounds:
     """How a run validates within a budget.
 
     Attributes:
-        part: Most studies of the part; 0 if none is scored.
+        part: Studies of the part.
         every: Epochs from one score of the part to the next.
-        full: Stretches, in each of which one epoch is scored on the whole split.
+        entrants: Epochs that are scored on the wider part.
+        wider: Studies of it, those of the part among them.
+        full: Epochs of those that are scored on the whole split.
     """
 
     part: int
     every: int
+    entrants: int
+    wider: int
     full: int
 
-    def ends(self, epochs: int) -> list[int]:
-        """The last epoch of each stretch, counted from 1, rising to the run's own last.
-
-        Stretches grow shorter (``GROWTH``): the early epochs are rarely a run's best.
-
-        Args:
-            epochs: Length of the run, at least as many as there are stretches.
-        """
-        found = [epochs]
-        for k in range(self.full - 1, 0, -1):
-            found.append(max(k, min(found[-1] - 1, round(epochs * (k / self.full) ** GROWTH))))
-        return found[::-1]
+    def scores(self, epoch: int, epochs: int) -> bool:
+        """Whether an epoch, counted from 1, is scored on the part."""
+        return epoch == epochs or epoch % self.every == 0
 
     def studies(self, epochs: int, validation: int) -> int:
         """Studies that are predicted in all.
@@ -63,22 +54,24 @@ class Rounds:
             epochs: Length of the run.
             validation: Studies of the validation split.
         """
-        return -(-epochs // self.every) * self.part + self.full * validation
+        first = math.ceil(epochs / self.every) * self.part
+        second = self.entrants * (self.wider - self.part)
+        return first + second + self.full * (validation - self.wider)
 
 
 def rounds(
     *, images: int, epochs: int, validation: int, share: float, method: str
 ) -> Rounds | None:
-    """Divide what a run can afford for validation between the whole split and parts of it.
+    """Divide what a run can afford for validation between the rounds of a race.
 
     A run of ``images × epochs`` pictures, each as dear as three forward passes, can afford
-    ``share / (1 - share)`` of that in forward passes of validation. Two thirds go to the whole
-    split and the rest to a part that is scored after each epoch. Where such parts would be too
-    small to tell anything, or the stretches too short, all goes to the whole split; where it could
-    not be scored twice, a part is scored now and then, and the whole once at the end.
+    ``share / (1 - share)`` of that in forward passes of validation. A third goes to the part, which
+    as many epochs are scored on as give it ``LEAST_PART`` studies. The whole split is scored as
+    often as ``FOR_THE_WHOLE`` of the budget allows, once at least; between the two as many epochs
+    as lie between, by their geometric mean, are scored on as wide a part as the rest allows.
 
-    That last kind of run alone may exceed its budget: by the one score of the whole split, which
-    any chosen epoch needs, and by ``LEAST_PARTS`` of the smallest parts.
+    A run that cannot afford the whole split once exceeds its budget: by that score, which any
+    chosen epoch needs, and by ``LEAST_PARTS`` of the smallest parts.
 
     Args:
         images: Training pictures an epoch.
@@ -88,26 +81,33 @@ def rounds(
         method: How the backbone is tuned.
 
     Returns:
-        The division; None if the whole split can be scored after each epoch, or if parts of it
-        would save nothing.
+        The division; None if the whole split can be scored after each epoch, or if a race would
+        save nothing.
     """
     a_picture = A_PROBE if method == "linear" else A_STEP
     afford = share / (1 - share) * a_picture * images * epochs
-    whole = validation * epochs
-    if whole <= afford:
+    if validation * epochs <= afford or validation <= LEAST_PART:
         return None
-    full = int(afford * FOR_THE_WHOLE // validation)
-    part = int((afford - full * validation) // epochs)
-    found = Rounds(part, 1, full)
-    if full < LEAST_WHOLES or part < LEAST_PART or full * LEAST_STRETCH > epochs:
-        found = _without_parts(afford, epochs, validation)
-    saves = found.part < validation and found.studies(epochs, validation) < whole
+    spare = min(afford * FOR_THE_PARTS, max(afford - validation, 0))
+    scored = max(min(epochs, LEAST_PARTS), min(epochs, int(spare // LEAST_PART)))
+    every = math.ceil(epochs / scored)
+    scored = math.ceil(epochs / every)
+    part = min(validation, max(LEAST_PART, int(spare // scored)))
+    found = _race(afford, scored, every, part, validation)
+    saves = part < validation and found.studies(epochs, validation) < validation * epochs
     return found if saves else None
 
 
-def _without_parts(afford: float, epochs: int, validation: int) -> Rounds:
-    full = int(afford // validation)
-    if full >= LEAST_WHOLES:
-        return Rounds(0, 1, full)
-    scored = max(min(epochs, LEAST_PARTS), int((afford - validation) // LEAST_PART))
-    return Rounds(LEAST_PART, math.ceil(epochs / scored), 1)
+def _race(afford: float, scored: int, every: int, part: int, validation: int) -> Rounds:
+    """The last rounds, for as many whole scores as leave something for the wider part."""
+    left = afford - scored * part
+    for full in range(max(1, min(scored, round(FOR_THE_WHOLE * afford / validation))), 0, -1):
+        entrants = round(math.sqrt(scored * full))
+        if entrants > full:
+            wider = int((left + entrants * part - full * validation) / (entrants - full))
+            if wider >= validation:  # all that go on can be scored on the whole
+                entrants = min(scored, int(left // (validation - part)))
+                return Rounds(part, every, entrants, part, entrants)
+            if wider >= WIDER * part:
+                return Rounds(part, every, entrants, wider, full)
+    return Rounds(part, every, 1, part, 1)

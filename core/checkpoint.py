@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,9 @@ def load(session: Session) -> None:
 
 
 def _restore(session: Session, payload: dict[str, Any]) -> None:
-    session.position = Position(**payload["position"])
+    known = {one.name for one in fields(Position)}  # an older version kept something else
+    told = {name: value for name, value in payload["position"].items() if name in known}
+    session.position = Position(**told)
     session.started = time.monotonic()
     # Also those that can be read by now: the batches of an epoch must not change in its middle.
     session.leave_out(payload.get("skipped", {}))

@@ -48,8 +48,8 @@ class Position:
         last_auroc: Validation AUROC of the last epoch.
         seconds: Time spent in epochs so far, over all attempts.
         unvalidated: Whether the last complete epoch still has to be validated.
-        candidate: Under a budget, the best epoch of the present stretch so far; 0 before the first.
-        candidate_auroc: Its AUROC on the part of the validation split.
+        candidates: Under a budget, the epochs that lead so far, with their AUROC on the part of the
+            validation split.
         metrics: Metric values recorded so far.
     """
 
@@ -61,8 +61,7 @@ class Position:
     last_auroc: float | None = None
     seconds: float = 0.0
     unvalidated: bool = False
-    candidate: int = 0
-    candidate_auroc: float = 0.0
+    candidates: dict[int, float] = field(default_factory=dict)
     metrics: int = 0
 
 

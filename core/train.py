@@ -124,8 +124,7 @@ def fit(session: Session) -> None:
             validation.validate(session, budget)
         position.unvalidated = False
         checkpoint.save(session)
-    if session.ranks.main:
-        (session.folder / validation.CANDIDATE).unlink(missing_ok=True)
+    validation.clear(session)
 
 
 def train_epoch(session: Session, labels: dict[str, NDArray[np.float32]]) -> None:

@@ -1,9 +1,9 @@
 """How good a run is so far: its validation split predicted and scored, and the best epoch kept.
 
-Every epoch on the whole split is the paper's way. By budget (``core.allowance``), a fixed part of
-the split is scored instead, and at the end of each stretch of epochs the one of them that is best
-on the part is scored on the whole split. The best of these is the run's result, so that the AUROC
-an epoch is chosen by is always the whole split's.
+Every epoch on the whole split is the paper's way. By budget (``core.allowance``), the epochs race:
+each is scored on a fixed part of the split, and after the last one the best of them on a wider part
+and the best of those on the whole, so that the AUROC an epoch is chosen by is always the whole
+split's. Until then the weights of those that may still win are kept.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from core import allowance, stats
 from core.allowance import Rounds
@@ -30,8 +33,14 @@ from core.session import Session
 from core.trained import read_state, write_state
 from core.workspace import BEST
 
-CANDIDATE = "candidate.safetensors"
-"""File in a run's folder: the weights of the stretch's best epoch so far, by the part."""
+CANDIDATES = "candidates"
+"""Folder in a run's folder: weights of the epochs that lead on the part, until the race ends."""
+
+LOGITS = "logits of the part"
+"""Name of a tensor beside these weights, of shape (studies, findings)."""
+
+MOST_KEPT = 2 * 2**30
+"""Bytes of such weights; of a large network fewer epochs are kept."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +48,16 @@ class Budget:
     """What is validated where the whole split cannot be after each epoch.
 
     Attributes:
-        rounds: When a part is scored, and when the whole split.
-        part: Studies of the part, always the same; empty if none is scored.
+        rounds: When a part is scored, and how many epochs go on from there.
+        part: Studies of the part, always the same.
+        more: Studies that the wider part has beside it.
+        entrants: Epochs that go on from the part: as many as the rounds say, or as can be kept.
     """
 
     rounds: Rounds
     part: list[str]
+    more: list[str]
+    entrants: int
 
 
 @dataclass(frozen=True)
@@ -83,19 +96,29 @@ def budget(session: Session) -> Budget | None:
     )
     if rounds is None:
         return None
-    part = _part(session, rounds.part)
-    if rounds.part and not part:
+    part = _part(session, ids, rounds.part)
+    if not part:
         return None
-    words = f"the whole validation split {rounds.full} times"
-    if part:
-        when = f"every {rounds.every} epochs" if rounds.every > 1 else "each epoch"
-        words = f"{len(part):,} of {len(ids):,} validation studies after {when}, and {words}"
-    session.report.log(f"Scores {words}.")
-    return Budget(rounds, part)
+    more = _part(session, _without(ids, part), rounds.wider - rounds.part)
+    size = sum(one.nbytes for one in adapters.trainable_state(session.model).values())
+    found = Budget(rounds, part, more, max(1, min(rounds.entrants, MOST_KEPT // max(1, size))))
+    session.report.log(_in_words(found, len(ids)))
+    return found
+
+
+def _in_words(budget: Budget, validation: int) -> str:
+    rounds, wider = budget.rounds, len(budget.part) + len(budget.more)
+    when = f"every {rounds.every} epochs" if rounds.every > 1 else "each epoch"
+    then = f"the best {budget.entrants} on {wider:,}, and of those " if budget.more else ""
+    best = f"the best {rounds.full}" if rounds.full > 1 else "the best"
+    return (
+        f"Scores {len(budget.part):,} of {validation:,} validation studies after {when}; at the "
+        f"end {then}{best} on the whole split."
+    )
 
 
 def validate(session: Session, budget: Budget | None = None) -> None:
-    """Score the epoch that has just ended, or the best of its stretch; keep it if it is the best.
+    """Score the epoch that has just ended, and after the last one the best; keep what is best.
 
     Nothing of the run's state changes before all is predicted: a run that is stopped meanwhile
     validates from the beginning.
@@ -109,29 +132,33 @@ def validate(session: Session, budget: Budget | None = None) -> None:
     """
     position = session.position
     epoch, epochs = position.epoch, session.spec.train.epochs
-    ends = budget is None or epoch in budget.rounds.ends(epochs)
-    part = budget.part if budget and (ends or epoch % budget.rounds.every == 0) else []
-    if not (ends or part):
+    if budget is not None and not budget.rounds.scores(epoch, epochs):
         return
     session.report.progress(*session.progress(), "validating")
-    found, candidate, level = [], position.candidate, position.candidate_auroc
-    if part:
-        found.append(_scored(session, "val-part", epoch, part))
-        auroc = found[-1].auroc
-        if not candidate or auroc > level:
-            candidate, level = epoch, -math.inf if math.isnan(auroc) else auroc
-    if ends:
-        chosen = candidate or epoch
-        with _weights_of(session, chosen):
-            found.append(_scored(session, "val", chosen, session.ids["val"]))
-            _keep_best(session, found[-1])
-    elif candidate == epoch:
-        _write(session, CANDIDATE, epoch)
-        if position.best_auroc is None:  # what a run leaves that is stopped for good
-            _write(session, BEST, epoch)
-    for scores in found:
+    if budget is None:
+        found = _scored(session, "val", epoch, session.ids["val"])
+        _keep_best(session, found)
+        _record(session, found)
+        return
+    found = _scored(session, "val-part", epoch, budget.part)
+    leading = _leading({**position.candidates, epoch: found.auroc}, budget.entrants)
+    if epoch in leading:
+        _keep_candidate(session, found, position.candidates)
+    finals = _race(session, budget, leading) if epoch == epochs else []
+    if finals:
+        best = max(finals, key=lambda one: one.auroc)
+        with _weights_of(session, best.epoch):
+            _keep_best(session, best)
+        position.last_auroc = finals[-1].auroc
+    for scores in (found, *finals):
         _record(session, scores)
-    position.candidate, position.candidate_auroc = (0, 0.0) if ends else (candidate, level)
+    position.candidates = {} if finals else leading
+
+
+def clear(session: Session) -> None:
+    """Remove the weights of epochs that have not won."""
+    if session.ranks.main:
+        shutil.rmtree(session.folder / CANDIDATES, ignore_errors=True)
 
 
 def predict(
@@ -159,20 +186,73 @@ def predict(
     return np.concatenate([one for chunk in zip(*each, strict=True) for one in chunk])
 
 
-def _part(session: Session, count: int) -> list[str]:
-    """Studies of the part; none if no finding has both labels in one of this size."""
-    ids = session.ids["val"]
+def _part(session: Session, ids: Sequence[str], count: int) -> list[str]:
+    """Some of these studies; none if no finding has both labels among so many."""
+    if not count:
+        return []
     labels = session.dataset.labels(ids)
-    patients = session.dataset.table.loc[ids, "patient"].astype(str).tolist()
+    patients = session.dataset.table.loc[list(ids), "patient"].astype(str).tolist()
     chosen = splits.part(patients, labels, count, f"validation {session.spec.train.seed}")
     found = labels[chosen]
     tells = not np.isnan(stats.per_finding(found, found)).all()
     return [one for one, inside in zip(ids, chosen, strict=True) if inside and tells]
 
 
+def _without(ids: Sequence[str], some: Sequence[str]) -> list[str]:
+    left_out = set(some)
+    return [one for one in ids if one not in left_out]
+
+
+def _leading(aurocs: dict[int, float], count: int) -> dict[int, float]:
+    """The best epochs of some, in their order; of equals the earlier."""
+
+    def rank(epoch: int) -> tuple[float, int]:
+        value = aurocs[epoch]
+        return (math.inf if math.isnan(value) else -value), epoch
+
+    best = sorted(aurocs, key=rank)[:count]
+    return {epoch: aurocs[epoch] for epoch in sorted(best)}
+
+
+def _race(session: Session, budget: Budget, leading: dict[int, float]) -> list[_Scores]:
+    """Score the epochs that lead on the wider part, and the best of those on the whole split.
+
+    Returns:
+        The scores on the whole split, in the order of the epochs.
+    """
+    wide, ids = [*budget.part, *budget.more], session.ids["val"]
+    seen, aurocs = {}, {}
+    for epoch in leading:
+        with _weights_of(session, epoch) as told:
+            rows = [told, predict(session, budget.more)] if budget.more else [told]
+        seen[epoch] = np.concatenate(rows)
+        aurocs[epoch] = stats.macro(stats.per_finding(session.dataset.labels(wide), seen[epoch]))
+    rest = _without(ids, wide)
+    row = {one: i for i, one in enumerate([*wide, *rest])}
+    order, labels = [row[one] for one in ids], session.dataset.labels(ids)
+    found = []
+    for epoch in _leading(aurocs, budget.rounds.full):
+        logits = seen[epoch]
+        if rest:
+            with _weights_of(session, epoch):
+                logits = np.concatenate([logits, predict(session, rest)])
+        found.append(_scores_of(session, "val", epoch, logits[order], labels))
+    return found
+
+
 def _scored(session: Session, curve: str, epoch: int, ids: Sequence[str]) -> _Scores:
     """Predict studies by the model as it is."""
     logits, labels = predict(session, ids), session.dataset.labels(ids)
+    return _scores_of(session, curve, epoch, logits, labels)
+
+
+def _scores_of(
+    session: Session,
+    curve: str,
+    epoch: int,
+    logits: NDArray[np.float32],
+    labels: NDArray[np.float32],
+) -> _Scores:
     loss = float(masked_loss(torch.tensor(logits), torch.tensor(labels)))
     if not math.isfinite(loss):
         raise not_finite(session, "validation loss")
@@ -195,25 +275,43 @@ def _keep_best(session: Session, scores: _Scores) -> None:
     if position.best_auroc is None or scores.auroc > position.best_auroc:
         position.best_auroc, position.best_epoch = scores.auroc, scores.epoch
         session.best_logits = scores.logits
-        _write(session, BEST, scores.epoch)
+        _write(session, session.folder / BEST, scores.epoch)
 
 
 @contextlib.contextmanager
-def _weights_of(session: Session, epoch: int) -> Iterator[None]:
-    """Give the model the candidate's weights for a while, unless it has them."""
-    if epoch == session.position.epoch:
-        yield
-        return
+def _weights_of(session: Session, epoch: int) -> Iterator[NDArray[np.float32]]:
+    """Give the model a candidate's weights for a while; yields its logits of the part."""
     present = adapters.trainable_state(session.model)
-    state, _ = session.ranks.from_main(lambda: read_state(session.folder / CANDIDATE))
+    state, _ = session.ranks.from_main(lambda: read_state(_candidate(session, epoch)))
+    told = state.pop(LOGITS)
     adapters.load_trainable_state(session.model, state)
     try:
-        yield
+        yield told.numpy()
     finally:
         adapters.load_trainable_state(session.model, present)
 
 
-def _write(session: Session, name: str, epoch: int) -> None:
+def _keep_candidate(session: Session, scores: _Scores, known: dict[int, float]) -> None:
+    """Write the model as it is among those that may win, and drop what is out of the race."""
+    if not session.ranks.main:
+        return
+    for file in (session.folder / CANDIDATES).glob("*.safetensors"):
+        # Those that the last checkpoint tells of stay until the next is written.
+        if file.stem.isdigit() and int(file.stem) not in known:
+            file.unlink(missing_ok=True)
+    logits = {LOGITS: torch.from_numpy(scores.logits)}
+    _write(session, _candidate(session, scores.epoch), scores.epoch, logits)
+    if all(scores.auroc > one or math.isnan(one) for one in known.values()):
+        _write(session, session.folder / BEST, scores.epoch)  # what a run leaves that is stopped
+
+
+def _candidate(session: Session, epoch: int) -> Path:
+    return session.folder / CANDIDATES / f"{epoch}.safetensors"
+
+
+def _write(
+    session: Session, path: Path, epoch: int, beside: Mapping[str, Tensor] | None = None
+) -> None:
     if not session.ranks.main:
         return
     about = {
@@ -222,4 +320,5 @@ def _write(session: Session, name: str, epoch: int) -> None:
         "backbone_sha256": session.weights.sha256 or "",
         "epoch": str(epoch),
     }
-    write_state(session.folder / name, adapters.trainable_state(session.model), about)
+    path.parent.mkdir(exist_ok=True)
+    write_state(path, {**adapters.trainable_state(session.model), **(beside or {})}, about)

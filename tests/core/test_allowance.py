@@ -20,43 +20,25 @@ def test_a_run_that_can_afford_the_whole_split_every_epoch_has_no_parts() -> Non
     edge = 11_219 * 4 / 3
     assert rounds(images=int(edge) + 1) is None
     assert rounds(images=int(edge) - 1) is not None
-    assert rounds(validation=100, images=2, epochs=3) is None, "parts would be larger"
+    assert rounds(validation=32, images=2, epochs=3) is None, "a part would be as large"
 
 
-def test_the_study_s_smallest_task_scores_a_part_each_epoch_and_some_in_full() -> None:
-    found = rounds()
-    assert found is not None
-    assert (found.every, found.full) == (1, 6)
-    assert found.part > 200
-    afford = 0.25 * 3 * 785 * 200
-    assert 0.99 * afford < found.studies(200, 11_219) <= afford
+def test_the_study_s_smallest_task_scores_a_part_each_epoch_and_the_best_in_full() -> None:
+    found = rounds(epochs=100)
+    assert found == Rounds(part=196, every=1, entrants=14, wider=1_631, full=2)
+    afford = 0.25 * 3 * 785 * 100
+    assert 0.99 * afford < found.studies(100, 11_219) <= afford
 
 
-def test_short_stretches_and_small_parts_give_way_to_the_whole_split() -> None:
-    assert rounds(images=120, epochs=20, validation=440) == Rounds(0, 1, 4)
-    short = rounds(images=11_000, epochs=20)
-    assert short is not None
-    assert (short.part, short.full) == (0, 14)
+def test_small_parts_are_scored_now_and_then() -> None:
+    found = rounds(images=80, epochs=20, validation=400)
+    assert found == Rounds(part=40, every=2, entrants=3, wider=260, full=1)
+    assert [epoch for epoch in range(1, 8) if found.scores(epoch, 7)] == [2, 4, 6, 7]
 
 
 def test_a_very_short_run_scores_parts_and_the_whole_split_once() -> None:
-    assert rounds(epochs=6) == Rounds(128, 2, 1)
-    assert rounds(images=40, epochs=30, validation=700) == Rounds(128, 6, 1)
-
-
-@pytest.mark.parametrize("epochs", [1, 2, 5, 7, 20, 200])
-def test_each_stretch_ends_once_later_ones_are_shorter_and_the_last_epoch_ends_one(
-    epochs: int,
-) -> None:
-    for full in range(1, min(epochs, 30) + 1):
-        ends = Rounds(128, 1, full).ends(epochs)
-        assert len(set(ends)) == full
-        assert ends == sorted(ends)
-        assert ends[-1] == epochs
-        lengths = [b - a for a, b in itertools.pairwise([0, *ends])]
-        assert min(lengths) >= 1
-        assert all(b <= a + 1 for a, b in itertools.pairwise(lengths)), "but for rounding"
-    assert Rounds(0, 1, 3).ends(20) == [10, 16, 20]
+    assert rounds(epochs=6) == Rounds(part=32, every=2, entrants=1, wider=32, full=1)
+    assert rounds(images=40, epochs=30, validation=700) == Rounds(33, 5, 2, 68, 1)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
@@ -75,9 +57,9 @@ def test_the_budget_is_kept_or_exceeded_by_what_is_said(share: float) -> None:
             continue
         studies = found.studies(epochs, validation)
         assert studies < validation * epochs
-        assert 1 <= found.full <= epochs
-        assert found.part == 0 or allowance.LEAST_PART <= found.part < validation
-        assert found.part or found.full >= allowance.LEAST_WHOLES
+        assert 1 <= found.full <= found.entrants <= -(-epochs // found.every)
+        assert allowance.LEAST_PART <= found.part <= found.wider <= validation
+        assert found.part < validation
         assert studies <= max(afford, smallest + validation)
         kept += studies <= afford
     assert kept > 10
