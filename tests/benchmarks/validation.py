@@ -1,10 +1,10 @@
 """Whether validation by budget chooses epochs as good as the paper's way, and what it saves.
 
-Run with ``OMP_NUM_THREADS=1 python -m tests.benchmarks.validation --seeds 10``, a quarter of an
-hour: LoRA on the embedded backbone, in each epoch of which the paper's way validates four times as
-many pictures as are trained on. Each seed draws its own labelled subset and trains once; validation changes nothing
-in training, so that both ways are followed side by side. Compared is the AUROC on the whole
-validation split of the epoch that each way chose, in points (hundredths).
+Run with ``OMP_NUM_THREADS=1 python -m tests.benchmarks.validation --seeds 10``, half an hour: LoRA
+on the embedded backbone, in each epoch of which the paper's way validates four times as many
+pictures as are trained on. Each seed draws its own labelled subset and trains once; validation
+changes nothing in training, so that both ways are followed side by side. Compared is the AUROC on
+the whole validation split of the epoch that each way chose, in points (hundredths).
 """
 
 from __future__ import annotations

@@ -53,6 +53,7 @@ def test_full_fine_tuning_trains_everything(store: Store, workspace: Workspace) 
                 "model__input_size": 1008,
                 "adapter__method": "full",
                 "train__batch_size": 4096,
+                "train__accumulation": 1,
             },
             "f-train-batch-size",
         ),
