@@ -16,8 +16,8 @@ with what the optimizer does. A linear probe on augmented pictures has the first
 FOR_THE_PARTS, FOR_THE_WHOLE = 1 / 3, 0.45
 """Shares of a budget that go to the parts, and at most to the whole split; the wider part has the
 rest. Over ten seeds (10 to 19) of LoRA on 400 phantoms, 1,600 to validate, 20 epochs, and twelve
-draws of the parts each, it lost 0.21 points against the best of all epochs, where the whole split of
-epochs 10, 16 and 20 alone lost 1.13; a part of 75 or of 150 lost 0.26 and 0.38, and halving the
+draws of the parts each, it lost 0.21 points against the best of all epochs, where the whole split
+of epochs 10, 16 and 20 alone lost 1.13; a part of 75 or of 150 lost 0.26 and 0.38, and halving the
 epochs in three or four rounds about as much as this."""
 LEAST_PART, LEAST_PARTS = 32, 5
 """Studies of the smallest part, and how often a short run scores it at least. More epochs on a
