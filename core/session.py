@@ -50,6 +50,7 @@ class Position:
         unvalidated: Whether the last complete epoch still has to be validated.
         candidates: Under a budget, the epochs that lead so far, with their AUROC on the part of the
             validation split.
+        part: Hash of the studies of that part; empty before the first.
         metrics: Metric values recorded so far.
     """
 
@@ -62,6 +63,7 @@ class Position:
     seconds: float = 0.0
     unvalidated: bool = False
     candidates: dict[int, float] = field(default_factory=dict)
+    part: str = ""
     metrics: int = 0
 
 

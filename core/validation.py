@@ -9,6 +9,7 @@ split's. Until then the weights of those that may still win are kept.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import shutil
@@ -78,6 +79,8 @@ class _Scores:
 def budget(session: Session) -> Budget | None:
     """The budget of a run, which its specification and its studies decide alone.
 
+    Candidates that were scored on another part drop out of the race.
+
     Returns:
         The budget; None if the whole split is scored after each epoch, since the run shall, or can
         afford it.
@@ -103,6 +106,9 @@ def budget(session: Session) -> Budget | None:
     size = sum(one.nbytes for one in adapters.trainable_state(session.model).values())
     found = Budget(rounds, part, more, max(1, min(rounds.entrants, MOST_KEPT // max(1, size))))
     session.report.log(_in_words(found, len(ids)))
+    position, told = session.position, hashlib.sha256(" ".join(part).encode()).hexdigest()[:16]
+    if position.part != told:  # scores on other studies do not compare: some have become unreadable
+        position.part, position.candidates = told, {}
     return found
 
 

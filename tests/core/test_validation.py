@@ -173,3 +173,16 @@ def test_the_part_is_the_same_for_a_seed(run: Run, tiny, tmp_path: Path) -> None
 
     assert part(0) == part(0)
     assert len({tuple(part(seed)) for seed in range(4)}) > 1
+
+
+def test_scores_on_other_studies_drop_out_of_the_race(run: Run, tiny, tmp_path: Path) -> None:
+    spec = tiny(train__epochs=EPOCHS, **BUDGET).resolved()
+    session = setup(spec, tmp_path, tmp_path / "cache", Silence())
+    first = validation.budget(session)
+    assert first is not None
+    session.position.candidates = {1: 0.9}
+    validation.budget(session)
+    assert session.position.candidates == {1: 0.9}
+    session.ids["val"] = [one for one in session.ids["val"] if one not in first.part]
+    assert validation.budget(session) is not None
+    assert session.position.candidates == {}
