@@ -38,7 +38,7 @@ def of(device: str) -> Capacity:
     Returns:
         The GPU's, or without one the host's, of which a control group may allow only a part.
     """
-    if device == "cpu" or not gpu():
+    if not gpu(device):
         return host()
     import torch
 
@@ -47,8 +47,10 @@ def of(device: str) -> Capacity:
     return Capacity(total, free)
 
 
-def gpu() -> bool:
-    """Whether there is a GPU for torch to use; torch is loaded only where there could be one."""
+def gpu(device: str = "auto") -> bool:
+    """Whether a run of this device would have a GPU; loads torch only where there could be one."""
+    if device == "cpu":
+        return False
     if "torch" not in sys.modules:
         linux = sys.platform == "linux"
         if sys.platform == "darwin" or (linux and not any(one.exists() for one in DRIVERS)):

@@ -266,7 +266,7 @@ def _calculated(
     spec: RunSpec, images: int, sizes: dict[str, int], cache: Path
 ) -> tuple[float, str]:
     """Seconds of computing, and whose speed they were calculated from."""
-    gpu = _uses_gpu(spec.train.device)
+    gpu = capacity.gpu(spec.train.device)
     half = precision.chosen(spec.train.precision, gpu=gpu)
     work = speed.known(cache, half, gpu=gpu)
     basis = "calculated from this machine's measured speed"
@@ -360,7 +360,3 @@ def _unprepared(spec: RunSpec, dataset: ChestDataset, ids: list[str], cache: Pat
     except CoreError:
         return 0  # what is wrong with files or disk is the run's to say
     return round(missing / max(1, len(asked)) * len(ids))
-
-
-def _uses_gpu(device: str) -> bool:
-    return device != "cpu" and capacity.gpu()

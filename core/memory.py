@@ -78,10 +78,6 @@ class Question:
     augmented: bool = False
     again: bool = False
 
-    def asked(self) -> tuple[Any, ...]:
-        """All but what a count made beforehand is found by."""
-        return self.gpu, self.findings, self.drop_path, self.augmented, self.again
-
 
 @dataclass(frozen=True)
 class Held:
@@ -282,7 +278,11 @@ def in_words(size: float) -> str:
 def footprint(spec: RunSpec, findings: int) -> Footprint | None:
     """Count what a run of any batch holds; arguments, errors and None as for ``predict``."""
     spec = spec.resolved()
-    card, train, gpu = catalogue.card(spec.model.backbone), spec.train, _gpu(spec.train)
+    card, train, gpu = (
+        catalogue.card(spec.model.backbone),
+        spec.train,
+        capacity.gpu(spec.train.device),
+    )
     question = Question(
         backbone=card.name,
         adapter=spec.adapter.model_copy(update={"imported": None}),
@@ -318,9 +318,10 @@ def _slack(held: Held, *, again: bool) -> float:
 
 def _known(question: Question) -> Held | None:
     """The answer that was counted beforehand, if it was."""
-    usual = Question(question.backbone, question.adapter, question.precision)
-    known = counts.tuned(catalogue.card(question.backbone), question.adapter, question.input_size)
-    if known is None or question.adapter.dropout or question.asked() != usual.asked():
+    size = question.input_size
+    usual = Question(question.backbone, question.adapter, question.precision, input_size=size)
+    known = counts.tuned(catalogue.card(question.backbone), question.adapter, size)
+    if known is None or question.adapter.dropout or question != usual:
         return None
     found = known.bytes.get(question.precision)
     return None if found is None else Held(**found)
@@ -382,8 +383,4 @@ def _without_bytes(question: Question, card: BackboneCard, size: int) -> nn.Modu
 
 def _elsewhere(train: TrainSpec) -> bool:
     """Whether a run is for another machine, since this one has no GPU."""
-    return train.device.startswith("cuda") and not _gpu(train)
-
-
-def _gpu(train: TrainSpec) -> bool:
-    return train.device != "cpu" and capacity.gpu()
+    return train.device.startswith("cuda") and not capacity.gpu(train.device)

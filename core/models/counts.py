@@ -1,6 +1,7 @@
 """What was counted of the embedded backbones beforehand: told at once, without loading torch.
 
-``python -m core.counting`` makes ``assets/counts.json``; a test counts all of it again.
+``python -m core.counting`` makes ``assets/counts.json``; tests count the parameters again and the
+bytes of some methods, with ``CXR_LONG=1`` of all.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def tuned(card: BackboneCard, adapter: AdapterSpec, input_size: int | None) -> T
 
     Args:
         card: The backbone.
-        adapter: The method and its settings; dropout makes no difference here.
+        adapter: The method and its settings; alpha and dropout make no difference.
         input_size: Side of the input in pixels; by default the card's.
     """
     if input_size not in (None, card.input_size):
@@ -76,8 +77,9 @@ def operations(backbone: str, input_size: int) -> float | None:
 
 
 def key(adapter: AdapterSpec) -> str:
-    """The settings that a count depends on, as text."""
-    return adapter.filled().model_copy(update={"dropout": None, "imported": None}).model_dump_json()
+    """The settings that a count depends on, as text: alpha scales what is there."""
+    unheeded = {"alpha": AdapterSpec().alpha, "dropout": None, "imported": None}
+    return adapter.filled().model_copy(update=unheeded).model_dump_json()
 
 
 @lru_cache(maxsize=1)

@@ -43,6 +43,7 @@ def test_every_method_trains_what_was_counted(card: BackboneCard, findings: int)
         assert counts.tuned(card, spec, None) is not None
         now = adapters.counted(card, spec, findings)
         assert adapters.count(card, spec, findings, card.input_size) == now
+        assert adapters.count(card, AdapterSpec(rank=rank, alpha=7), findings) == now
 
 
 @pytest.mark.parametrize("method", METHODS if os.environ.get("CXR_LONG") else OFTEN)
@@ -51,7 +52,7 @@ def test_every_method_holds_what_was_counted(
     method: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = RunSpec.of(**{"adapter.method": method, "train.precision": precision,
-                         "train.device": "cpu"})  # fmt: skip
+                         "train.device": "cpu", "adapter.alpha": 16})  # fmt: skip
     known = memory.footprint(spec, 14)
     monkeypatch.setattr(memory, "_known", lambda question: None)
     assert memory.footprint(spec, 14) == known
