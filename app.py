@@ -25,15 +25,12 @@ def main() -> int:
     from core.errors import CoreError
     from core.starting import spare_garbage
     from core.workspace import STORE, open_workspace
-    from explorer import example
+    from explorer.app import serve
 
     spare_garbage()
     os.environ.update({STORE: given.store} if given.store else {})  # for the runs' processes, too
     try:
         workspace = open_workspace(given.workspace)
-        example.draw(workspace)
-        from explorer.app import serve  # takes two seconds, in which pictures are drawn already
-
         serve(workspace, host=given.host, port=given.port, slots=given.slots,
               browser=not given.no_browser, resume_lost=given.resume_lost)  # fmt: skip
     except CoreError as error:

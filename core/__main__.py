@@ -214,29 +214,13 @@ def prepare(
     spec: RunSpec,
     folder: Folder = None,
     as_json: AsJson = False,
-    background: Annotated[
-        bool,
-        typer.Option(
-            "--background",
-            help="Leave the processor to whatever else wants it, and end with the program that "
-            "started this.",
-        ),
-    ] = False,
 ) -> None:
     """Decode the pictures of one run now, so that it starts at once; see also ``data cache``."""
     from core import prepare as preparation
-    from core.runs import processes
     from core.workspace import open_workspace
 
-    parent = os.getppid()
-    if background:
-        processes.give_way()
-
-    def orphaned() -> bool:
-        return background and os.getppid() != parent
-
     with bar("pictures") as progress:
-        found = preparation.prepare(spec, open_workspace(folder).cache, progress, orphaned)
+        found = preparation.prepare(spec, open_workspace(folder).cache, progress)
     answer(found, as_json, lambda: typer.echo(
         f"{found['pictures']:,} pictures, {found['made']:,} of them made now."
     ))  # fmt: skip

@@ -350,13 +350,15 @@ def _validated(spec: RunSpec, images: int, validation: int) -> int:
 
 
 def _unprepared(spec: RunSpec, dataset: ChestDataset, ids: list[str], cache: Path) -> int:
-    """About how many of these pictures the cache does not hold."""
+    """About how many of these pictures the cache does not hold, and take time to make."""
     from core.data.cache import ImageCache, cache_side
 
     size = spec.model.input_size or catalogue.card(spec.model.backbone).input_size
+    side = cache_side(size)
     asked = ids[:: max(1, len(ids) // SAMPLE)]
     try:
-        missing = len(ImageCache(cache, dataset, cache_side(size)).missing(asked))
+        missing = ImageCache(cache, dataset, side).missing(asked)
     except CoreError:
         return 0  # what is wrong with files or disk is the run's to say
-    return round(missing / max(1, len(asked)) * len(ids))
+    slow = sum(not dataset.is_quick(one, side) for one in missing)
+    return round(slow / max(1, len(asked)) * len(ids))

@@ -41,19 +41,13 @@ class Made:
         return asdict(self) | {"folder": str(self.folder)}
 
 
-def prepare(
-    spec: RunSpec,
-    cache: Path,
-    progress: Progress | None = None,
-    should_stop: Callable[[], bool] | None = None,
-) -> dict[str, int]:
-    """Decode (or draw) the pictures that a run needs, in the order it needs them.
+def prepare(spec: RunSpec, cache: Path, progress: Progress | None = None) -> dict[str, int]:
+    """Decode (or draw) the pictures that a run needs.
 
     Args:
         spec: The run.
         cache: Folder of decoded images.
         progress: Told how many of how many are there.
-        should_stop: Asked several times a second; what is made by then is kept.
 
     Returns:
         Pictures of the run, and those of them that were made now.
@@ -63,17 +57,13 @@ def prepare(
     """
     spec = spec.resolved()
     dataset = open_data(spec.data)
-    first = subsets.labelled(dataset, spec.data) + dataset.ids("val")
-    ids = first + dataset.ids("test")
+    ids = subsets.labelled(dataset, spec.data) + dataset.ids("val") + dataset.ids("test")
     size = spec.model.input_size or catalogue.card(spec.model.backbone).input_size
     pictures = ImageCache(cache, dataset, cache_side(size))
     missing = len(pictures.missing(ids))
     bad: dict[str, str] | None = {} if spec.data.skip_bad else None
-    # First what a run asks for before its first AUROC.
-    whole = pictures.ensure(first, should_stop=should_stop, faults=bad)
-    whole = whole and pictures.ensure(ids, progress, should_stop, bad)
-    left = len(bad or {}) if whole else len(pictures.missing(ids))
-    return {"pictures": len(ids), "made": missing - left}
+    pictures.ensure(ids, progress, faults=bad)
+    return {"pictures": len(ids), "made": missing - len(bad or {})}
 
 
 def whole(

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from core.data import anatomy, film, findings, images, reports, tissue
+from core.data import anatomy, drawn, film, findings, images, reports, tissue
 from core.data.base import Box, ChestDataset
 from core.data.pathology import PATHOLOGY, Lesion
 from core.data.population import draw_studies
@@ -142,9 +142,22 @@ class Phantom(ChestDataset):
         self.table = self._labelled(self._drawn)
 
     def read(self, study_id: str, short_side: int | None = None) -> NDArray[np.uint8]:
-        """Draw one picture; see ``ChestDataset.read``."""
+        """Draw one picture, or take it from those drawn beforehand; see ``ChestDataset.read``."""
+        if short_side is not None:
+            ready = drawn.find(self.drawn_as(study_id, short_side))
+            if ready is not None:
+                return ready
         picture = self.drawing(study_id).picture
         return picture if short_side is None else images.resize(picture, short_side)
+
+    def is_quick(self, study_id: str, short_side: int) -> bool:
+        """Whether it was drawn beforehand; see ``ChestDataset.is_quick``."""
+        return drawn.has(self.drawn_as(study_id, short_side))
+
+    def drawn_as(self, study_id: str, short_side: int) -> str:
+        """Name of the picture among those drawn beforehand, whether or not it is there."""
+        source = f"{self.reader_version}-{self.source_key(study_id)}"
+        return drawn.entry(self.name, short_side, study_id, source)
 
     def source_key(self, study_id: str) -> str:
         """All that decides the pixels: seed, size, spread of the poses and the row of the table."""

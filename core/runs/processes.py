@@ -147,13 +147,6 @@ def kill(pid: int, process: str | None) -> None:
             one.kill()
 
 
-def give_way() -> None:
-    """Let this process, and those it starts, compute only when no other wants the processor."""
-    lowest = getattr(psutil, "IDLE_PRIORITY_CLASS", 19)  # a class on Windows, else a number
-    with contextlib.suppress(psutil.AccessDenied):
-        psutil.Process().nice(lowest)
-
-
 def reap() -> None:
     """Take leave of the children that have ended; their exit codes are kept."""
     with _lock:

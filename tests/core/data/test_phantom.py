@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from core.data import findings
+from core import drawing
+from core.data import drawn, findings, images
 from core.data.anatomy import SIDES, Frame
 from core.data.catalogue import open_dataset
 from core.data.pathology import PATHOLOGY
@@ -35,6 +39,37 @@ def test_the_same_seed_draws_the_same_pictures(many: Phantom) -> None:
     assert np.array_equal(many.read(one), again.read(one))
     assert not set(other.table.index) & set(many.table.index)
     assert not np.array_equal(other.read(other.ids("train")[3]), many.read(one))
+
+
+def test_those_drawn_beforehand_are_the_same_pictures() -> None:
+    wanted = list(drawing.wanted())
+    named = {dataset.drawn_as(study, side) for dataset, study, side in wanted}
+    assert named == set(zipfile.ZipFile(drawn.FILE).namelist())
+    assert len(named) == 400 + 300 + 1000
+    for dataset, study, side in wanted[:: 1 if os.environ.get("CXR_LONG") else 50]:
+        now = images.resize(dataset.drawing(study).picture, side)
+        assert dataset.is_quick(study, side)
+        assert np.array_equal(dataset.read(study, side), now)
+
+
+@pytest.mark.parametrize("content", [None, b"PK no archive", b"cut"])
+def test_without_those_drawn_beforehand_a_picture_is_drawn(
+    content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, study, side = next(drawing.wanted())
+    kept = dataset.read(study, side)
+    file = tmp_path / "phantoms.zip"
+    if content == b"cut":
+        whole = drawn.FILE.read_bytes()
+        file.write_bytes(whole[:200] + bytes(1000) + whole[1200:])  # the first picture's pixels
+    elif content is not None:
+        file.write_bytes(content)
+    monkeypatch.setattr(drawn, "FILE", file)
+    drawn._opened.cache_clear()
+    try:
+        assert np.array_equal(dataset.read(study, side), kept)
+    finally:
+        drawn._opened.cache_clear()
 
 
 def test_the_three_sets_have_patients_of_their_own(many: Phantom) -> None:
