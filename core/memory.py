@@ -370,14 +370,14 @@ def counted(question: Question) -> Held | None:
 def _without_bytes(question: Question, card: BackboneCard, size: int) -> nn.Module:
     import torch
 
-    from core.models import adapters, backbones
+    from core.models import adapters, backbones, bf16_attention
 
     with torch.device("meta"):
         model = backbones.network(card, question.findings, size, question.drop_path)
         model = adapters.apply(model, question.adapter)
     model = model.to("meta")  # some of peft's buffers were made elsewhere
     if question.precision == "bf16" and not question.gpu:
-        precision.spell_out_attention(model, precision.patches(model))
+        bf16_attention.install(model, bf16_attention.patches(model))
     return model
 
 

@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
 PROCESSOR = Path("/proc/cpuinfo")
 """Where Linux tells what the processor can do."""
-
-PLAIN_TOKENS = 320
-"""Tokens up to which attention is spelt out; its memory grows with their square."""
 
 
 def chosen(wanted: str, *, gpu: bool) -> Precision:
@@ -65,24 +61,3 @@ def multiplies_bf16() -> bool:
 
     known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
-
-
-def spell_out_attention(model: nn.Module, tokens: int = 0) -> None:
-    """Take attention as two products, where the fused one is slow: backwards, in bf16, on a CPU.
-
-    It took 31% to 46% of a step, as much as bf16 had won.
-
-    Args:
-        model: A timm model, or one made of its parts; it is changed.
-        tokens: Tokens of its input. With more than ``PLAIN_TOKENS`` nothing is changed.
-    """
-    if tokens > PLAIN_TOKENS:
-        return
-    for module in model.modules():
-        if hasattr(module, "fused_attn"):
-            module.fused_attn = False  # type: ignore[assignment]
-
-
-def patches(model: nn.Module) -> int:
-    """Patches that a model cuts its input into; 0 where it does not."""
-    return int(getattr(getattr(model, "patch_embed", None), "num_patches", 0))

@@ -23,7 +23,7 @@ from core.data.cache import ImageCache, cache_side
 from core.data.catalogue import open_data
 from core.errors import ConfigurationError, DataError
 from core.feed import Feed, batches
-from core.models import adapters, backbones, catalogue
+from core.models import adapters, backbones, bf16_attention, catalogue
 from core.models.catalogue import BackboneCard
 from core.models.methods import Companion
 from core.ranks import Ranks
@@ -217,7 +217,7 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     card = catalogue.card(spec.model.backbone)
     model, weights = _model(spec, folder, card, len(dataset.findings), report)
     if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu":
-        precision.spell_out_attention(model, precision.patches(model))
+        bf16_attention.install(model, bf16_attention.patches(model))
     parts = batches(train_ids, spec.train.batch_size, spec.train.seed, 0)
     place.refuse(model, min(map(len, parts)))
     if spec.train.activation_checkpointing:

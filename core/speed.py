@@ -90,14 +90,14 @@ def _noted(cache: Path) -> dict[str, Any]:
 def _measure(chosen: Precision, *, gpu: bool) -> float:
     import torch
 
-    from core.models import backbones
+    from core.models import backbones, bf16_attention
 
     card = catalogue.card("embedded-mae")
     device = torch.device("cuda" if gpu else "cpu")
     model, _ = backbones.build(card, 1, pretrained=False)
     model.eval().to(device)
     if chosen == "bf16" and not gpu:
-        precision.spell_out_attention(model)
+        bf16_attention.install(model)
     pictures = torch.zeros(BATCH, card.channels, card.input_size, card.input_size, device=device)
     times = []
     lowered = precision.half(chosen)

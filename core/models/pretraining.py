@@ -26,7 +26,7 @@ from torch import nn
 
 from core import precision
 from core.errors import ConfigurationError, NotFiniteError, Stopped
-from core.models import checkpoints, encoder
+from core.models import bf16_attention, checkpoints, encoder
 from core.models.crops import MEAN, STD, random_crops
 from core.models.masked_autoencoder import Features, MaskedAutoencoder
 from core.models.masked_record import MaskedRecord
@@ -111,7 +111,7 @@ class _Pretraining:
             torch.manual_seed(settings.seed)
             self.model = self._network()
         if self.precision == "bf16" and self.device.type == "cpu":
-            precision.spell_out_attention(self.model)
+            bf16_attention.install(self.model)
         if start is not None:
             encoder.start_from(self.model.encoder, start)
         self.model.to(self.device)

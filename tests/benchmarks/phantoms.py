@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from core import foundation, precision, stats
 from core.data.base import ChestDataset
 from core.data.phantom import Phantom
-from core.models import backbones, catalogue
+from core.models import backbones, bf16_attention, catalogue
 from core.workspace import open_workspace
 from tests.benchmarks import localizer
 
@@ -101,7 +101,7 @@ def network(name: str, findings: int, masks: bool) -> nn.Module:
     if name in catalogue.BACKBONES:
         card = catalogue.card(name)
         found, _ = backbones.build(card, findings)
-        precision.spell_out_attention(found)
+        bf16_attention.install(found)
         return nn.Sequential(Repeat(card.channels), found)
     model: nn.Module = timm.create_model(name, in_chans=1, num_classes=findings)
     return model.to(memory_format=torch.channels_last)
