@@ -23,7 +23,7 @@ from core.commands import splits as split_verbs  # noqa: F401 - adds to the grou
 from core.commands import transfer as transfer_verb
 from core.commands.answers import AsJson, Folder, RunName, answer, bar, opened, summary, table
 from core.commands.bench import bench
-from core.commands.carrying import beside_main, execute, follow
+from core.commands.carrying import beside_main, carry_out_together, execute, follow
 from core.commands.methods import list_methods
 from core.commands.pretraining import pretrain
 from core.commands.saliency import saliency_report
@@ -368,18 +368,23 @@ app.command("serve")(queueing.serve)
 
 
 @app.command()
-def work(run: RunName, folder: Folder = None) -> None:
-    """Carry out one run of the store: what a job's process runs."""
-    from core.runs import worker
+def work(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Id or name.")],
+    folder: Folder = None,
+) -> None:
+    """Carry out one run of the store, or several together: what a job's process runs."""
+    from core.runs import group, worker
     from core.runs.store import open_store
     from core.workspace import open_workspace
 
     workspace = open_workspace(folder)
     store = open_store(workspace, create=False)
+    if len(runs) > 1:
+        raise typer.Exit(group.work(store, workspace, runs, carry_out_together))
     if beside_main():
-        known = store.get(run)
+        known = store.get(runs[0])
         raise typer.Exit(follow(known.spec, workspace.run(known.id), workspace.cache))
-    raise typer.Exit(worker.work(store, workspace, run, execute))
+    raise typer.Exit(worker.work(store, workspace, runs[0], execute))
 
 
 app.command()(pretrain)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -159,6 +159,22 @@ def predict(spec: RunSpec, findings: int) -> int | None:
     if found is None:
         return None
     return found.peak(spec.train.batch_size, parts(spec, findings))
+
+
+def predict_together(specs: Sequence[RunSpec]) -> int | None:
+    """The same for runs that share a process, its frozen backbone and its forward passes.
+
+    Args:
+        specs: The runs, alike in their backbone and how it is tuned; at least one.
+
+    Returns:
+        Bytes; None where the meta device cannot tell.
+    """
+    found = [one for one in (footprint(spec, FEW_FINDINGS) for spec in specs) if one is not None]
+    if len(found) < len(specs):
+        return None
+    whole = found[0].peak(sum(spec.train.batch_size for spec in specs))
+    return whole + sum(2 * other.trainable + other.state for other in found[1:])
 
 
 def parts(spec: RunSpec, findings: int) -> int:

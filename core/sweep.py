@@ -166,8 +166,17 @@ def plan(
     return Plan(tuple(new), tuple(known), seconds, " or ".join(bases))
 
 
-def submit(store: Store, planned: Plan, *, priority: int = 0) -> list[Run]:
-    """Queue what was planned, in its order."""
+def submit(store: Store, planned: Plan, *, priority: int = 0, together: bool = False) -> list[Run]:
+    """Queue what was planned, in its order.
+
+    Args:
+        store: Where it is queued.
+        planned: The runs.
+        priority: Runs of a higher one start first.
+        together: Let them start at once, in one process; see ``core.together.fitting``.
+    """
+    if together:
+        return queue.submit_together(store, planned.new, priority=priority)
     return [queue.submit(store, spec, priority=priority) for spec in planned.new]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -14,7 +13,7 @@ from starlette.routing import BaseRoute
 from core import DISCLAIMER
 from core.errors import ConfigurationError
 from core.runs import queue
-from core.runs.store import Run, open_store
+from core.runs.store import open_store
 from core.workspace import Workspace
 from explorer import endpoints, listing, pulse, reading
 from explorer.context import Context
@@ -135,13 +134,7 @@ def serve(
     """
     blocks = build(workspace)
     store = open_store(workspace, create=False)
-    scheduler = queue.Scheduler(
-        store,
-        workspace,
-        slots=max(1, slots),
-        command=_command(workspace),
-        resume_lost=resume_lost,
-    )
+    scheduler = queue.Scheduler(store, workspace, slots=max(1, slots), resume_lost=resume_lost)
     scheduler.step()
     scheduler.start()
     try:
@@ -200,11 +193,6 @@ def _middleware() -> Any:
     from starlette.middleware import Middleware
 
     return Middleware(Page)
-
-
-def _command(workspace: Workspace) -> Callable[[Run], list[str]]:
-    start = [sys.executable, "-m", "core", "work"]
-    return lambda run: [*start, run.id, "--workspace", str(workspace.root)]
 
 
 def free_port(host: str, first: int, tries: int = 100) -> int:

@@ -8,11 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from core import named, sweep
+from core import memory, named, sweep
 from core.errors import ConfigurationError, CoreError
 from core.models.methods import METHODS
 from core.runs.store import Run, Store
 from core.spec import LABEL_FRACTIONS
+from core.together import fitting
 from explorer import launching, wording
 
 NOTHING = '<p class="cxr-muted cxr-small">Nothing chosen: one run for each seed.</p>'
@@ -26,14 +27,16 @@ class Chosen:
         methods: Names of methods; empty for the form's own, as for the others.
         ranks: As typed: ``4, 8``.
         fractions: Label fractions.
+        together: Whether they share one process and its forward passes.
     """
 
     methods: Sequence[str] = ()
     ranks: str = ""
     fractions: Sequence[float] = ()
+    together: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.methods or self.ranks.strip() or self.fractions)
+        return bool(self.methods or self.ranks.strip() or self.fractions or self.together)
 
 
 def planned(
@@ -60,7 +63,10 @@ def planned(
         list(chosen.fractions),
         range(spec.train.seed, spec.train.seed + count),
     )
-    return sweep.plan(specs, store, store.workspace.cache)
+    found = sweep.plan(specs, store, store.workspace.cache)
+    if chosen.together and found.new:
+        fitting.refuse(found.new)
+    return found
 
 
 def submit(
@@ -83,7 +89,7 @@ def submit(
             "Choose other methods, ranks, fractions or seeds.",
             field="sweep",
         )
-    return sweep.submit(store, found)
+    return sweep.submit(store, found, together=chosen.together)
 
 
 def sentence(
@@ -104,9 +110,16 @@ def sentence(
     words = f"<b>{count} run{'s' * (count != 1)}</b>"
     if count:
         words += f", about <b>{wording.duration(found.seconds)}</b> one after the other"
+    if count and chosen.together:
+        needed = memory.predict_together(found.new)
+        words += f"; together {_at_most(needed)}, each with the result that it has alone"
     if found.known:
         words += f"; {len(found.known)} more are completed or waiting and are left out"
     return f'<p class="cxr-sentence">{words}.</p>', f"Launch {count} run{'s' * (count != 1)}"
+
+
+def _at_most(needed: int | None) -> str:
+    return "in one process" if needed is None else f"in about {memory.in_words(needed)} of memory"
 
 
 def _ranks(text: str) -> list[int]:
@@ -141,11 +154,17 @@ def lay_out() -> tuple[list[Any], gr.HTML]:
             label="Label fractions",
             elem_id="f-sweep-fractions",
         )
+        together = gr.Checkbox(
+            False,
+            label="Train them together, in one process with one frozen backbone: for LoRA, rsLoRA "
+            "and LoRA+",
+            elem_id="f-sweep-together",
+        )
         sentence = gr.HTML(NOTHING, apply_default_css=False, elem_id="f-sweep-sentence")
-    return [methods, ranks, fractions], sentence
+    return [methods, ranks, fractions, together], sentence
 
 
 def chosen(fields: Sequence[Any]) -> Chosen:
     """Read the fields that ``lay_out`` made."""
-    methods, ranks, fractions = fields
-    return Chosen(tuple(methods or ()), ranks or "", tuple(fractions or ()))
+    methods, ranks, fractions, together = fields
+    return Chosen(tuple(methods or ()), ranks or "", tuple(fractions or ()), bool(together))

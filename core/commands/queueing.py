@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,8 +9,7 @@ import typer
 from core.commands.answers import AsJson, Folder, RunName, answer, opened, summary, table
 
 if TYPE_CHECKING:
-    from core.runs.store import Run, Store
-    from core.workspace import Workspace
+    from core.runs.store import Store
 
 
 EXECUTORS = ("processes", "ray")
@@ -129,9 +126,7 @@ def serve(
         )
         where = f"on the Ray cluster, {cpus} core(s) a run"
     else:
-        scheduler = queue.Scheduler(
-            store, workspace, slots=slots, command=command(workspace), resume_lost=resume_lost
-        )
+        scheduler = queue.Scheduler(store, workspace, slots=slots, resume_lost=resume_lost)
         where = f"with {slots} slot(s) a device"
     scheduler.start()
     typer.echo(f"Serving {workspace.root} {where}. Ctrl-C ends; runs go on.", err=True)
@@ -142,10 +137,3 @@ def serve(
         pass
     finally:
         scheduler.stop()
-
-
-def command(workspace: Workspace) -> Callable[[Run], list[str]]:
-    """The command line of a run's process."""
-    return lambda run: [
-        sys.executable, "-m", "core", "work", run.id, "--workspace", str(workspace.root)
-    ]  # fmt: skip

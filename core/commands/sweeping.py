@@ -45,13 +45,16 @@ def sweep(
             "for LoRA, rsLoRA and LoRA+.",
         ),
     ] = False,
+    queued: Annotated[
+        bool, typer.Option("--queued", help="With --together: when their turn comes, not now.")
+    ] = False,
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
     """Queue methods × ranks × label fractions × seeds, once it is clear how long they take.
 
-    With --together they are trained here and now, in the same forward passes; each is a run of its
-    own, with the result that it would have alone.
+    With --together they are trained in the same forward passes, here and now, or with --queued when
+    their turn comes; each is a run of its own, with the result that it would have alone.
     """
     from core import sweep as sweeps
     from core.errors import ConfigurationError
@@ -78,13 +81,14 @@ def sweep(
         return
     if planned.new and not yes:
         _tell(planned)
-        typer.confirm("Train them now?" if together else "Queue them?", abort=True, err=True)
-    if together:
+        question = "Train them now?" if together and not queued else "Queue them?"
+        typer.confirm(question, abort=True, err=True)
+    if together and not queued:
         _train_together(planned, workspace, store, value, as_json)
         return
-    queued = sweeps.submit(store, planned, priority=priority)
-    value["queued"] = [summary(run) for run in queued]
-    answer(value, as_json, lambda: typer.echo(f"Queued {len(queued):,} runs."))
+    runs = sweeps.submit(store, planned, priority=priority, together=together)
+    value["queued"] = [summary(run) for run in runs]
+    answer(value, as_json, lambda: typer.echo(f"Queued {len(runs):,} runs."))
 
 
 def _refuse_together(planned: Plan) -> None:

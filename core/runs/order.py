@@ -60,13 +60,16 @@ def following(
 
 def _taken(connection: sa.Connection, slots: Mapping[str, int], host: str) -> Counter[str]:
     busy = (
-        sa.select(_runs.c.slot, _runs.c.spec)
+        sa.select(_runs.c.id, _runs.c.party, _runs.c.slot, _runs.c.spec)
         .where(_runs.c.state.in_([str(state) for state in ACTIVE]))
         .where(sa.or_(_runs.c.host.is_(None), _runs.c.host == host))
     )
-    return Counter(
-        slot or suitable(_device(spec), slots)[0] for slot, spec in connection.execute(busy)
-    )
+    # Runs that started together are one process, and take one slot.
+    places = {
+        party or run_id: slot or suitable(_device(spec), slots)[0]
+        for run_id, party, slot, spec in connection.execute(busy)
+    }
+    return Counter(places.values())
 
 
 def _device(spec: str) -> str:

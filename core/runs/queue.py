@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,18 @@ def submit(
         RunError: There is no such run to wait for.
     """
     return store.create(spec, name, priority=priority, after=after)
+
+
+def submit_together(store: Store, specs: Sequence[RunSpec], *, priority: int = 0) -> list[Run]:
+    """Put runs into the queue that start at once, in one process.
+
+    Args:
+        store: The store.
+        specs: What they do; see ``core.together.fitting`` for which can.
+        priority: Runs of a higher one start first.
+    """
+    party = secrets.token_hex(4)
+    return [store.create(spec, priority=priority, party=party) for spec in specs]
 
 
 def claim_here(store: Store, spec: RunSpec, name: str | None = None) -> Run:
@@ -191,8 +205,18 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
+def command_in(workspace: Workspace) -> Callable[..., list[str]]:
+    """What carries out a run of a workspace, or several together, as program and arguments."""
+
+    def command(*runs: Run) -> list[str]:
+        ids = [run.id for run in runs]
+        return [sys.executable, "-m", "core", "work", *ids, "--workspace", str(workspace.root)]
+
+    return command
+
+
 class Scheduler:
-    """Starts queued runs in their order, each in a process of its own.
+    """Starts queued runs in their order, each in a process of its own, or with its party in one.
 
     Several may work on one store: no run is started twice. Runs that have begun go on when the
     scheduler ends.
@@ -201,7 +225,7 @@ class Scheduler:
         store: The store.
         workspace: Where the runs' folders are.
         slots: Runs at the same time on each device of this machine.
-        command: Program and arguments that carry out a run.
+        command: Program and arguments that carry out the given runs; by default ``command_in``.
         devices: The devices; by default those that are found.
         resume_lost: Queue again what is found dead, a few times.
     """
@@ -212,14 +236,14 @@ class Scheduler:
         workspace: Workspace,
         slots: int = 1,
         *,
-        command: Callable[[Run], list[str]],
+        command: Callable[..., list[str]] | None = None,
         devices: Slots | None = None,
         resume_lost: bool = False,
     ) -> None:
         self._store = store
         self._workspace = workspace
         self._devices: Slots = devices or Devices(slots)
-        self._command = command
+        self._command = command or command_in(workspace)
         self._resume_lost = resume_lost
         self._stopping = Stopping()
         self._ended = threading.Event()
@@ -293,17 +317,20 @@ class Scheduler:
             self._ended.wait(POLL_SECONDS)
 
     def _begin(self, run: Run) -> None:
+        runs = [run, *self._store.claim_party(run)]
         shown = self._devices.environment(run.spec.train.device, run.slot)
         try:
-            child = processes.start(self._command(run), self._workspace.run(run.id) / LOG, shown)
+            child = processes.start(self._command(*runs), self._workspace.run(run.id) / LOG, shown)
         except OSError as error:
-            self._store.transition(
-                run.id,
-                RunState.FAILED,
-                seen=run,
-                failure_kind="other",
-                failure_reason=f"The run's process could not be started ({error}).",
-                failure_remedy="Mend the cause and resume it.",
-            )
+            for one in runs:
+                self._store.transition(
+                    one.id,
+                    RunState.FAILED,
+                    seen=one,
+                    failure_kind="other",
+                    failure_reason=f"The run's process could not be started ({error}).",
+                    failure_remedy="Mend the cause and resume it.",
+                )
             return
-        self._store.hand_over(run, child)
+        for one in runs:
+            self._store.hand_over(one, child)

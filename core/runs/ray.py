@@ -117,7 +117,6 @@ class RayScheduler(queue.Scheduler):
         super().__init__(
             store,
             workspace,
-            command=lambda run: [],
             devices=ClusterSlots(cpus, self._placing),
             resume_lost=True,
         )

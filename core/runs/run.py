@@ -83,6 +83,7 @@ class Run:
         exit_code: How its last process ended; negative for a signal, None if that is not known.
         log: Path of its log, on its machine.
         rewinds: How many times its later metrics were forgotten; readers then begin anew.
+        party: What it has in common with the runs that it starts with, in one process.
     """
 
     id: str
@@ -121,6 +122,7 @@ class Run:
     exit_code: int | None = None
     log: str | None = None
     rewinds: int = 0
+    party: str | None = None
 
     @property
     def turn(self) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, String, Text
 
-VERSION = 2
+VERSION = 3
 
 tables = sa.MetaData()
 
@@ -57,6 +57,7 @@ runs = sa.Table(
     Column("exit_code", Integer),
     Column("log", Text),
     Column("rewinds", Integer, nullable=False, server_default=sa.text("0")),
+    Column("party", String(16)),
     sqlite_autoincrement=True,
 )
 
@@ -86,6 +87,7 @@ STEPS: dict[int, tuple[str, ...]] = {
         "DROP INDEX metrics_by_name",
         "CREATE INDEX metrics_by_name ON metrics (run, name, row, value)",
     ),
+    2: ("ALTER TABLE runs ADD COLUMN party VARCHAR(16)",),
 }
 """By version, the statements that lead to the next one. Columns are only added: the process of a
 run that began before goes on writing its own."""

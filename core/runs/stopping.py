@@ -24,10 +24,13 @@ class Stopping:
     def enforce(self, runs: Iterable[Run]) -> None:
         """Look once at the active runs, and end those that take too long to stop.
 
-        A run that somebody's own process carries out, such as a notebook, is only asked.
+        A run that somebody's own process carries out, such as a notebook, is only asked; so is one
+        whose process carries out others, too, that shall go on.
         """
         now, before = time.monotonic(), self._since
         self._since = {}
+        runs = list(runs)
+        at_work = {run.process for run in runs if run.state is not RunState.STOPPING}
         for run in runs:
             if run.state is not RunState.STOPPING or run.host != processes.host():
                 continue
@@ -35,7 +38,7 @@ class Stopping:
                 continue
             key = run.id, run.process
             waited = now - self._since.setdefault(key, before.get(key, now))
-            if waited > KILL_AFTER and run.slot is not None:
+            if waited > KILL_AFTER and run.slot is not None and run.process not in at_work:
                 processes.kill(run.pid, run.process)
             elif waited > ASK_AFTER and key not in self._asked:
                 self._asked.add(key)

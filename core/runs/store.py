@@ -95,6 +95,7 @@ class Store(Metrics):
         *,
         priority: int = 0,
         after: str | None = None,
+        party: str | None = None,
     ) -> Run:
         """Add a run.
 
@@ -104,6 +105,7 @@ class Store(Metrics):
             state: ``STARTING`` for a run that this process carries out itself, else ``QUEUED``.
             priority: Runs of a higher one start first.
             after: Id of a run that has to be completed before this one starts.
+            party: What it shares with the runs that it starts with, in one process.
 
         Raises:
             RunError: There is no such run to wait for.
@@ -120,6 +122,7 @@ class Store(Metrics):
             "stop_requested": False,
             "priority": priority,
             "after": after,
+            "party": party,
             "log": str(self.workspace.run(run_id) / LOG),
         }
         if state is RunState.STARTING:
@@ -229,6 +232,18 @@ class Store(Metrics):
             connection.execute(claimed.values(**values, **own.columns()))
             tell(connection)
             return self._read_run(connection, run_id)
+
+    def claim_party(self, run: Run) -> Sequence[Run]:
+        """Take the queued runs that start with a claimed one, into its slot."""
+        if run.party is None:
+            return []
+        queued = sa.and_(_runs.c.party == run.party, _runs.c.state == RunState.QUEUED)
+        with self._database.write() as connection:
+            ids = list(connection.execute(sa.select(_runs.c.id).where(queued)).scalars())
+            values = {"state": RunState.STARTING, "phase": "starting", "slot": run.slot}
+            values |= processes.own().columns()
+            connection.execute(_runs.update().where(_runs.c.id.in_(ids)).values(**values))
+            return [self._read_run(connection, one) for one in ids]
 
     def move(self, run_id: str, where: str) -> None:
         """Change a queued run's place among the others.
@@ -351,7 +366,7 @@ class Store(Metrics):
                      "process", "heartbeat_at", "exit_code", "slot")
                 )  # fmt: skip
                 if run.state is not RunState.STARTING:  # that one keeps its place
-                    gone["place"] = self._next_place(connection)
+                    gone |= {"place": self._next_place(connection), "party": None}
                 return {**gone, **UNTROUBLED, "stop_requested": False}
             case RunState.STARTING:
                 return {"phase": "starting"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from core import capacity, memory
 from core.errors import ConfigurationError
 from core.spec import RunSpec
 
@@ -37,8 +38,8 @@ def refuse(specs: Sequence[RunSpec]) -> None:
         specs: The runs.
 
     Raises:
-        ConfigurationError: They differ in what they would share, or their method has no adapters
-            that can be stacked; ``field`` names the setting.
+        ConfigurationError: They differ in what they would share, their method has no adapters that
+            can be stacked, or the device has too little memory; ``field`` names the setting.
     """
     plans = [spec.resolved() for spec in specs]
     for plan in plans:
@@ -62,6 +63,18 @@ def refuse(specs: Sequence[RunSpec]) -> None:
                     "optimizers and label fractions; queue the others apart.",
                     field=path,
                 )
+    _refuse_memory(plans)
+
+
+def _refuse_memory(plans: Sequence[RunSpec]) -> None:
+    needed, there = memory.predict_together(plans), capacity.of(plans[0].train.device).total
+    if needed is not None and needed > there:
+        raise ConfigurationError(
+            f"{len(plans)} runs together need about {memory.in_words(needed)} of memory; there are "
+            f"{memory.in_words(there)}.",
+            "Lower the batch size, train fewer together, or queue them one after the other.",
+            field="train.batch_size",
+        )
 
 
 def _refuse_one(plan: RunSpec) -> None:

@@ -64,3 +64,25 @@ def test_what_is_wrong_queues_nothing(store: Store) -> None:
     with pytest.raises(ConfigurationError, match="number of seeds"):
         sweeping.submit(store, filled(), None, 0.5, CHOSEN)
     assert store.list() == []
+
+
+def test_runs_that_fit_are_queued_to_start_together(store: Store) -> None:
+    together = Chosen((), "2, 8", (), together=True)
+    words, label = sweeping.sentence(store, filled(), None, 2, together)
+    assert label == "Launch 4 runs"
+    assert "together in about" in words
+    queued = sweeping.submit(store, filled(), None, 2, together)
+    assert len(queued) == 4
+    assert len({run.party for run in queued}) == 1
+    assert queued[0].party is not None
+    apart = sweeping.submit(store, filled(), None, 1, Chosen((), "16", ()))
+    assert apart[0].party is None
+
+
+def test_runs_that_share_nothing_are_refused_together(store: Store) -> None:
+    mixed = Chosen(("linear", "lora"), "", (), together=True)
+    words, _ = sweeping.sentence(store, filled(), None, 1, mixed)
+    assert "cannot be trained together" in words
+    with pytest.raises(ConfigurationError, match="cannot be trained together"):
+        sweeping.submit(store, filled(), None, 1, mixed)
+    assert store.list() == []

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from core.checkpoint import CHECKPOINT
-from core.commands.queueing import command
 from core.runs import queue
 from core.runs.queue import Scheduler
 from core.runs.store import RunState, Store
@@ -47,7 +46,7 @@ def test_a_run_stops_in_time(
 ) -> None:
     phantoms = RunSpec.of(**{"train.device": "cpu"})  # drawing them takes minutes
     run = queue.submit(store, phantoms if phase == "preparing" else long_run(radiographs))
-    scheduler = Scheduler(store, workspace, command=command(workspace))
+    scheduler = Scheduler(store, workspace)
     scheduler.start()
     try:
         until = time.monotonic() + 120

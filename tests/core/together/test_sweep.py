@@ -9,14 +9,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
+from core import capacity, memory
 from core.__main__ import app
 from core.commands.carrying import execute
+from core.errors import ConfigurationError
 from core.runs import queue, worker
 from core.runs.store import RunState, Store
 from core.settings import settings
 from core.spec import RunSpec
+from core.together import fitting
 from core.trained import load_trained
 from core.workspace import Workspace
 
@@ -80,3 +84,46 @@ def test_those_of_a_killed_process_can_each_be_resumed_alone(
     resumed = store.get(runs[0].id)
     assert (resumed.state, resumed.attempts) == (RunState.COMPLETED, 2)
     assert store.get(runs[1].id).state is RunState.LOST
+
+
+def test_those_that_are_queued_start_in_one_process(
+    lora: Lora, store: Store, workspace: Workspace
+) -> None:
+    told = words(lora(train__epochs=1), "--queued", "--ranks", "2,4")
+    answer = CliRunner().invoke(app, [*told, "--workspace", str(workspace.root)])
+    assert answer.exit_code == 0, answer.output
+    assert len(json.loads(answer.stdout)["queued"]) == 2
+    assert [run.state for run in store.list()] == [RunState.QUEUED] * 2
+    scheduler = queue.Scheduler(store, workspace)
+    scheduler.start()
+    try:
+        until = time.monotonic() + 300
+        while not queue.idle(store):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    finally:
+        scheduler.stop()
+    one, other = store.list()
+    assert [one.state, other.state] == [RunState.COMPLETED] * 2, workspace.run(one.id) / "log.txt"
+    assert (one.pid, one.process) == (other.pid, other.process)
+    assert {(run.environment or {})["together"] for run in (one, other)} == {2}
+    assert {run.spec.adapter.rank for run in (one, other)} == {2, 4}
+
+
+def test_more_than_the_memory_holds_is_refused(
+    lora: Lora, store: Store, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [lora(train__seed=seed) for seed in range(3)]
+    few = memory.predict_together(runs[:1])
+    assert few is not None
+    assert few == memory.predict(runs[0], memory.FEW_FINDINGS)
+    together = memory.predict_together(runs)
+    assert together is not None
+    assert few < together < 3 * few
+    monkeypatch.setattr(
+        capacity, "of", lambda device: capacity.Capacity(together - 1, together - 1)
+    )
+    with pytest.raises(ConfigurationError, match="3 runs together need about") as caught:
+        fitting.refuse(runs)
+    assert caught.value.field == "train.batch_size"
+    fitting.refuse(runs[:2])
