@@ -31,9 +31,9 @@ the default one; ViT-Tiny, S and B, ResNet-50; batches of 16 to 64), of which th
 was measured."""
 
 A_MEMBER = 0.11e9
-"""Bytes of the host that each of several runs in one process takes beside its tensors: a thread with
-an allocator's arena, a data set. Fitted to the default run with two, three and six ranks, which took
-1.48, 1.69 and 2.30 GB."""
+"""Bytes of the host that each of several runs in one process takes beside its tensors: a thread
+with an allocator's arena, a data set. Fitted to the default run with two, three and six ranks, which
+took 1.48, 1.69 and 2.30 GB."""
 
 STATES = {"adamw": 2, "sgd": 1}
 """Values that an optimizer keeps for each parameter that trains."""
