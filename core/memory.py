@@ -27,8 +27,8 @@ SLACK_FULL, SLACK_FROZEN, SLACK_AGAIN = 1.25, 1.45, 0.4
 allocator leaves between what is kept for the gradients, more where a frozen backbone gets none, and
 where activations are computed again. Fitted to fourteen whole runs (``tests.benchmarks.memory`` and
 the default one; ViT-Tiny, S and B, ResNet-50; batches of 16 to 64); of the former, measured again
-since attention is taken in chunks, the predictions are 6% below to 11% above. A GPU's allocator tells the tensors' bytes alone; there nothing
-was measured."""
+since attention is taken in chunks, the predictions are 6% below to 11% above. A GPU's allocator
+tells the tensors' bytes alone; there nothing was measured."""
 
 A_MEMBER = 0.11e9
 """Bytes of the host that each of several runs in one process takes beside its tensors: a thread
