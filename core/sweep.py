@@ -176,7 +176,7 @@ def submit(store: Store, planned: Plan, *, priority: int = 0, together: bool = F
         together: Let them start at once, in one process; see ``core.together.fitting``.
     """
     if together:
-        return queue.submit_together(store, planned.new, priority=priority)
+        return list(store.create_party(planned.new, priority=priority))
     return [queue.submit(store, spec, priority=priority) for spec in planned.new]
 
 

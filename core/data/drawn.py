@@ -1,7 +1,7 @@
 """Phantoms drawn beforehand: a picture is there in half a millisecond, in place of 25 to draw it.
 
-The first run that anybody starts needs just these, so it waits for none. Drawing them
-gives the same pixels, and whatever is not here is drawn. ``python -m core.drawing`` makes the file.
+The first run that anybody starts needs just these, so it waits for none. Drawing them gives the
+same pixels, and whatever is not here is drawn. ``python -m core.drawing`` makes the file.
 """
 
 from __future__ import annotations

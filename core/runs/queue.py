@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +58,6 @@ def submit(
         RunError: There is no such run to wait for.
     """
     return store.create(spec, name, priority=priority, after=after)
-
-
-def submit_together(store: Store, specs: Sequence[RunSpec], *, priority: int = 0) -> list[Run]:
-    """Put runs into the queue that start at once, in one process.
-
-    Args:
-        store: The store.
-        specs: What they do; see ``core.together.fitting`` for which can.
-        priority: Runs of a higher one start first.
-    """
-    party = secrets.token_hex(4)
-    return [store.create(spec, priority=priority, party=party) for spec in specs]
 
 
 def claim_here(store: Store, spec: RunSpec, name: str | None = None) -> Run:

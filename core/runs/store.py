@@ -95,7 +95,6 @@ class Store(Metrics):
         *,
         priority: int = 0,
         after: str | None = None,
-        party: str | None = None,
     ) -> Run:
         """Add a run.
 
@@ -105,33 +104,30 @@ class Store(Metrics):
             state: ``STARTING`` for a run that this process carries out itself, else ``QUEUED``.
             priority: Runs of a higher one start first.
             after: Id of a run that has to be completed before this one starts.
-            party: What it shares with the runs that it starts with, in one process.
 
         Raises:
             RunError: There is no such run to wait for.
         """
-        run_id = secrets.token_hex(4)
-        values: dict[str, Any] = {
-            "id": run_id,
-            "name": " ".join((name or "").split()) or spec.title(),
-            "spec": spec.to_json(),
-            "fingerprint": spec.fingerprint(),
-            "state": state,
-            "created_at": time.time(),
-            "attempts": 0,
-            "stop_requested": False,
-            "priority": priority,
-            "after": after,
-            "party": party,
-            "log": str(self.workspace.run(run_id) / LOG),
-        }
-        if state is RunState.STARTING:
-            values |= processes.own().columns() | {"heartbeat_at": time.time()}
         with self._database.write() as connection:
             if after is not None:
                 self._number(connection, after)
-            connection.execute(_runs.insert().values(**values, place=self._next_place(connection)))
-            return self._read_run(connection, run_id)
+            return self._insert(connection, spec, name, state, priority=priority, after=after)
+
+    def create_party(self, specs: Sequence[RunSpec], *, priority: int = 0) -> Sequence[Run]:
+        """Add runs that start at once, in one process.
+
+        Args:
+            specs: What they do.
+            priority: Runs of a higher one start first.
+        """
+        party = secrets.token_hex(4)
+        with self._database.write() as connection:  # one: else a part of them could be claimed
+            return [
+                self._insert(
+                    connection, spec, None, RunState.QUEUED, priority=priority, party=party
+                )
+                for spec in specs
+            ]
 
     def get(self, name: str) -> Run:
         """The run of an id, a name, or the start of an id.
@@ -345,6 +341,33 @@ class Store(Metrics):
             return int(connection.execute(sa.select(schema.store.c.changes)).scalar_one())
 
     # --- within a transaction --------------------------------------------------------------------
+
+    def _insert(
+        self,
+        connection: sa.Connection,
+        spec: RunSpec,
+        name: str | None,
+        state: RunState,
+        **more: Any,
+    ) -> Run:
+        run_id = secrets.token_hex(4)
+        values: dict[str, Any] = {
+            "id": run_id,
+            "name": " ".join((name or "").split()) or spec.title(),
+            "spec": spec.to_json(),
+            "fingerprint": spec.fingerprint(),
+            "state": state,
+            "created_at": time.time(),
+            "attempts": 0,
+            "stop_requested": False,
+            "log": str(self.workspace.run(run_id) / LOG),
+            "place": self._next_place(connection),
+            **more,
+        }
+        if state is RunState.STARTING:
+            values |= processes.own().columns() | {"heartbeat_at": time.time()}
+        connection.execute(_runs.insert().values(**values))
+        return self._read_run(connection, run_id)
 
     def _read_run(self, connection: sa.Connection, run_id: str) -> Run:
         row = connection.execute(_select().where(_runs.c.id == run_id)).first()

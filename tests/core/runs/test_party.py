@@ -24,7 +24,7 @@ def specs(count: int) -> list[RunSpec]:
 
 
 def test_those_that_wait_are_claimed_with_the_first(store: Store) -> None:
-    runs = queue.submit_together(store, specs(3))
+    runs = store.create_party(specs(3))
     alone = queue.submit(store, RunSpec())
     store.request_stop(runs[1].id)
     first = store.claim_next({"cpu": 1})
@@ -39,7 +39,7 @@ def test_those_that_wait_are_claimed_with_the_first(store: Store) -> None:
 
 
 def test_a_party_takes_one_slot(store: Store) -> None:
-    runs = queue.submit_together(store, specs(3))
+    runs = store.create_party(specs(3))
     alone = queue.submit(store, RunSpec())
     first = store.claim_next({"cpu": 2})
     assert first is not None
@@ -53,7 +53,7 @@ def test_a_party_takes_one_slot(store: Store) -> None:
 
 
 def test_who_is_resumed_goes_on_alone(store: Store) -> None:
-    runs = queue.submit_together(store, specs(2))
+    runs = store.create_party(specs(2))
     store.request_stop(runs[0].id)
     again = queue.resume(store, runs[0].id)
     assert (again.state, again.party) == (RunState.QUEUED, None)
