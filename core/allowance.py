@@ -2,28 +2,45 @@
 
 An epoch of the study's NIH 1% task trains on 785 pictures and validates 11,219. Under a budget the
 epochs race: each is scored on a small part of the validation split, the best of them at the end on
-a wider part, and the best of those on the whole.
+wider and wider parts, and the best of those on the whole.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 A_STEP, A_PROBE = 3.0, 1.0
 """Forward passes that a picture costs in training: forward, gradients of activations, of weights
 with what the optimizer does. A linear probe on augmented pictures has the first alone."""
 FOR_THE_PARTS, FOR_THE_WHOLE = 1 / 3, 0.45
-"""Shares of a budget that go to the parts, and at most to the whole split; the wider part has the
-rest. Over ten seeds (10 to 19) of LoRA on 400 phantoms, 1,600 to validate, 20 epochs, and twelve
-draws of the parts each, it lost 0.21 points against the best of all epochs, where the whole split
-of epochs 10, 16 and 20 alone lost 1.13; a part of 75 or of 150 lost 0.26 and 0.38, and halving the
-epochs in three or four rounds about as much as this."""
+"""Shares of a budget that go to the parts, and at most to the whole split; wider parts have the
+rest."""
+MIDDLE = 2
+"""Rounds between the part and the whole split, at most. Over ten seeds (10 to 19) of LoRA on 400
+phantoms, 1,600 to validate, 20 epochs, and a hundred draws of the parts each, two lost 0.19 points
+against the best of all epochs, one 0.22, three or four about as much as two; the whole split of
+epochs 10, 16 and 20 alone lost 1.13."""
 LEAST_PART, LEAST_PARTS = 32, 5
 """Studies of the smallest part, and how often a short run scores it at least. More epochs on a
 small part lost less than fewer on a larger one."""
 WIDER = 1.5
-"""How much wider than the part the wider one has to be, to be worth it."""
+"""How much wider than the one before a part has to be, to be worth it."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One of the rounds between the part and the whole split.
+
+    Attributes:
+        epochs: How many are still in the race.
+        studies: What they are scored on, those of the round before among them.
+    """
+
+    epochs: int
+    studies: int
 
 
 @dataclass(frozen=True)
@@ -33,16 +50,19 @@ class Rounds:
     Attributes:
         part: Studies of the part.
         every: Epochs from one score of the part to the next.
-        entrants: Epochs that are scored on the wider part.
-        wider: Studies of it, those of the part among them.
-        full: Epochs of those that are scored on the whole split.
+        middle: The rounds on wider parts.
+        full: Epochs that are scored on the whole split.
     """
 
     part: int
     every: int
-    entrants: int
-    wider: int
+    middle: tuple[Round, ...]
     full: int
+
+    @property
+    def kept(self) -> int:
+        """Epochs that go on from the part."""
+        return self.middle[0].epochs if self.middle else self.full
 
     def scores(self, epoch: int, epochs: int) -> bool:
         """Whether an epoch, counted from 1, is scored on the part."""
@@ -55,9 +75,11 @@ class Rounds:
             epochs: Length of the run.
             validation: Studies of the validation split.
         """
-        first = math.ceil(epochs / self.every) * self.part
-        second = self.entrants * (self.wider - self.part)
-        return first + second + self.full * (validation - self.wider)
+        found, seen = math.ceil(epochs / self.every) * self.part, self.part
+        for one in (*self.middle, Round(self.full, validation)):
+            found += one.epochs * (one.studies - seen)
+            seen = one.studies
+        return found
 
 
 def rounds(
@@ -68,8 +90,9 @@ def rounds(
     A run of ``images × epochs`` pictures, each as dear as three forward passes, can afford
     ``share / (1 - share)`` of that in forward passes of validation. A third goes to the part, which
     as many epochs are scored on as give it ``LEAST_PART`` studies. The whole split is scored as
-    often as ``FOR_THE_WHOLE`` of the budget allows, once at least; between the two as many epochs
-    as lie between, by their geometric mean, are scored on as wide a part as the rest allows.
+    often as ``FOR_THE_WHOLE`` of the budget allows, once at least. Between the two, from one round
+    to the next, the epochs become fewer and their parts wider by the same factors, as far as the
+    rest allows.
 
     A run that cannot afford the whole split once exceeds its budget: by that score, which any
     chosen epoch needs, and by ``LEAST_PARTS`` of the smallest parts.
@@ -100,15 +123,39 @@ def rounds(
 
 
 def _race(afford: float, scored: int, every: int, part: int, validation: int) -> Rounds:
-    """The last rounds, for as many whole scores as leave something for the wider part."""
+    """The later rounds, for as many whole scores as leave something for those between."""
     left = afford - scored * part
     for full in range(max(1, min(scored, round(FOR_THE_WHOLE * afford / validation))), 0, -1):
-        entrants = round(math.sqrt(scored * full))
-        if entrants > full:
-            wider = int((left + entrants * part - full * validation) / (entrants - full))
-            if wider >= validation:  # all that go on can be scored on the whole
-                entrants = min(scored, int(left // (validation - part)))
-                return Rounds(part, every, entrants, part, entrants)
-            if wider >= WIDER * part:
-                return Rounds(part, every, entrants, wider, full)
-    return Rounds(part, every, 1, part, 1)
+        for count in range(MIDDLE, 0, -1):
+            fewer = (full / scored) ** (1 / (count + 1))
+            epochs = [round(scored * fewer**i) for i in range(1, count + 1)]
+            if any(one <= other for one, other in itertools.pairwise([*epochs, full])):
+                continue
+            wider = _wider(left, epochs, full, part, validation)
+            if wider >= WIDER:
+                sizes = [int(part * wider**i) for i in range(1, count + 1)]
+                middle = tuple(Round(*one) for one in zip(epochs, sizes, strict=True))
+                return Rounds(part, every, middle, full)
+        whole = min(scored, int(left // (validation - part)))
+        if whole > full:  # all that go on can be scored on the whole
+            return Rounds(part, every, (), whole)
+    return Rounds(part, every, (), 1)
+
+
+def _wider(left: float, epochs: Sequence[int], full: int, part: int, validation: int) -> float:
+    """By what factor each part can be wider than the one before; 0 if the last would be whole."""
+
+    def cost(factor: float) -> float:
+        found, seen = 0.0, float(part)
+        for one in epochs:
+            found += one * seen * (factor - 1)
+            seen *= factor
+        return found + full * (validation - seen)
+
+    low, high = 1.0, float(validation / part) ** (1 / len(epochs))
+    if cost(high) <= left:
+        return 0.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(middle) <= left else (low, middle)
+    return low

@@ -1,7 +1,7 @@
 """How good a run is so far: its validation split predicted and scored, and the best epoch kept.
 
 Every epoch on the whole split is the paper's way. By budget (``core.allowance``), the epochs race:
-each is scored on a fixed part of the split, and after the last one the best of them on a wider part
+each is scored on a fixed part of the split, and after the last one the best of them on wider parts
 and the best of those on the whole, so that the AUROC an epoch is chosen by is always the whole
 split's. Until then the weights of those that may still win are kept.
 """
@@ -51,14 +51,14 @@ class Budget:
     Attributes:
         rounds: When a part is scored, and how many epochs go on from there.
         part: Studies of the part, always the same.
-        more: Studies that the wider part has beside it.
-        entrants: Epochs that go on from the part: as many as the rounds say, or as can be kept.
+        more: Studies that each later round but the last has beside those of the round before.
+        kept: Epochs that go on from the part: as many as the rounds say, or as can be kept.
     """
 
     rounds: Rounds
     part: list[str]
-    more: list[str]
-    entrants: int
+    more: list[list[str]]
+    kept: int
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,13 @@ def budget(session: Session) -> Budget | None:
     part = _part(session, ids, rounds.part)
     if not part:
         return None
-    more = _part(session, _without(ids, part), rounds.wider - rounds.part)
+    more: list[list[str]] = []
+    seen = part
+    for one in rounds.middle:
+        more.append(_part(session, _without(ids, seen), one.studies - len(seen)))
+        seen = [*seen, *more[-1]]
     size = sum(one.nbytes for one in adapters.trainable_state(session.model).values())
-    found = Budget(rounds, part, more, max(1, min(rounds.entrants, MOST_KEPT // max(1, size))))
+    found = Budget(rounds, part, more, max(1, min(rounds.kept, MOST_KEPT // max(1, size))))
     session.report.log(_in_words(found, len(ids)))
     position, told = session.position, hashlib.sha256(" ".join(part).encode()).hexdigest()[:16]
     if position.part != told:  # scores on other studies do not compare: some have become unreadable
@@ -113,9 +117,12 @@ def budget(session: Session) -> Budget | None:
 
 
 def _in_words(budget: Budget, validation: int) -> str:
-    rounds, wider = budget.rounds, len(budget.part) + len(budget.more)
+    rounds = budget.rounds
     when = f"every {rounds.every} epochs" if rounds.every > 1 else "each epoch"
-    then = f"the best {budget.entrants} on {wider:,}, and of those " if budget.more else ""
+    then = "".join(
+        f"the best {min(budget.kept, one.epochs)} on {one.studies:,}, of those "
+        for one in rounds.middle
+    )
     best = f"the best {rounds.full}" if rounds.full > 1 else "the best"
     return (
         f"Scores {len(budget.part):,} of {validation:,} validation studies after {when}; at the "
@@ -147,7 +154,7 @@ def validate(session: Session, budget: Budget | None = None) -> None:
         _record(session, found)
         return
     found = _scored(session, "val-part", epoch, budget.part)
-    leading = _leading({**position.candidates, epoch: found.auroc}, budget.entrants)
+    leading = _leading({**position.candidates, epoch: found.auroc}, budget.kept)
     if epoch in leading:
         _keep_candidate(session, found, position.candidates)
     finals = _race(session, budget, leading) if epoch == epochs else []
@@ -221,29 +228,33 @@ def _leading(aurocs: dict[int, float], count: int) -> dict[int, float]:
 
 
 def _race(session: Session, budget: Budget, leading: dict[int, float]) -> list[_Scores]:
-    """Score the epochs that lead on the wider part, and the best of those on the whole split.
+    """Score the epochs that lead on wider and wider parts, and the last ones on the whole split.
 
     Returns:
         The scores on the whole split, in the order of the epochs.
     """
-    wide, ids = [*budget.part, *budget.more], session.ids["val"]
-    seen, aurocs = {}, {}
-    for epoch in leading:
-        with _weights_of(session, epoch) as told:
-            rows = [told, predict(session, budget.more)] if budget.more else [told]
-        seen[epoch] = np.concatenate(rows)
-        aurocs[epoch] = stats.macro(stats.per_finding(session.dataset.labels(wide), seen[epoch]))
-    rest = _without(ids, wide)
-    row = {one: i for i, one in enumerate([*wide, *rest])}
+    ids, asked, seen = session.ids["val"], budget.part, dict[int, NDArray[np.float32]]()
+    left = [one.epochs for one in budget.rounds.middle[1:]] + [budget.rounds.full]
+    for more, count in zip(budget.more, left, strict=False):
+        asked = [*asked, *more]
+        seen = {epoch: _further(session, epoch, seen, more) for epoch in leading}
+        labels = session.dataset.labels(asked)
+        aurocs = {one: stats.macro(stats.per_finding(labels, seen[one])) for one in leading}
+        leading = _leading(aurocs, count)
+    rest = _without(ids, asked)
+    row = {one: i for i, one in enumerate([*asked, *rest])}
     order, labels = [row[one] for one in ids], session.dataset.labels(ids)
-    found = []
-    for epoch in _leading(aurocs, budget.rounds.full):
-        logits = seen[epoch]
-        if rest:
-            with _weights_of(session, epoch):
-                logits = np.concatenate([logits, predict(session, rest)])
-        found.append(_scores_of(session, "val", epoch, logits[order], labels))
-    return found
+    whole = {epoch: _further(session, epoch, seen, rest)[order] for epoch in leading}
+    return [_scores_of(session, "val", epoch, logits, labels) for epoch, logits in whole.items()]
+
+
+def _further(
+    session: Session, epoch: int, seen: dict[int, NDArray[np.float32]], more: list[str]
+) -> NDArray[np.float32]:
+    """A candidate's logits of what it was scored on before, the part at least, and of more."""
+    with _weights_of(session, epoch) as told:
+        before = seen.get(epoch, told)
+        return np.concatenate([before, predict(session, more)]) if more else before
 
 
 def _scored(session: Session, curve: str, epoch: int, ids: Sequence[str]) -> _Scores:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -76,16 +77,17 @@ def both_ways(spec: RunSpec, folder: Path, cache: Path) -> dict[str, Any]:
     position = session.position
     assert position.best_auroc is not None
     best = max(each)
-    part, more = len(budget.part), len(budget.more)
-    studies = scores[PART_AUROC] * part + budget.entrants * more
-    studies += scores[MEAN_AUROC] * (len(ids) - part - more)
+    part, middle = len(budget.part), budget.rounds.middle
+    assert scores[PART_AUROC] == math.ceil(spec.train.epochs / budget.rounds.every)
+    assert scores[MEAN_AUROC] == budget.rounds.full
+    studies = budget.rounds.studies(spec.train.epochs, len(ids))
     work = A_STEP * len(labels) * spec.train.epochs
     return {
         "lost": round(100 * (best - position.best_auroc), 3),
         "every-epoch": {"epoch": each.index(best) + 1, "auroc": round(best, 5)},
         "budget": {"epoch": position.best_epoch, "auroc": round(position.best_auroc, 5)},
         "images": len(labels), "part": part, "parts": scores[PART_AUROC],
-        "wider": part + more, "of the best": budget.entrants,
+        "middle": [[one.epochs, one.studies] for one in middle],
         "wholes": scores[MEAN_AUROC], "studies": studies, "of": len(ids) * spec.train.epochs,
         "share": round(studies / (studies + work), 3),
     }  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from core import allowance
-from core.allowance import Rounds
+from core.allowance import Round, Rounds
 
 
 def rounds(**changes: Any) -> Rounds | None:
@@ -25,20 +25,20 @@ def test_a_run_that_can_afford_the_whole_split_every_epoch_has_no_parts() -> Non
 
 def test_the_study_s_smallest_task_scores_a_part_each_epoch_and_the_best_in_full() -> None:
     found = rounds(epochs=100)
-    assert found == Rounds(part=196, every=1, entrants=14, wider=1_631, full=2)
+    assert found == Rounds(part=196, every=1, middle=(Round(27, 618), Round(7, 1_951)), full=2)
     afford = 0.25 * 3 * 785 * 100
     assert 0.99 * afford < found.studies(100, 11_219) <= afford
 
 
 def test_small_parts_are_scored_now_and_then() -> None:
     found = rounds(images=80, epochs=20, validation=400)
-    assert found == Rounds(part=40, every=2, entrants=3, wider=260, full=1)
+    assert found == Rounds(part=40, every=2, middle=(Round(5, 106), Round(2, 281)), full=1)
     assert [epoch for epoch in range(1, 8) if found.scores(epoch, 7)] == [2, 4, 6, 7]
 
 
 def test_a_very_short_run_scores_parts_and_the_whole_split_once() -> None:
-    assert rounds(epochs=6) == Rounds(part=32, every=2, entrants=1, wider=32, full=1)
-    assert rounds(images=40, epochs=30, validation=700) == Rounds(33, 5, 2, 68, 1)
+    assert rounds(epochs=6) == Rounds(part=32, every=2, middle=(), full=1)
+    assert rounds(images=40, epochs=30, validation=700) == Rounds(33, 5, (Round(2, 67),), 1)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
@@ -57,9 +57,12 @@ def test_the_budget_is_kept_or_exceeded_by_what_is_said(share: float) -> None:
             continue
         studies = found.studies(epochs, validation)
         assert studies < validation * epochs
-        assert 1 <= found.full <= found.entrants <= -(-epochs // found.every)
-        assert allowance.LEAST_PART <= found.part <= found.wider <= validation
-        assert found.part < validation
+        left = [-(-epochs // found.every), *(one.epochs for one in found.middle), found.full]
+        sizes = [found.part, *(one.studies for one in found.middle), validation]
+        assert left == sorted(left, reverse=True)
+        assert left[-1] >= 1
+        assert sizes == sorted(set(sizes))
+        assert found.part >= allowance.LEAST_PART
         assert studies <= max(afford, smallest + validation)
         kept += studies <= afford
     assert kept > 10
