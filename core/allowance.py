@@ -117,9 +117,10 @@ def rounds(
     every = math.ceil(epochs / scored)
     scored = math.ceil(epochs / every)
     part = min(validation, max(LEAST_PART, int(spare // scored)))
+    if part == validation:
+        return None
     found = _race(afford, scored, every, part, validation)
-    saves = part < validation and found.studies(epochs, validation) < validation * epochs
-    return found if saves else None
+    return found if found.studies(epochs, validation) < validation * epochs else None
 
 
 def _race(afford: float, scored: int, every: int, part: int, validation: int) -> Rounds:

@@ -15,6 +15,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -117,11 +118,11 @@ def budget(session: Session) -> Budget | None:
 
 
 def _in_words(budget: Budget, validation: int) -> str:
-    rounds = budget.rounds
+    rounds, sizes = budget.rounds, accumulate(map(len, [budget.part, *budget.more]))
     when = f"every {rounds.every} epochs" if rounds.every > 1 else "each epoch"
     then = "".join(
-        f"the best {min(budget.kept, one.epochs)} on {one.studies:,}, of those "
-        for one in rounds.middle
+        f"the best {min(budget.kept, one.epochs)} on {size:,}, of those "
+        for one, size in zip(rounds.middle, list(sizes)[1:], strict=True)
     )
     best = f"the best {rounds.full}" if rounds.full > 1 else "the best"
     return (
@@ -234,8 +235,8 @@ def _race(session: Session, budget: Budget, leading: dict[int, float]) -> list[_
         The scores on the whole split, in the order of the epochs.
     """
     ids, asked, seen = session.ids["val"], budget.part, dict[int, NDArray[np.float32]]()
-    left = [one.epochs for one in budget.rounds.middle[1:]] + [budget.rounds.full]
-    for more, count in zip(budget.more, left, strict=False):
+    left = [*(one.epochs for one in budget.rounds.middle), budget.rounds.full][1:]
+    for more, count in zip(budget.more, left, strict=True):
         asked = [*asked, *more]
         seen = {epoch: _further(session, epoch, seen, more) for epoch in leading}
         labels = session.dataset.labels(asked)

@@ -41,6 +41,12 @@ def test_a_very_short_run_scores_parts_and_the_whole_split_once() -> None:
     assert rounds(images=40, epochs=30, validation=700) == Rounds(33, 5, (Round(2, 67),), 1)
 
 
+def test_a_split_hardly_larger_than_the_smallest_part_is_scored_whole() -> None:
+    afford = 0.25 * 3 * 34 * 20
+    assert afford < 33 * 20, "the whole split after each epoch is too much"
+    assert rounds(images=34, epochs=20, validation=33) is None
+
+
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
 def test_the_budget_is_kept_or_exceeded_by_what_is_said(share: float) -> None:
     kept, smallest = 0, allowance.LEAST_PARTS * allowance.LEAST_PART
