@@ -22,12 +22,13 @@ def main() -> int:
     parser.add_argument("--store", help="keep the store in postgresql+psycopg://user@host/name")
     given = parser.parse_args()
 
-    from core.errors import CoreError
     from core.starting import spare_garbage
+
+    spare_garbage()  # before the libraries load
+    from core.errors import CoreError
     from core.workspace import STORE, open_workspace
     from explorer.app import serve
 
-    spare_garbage()
     os.environ.update({STORE: given.store} if given.store else {})  # for the runs' processes, too
     try:
         workspace = open_workspace(given.workspace)
