@@ -167,7 +167,7 @@ def predict(spec: RunSpec, findings: int) -> int | None:
 
 
 def predict_together(specs: Sequence[RunSpec]) -> int | None:
-    """The same for runs that share a process, its frozen backbone and its forward passes.
+    """Predict the most memory of runs that share a process, its backbone and its forward passes.
 
     Args:
         specs: The runs, alike in their backbone and how it is tuned; at least one.
