@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--store", help="keep the store in postgresql+psycopg://user@host/name")
     given = parser.parse_args()
 
-    from core.starting import spare_garbage
+    from core.startup import spare_garbage
 
     spare_garbage()  # before the libraries load
     from core.errors import CoreError

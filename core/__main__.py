@@ -1,7 +1,7 @@
 """The command line: ``python -m core VERB``, as complete as the explorer.
 
 Every verb takes ``--workspace DIR``; with ``--json`` it prints one JSON value on standard output,
-and progress goes to standard error. Only this file and ``core.commands`` compose all the others.
+and progress goes to standard error. Only this file and ``core.cli`` compose all the others.
 """
 
 from __future__ import annotations
@@ -14,27 +14,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.commands import data as data_verbs
-from core.commands import exchange, queueing, sweeping
-from core.commands import models as model_verbs
-from core.commands import names as name_verbs  # noqa: F401 - adds to the group `data`
-from core.commands import paper as paper_verb
-from core.commands import splits as split_verbs  # noqa: F401 - adds to the group `data`
-from core.commands import transfer as transfer_verb
-from core.commands.answers import AsJson, Folder, RunName, answer, bar, opened, summary, table
-from core.commands.bench import bench
-from core.commands.carrying import beside_main, carry_out_together, execute, follow
-from core.commands.methods import list_methods
-from core.commands.pretraining import pretrain
-from core.commands.saliency import saliency_report
-from core.commands.settings import with_settings
+from core.cli import data as data_verbs
+from core.cli import data_names as name_verbs  # noqa: F401 - adds to the group `data`
+from core.cli import data_splits as split_verbs  # noqa: F401 - adds to the group `data`
+from core.cli import export as exchange
+from core.cli import models as model_verbs
+from core.cli import paper as paper_verb
+from core.cli import queue as queueing
+from core.cli import sweep as sweeping
+from core.cli import transfer as transfer_verb
+from core.cli.bench import bench
+from core.cli.execution import beside_main, carry_out_together, execute, follow
+from core.cli.list_methods import list_methods
+from core.cli.options import with_settings
+from core.cli.output import AsJson, Folder, RunName, answer, bar, opened, summary, table
+from core.cli.pretrain import pretrain
+from core.cli.saliency_report import saliency_report
 from core.errors import CoreError
-from core.starting import spare_garbage
+from core.startup import spare_garbage
 from core.workspace import STORE, VARIABLE
 
 if TYPE_CHECKING:
+    from core.config.run import RunSpec
     from core.runs.store import Run
-    from core.spec import RunSpec
 
 app = typer.Typer(
     name="core",
@@ -100,7 +102,7 @@ app.command("bench")(bench)
 @names.command("backbones")
 def list_backbones(as_json: AsJson = False) -> None:
     """Backbones with input size, licence and pre-training data."""
-    from core.models.catalogue import BACKBONES, SUGGESTED, WEIGHTS
+    from core.models.backbones.registry import BACKBONES, SUGGESTED, WEIGHTS
 
     cards = [asdict(card) for card in BACKBONES.values()]
 
@@ -123,7 +125,7 @@ def list_backbones(as_json: AsJson = False) -> None:
 @names.command("datasets")
 def list_datasets(as_json: AsJson = False) -> None:
     """Data sets with their findings and terms."""
-    from core.data.catalogue import DATASETS
+    from core.data.datasets.registry import DATASETS
 
     entries: list[dict[str, Any]] = [
         {
@@ -153,7 +155,7 @@ names.command("methods")(list_methods)
 
 def _validated(spec: RunSpec) -> RunSpec:
     """Refuse names and folders that cannot work before a run is made of them."""
-    from core.cost import check
+    from core.resources.estimate import check
 
     check(spec)
     return spec
@@ -165,7 +167,7 @@ def train_here(
     spec: RunSpec, folder: Folder = None, as_json: AsJson = False, name: str | None = None
 ) -> None:
     """Train here and now, with a progress bar, to the test AUROC per finding."""
-    from core.progress import ProgressBar
+    from core.cli.progress_bar import ProgressBar
     from core.runs import queue, worker
     from core.workspace import open_workspace
 
@@ -216,7 +218,7 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Decode the pictures of one run now, so that it starts at once; see also ``data cache``."""
-    from core import prepare as preparation
+    from core.training import warm_cache as preparation
     from core.workspace import open_workspace
 
     with bar("pictures") as progress:
@@ -266,7 +268,7 @@ def _result(run: Run) -> dict[str, Any]:
 @app.command()
 def show(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
     """Show one run: settings, scores, environment."""
-    from core import memory
+    from core.resources import memory
     from core.workspace import RESULT, SUBSET
 
     workspace, store = opened(folder)
@@ -318,7 +320,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a finished run on a split: AUROC with 95% intervals, calibration, subgroups."""
-    from core import evaluate as evaluation
+    from core.evaluation import evaluate as evaluation
 
     workspace, store = opened(folder)
     place = workspace.run(store.get(run).id)
@@ -373,7 +375,8 @@ def work(
     folder: Folder = None,
 ) -> None:
     """Carry out one run of the store, or several together: what a job's process runs."""
-    from core.runs import group, worker
+    from core.runs import joint_worker as group
+    from core.runs import worker
     from core.runs.store import open_store
     from core.workspace import open_workspace
 

@@ -15,6 +15,8 @@ STORE = "CXR_STORE"
 """Environment variable with the address of a PostgreSQL data base that holds the store; a run's
 process inherits it, so that no password stands in a command line."""
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
+BACKBONE_FILES, PRECOMPUTED = ASSETS / "backbones", ASSETS / "precomputed"
+STYLES, SCRIPTS = ASSETS / "styles", ASSETS / "scripts"
 
 SPEC, BEST, RESULT = "spec.json", "best.safetensors", "result.json"
 """Files in a run's folder: its resolved specification, the best epoch's weights, the scores."""

@@ -15,10 +15,19 @@ from core.errors import ConfigurationError
 from core.runs import queue
 from core.runs.store import open_store
 from core.workspace import Workspace
-from explorer import endpoints, listing, pulse, reading
 from explorer.context import Context
 from explorer.page import Page
-from explorer.tabs import compare, data, help, launch, paper, runs, saliency
+from explorer.pages.compare import page as compare
+from explorer.pages.data import page as data
+from explorer.pages.help import documents as reading
+from explorer.pages.help import page as help
+from explorer.pages.launch import page as launch
+from explorer.pages.paper import page as paper
+from explorer.pages.runs import page as runs
+from explorer.pages.saliency import page as saliency
+from explorer.server import change_events as pulse
+from explorer.server import gradio_api as endpoints
+from explorer.server import runs_json as listing
 from explorer.theme import STYLE, theme
 
 PAGES: dict[str, ModuleType] = {

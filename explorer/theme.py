@@ -1,7 +1,7 @@
 """How the explorer looks: Gradio's variables tied to those of the explorer's style sheet.
 
-``assets/explorer.css`` holds every colour once for dark and once for light; the theme only points
-Gradio's names at them. Fonts are the system's: no page loads anything from another host.
+``assets/styles/explorer.css`` holds every colour once for dark and once for light; the theme only
+points Gradio's names at them. Fonts are the system's: no page loads anything from another host.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from core.workspace import ASSETS
+from core.workspace import SCRIPTS, STYLES
 
-STYLE = ASSETS / "explorer.css"
-SCRIPT = ASSETS / "explorer.js"
+STYLE = STYLES / "explorer.css"
+SCRIPT = SCRIPTS / "explorer.js"
 
 _FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")

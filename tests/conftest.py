@@ -20,9 +20,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from core.workspace import Workspace, open_workspace
-from tests import chromium as chromium_here
-
-ROOT = Path(__file__).parent.parent
+from tests.support import chromium as chromium_here
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,16 +18,16 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from core import cost
 from core.__main__ import app
-from core.data.phantom import Phantom
+from core.config.run import RunSpec
+from core.data.phantoms.dataset import Phantom
 from core.errors import CoreError
-from core.here import carry_out
-from core.models.catalogue import ASSETS
+from core.models.backbones.registry import BACKBONE_FILES
+from core.resources import estimate as cost
 from core.runs.store import open_store
-from core.spec import RunSpec
+from core.training.run_here import carry_out
 from core.workspace import Workspace, open_workspace
-from tests.core.data import layouts
+from tests.support import layouts
 from tests.test_documentation import COMMANDS
 
 pytestmark = pytest.mark.skipif(
@@ -140,7 +140,7 @@ def filled(words: list[str], place: Place) -> list[str]:
     verb = words[0]
     run = place.queued if verb in ("stop", "resume") else place.runs[0]
     names = {"RUN": run, "OTHER": place.runs[1], "radiograph.dcm": str(place.dicom)}
-    names["FILE"] = names["MRM.pth"] = str(ASSETS / "embedded-mae.safetensors")
+    names["FILE"] = names["MRM.pth"] = str(BACKBONE_FILES / "embedded-mae.safetensors")
     found = [names.get(one, one) for one in words]
     for i, one in enumerate(words):
         if "DIR" in one:

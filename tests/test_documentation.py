@@ -16,11 +16,11 @@ import nbformat
 import pytest
 import typer.main
 
+from core.config.run import RunSpec
 from core.runs.store import open_store
-from core.spec import RunSpec
 from core.workspace import Workspace
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "notebooks" / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 BOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -135,10 +135,10 @@ def test_what_needs_nothing_is_carried_out(words: str, workspace: Workspace) -> 
 def test_a_data_set_a_backbone_and_a_method_are_added_by_the_text_alone(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from core.data.catalogue import DATASETS
-    from core.here import carry_out
-    from core.models.catalogue import BACKBONES
-    from core.models.methods import METHODS
+    from core.data.datasets.registry import DATASETS
+    from core.models.backbones.registry import BACKBONES
+    from core.models.tuning.registry import METHODS
+    from core.training.run_here import carry_out
 
     reader, *entries, trial = blocks(DOCS / "extending.md", "python")
     for code in (reader, *entries, trial):
@@ -172,10 +172,10 @@ def test_an_export_loads_by_the_lines_of_the_readme(
 ) -> None:
     import warnings
 
-    from core.data.phantom import Phantom
-    from core.data.saved import save
-    from core.export import export
-    from core.here import carry_out
+    from core.data.datasets.write_folder import save
+    from core.data.phantoms.dataset import Phantom
+    from core.export.export import export
+    from core.training.run_here import carry_out
 
     chests = Phantom("phantom-14", train=40, val=20, test=20, size=64)
     folder = save(chests, workspace.root / "chests")

@@ -13,8 +13,8 @@ from nbformat import NotebookNode
 
 from core.runs.store import open_store
 from core.workspace import VARIABLE, Workspace, open_workspace
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SECONDS_A_CELL = 1200
 MOST_BYTES = 2_000_000

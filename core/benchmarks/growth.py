@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.benchmarks.measured import REPEATS, Row, apart, device, middle, peak_bytes, repeated
-from core.benchmarks.steps import Case, ours
+from core.benchmarks.measurement import REPEATS, Row, apart, device, middle, peak_bytes, repeated
+from core.benchmarks.training_step import Case, ours
 
 IMAGES = (1_000, 10_000, 99_999)
 FINDINGS = (1, 14, 100)
@@ -25,8 +25,8 @@ def images(count: int) -> dict[str, Any]:
         ``seconds`` and the process's ``peak_bytes``.
     """
     from core.data import splits
-    from core.data.phantom import Phantom
-    from core.feed import batches
+    from core.data.phantoms.dataset import Phantom
+    from core.training.inputs import batches
 
     started = time.perf_counter()
     dataset = Phantom("phantom-14", train=count, val=1, test=1)
@@ -36,8 +36,8 @@ def images(count: int) -> dict[str, Any]:
 
 def findings(count: int) -> list[float]:
     """Seconds of the loss with its gradient, and of the AUROC, for so many findings."""
-    from core import stats
-    from core.loss import masked_loss
+    from core.metrics import auroc as stats
+    from core.training.loss import masked_loss
 
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, (STUDIES, count)).astype(np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from core.data.plates import Plate, plain
+from core.data.images.radiograph import Plate, plain
 from core.errors import DataError
 
 SPLITS = ("train", "val", "test")

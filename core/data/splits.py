@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.data.base import ChestDataset
-from core.data.faults import examples as examples
-from core.data.faults import refuse
+from core.data.problems import examples as examples
+from core.data.problems import refuse
 from core.errors import DataError
 
 PUBLISHED = {"train": "train_list.txt", "val": "val_list.txt", "test": "test_list.txt"}

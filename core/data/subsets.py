@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from core.data import splits
 from core.data.base import ChestDataset
-from core.data.files import FileDataset
+from core.data.datasets.files import FileDataset
 from core.errors import DataError
 
 if TYPE_CHECKING:
-    from core.spec import DataSpec
+    from core.config.run import DataSpec
 
 
 def labelled(dataset: ChestDataset, data: DataSpec) -> list[str]:

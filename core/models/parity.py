@@ -10,11 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.config.run import AdapterSpec
 from core.errors import ModelError
-from core.models import adapters, attention, backbones, checkpoints
-from core.models.catalogue import BACKBONES
-from core.models.checkpoints import LoadReport
-from core.spec import AdapterSpec
+from core.models.backbones import build as backbones
+from core.models.backbones import checkpoints
+from core.models.backbones import qkv as attention
+from core.models.backbones.checkpoints import LoadReport
+from core.models.backbones.registry import BACKBONES
+from core.models.tuning import apply as adapters
 
 ALLOWED = {
     "logits": 1e-5,

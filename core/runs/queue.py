@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from core.config.run import RunSpec
 from core.errors import CoreError, RunError
 from core.runs import processes
 from core.runs.run import ACTIVE, Run, RunState
 from core.runs.slots import Devices, Slots
-from core.runs.stopping import KILL_AFTER, Stopping
+from core.runs.stop import KILL_AFTER, Stopping
 from core.runs.store import LOG, Store
-from core.spec import RunSpec
 from core.workspace import Workspace
 
 PENDING = (RunState.QUEUED, RunState.STARTING, RunState.RUNNING, RunState.STOPPING)

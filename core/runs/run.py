@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from core.spec import RunSpec
+from core.config.run import RunSpec
 
 Value = tuple[str, float, float, int]
 """A metric to record: name, value, epoch, step."""

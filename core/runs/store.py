@@ -17,8 +17,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from core.config.run import RunSpec
 from core.errors import RunError
-from core.runs import order, processes, schema
+from core.runs import processes, schema
+from core.runs import queue_order as order
 from core.runs.database import Database, open_database, tell
 from core.runs.metrics import MOST_NAMED, Metrics
 from core.runs.run import (
@@ -30,7 +32,6 @@ from core.runs.run import (
     Run,
     RunState,
 )
-from core.spec import RunSpec
 from core.workspace import Workspace
 
 __all__ = ["LOG", "OUTLINE", "MetricRow", "Run", "RunState", "Store", "open_store"]

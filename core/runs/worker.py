@@ -15,13 +15,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from core.config.run import RunSpec
 from core.errors import CoreError, RunError, Stopped, StoreError
-from core.reporting import MEAN_AUROC, PART_AUROC, Reporter, Silence
+from core.reporter import MEAN_AUROC, PART_AUROC, Reporter, Silence
 from core.runs import processes
-from core.runs.environment import environment
+from core.runs.provenance import environment
 from core.runs.run import UNTROUBLED, Run, RunState, Value
 from core.runs.store import LOG, Store
-from core.spec import RunSpec
 from core.workspace import Workspace
 
 Execute = Callable[[RunSpec, Path, Path, Reporter, bool], dict[str, Any]]

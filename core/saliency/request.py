@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core import DISCLAIMER
+from core.classifier.trained import Trained
 from core.data.base import Box, ChestDataset
 from core.errors import ConfigurationError, DataError
-from core.saliency import methods, scoring
-from core.saliency.methods import Explanation
-from core.trained import Trained
+from core.saliency import explain as methods
+from core.saliency.explain import Explanation
+from core.saliency.scores import localisation as scoring
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,9 @@ def explain_run(
         DataError: No such study or finding, or the picture cannot be read.
         ModelError: The run has no weights, or they do not fit.
     """
-    from core.data.catalogue import open_data
-    from core.data.images import read_image
-    from core.trained import load_trained
+    from core.classifier.trained import load_trained
+    from core.data.datasets.registry import open_data
+    from core.data.images.reader import read_image
 
     if (study is None) == (image is None):
         raise ConfigurationError("Nothing to explain is named.", "Give either --study or --image.")

@@ -34,13 +34,13 @@ from IPython.display import Markdown, display
 warnings.filterwarnings("ignore", message="IProgress not found")  # no progress widgets needed
 
 from core import DISCLAIMER, cost, evaluate, train, verdict
-from core.data.catalogue import open_dataset
-from core.reporting import Silence
+from core.data.datasets.registry import open_dataset
+from core.reporter import Silence
 from core.runs import queue, worker
 from core.runs.store import open_store
 from core.saliency import methods, request
-from core.spec import RunSpec
-from core.trained import load_trained
+from core.config.run import RunSpec
+from core.classifier.trained import load_trained
 from core.workspace import open_workspace
 
 FAST = os.environ.get("CXR_FAST") == "1"  # a first look: too short to learn anything from

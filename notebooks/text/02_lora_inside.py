@@ -34,16 +34,16 @@ import torch
 from IPython.display import HTML, display
 from torch import nn
 
-from core.data.phantom import Phantom
-from core.data.saved import save
-from core.evaluate import evaluate
-from core.here import carry_out
+from core.data.phantoms.dataset import Phantom
+from core.data.datasets.write_folder import save
+from core.evaluation.evaluate import evaluate
+from core.training.run_here import carry_out
 from core.models import adapters, backbones, catalogue
 from core.runs.store import open_store
-from core.spec import AdapterSpec, RunSpec
-from core.trained import load_trained, untuned
+from core.config.run import AdapterSpec, RunSpec
+from core.classifier.trained import load_trained, untuned
 from core.workspace import open_workspace
-from explorer.figures.compare import Point, cost_and_score
+from explorer.figures.dots import Point, cost_and_score
 from explorer.figures.palette import method_style
 from explorer.figures.standalone import picture
 

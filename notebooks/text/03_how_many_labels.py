@@ -29,16 +29,16 @@ from IPython.display import HTML, Markdown, display
 warnings.filterwarnings("ignore", message="IProgress not found")  # no progress widgets needed
 
 from core import efficiency, stats, sweep, verdict
-from core.bootstrap import bootstrap_macro
-from core.data.phantom import Phantom
-from core.data.saved import TABLE, save
-from core.evaluate import read_predictions
-from core.here import carry_out
+from core.metrics.bootstrap import bootstrap_macro
+from core.data.phantoms.dataset import Phantom
+from core.data.datasets.write_folder import TABLE, save
+from core.evaluation.evaluate import read_predictions
+from core.training.run_here import carry_out
 from core.runs.store import open_store
-from core.spec import RunSpec
+from core.config.run import RunSpec
 from core.workspace import open_workspace
 from explorer.figures.curves import Curve, chart
-from explorer.figures.efficiency import efficiency as efficiency_chart
+from explorer.figures.label_efficiency import efficiency as efficiency_chart
 from explorer.figures.palette import method_style
 from explorer.figures.standalone import picture
 

@@ -30,15 +30,15 @@ from IPython.display import HTML, Markdown, display
 warnings.filterwarnings("ignore", message="IProgress not found")  # no progress widgets needed
 
 from core import sweep
-from core.data.phantom import Phantom
-from core.data.saved import save
-from core.evaluate import compare, evaluate
-from core.here import carry_out
-from core.models.methods import METHODS
+from core.data.phantoms.dataset import Phantom
+from core.data.datasets.write_folder import save
+from core.evaluation.evaluate import compare, evaluate
+from core.training.run_here import carry_out
+from core.models.tuning.registry import METHODS
 from core.runs.store import open_store
-from core.spec import RunSpec
+from core.config.run import RunSpec
 from core.workspace import open_workspace
-from explorer.figures.compare import Point, cost_and_score
+from explorer.figures.dots import Point, cost_and_score
 from explorer.figures.palette import run_styles
 from explorer.figures.standalone import picture
 

@@ -32,14 +32,14 @@ from IPython.display import Image, display
 warnings.filterwarnings("ignore", message="IProgress not found")  # no progress widgets needed
 
 from core import DISCLAIMER
-from core.data.phantom import Phantom
-from core.data.saved import save
-from core.evaluate import evaluate
-from core.here import carry_out
+from core.data.phantoms.dataset import Phantom
+from core.data.datasets.write_folder import save
+from core.evaluation.evaluate import evaluate
+from core.training.run_here import carry_out
 from core.runs.store import open_store
 from core.saliency import methods, request, scoring
-from core.spec import RunSpec
-from core.trained import load_trained
+from core.config.run import RunSpec
+from core.classifier.trained import load_trained
 from core.workspace import open_workspace
 
 plt.rcParams["figure.dpi"] = 80  # many films: at 100, the file grows past 2 MB

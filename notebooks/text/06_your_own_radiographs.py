@@ -44,15 +44,15 @@ warnings.filterwarnings(
 
 from core import evaluate, export
 from core.data import checks, images, splits
-from core.data.catalogue import open_dataset
-from core.data.phantom import Phantom
-from core.data.saved import TABLE, save
-from core.here import carry_out
+from core.data.datasets.registry import open_dataset
+from core.data.phantoms.dataset import Phantom
+from core.data.datasets.write_folder import TABLE, save
+from core.training.run_here import carry_out
 from core.runs.store import open_store
-from core.spec import RunSpec
-from core.trained import load_trained
+from core.config.run import RunSpec
+from core.classifier.trained import load_trained
 from core.workspace import open_workspace
-from explorer.figures.efficiency import reliability
+from explorer.figures.label_efficiency import reliability
 from explorer.figures.palette import method_style
 from explorer.figures.standalone import picture
 

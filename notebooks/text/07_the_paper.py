@@ -30,12 +30,12 @@ from IPython.display import Markdown, display
 warnings.filterwarnings("ignore", message="IProgress not found")  # no progress widgets needed
 
 from core import paper, speed
-from core.here import carry_out
+from core.training.run_here import carry_out
 from core.models import adapters
-from core.models.catalogue import BACKBONES
-from core.replication import claims, figure, outcome, plan, tables
+from core.models.backbones.registry import BACKBONES
+from core.experiments.paper import claims, figure, outcome, plan, tables
 from core.runs.store import open_store
-from core.seeds import binomial_interval
+from core.metrics.seed_tests import binomial_interval
 from core.workspace import open_workspace
 
 FAST = os.environ.get("CXR_FAST") == "1"  # plans only

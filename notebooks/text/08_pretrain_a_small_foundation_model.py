@@ -32,17 +32,17 @@ from IPython.display import HTML, display
 warnings.filterwarnings("ignore", message="IProgress not found")  # no progress widgets needed
 
 from core import foundation
-from core.data.phantom import Phantom
-from core.data.saved import save
-from core.evaluate import evaluate
-from core.here import carry_out
-from core.models.catalogue import provenance
-from core.models.pretraining import pretrain
-from core.models.recipe import Origin, PretrainSettings
+from core.data.phantoms.dataset import Phantom
+from core.data.datasets.write_folder import save
+from core.evaluation.evaluate import evaluate
+from core.training.run_here import carry_out
+from core.models.backbones.registry import provenance
+from core.pretraining.trainer import pretrain
+from core.pretraining.recipe import Origin, PretrainSettings
 from core.runs.store import open_store
-from core.spec import RunSpec
+from core.config.run import RunSpec
 from core.workspace import open_workspace
-from explorer.figures.compare import Point, cost_and_score
+from explorer.figures.dots import Point, cost_and_score
 from explorer.figures.palette import run_styles
 from explorer.figures.standalone import picture
 

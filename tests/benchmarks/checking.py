@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from core.data import checks, findings
-from core.data.catalogue import open_dataset
+from core.data import findings
+from core.data.checks import check as checks
+from core.data.datasets.registry import open_dataset
 
 ROWS = 100_000
 HEADER = (

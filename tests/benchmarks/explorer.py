@@ -23,9 +23,9 @@ from typing import Any
 
 import psutil
 
-from tests import chromium
+from tests.support import chromium
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 PORT = 7985
 READING = 10.0
 """Seconds in which one looks at the form before the first click."""
@@ -57,8 +57,8 @@ def app(workspace: Path) -> Iterator[float]:
 
 def phantoms() -> float:
     """Phantoms drawn a second by all cores, through the cache."""
-    from core.data.cache import ImageCache
-    from core.data.phantom import Phantom
+    from core.data.cache.image_cache import ImageCache
+    from core.data.phantoms.dataset import Phantom
 
     dataset = Phantom("phantom-14", seed=77, train=1000, val=1, test=1)
     with tempfile.TemporaryDirectory() as folder:
@@ -108,9 +108,10 @@ def saliency(workspace: Path, run: str) -> dict[str, float]:
     """Time of a map from a new process, of the next one with the model at hand, and of the verb."""
     program = (
         "import sys, time; start = time.perf_counter();"
-        "from core.starting import spare_garbage; spare_garbage();"
+        "from core.startup import spare_garbage; spare_garbage();"
         "from pathlib import Path; from core.saliency.request import explain_run, explain_study_of;"
-        "from core.data.catalogue import open_dataset; from core.trained import load_trained;"
+        "from core.data.datasets.registry import open_dataset;"
+        "from core.classifier.trained import load_trained;"
         "folder = Path(sys.argv[1]); data = open_dataset('phantom-14');"
         "one, two = data.ids('test')[:2];"
         "explain_run(folder, 'Effusion', study=one); cold = time.perf_counter() - start;"

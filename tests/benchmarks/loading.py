@@ -32,11 +32,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from core.data.cache import ImageCache, cache_side
-from core.data.catalogue import open_dataset
-from core.data.phantom import Phantom
+from core.data.cache.image_cache import ImageCache, cache_side
+from core.data.datasets.registry import open_dataset
+from core.data.phantoms.dataset import Phantom
 from core.data.transforms import EvalTransform, TrainTransform
-from core.feed import PixelFeed, batches, one_ahead
+from core.training.inputs import PixelFeed, batches, one_ahead
 
 SIDE, INPUT, BATCH, DISTINCT = 1024, 224, 64, 64
 MEAN, STD = 0.5056, 0.252
@@ -177,12 +177,13 @@ def epochs(root: Path, cache: ImageCache, repeats: int, passes: int) -> dict[str
 
 
 DECODE = (
-    "import sys; from core.data.images import read_image\nfor one in sys.argv[1:]: read_image(one)"
+    "import sys; from core.data.images.reader import read_image\n"
+    "for one in sys.argv[1:]: read_image(one)"
 )
 
 BUILD = (
-    "import sys; from pathlib import Path; from core.data.cache import ImageCache\n"
-    "from core.data.catalogue import open_dataset\n"
+    "import sys; from pathlib import Path; from core.data.cache.image_cache import ImageCache\n"
+    "from core.data.datasets.registry import open_dataset\n"
     "dataset = open_dataset('folder', sys.argv[1])\n"
     "ImageCache(Path(sys.argv[2]), dataset, int(sys.argv[3])).ensure(list(dataset.table.index))"
 )

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.data.phantom import Phantom
+from core.data.phantoms.dataset import Phantom
 
 PRESENT = 5.0
 """Weight of the places that show a finding: there are few of them."""

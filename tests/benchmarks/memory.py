@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from core.benchmarks.measured import apart, device
+from core.benchmarks.measurement import apart, device
 
 TINY, SMALL, BASE = (f"timm:vit_{one}_patch16_224" for one in ("tiny", "small", "base"))
 AGAIN, PARTS = {"train.activation_checkpointing": True}, {"train.accumulation": 4}
@@ -58,10 +58,10 @@ CASES = (
 
 def measured(case: Case) -> dict[str, int]:
     """Carry out a run; the bytes that it took at most, and those predicted."""
-    from core import train
-    from core.data import phantom
-    from core.reporting import Silence
-    from core.spec import RunSpec
+    from core.config.run import RunSpec
+    from core.data.phantoms import dataset as phantom
+    from core.reporter import Silence
+    from core.training import loop as train
 
     sizes = {"train": 2 * case.batch, "val": 64, "test": 64, "size": 64}
     phantom.Phantom.__init__.__kwdefaults__.update(sizes)

@@ -23,10 +23,14 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
-from core import foundation, precision, stats
 from core.data.base import ChestDataset
-from core.data.phantom import Phantom
-from core.models import backbones, bf16_attention, catalogue
+from core.data.phantoms.dataset import Phantom
+from core.hardware import precision
+from core.metrics import auroc as stats
+from core.models.backbones import bf16_attention
+from core.models.backbones import build as backbones
+from core.models.backbones import registry as catalogue
+from core.pretraining import collect_images as foundation
 from core.workspace import open_workspace
 from tests.benchmarks import localizer
 

@@ -12,12 +12,14 @@ import time
 import numpy as np
 import torch
 
-from core.data.cache import cache_side
-from core.data.phantom import Phantom
-from core.models import backbones, catalogue
-from core.saliency import methods, scoring
-from core.spec import RunSpec
-from core.trained import Trained, evaluation_transform
+from core.classifier.trained import Trained, evaluation_transform
+from core.config.run import RunSpec
+from core.data.cache.image_cache import cache_side
+from core.data.phantoms.dataset import Phantom
+from core.models.backbones import build as backbones
+from core.models.backbones import registry as catalogue
+from core.saliency import explain as methods
+from core.saliency.scores import localisation as scoring
 
 STUDIES, BATCH, ORIGINAL = 256, 32, 256
 METHODS = ("grad-cam", "hirescam", "attention-relevance", "integrated-gradients")

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from core import bootstrap, stats
+from core.metrics import auroc as stats
+from core.metrics import bootstrap
 
 STUDIES, FINDINGS, PATIENTS, VALIDATION = 22_433, 14, 2_797, 11_219
 

@@ -11,10 +11,10 @@ import tempfile
 import time
 from collections.abc import Callable
 
+from core.config.run import RunSpec
 from core.runs import schema
 from core.runs.curves import Curves
 from core.runs.store import RunState, Store, open_store
-from core.spec import RunSpec
 from core.workspace import open_workspace
 
 SHOWN = 300

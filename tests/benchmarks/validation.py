@@ -22,12 +22,14 @@ from typing import Any
 
 import torch
 
-from core import stats, train, validation
-from core.allowance import A_STEP
-from core.data import phantom
-from core.reporting import MEAN_AUROC, PART_AUROC, Silence
-from core.session import setup
-from core.spec import RunSpec
+from core.config.run import RunSpec
+from core.data.phantoms import dataset as phantom
+from core.metrics import auroc as stats
+from core.reporter import MEAN_AUROC, PART_AUROC, Silence
+from core.resources.validation_schedule import A_STEP
+from core.training import loop as train
+from core.training import validation
+from core.training.session import setup
 
 TRAIN, VALIDATION, TEST = 4_000, 1_600, 16
 FRACTION, EPOCHS, SIDE = 0.1, 20, 48

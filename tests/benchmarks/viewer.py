@@ -18,9 +18,9 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from explorer import viewer
-from explorer.viewer import View
-from tests import chromium
+from explorer.components import viewer
+from explorer.components.viewer import View
+from tests.support import chromium
 
 FRAMES = int(os.environ.get("CXR_FRAMES", "120"))
 VIEWPORT = {"width": 1280, "height": 900}

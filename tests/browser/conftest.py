@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.browser.served import Explorer
+from tests.support.served import Explorer
 
 
 @pytest.fixture

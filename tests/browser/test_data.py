@@ -11,7 +11,7 @@ from PIL import Image
 
 from core.runs.store import open_store
 from core.workspace import open_workspace
-from tests.browser.served import Explorer, keep
+from tests.support.served import Explorer, keep
 
 
 def own(root: Path) -> Path:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from core import train
+from core.config.run import RunSpec
 from core.runs import queue, worker
 from core.runs.store import Store, open_store
-from core.spec import RunSpec
+from core.training import loop as train
 from core.workspace import open_workspace
 from explorer import app
 from tests.core.conftest import radiographs

@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.browser.served import PATIENCE, Explorer, drawn, keep, launch, leave, wait_for_state
+from tests.support.served import PATIENCE, Explorer, drawn, keep, launch, leave, wait_for_state
 
 pytestmark = pytest.mark.browser
 

@@ -16,7 +16,7 @@ import pytest
 from core.runs import queue
 from core.runs.store import RunState, Store, open_store
 from core.workspace import open_workspace
-from tests.browser.served import PATIENCE, Explorer, keep, leave
+from tests.support.served import PATIENCE, Explorer, keep, leave
 
 pytestmark = pytest.mark.browser
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.served import PATIENCE, Explorer, drawn, keep, launch, wait_for_state
+from tests.support.served import PATIENCE, Explorer, drawn, keep, launch, wait_for_state
 
 pytestmark = [pytest.mark.browser, pytest.mark.real]
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from core.config.run import RunSpec
 from core.runs.store import RunState, Store, open_store
-from core.spec import RunSpec
 from core.workspace import Workspace, open_workspace
-from explorer import app, pulse
+from explorer import app
+from explorer.server import change_events as pulse
 
 pytestmark = pytest.mark.browser
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.data.phantom import Phantom
-from core.spec import RunSpec
+from core.config.run import RunSpec
+from core.data.phantoms.dataset import Phantom
 
 FINDINGS = ("Effusion", "Mass", "Hernia")
 Predict = Callable[..., Path]

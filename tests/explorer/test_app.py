@@ -3,9 +3,9 @@ import socket
 import gradio as gr
 import pytest
 
+from core.config.run import RunSpec
 from core.errors import ConfigurationError
 from core.runs.store import open_store
-from core.spec import RunSpec
 from core.workspace import Workspace
 from explorer import app
 

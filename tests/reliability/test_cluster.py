@@ -14,11 +14,11 @@ import psutil
 from core.runs import queue
 from core.runs.store import RunState, open_store
 from core.workspace import Workspace
-from tests import cluster as cluster_of
-from tests.cluster import cluster
 from tests.core.conftest import radiographs
 from tests.core.runs.conftest import until
 from tests.reliability.test_kills import end_of, spec_of
+from tests.support import cluster as cluster_of
+from tests.support.cluster import cluster
 
 __all__ = ["cluster", "radiographs", "until"]
 pytestmark = cluster_of.marks

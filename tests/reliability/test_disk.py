@@ -15,8 +15,8 @@ from core.runs import queue
 from core.runs.store import RunState, open_store
 from core.workspace import BEST, open_workspace
 from tests.core.conftest import radiographs
-from tests.reliability import training
 from tests.reliability.test_kills import end_of, spec_of
+from tests.support import training
 
 __all__ = ["radiographs"]
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from core.config.run import RunSpec
 from core.runs import queue
 from core.runs.run import ACTIVE
 from core.runs.store import RunState, Store
-from core.spec import RunSpec
 from core.workspace import RESULT, Workspace
 from tests.core.conftest import radiographs
-from tests.reliability import training
+from tests.support import training
 
 __all__ = ["radiographs"]
 

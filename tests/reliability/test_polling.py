@@ -9,18 +9,17 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import psutil
 
+from core.config.run import RunSpec
 from core.runs.store import Store
-from core.spec import RunSpec
 from core.workspace import Workspace
-from tests.browser.served import Explorer
 from tests.reliability.test_writers import CODE
+from tests.support.paths import ROOT
+from tests.support.served import Explorer
 
-ROOT = Path(__file__).parents[2]
 RUNS = 4
 
 

@@ -8,17 +8,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
+from core.config.run import RunSpec
 from core.runs import queue
 from core.runs.queue import PENDING, Scheduler
 from core.runs.store import Run, RunState, Store
-from core.spec import RunSpec
 from core.workspace import Workspace
+from tests.support.paths import ROOT
 
-SCHEDULING = Path(__file__).parent / "scheduling.py"
+SCHEDULING = ROOT / "tests" / "support" / "scheduling.py"
 RESTARTS, RESTARTS_LONG = 3, 20
 GOING = 4
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from core.checkpoint import CHECKPOINT
+from core.config.run import RunSpec
 from core.runs import queue
 from core.runs.queue import Scheduler
 from core.runs.store import RunState, Store
-from core.spec import RunSpec
+from core.training.checkpoint import CHECKPOINT
 from core.workspace import Workspace
 from tests.core.conftest import radiographs
 from tests.reliability.conftest import LONG

@@ -6,13 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+from core.config.run import RunSpec
 from core.runs.store import open_store
-from core.spec import RunSpec
 from core.workspace import Workspace
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 WRITERS, BATCH = 8, 20
 ROWS, ROWS_LONG = 500, 20_000
 CODE = """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +9,8 @@ from typing import Any
 import pytest
 
 from core.data.base import ChestDataset
-from core.data.catalogue import open_dataset
-
-_spec = importlib.util.spec_from_file_location("layouts", Path(__file__).parent / "layouts.py")
-assert _spec is not None
-assert _spec.loader is not None
-layouts = importlib.util.module_from_spec(_spec)
-sys.modules["layouts"] = layouts  # dataclasses look their module up
-_spec.loader.exec_module(layouts)
+from core.data.datasets.registry import open_dataset
+from tests.support import layouts
 
 Opened = tuple[Any, ChestDataset]
 

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from core.config.run import DataSpec
 from core.data import splits, subsets
 from core.data.base import ChestDataset
-from core.data.catalogue import open_data
+from core.data.datasets.registry import open_data
 from core.errors import DataError
-from core.spec import DataSpec
 
 Made = Callable[[str], Any]
 

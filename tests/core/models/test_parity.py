@@ -30,13 +30,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from core import train
+from core.config.run import AdapterSpec
 from core.errors import ModelError
-from core.models import adapters, attention, backbones, parity
-from core.models.catalogue import BACKBONES, BackboneCard
-from core.spec import AdapterSpec
+from core.models import parity
+from core.models.backbones import build as backbones
+from core.models.backbones import qkv as attention
+from core.models.backbones.registry import BACKBONES, BackboneCard
+from core.models.tuning import apply as adapters
+from core.training import loop as train
+from tests.support import paths
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = paths.GOLDEN / "models"
 REFERENCE: dict[str, Any] = json.loads((GOLDEN / "reference.json").read_text())
 LORA = AdapterSpec(method="lora", rank=4, alpha=32, dropout=0.0, targets="qv")
 CHECKPOINTS = ["mrm_tiny.pth", "cxr_mae_tiny.pth"]

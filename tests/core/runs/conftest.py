@@ -3,14 +3,14 @@
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from core.runs.store import Run, Store, open_store
 from core.workspace import Workspace
+from tests.support.paths import ROOT
 
-TINY = Path(__file__).parent / "tiny_run.py"
+TINY = ROOT / "tests" / "support" / "tiny_run.py"
 
 
 @pytest.fixture

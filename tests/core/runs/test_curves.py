@@ -2,10 +2,10 @@ import math
 
 import pytest
 
+from core.config.run import RunSpec
 from core.runs.curves import Curves, thinned
 from core.runs.run import MetricRow
 from core.runs.store import Store
-from core.spec import RunSpec
 
 
 def line(count: int) -> list[MetricRow]:

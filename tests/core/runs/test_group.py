@@ -1,119 +1,91 @@
-"""Several runs in one process: each ends for itself, and a stop finds the one that it is for."""
+"""Runs that start together: claimed at once, one slot, and nobody else dies of one that stops."""
 
-import os
-import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from core.errors import ConfigurationError, NotFiniteError, Stopped
-from core.runs import group, queue
-from core.runs.group import Member
-from core.runs.store import Run, RunState, Store
-from core.spec import RunSpec
-from core.workspace import Workspace
+from core.config.run import RunSpec
+from core.runs import processes, queue
+from core.runs import stop as stopping
+from core.runs.run import Run, RunState
+from core.runs.store import Store
 
-End = Callable[[], dict[str, Any]]
-RESULT = {"scores": {"test": {"auroc": 0.8, "per_finding": {}, "studies": 3}}}
-
-
-@pytest.fixture
-def do(store: Store, workspace: Workspace) -> Callable[..., tuple[list[Run], int]]:
-    """Carry out three runs in this process."""
-
-    def carry_out(execute: group.Execute) -> tuple[list[Run], int]:
-        ids = [queue.claim_here(store, RunSpec(), f"run {i}").id for i in range(3)]
-        code = group.work(store, workspace, ids, execute)
-        return [store.get(one) for one in ids], code
-
-    return carry_out
+DEAF = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    "print('ready', flush=True); time.sleep(600)"
+)
 
 
-def ending(error: Exception) -> End:
-    def end() -> dict[str, Any]:
-        raise error
-
-    return end
+def specs(count: int) -> list[RunSpec]:
+    return [RunSpec.of(**{"train.seed": seed}) for seed in range(count)]
 
 
-def until_stopped(members: Sequence[Member], seconds: float = 1.0) -> Iterator[tuple[int, End]]:
-    """Let the runs work for a while; those that are asked to stop do so."""
-    working, ends = dict(enumerate(members)), time.monotonic() + seconds
-    while working and time.monotonic() < ends:
-        for number, member in list(working.items()):
-            if member.report.stop_requested():
-                del working[number]
-                yield number, ending(Stopped())
-        time.sleep(0.02)
-    for number in working:
-        yield number, lambda: RESULT
+def test_those_that_wait_are_claimed_with_the_first(store: Store) -> None:
+    runs = store.create_party(specs(3))
+    alone = queue.submit(store, RunSpec())
+    store.request_stop(runs[1].id)
+    first = store.claim_next({"cpu": 1})
+    assert first is not None
+    assert first.id == runs[0].id
+    assert [run.id for run in store.claim_party(first)] == [runs[2].id]
+    claimed = store.get(runs[2].id)
+    assert (claimed.state, claimed.slot) == (RunState.STARTING, "cpu")
+    assert claimed.process == first.process
+    assert store.get(alone.id).state is RunState.QUEUED
+    assert store.claim_party(alone) == []
 
 
-def test_each_run_ends_for_itself(do: Callable[..., tuple[list[Run], int]]) -> None:
-    def execute(members: Sequence[Member], cache: Path) -> Iterator[tuple[int, End]]:
-        assert [member.folder.is_dir() for member in members] == [True] * 3
-        members[2].report.metric("val/auroc", 0.75, epoch=1, step=3)
-        yield 1, ending(NotFiniteError("The loss is not finite.", "Lower the learning rate."))
-        yield 0, lambda: RESULT
-        yield 2, ending(Stopped())
-
-    runs, code = do(execute)
-    assert [run.state for run in runs] == ["completed", "failed", "stopped"]
-    assert code == 1
-    assert runs[0].scores == RESULT["scores"]
-    assert runs[0].seconds is not None  # of all three: a forecast of one is not made from it
-    assert runs[0].seconds_alone is None
-    assert (runs[1].failure_kind, runs[2].failure_kind) == ("not finite", None)
-    assert runs[2].best_auroc == 0.75
-    assert "The run is failed" in Path(runs[1].log or "").read_text()
+def test_a_party_takes_one_slot(store: Store) -> None:
+    runs = store.create_party(specs(3))
+    alone = queue.submit(store, RunSpec())
+    first = store.claim_next({"cpu": 2})
+    assert first is not None
+    store.claim_party(first)
+    second = store.claim_next({"cpu": 2})
+    assert second is not None
+    assert second.id == alone.id
+    queue.submit(store, RunSpec())
+    assert store.claim_next({"cpu": 2}) is None
+    assert {run.party for run in runs} == {first.party}
 
 
-def test_what_hinders_all_is_said_of_each(do: Callable[..., tuple[list[Run], int]]) -> None:
-    def execute(members: Sequence[Member], cache: Path) -> Iterator[tuple[int, End]]:
-        yield 0, lambda: RESULT
-        raise ConfigurationError("They do not fit.", "Queue them.")
-
-    runs, _ = do(execute)
-    assert [run.state for run in runs] == ["completed", "failed", "failed"]
-    assert {run.failure_reason for run in runs[1:]} == {"They do not fit."}
+def test_who_is_resumed_goes_on_alone(store: Store) -> None:
+    runs = store.create_party(specs(2))
+    store.request_stop(runs[0].id)
+    again = queue.resume(store, runs[0].id)
+    assert (again.state, again.party) == (RunState.QUEUED, None)
+    assert store.get(runs[1].id).party is not None
 
 
-def test_a_stop_is_for_one_of_them_also_when_the_queue_reminds_it(
-    do: Callable[..., tuple[list[Run], int]], store: Store
+def test_a_process_is_not_killed_while_others_of_it_go_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch, until: Callable[..., None]
 ) -> None:
-    def execute(members: Sequence[Member], cache: Path) -> Iterator[tuple[int, End]]:
-        store.request_stop(members[1].folder.name)
-        os.kill(os.getpid(), signal.SIGTERM)
-        yield from until_stopped(members)
+    monkeypatch.setattr(stopping, "ASK_AFTER", 0.0)
+    monkeypatch.setattr(stopping, "KILL_AFTER", 0.0)
+    with subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        at_work = {
+            "host": processes.host(), "pid": process.pid, "slot": "cpu",
+            "process": processes.started(process.pid), "heartbeat_at": time.time(),
+        }  # fmt: skip
+        one, other = (
+            replace(queue.submit(store, spec), state=state, **at_work)
+            for spec, state in zip(specs(2), [RunState.STOPPING, RunState.RUNNING], strict=True)
+        )
+        enforcing = stopping.Stopping()
+        for _ in range(3):
+            enforcing.enforce([one, other])
+            time.sleep(0.05)
+        assert process.poll() is None
 
-    runs, code = do(execute)
-    assert [run.state for run in runs] == ["completed", "stopped", "completed"]
-    assert code == 0
+        def ended() -> bool:
+            gone: list[Run] = [one, replace(other, state=RunState.STOPPING)]
+            enforcing.enforce(gone)
+            return process.poll() is not None
 
-
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_signal_stops_all(do: Callable[..., tuple[list[Run], int]], name: str) -> None:
-    def execute(members: Sequence[Member], cache: Path) -> Iterator[tuple[int, End]]:
-        os.kill(os.getpid(), getattr(signal, name))
-        yield from until_stopped(members, seconds=30.0)
-
-    runs, _ = do(execute)
-    assert {run.state for run in runs} == {RunState.STOPPED}
-    assert f"Asked to stop by {name}" in Path(runs[0].log or "").read_text()
-
-
-def test_one_that_was_stopped_before_it_began_is_left_out(
-    store: Store, workspace: Workspace
-) -> None:
-    ids = [queue.claim_here(store, RunSpec()).id for _ in range(2)]
-    store.request_stop(ids[0])
-
-    def execute(members: Sequence[Member], cache: Path) -> Iterator[tuple[int, End]]:
-        assert len(members) == 1
-        yield 0, lambda: RESULT
-
-    assert group.work(store, workspace, ids, execute) == 0
-    assert [store.get(one).state for one in ids] == ["stopped", "completed"]
+        until(ended)

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from core.config.run import RunSpec
 from core.errors import ConfigurationError, StoreError
 from core.runs.store import open_store
-from core.spec import RunSpec
 from core.workspace import Workspace, open_workspace
-
-ROOT = Path(__file__).parents[3]
+from tests.support.paths import ROOT
 
 
 def at(place: Path, address: str) -> Workspace:
@@ -21,7 +20,7 @@ def at(place: Path, address: str) -> Workspace:
 
 def test_many_may_make_the_store_at_once(tmp_path: Path, postgres: str) -> None:
     code = (
-        "import sys; from core.runs.store import open_store; from core.spec import RunSpec; "
+        "import sys; from core.runs.store import open_store; from core.config.run import RunSpec; "
         "from core.workspace import Workspace; from pathlib import Path; "
         "open_store(Workspace(Path(sys.argv[1]), sys.argv[2]), create=True).create(RunSpec())"
     )

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from core.config.run import RunSpec
 from core.errors import RunError
 from core.runs import processes, queue
 from core.runs.queue import PENDING, Scheduler
 from core.runs.store import Run, RunState, Store, open_store
-from core.spec import RunSpec
 from core.workspace import Workspace
 
 Command = Callable[[Run], list[str]]

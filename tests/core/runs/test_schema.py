@@ -11,8 +11,9 @@ import pytest
 from core.runs import schema
 from core.runs.store import RunState, Store, open_store
 from core.workspace import Workspace
+from tests.support import paths
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = paths.GOLDEN / "runs"
 EARLIER = sorted(GOLDEN.glob("store_v*.sql"))
 
 

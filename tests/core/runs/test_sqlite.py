@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from core.config.run import RunSpec
 from core.errors import StoreError
 from core.runs.store import Store, open_store
-from core.spec import RunSpec
 from core.workspace import Workspace, open_workspace
+from tests.support import paths
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = paths.GOLDEN / "runs"
 SPEC = RunSpec.of(**{"data.name": "phantom-5", "adapter.rank": 8})
 
 
@@ -71,7 +72,7 @@ def test_a_new_store_is_not_given_an_old_journal(workspace: Workspace) -> None:
 
 def test_many_may_make_the_store_at_once(workspace: Workspace) -> None:
     code = (
-        "import sys; from core.runs.store import open_store; from core.spec import RunSpec; "
+        "import sys; from core.runs.store import open_store; from core.config.run import RunSpec; "
         "from core.workspace import open_workspace; "
         "open_store(open_workspace(sys.argv[1]), create=True).create(RunSpec())"
     )

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.config.run import RunSpec
 from core.errors import CoreError, RunError, StoreError
 from core.runs.run import ACTIVE, TRANSITIONS
 from core.runs.store import MetricRow, RunState, Store, open_store
-from core.spec import RunSpec
 from core.workspace import Workspace, open_workspace
 
 SPEC = RunSpec.of(**{"data.name": "phantom-5", "adapter.rank": 8})

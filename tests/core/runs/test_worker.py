@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from core.config.run import RunSpec
 from core.errors import NotFiniteError, RunError, Stopped
-from core.reporting import Reporter, Silence
+from core.reporter import Reporter, Silence
 from core.runs import queue, worker
-from core.runs.environment import commit, environment
+from core.runs.provenance import commit, environment
 from core.runs.store import Run, RunState, Store
-from core.spec import RunSpec
 from core.workspace import Workspace
+from tests.support.paths import ROOT
 
 Execute = worker.Execute
-ROOT = Path(__file__).parents[3]
 
 
 class Noting(Silence):
@@ -258,7 +258,7 @@ def test_a_long_silence_of_the_run_is_not_death(
 
 def test_the_environment_is_told_without_importing_it() -> None:
     code = (
-        "import sys; from core.runs import worker; from core.runs.environment import environment; "
+        "import sys; from core.runs import worker; from core.runs.provenance import environment; "
         "import json; json.dumps(environment()); sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)

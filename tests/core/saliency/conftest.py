@@ -6,11 +6,11 @@ import pytest
 import timm
 import torch
 
-from core.data.phantom import Phantom
+from core.classifier.trained import Trained
+from core.config.run import RunSpec
+from core.data.phantoms.dataset import Phantom
 from core.data.transforms import EvalTransform
-from core.models.catalogue import card
-from core.spec import RunSpec
-from core.trained import Trained
+from core.models.backbones.registry import card
 
 SIDE = 32
 

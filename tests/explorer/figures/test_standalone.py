@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from core.efficiency import curve
-from explorer.figures.efficiency import efficiency
+from core.metrics.label_efficiency import curve
+from explorer.figures.label_efficiency import efficiency
 from explorer.figures.standalone import picture, svg
 
 CHART = efficiency([curve("lora", {0.1: [0.7, 0.8], 1.0: [0.9, 0.92]})], title="A & B")

@@ -1,0 +1,93 @@
+"""The benchmarks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from core.benchmarks.measurement import REPEATS, Row
+from core.benchmarks.png_folder import Shape
+from core.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of it is done.
+
+    Attributes:
+        quick: As little as shows that it works; such figures say nothing.
+        epochs: Of the whole run; the study has 100.
+        gpu: Whether there is one: batches of 256 too.
+    """
+
+    quick: bool = False
+    epochs: int = 10
+    gpu: bool = False
+
+
+def _endtoend(scale: Scale) -> list[Row]:
+    from core.benchmarks import whole_run as endtoend
+
+    if scale.quick:
+        return endtoend.rows(Shape(train=16, val=24, epochs=3, side=256, size=128, batch=8))
+    return endtoend.rows(Shape(epochs=scale.epochs))
+
+
+def _parity(scale: Scale) -> list[Row]:
+    from core.benchmarks import auroc_parity as parity
+
+    if scale.quick:
+        return parity.rows(Shape(train=16, val=24, epochs=2, side=128, size=64, batch=8), 2)
+    return parity.rows()
+
+
+def _steps(scale: Scale) -> list[Row]:
+    from core.benchmarks import training_step as steps
+
+    if scale.quick:
+        return steps.rows((4,), ("ViT-Ti",), 2)
+    return steps.rows((64, 256) if scale.gpu else (64,), tuple(steps.SIZES), REPEATS)
+
+
+def _together(scale: Scale) -> list[Row]:
+    from core.benchmarks import joint_training as ranks
+    from core.benchmarks import training_step as steps
+
+    if scale.quick:
+        tiny = ranks.Sweep("embedded-mae", 64, train=16, held=12, epochs=1, repeats=1)
+        return ranks.rows({"ViT-Ti 64 px": tiny})
+    if scale.gpu:
+        large = {name: ranks.Sweep(steps.SIZES[name], train=2_048) for name in ("ViT-Ti", "ViT-B")}
+        return ranks.rows(large)
+    return ranks.rows({"ViT-Ti": ranks.Sweep(steps.SIZES["ViT-Ti"], 128)})
+
+
+def _growth(scale: Scale) -> list[Row]:
+    from core.benchmarks import growth
+
+    return growth.rows((200, 1_000), pixels=False) if scale.quick else growth.rows()
+
+
+BENCHMARKS: dict[str, Callable[[Scale], list[Row]]] = {
+    "end-to-end": _endtoend,
+    "parity": _parity,
+    "step": _steps,
+    "together": _together,
+    "growth": _growth,
+}
+
+
+def chosen(only: str | None) -> Iterable[str]:
+    """Names of what is to be measured.
+
+    Args:
+        only: A benchmark, or None for all of them.
+
+    Raises:
+        ConfigurationError: There is no such benchmark.
+    """
+    if only is None:
+        return BENCHMARKS
+    if only not in BENCHMARKS:
+        raise unknown_name("benchmark", only, BENCHMARKS)
+    return (only,)

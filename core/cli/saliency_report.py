@@ -1,0 +1,128 @@
+"""The verb that reports where runs look, with evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from core.cli.output import AsJson, Folder, answer, bar, opened
+
+if TYPE_CHECKING:
+    from core.config.run import DataSpec
+    from core.runs.store import Run
+    from core.saliency.report.report import Report
+    from core.workspace import Workspace
+
+
+def saliency_report(
+    runs: Annotated[
+        list[str], typer.Argument(help="Ids, starts of ids, or names; the first minus the others.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for report.html, report.md and tables.")],
+    data: Annotated[
+        str | None, typer.Option(help="Where the studies come from; by default the first run's.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of that data set.")] = None,
+    split: Annotated[
+        str, typer.Option(help="train, val, test, several such as val,test, or all.")
+    ] = "test",
+    findings: Annotated[
+        str | None, typer.Option(help="Names, with commas between them; by default all.")
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help="Names of methods, with commas between them.")
+    ] = "grad-cam,centre-gaussian",
+    most: Annotated[
+        int | None, typer.Option("--studies", min=1, help="Studies of each finding at most.")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Pixels beside the region that still count as a hit.")
+    ] = 0,
+    counterfactual: Annotated[
+        bool,
+        typer.Option("--counterfactual", help="Compare with the true counterfactual (phantoms)."),
+    ] = False,
+    check: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Studies of each finding for insertion, deletion, ROAD, stability and sanity.",
+        ),
+    ] = 0,
+    with_seen: Annotated[
+        bool, typer.Option("--with-seen", help="Keep patients that a run has learnt from.")
+    ] = False,
+    sheet: Annotated[
+        int, typer.Option(min=0, max=20, help="Best and worst studies on the contact sheets.")
+    ] = 10,
+    folder: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score where runs look against boxes or masks: tables, differences and contact sheets."""
+    from core.data.base import SPLITS
+    from core.data.datasets.registry import open_data
+    from core.saliency.report import render as pages
+    from core.saliency.report import report
+    from core.saliency.scores.score_maps import Question
+
+    workspace, store = opened(folder)
+    named = _named([store.get(run) for run in dict.fromkeys(runs)])
+    spec = _source(store.get(runs[0]), workspace, data, root)
+    dataset = open_data(spec)
+    loaded = report.load({name: workspace.run(run.id) for name, run in named.items()})
+    known = [f for f in dataset.findings if any(f in one.trained.findings for one in loaded)]
+    asked = Question(
+        findings=_words(findings) if findings else tuple(known or dataset.findings),
+        methods=_words(methods),
+        split=SPLITS if split == "all" else _words(split),
+        most=most,
+        tolerance=tolerance,
+        counterfactual=counterfactual,
+        with_seen=with_seen,
+    )
+    with bar("maps") as progress:
+        made = report.make(
+            loaded, dataset, spec, asked, check=check, shown=sheet, progress=progress
+        )
+    files = pages.write(made, out)
+    value = pages.as_json(made) | {"files": [str(file) for file in files]}
+    answer(value, as_json, lambda: _tell(made, files))
+
+
+def _named(runs: list[Run]) -> dict[str, Run]:
+    """Runs by their names; where two share one, the id tells them apart."""
+    names = [run.name for run in runs]
+    return {
+        run.name if names.count(run.name) == 1 else f"{run.name} ({run.id})": run for run in runs
+    }
+
+
+def _source(run: Run, workspace: Workspace, data: str | None, root: Path | None) -> DataSpec:
+    from core.config.run import DataSpec
+    from core.data.datasets.registered import resolved
+
+    if data is None:
+        own = run.spec.data.source()
+        return own if root is None else own.model_copy(update={"root": root})
+    place = None if root is None else root.expanduser().absolute()
+    return resolved(workspace, DataSpec(name=data, root=place)).source()
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+def _tell(made: Report, files: list[Path]) -> None:
+    from core.cli.output import table
+    from core.saliency.report import render as pages
+
+    for one in pages.tables(made)[:2]:
+        typer.echo(one.title)
+        table(one.head, one.rows)
+        typer.echo("")
+    for note in made.notes:
+        typer.echo(note)
+    typer.echo("Written: " + ", ".join(str(file) for file in files))
+    typer.echo("For research and education, not for clinical use.")

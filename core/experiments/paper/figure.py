@@ -1,0 +1,209 @@
+"""The grid as one figure, as a paper would show it: differences by task, and label efficiency."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core import DISCLAIMER
+from core.errors import ConfigurationError
+from core.evaluation.verdict import Evidence
+from core.experiments.paper.claims import STUDY_GAIN
+from core.experiments.paper.results import EVIDENCE, FULL, LORA, Efficiency, Outcome
+from core.experiments.paper.tables import Report, title
+from core.metrics.label_efficiency import percent
+from core.models.backbones.registry import card
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".svg", ".pdf")
+DOTS_AN_INCH = 160
+TONES: dict[Evidence, tuple[str, str]] = {
+    "above": ("#009E73", "o"),
+    "below": ("#D55E00", "s"),
+    "unclear": ("#6B7280", "D"),
+    "undecided": ("#6B7280", "o"),
+}
+"""Colour and marker of a difference by its evidence; what is not decided is hollow."""
+
+LINES = {LORA: ("#009E73", "-", "o", "LoRA"), FULL: ("#D55E00", "--", "s", "full fine-tuning")}
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "cxr",
+    "svg.fonttype": "none",
+}
+A_ROW = 0.23
+"""Inches of one task."""
+
+
+def draw(report: Report, path: Path) -> None:
+    """Write the figure as PNG, SVG or PDF, by the file's suffix.
+
+    Args:
+        report: What it shows.
+        path: The file.
+
+    Raises:
+        ConfigurationError: The suffix is none of these, or the file cannot be written.
+    """
+    import matplotlib as mpl
+
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigurationError(
+            f"A figure cannot be written as “{path.suffix or path.name}”.",
+            f"Choose a name that ends in {', '.join(SUFFIXES)}.",
+        )
+    with mpl.rc_context(STYLE):
+        drawn = figure(report)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            dated: dict[str, Any] = {} if path.suffix.lower() == ".png" else {"Date": None}
+            if path.suffix.lower() == ".pdf":
+                dated = {"CreationDate": None}
+            drawn.savefig(path, dpi=DOTS_AN_INCH, metadata=dated)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The figure {path} cannot be written ({error.strerror or error}).",
+                "Choose another place.",
+            ) from error
+
+
+def figure(report: Report) -> Figure:
+    """Differences by task on the left, label-efficiency curves on the right."""
+    from matplotlib.figure import Figure
+
+    outcomes, curves = report.judgement.outcomes, report.efficiency
+    groups = list(dict.fromkeys((one.task.backbone, one.task.data) for one in outcomes))
+    rows = len(outcomes) + len(groups)
+    backbones = list(dict.fromkeys(backbone for backbone, _ in groups))
+    height = max(1.5 + A_ROW * rows, 2.0 + 1.5 * len(backbones))
+    drawn = Figure(figsize=(11.0, height), layout="constrained")
+    left, right = drawn.subfigures(1, 2, squeeze=False, width_ratios=(1.12, 1.0))[0]
+    _forest(left.add_subplot(), outcomes, groups)
+    across = max(sum(one == backbone for one, _ in groups) for backbone in backbones)
+    panels = right.subplots(len(backbones), across, squeeze=False, sharex=True)
+    for r, backbone in enumerate(backbones):
+        own = [data for one, data in groups if one == backbone]
+        for c in range(across):
+            if c < len(own):
+                found = _find(curves, backbone, own[c])
+                _efficiency(panels[r][c], found, _short(own[c]), first=c == 0, card_of=backbone)
+            else:
+                panels[r][c].set_axis_off()
+    _legends(left, right, panels[0][0])
+    return drawn
+
+
+def _forest(axes: Axes, outcomes: Sequence[Outcome], groups: Sequence[tuple[str, str]]) -> None:
+    """One line a task: difference, interval over seeds (thick) and over patients (thin)."""
+    at, names = 0.0, []
+    axes.axvline(0, color="#9CA3AF", linewidth=0.8, linestyle="--", zorder=0)
+    axes.axvline(100 * STUDY_GAIN, color="#9CA3AF", linewidth=0.7, linestyle=":", zorder=0)
+    for backbone, data in groups:
+        axes.text(0.0, at, f"{card(backbone).title} · {title(data)}", fontweight="bold",
+                  transform=axes.get_yaxis_transform(), va="center", fontsize=8)  # fmt: skip
+        at += 1
+        for one in outcomes:
+            if (one.task.backbone, one.task.data) == (backbone, data):
+                _mark(axes, one, at)
+                names.append((at, percent(one.task.fraction)))
+                at += 1
+    axes.set_yticks([place for place, _ in names], [name for _, name in names])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(at - 0.4, -0.7)
+    reach = _reach(outcomes)
+    axes.set_xlim(-reach, reach)
+    axes.set_xlabel("LoRA − full fine-tuning, points of test AUROC\n"
+                    "(95% interval: thick over seeds, thin over patients)",
+                    fontsize=7.5)  # fmt: skip
+    axes.set_ylabel("share of the labels")
+    axes.text(100 * STUDY_GAIN, -0.72, " 2.9", fontsize=7, color="#6B7280", va="bottom")
+    seen = dict.fromkeys(one.verdict.evidence for one in outcomes if one.verdict)
+    for kind in seen:
+        colour, marker = TONES[kind]
+        axes.plot([], [], marker, color=colour, markersize=5, label=EVIDENCE[kind],
+                  markerfacecolor="white" if kind == "undecided" else colour)  # fmt: skip
+    if any(one.task.gain is not None for one in outcomes):
+        axes.plot([], [], "*", color="#0072B2", markersize=7, label="published")
+
+
+def _reach(outcomes: Sequence[Outcome]) -> float:
+    """Points to either side of zero: room for the differences, not for every wide interval."""
+    verdicts = [one.verdict for one in outcomes if one.verdict]
+    values = [abs(100 * one.difference.value) for one in verdicts]
+    ends = [
+        abs(100 * end)
+        for one in verdicts
+        for interval in (one.difference, one.over_patients)
+        for end in (interval.low, interval.high)
+    ]
+    most = max((value for value in values if not math.isnan(value)), default=0.0)
+    furthest = max((end for end in ends if not math.isnan(end)), default=0.0)
+    return 1.05 * max(4.0, most, min(furthest, 2.0 * most + 4.0))
+
+
+def _mark(axes: Axes, one: Outcome, at: float) -> None:
+    if one.task.gain is not None:
+        axes.plot([100 * one.task.gain], [at], "*", color="#0072B2", markersize=7, zorder=2)
+    verdict = one.verdict
+    if verdict is None or math.isnan(verdict.difference.value):
+        axes.text(0.985, at, "not run", transform=axes.get_yaxis_transform(), va="center",
+                  ha="right", fontsize=7, color="#6B7280")  # fmt: skip
+        return
+    colour, marker = TONES[verdict.evidence]
+    thick, thin = (verdict.difference, 2.6, colour), (verdict.over_patients, 0.9, "#111827")
+    for interval, width, tone in (thick, thin):
+        if not math.isnan(interval.low):
+            axes.plot([100 * interval.low, 100 * interval.high], [at, at], color=tone,
+                      linewidth=width, solid_capstyle="butt", zorder=2)  # fmt: skip
+    axes.plot([100 * verdict.difference.value], [at], marker, color=colour, markersize=5, zorder=3,
+              markerfacecolor="white" if verdict.evidence == "undecided" else colour)  # fmt: skip
+
+
+def _efficiency(
+    axes: Axes, found: Efficiency | None, name: str, *, first: bool, card_of: str
+) -> None:
+    """AUROC against the share of labels, with bands."""
+    from matplotlib.ticker import NullLocator
+
+    for one in found.curves if found else ():
+        colour, line, marker, label = LINES[one.method]
+        shares = [level.fraction for level in one.levels]
+        axes.plot(shares, [level.auroc.value for level in one.levels], line, color=colour,
+                  marker=marker, markersize=3.5, linewidth=1.4, label=label)  # fmt: skip
+        axes.fill_between(shares, [level.auroc.low for level in one.levels],
+                          [level.auroc.high for level in one.levels], color=colour, alpha=0.15,
+                          linewidth=0)  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xticks([0.01, 0.1, 1.0], ["1%", "10%", "100%"])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(0.008, 1.25)
+    axes.set_title(name, fontsize=8.5)
+    if first:
+        axes.set_ylabel(f"{card(card_of).title}\ntest AUROC", fontsize=7.5)
+
+
+def _legends(left: Any, right: Any, panel: Axes) -> None:
+    for part, axes, place in ((left, left.axes[0], "lower"), (right, panel, "upper")):
+        handles, names = axes.get_legend_handles_labels()
+        if handles:
+            part.legend(handles, names, loc=f"outside {place} center", ncols=4, frameon=False,
+                        fontsize=7.5)  # fmt: skip
+    right.supxlabel("share of the labels (band: 95% over seeds, or over patients with one seed)\n"
+                    f"{DISCLAIMER}",
+                    fontsize=7.5)  # fmt: skip
+
+
+def _find(curves: Sequence[Efficiency], backbone: str, data: str) -> Efficiency | None:
+    return next((one for one in curves if (one.backbone, one.data) == (backbone, data)), None)
+
+
+def _short(data: str) -> str:
+    return title(data).split(" (")[0].replace("Pneumonia Detection Challenge", "Pneumonia")

@@ -1,0 +1,349 @@
+"""Pre-training of a small ViT on radiographs, by masked images or masked records.
+
+It is meant for an hour on a laptop's processor, so what costs time is kept small: the encoder sees
+one grey channel and only the visible quarter of the patches, the decoder is narrow and predicts
+half of the masked patches, and the crops are cut from an array in memory by one call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import nn
+
+from core.errors import ConfigurationError, NotFiniteError, Stopped
+from core.hardware import precision
+from core.models.backbones import bf16_attention, checkpoints
+from core.pretraining import encoder
+from core.pretraining.crops import MEAN, STD, random_crops
+from core.pretraining.dataset import Records
+from core.pretraining.masked_autoencoder import Features, MaskedAutoencoder
+from core.pretraining.masked_records import MaskedRecord
+from core.pretraining.recipe import Origin, PretrainSettings
+
+CHECKPOINT = "pretraining.pt"
+Probe = Callable[[nn.Module], float]
+LOG_SECONDS, PROBES = 20.0, 8
+
+WAYS = ("masked autoencoding (He et al. 2022)", "masked records (Zhou et al. 2023)")
+
+ELSEWHERE = ("checkpoint_seconds", "device")
+"""Settings that may differ when a training is resumed."""
+
+
+def pretrain(
+    images: NDArray[np.uint8],
+    folder: Path,
+    *,
+    settings: PretrainSettings | None = None,
+    times: NDArray[np.int64] | None = None,
+    reports: Sequence[str] | None = None,
+    start: Path | None = None,
+    log: Callable[[str], None] = print,
+    should_stop: Callable[[], bool] = lambda: False,
+    probes: Mapping[str, Probe] | None = None,
+    origin: Origin | None = None,
+) -> Path:
+    """Pre-train a backbone, or go on where an earlier call in the same folder was interrupted.
+
+    Args:
+        images: uint8 grey of shape [N, H, W]; a little larger than ``input_size`` is best (144).
+        folder: Where ``encoder.safetensors`` (float16, timm's names, three input channels),
+            ``card.json`` and the checkpoint go.
+        settings: How to train; by default ``PretrainSettings()``.
+        times: How often each picture is seen in an epoch, shape [N]; by default once.
+        reports: The report of each picture, empty where there is none. With them masked records are
+            learnt (``MaskedRecord``): the pictures are best twice as large as ``input_size``, and
+            never mirrored, since a report tells left from right.
+        start: Weights of an encoder to start from, in timm's names; by default random ones.
+        log: Is told a line about every twenty seconds.
+        should_stop: Asked at every step.
+        probes: Score features as training goes, at most eight times; see ``linear_probe``. Their
+            time counts as time of training.
+        origin: Where all that comes from, for the card.
+
+    Returns:
+        The path of ``encoder.safetensors``.
+
+    Raises:
+        Stopped: ``should_stop`` said so; a checkpoint is written, the next call resumes it.
+        DataError: The array is not a stack of grey pictures, or there is not one report for each.
+        ModelError: The weights to start from do not fit the encoder.
+        ConfigurationError: The folder holds a checkpoint of other settings or images.
+        NotFiniteError: The loss became NaN or infinite.
+    """
+    settings = settings or PretrainSettings()
+    records = Records(images, times, reports)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = _Pretraining(records, folder, settings, origin or Origin(), start)
+    if run.restore():
+        log(f"Resuming at step {run.step}, {run.seconds() / 60:.1f} min in.")
+    run.fit(log, should_stop, probes or {})
+    return run.save(finished=True)
+
+
+class _Pretraining:
+    """The state of one pre-training, which ``pretrain`` drives."""
+
+    def __init__(
+        self,
+        records: Records,
+        folder: Path,
+        settings: PretrainSettings,
+        origin: Origin,
+        start: Path | None = None,
+    ) -> None:
+        self.records, self.folder, self.settings, self.origin = records, folder, settings, origin
+        self.device, self.precision = _machine(settings)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.model = self._network()
+        if self.precision == "bf16" and self.device.type == "cpu":
+            bf16_attention.install(self.model)
+        if start is not None:
+            encoder.start_from(self.model.encoder, start)
+        self.model.to(self.device)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in trained if p.ndim == 2 or p.ndim == 4]},
+            {"params": [p for p in trained if p.ndim in (1, 3)], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=0.0, betas=(0.9, 0.95), weight_decay=settings.weight_decay, fused=True
+        )
+        self.step, self.spent, self.since = 0, 0.0, time.monotonic()
+        self.losses: deque[float] = deque(maxlen=200)
+        self.scores: list[dict[str, float]] = []
+        self.identity = {
+            **{k: v for k, v in asdict(settings).items() if k not in ELSEWHERE},
+            **records.digests(),
+            "start": None if start is None else checkpoints.sha256(start),
+        }
+
+    def _network(self) -> MaskedAutoencoder:
+        settings, records = self.settings, self.records
+        arguments: dict[str, Any] = {
+            "masked": settings.masked,
+            "predicted": settings.predicted,
+            "decoder_width": settings.decoder_width,
+            "decoder_depth": settings.decoder_depth,
+            "variance_floor": settings.variance_floor,
+        }
+        if records.words is None or records.vocabulary is None:
+            return MaskedAutoencoder(settings.architecture, settings.input_size, **arguments)
+        return MaskedRecord(
+            settings.architecture,
+            settings.input_size,
+            vocabulary=len(records.vocabulary),
+            longest=records.words.shape[1],
+            words_masked=settings.words_masked,
+            **arguments,
+        )
+
+    def seconds(self) -> float:
+        """Time spent training, over all attempts."""
+        return self.spent + time.monotonic() - self.since
+
+    def progress(self) -> float:
+        """How far the schedule is, 0 to 1: the planned steps or the time, whichever is further."""
+        done = [0.0]
+        if self.settings.steps is not None:
+            done.append(self.step / self.settings.steps)
+        if self.settings.minutes is not None:
+            done.append(self.seconds() / 60 / self.settings.minutes)
+        return min(1.0, max(done))
+
+    def rate(self) -> float:
+        """The learning rate now: a linear rise, then half a cosine to zero."""
+        progress, warmup = self.progress(), self.settings.warmup
+        if progress < warmup:
+            peak = max(progress, 1e-3) / warmup
+        else:
+            peak = 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+        return self.settings.lr * peak
+
+    def loss(self) -> Any:
+        """The loss of the current step, whose crops and masks depend on seed and step alone."""
+        settings = self.settings
+        generator = torch.Generator().manual_seed(settings.seed * 2**32 + self.step)
+        pictures, words = self.records.draw(self.step, settings.batch_size, settings.seed)
+        crops = random_crops(  # at full precision: places in bf16 are a quarter of a pixel off
+            pictures.to(self.device),
+            settings.input_size * self.model.scale,
+            settings.crop,
+            generator,
+            mirror=words is None,
+        )
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            if words is None:
+                return self.model(crops, generator)
+            return self.model(crops, generator, words.to(self.device))
+
+    def advance(self) -> float:
+        """Train one step and return its loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+        loss = self.loss()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise NotFiniteError(
+                f"The loss of pre-training became {value} at step {self.step}.",
+                "Lower the learning rate and begin in an empty folder.",
+            )
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.losses.append(value)
+        return value
+
+    def fit(
+        self,
+        log: Callable[[str], None],
+        should_stop: Callable[[], bool],
+        probes: Mapping[str, Probe],
+    ) -> None:
+        """Train until the schedule ends."""
+        told = saved = time.monotonic()
+        told_step, probed = self.step, int(self.progress() * PROBES)
+        self.model.train()
+        while self.progress() < 1:
+            if should_stop():
+                self.save(finished=False)
+                raise Stopped
+            self.advance()
+            now = time.monotonic()
+            if now - told > LOG_SECONDS:
+                speed = (self.step - told_step) * self.settings.batch_size / (now - told)
+                log(self._line(speed))
+                told, told_step = now, self.step
+            if now - saved > self.settings.checkpoint_seconds:
+                self.save(finished=False)
+                saved = time.monotonic()
+            if probes and int(self.progress() * PROBES) > probed:
+                self._probe(probes, log)
+                probed = int(self.progress() * PROBES)
+        log(self._line(self.step * self.settings.batch_size / max(self.seconds(), 1e-9)))
+
+    def _line(self, speed: float) -> str:
+        progress = self.progress()
+        left = self.seconds() * (1 - progress) / max(progress, 1e-9) / 60
+        return (
+            f"step {self.step}  loss {np.mean(self.losses):.4f}  lr {self.rate():.2e}  "
+            f"{speed:.0f} images/s  {left:.0f} min left"
+        )
+
+    def _probe(self, probes: Mapping[str, Probe], log: Callable[[str], None]) -> None:
+        self.model.eval()
+        scores = {name: probe(Features(self.model.encoder)) for name, probe in probes.items()}
+        self.model.train()
+        scores = {name: score for name, score in scores.items() if math.isfinite(score)}
+        self.scores.append({"step": self.step, **scores})
+        told = "  ".join(f"{name} {score:.4f}" for name, score in scores.items())
+        log(f"step {self.step}  probe AUROC  {told}")
+
+    def save(self, *, finished: bool) -> Path:
+        """Write checkpoint, encoder and card, each all or not at all; return the encoder's path."""
+        state = {
+            "identity": self.identity,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds(),
+            "losses": list(self.losses),
+            "scores": self.scores,
+        }
+        weights = encoder.exported(self.model.encoder)
+        path = self.folder / "encoder.safetensors"
+        _replace(self.folder / CHECKPOINT, lambda part: torch.save(state, part))
+        _replace(path, lambda part: save_file(weights, part, metadata={"format": "pt"}))
+        card = json.dumps(self._card(path, finished), indent=2) + "\n"
+        _replace(self.folder / "card.json", lambda part: part.write_text(card))
+        return path
+
+    def _card(self, path: Path, finished: bool) -> dict[str, Any]:
+        settings, records = self.settings, self.records
+        seen = self.step * settings.batch_size
+        return {
+            "architecture": settings.architecture,
+            "input_size": settings.input_size,
+            "mean": MEAN,
+            "std": STD,
+            "pretraining": WAYS[records.words is not None],
+            "data": self.origin.data,
+            "sets": [dict(one) for one in self.origin.sets],
+            "start": self.origin.start,
+            "start_sha256": self.identity["start"],
+            "images": len(records.images),
+            "reports": records.reported,
+            "image_size": list(records.images.shape[1:]),
+            "images_sha256": self.identity["images"],
+            "steps": self.step,
+            "images_seen": seen,
+            "epochs": round(seen / len(records.places), 2),
+            "loss": round(float(np.mean(self.losses)), 5) if self.losses else None,
+            "probe_auroc": [
+                {name: round(value, 4) for name, value in one.items()} for one in self.scores
+            ],
+            "seconds": round(self.seconds(), 1),
+            "images_per_s": round(seen / max(self.seconds(), 1e-9), 1),
+            "precision": self.precision,
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "finished": finished,
+            "settings": asdict(settings),
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "versions": {"torch": torch.__version__, "timm": timm.__version__},
+            "command": self.origin.command,
+        }
+
+    def restore(self) -> bool:
+        """Go back to the checkpoint of the folder, if there is one."""
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            return False
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        before = state["identity"]
+        other = [key for key, value in self.identity.items() if before.get(key) != value]
+        if other:
+            raise ConfigurationError(
+                f"{self.folder} holds a pre-training with other {', '.join(other)}.",
+                "Give another folder, or the same settings to resume it.",
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.spent, self.since = state["step"], state["seconds"], time.monotonic()
+        self.losses.extend(state["losses"])
+        self.scores = state["scores"]
+        return True
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    part = path.with_name(path.name + ".part")
+    write(part)
+    part.replace(path)
+
+
+def _machine(settings: PretrainSettings) -> tuple[torch.device, str]:
+    """The device, and the precision that is right on it."""
+    gpu = torch.cuda.is_available() and settings.device != "cpu"
+    if settings.device == "cuda" and not gpu:
+        raise ConfigurationError(
+            "There is no CUDA GPU that torch can use.", "Choose the device cpu or auto."
+        )
+    found = precision.chosen(settings.precision, gpu=gpu)
+    return torch.device("cuda" if gpu else "cpu"), "fp32" if found == "fp16" else found

@@ -1,0 +1,370 @@
+"""What a run will cost and learn from, before it starts."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from core.config.fields import settings
+from core.config.run import DataSpec, RunSpec
+from core.data import splits, subsets
+from core.data.base import ChestDataset
+from core.data.datasets.registry import open_data
+from core.errors import ConfigurationError, CoreError, ModelError
+from core.hardware import available_memory as capacity
+from core.hardware import precision
+from core.models.backbones import registry as catalogue
+from core.models.tuning import registry as methods
+from core.resources import memory
+from core.resources import throughput as speed
+from core.resources import validation_schedule as allowance
+
+PASSES = {"full": 3.0, "linear": 1.0}
+"""Cost of a training step in forward passes: forward, gradients of activations, of weights. A
+linear probe needs the forward pass once a study, not once an epoch."""
+ADAPTER_PASSES = 2.3
+SLOWER_IN_BF16 = 1.25
+"""What these become in bf16 on a processor, where the way back wins less than the way there: see
+``core.hardware.precision.multiplies_bf16``."""
+START_SECONDS = 8.0
+MILLISECONDS_A_PICTURE = 0.4
+MILLISECONDS_TO_DECODE = 25.0
+"""On one core: a phantom to draw, or a PNG of 1024 px to decode."""
+SAMPLE = 200
+"""Pictures that are looked up in the cache to tell how many have to be decoded."""
+MANY = 1000
+"""Folders in one folder beyond which these are a data set's patients, and not looked into."""
+TABLES = (".csv", ".tsv", ".gz", ".txt", ".json", ".xlsx")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The consequence of a specification.
+
+    Attributes:
+        images: Labelled training images.
+        patients: Patients they come from.
+        positives: Positive images by finding.
+        val_images: Images of the validation split.
+        test_images: Images of the test split.
+        trainable: Parameters that train.
+        total: Parameters of the whole model.
+        seconds: Expected wall time.
+        basis: What the time was derived from.
+        starting: Seconds of these for loading the program, which a process does once.
+        preparing: Seconds of these for pictures that are not prepared yet.
+        unprepared: About how many pictures those are.
+        memory: Bytes that it will take at most, of the GPU or without one of the host; None if that
+            is not known.
+        available: Bytes of them that are free at the moment.
+        capacity: Bytes that this device has.
+        notes: What the user should know before starting.
+    """
+
+    images: int
+    patients: int
+    positives: dict[str, int]
+    val_images: int
+    test_images: int
+    trainable: int
+    total: int
+    seconds: float
+    basis: str
+    starting: float
+    preparing: float
+    unprepared: int
+    memory: int | None
+    available: int
+    capacity: int
+    notes: tuple[str, ...]
+
+    @property
+    def share(self) -> float:
+        """Trainable share of the parameters, 0 to 1."""
+        return self.trainable / self.total
+
+
+def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]] = ()) -> Cost:
+    """Say what a run will learn from, train and take.
+
+    Args:
+        spec: The run.
+        cache: The workspace's cache, where this machine's measured speed is kept.
+        earlier: Finished runs of this machine with their wall time in seconds; the latest of the
+            same kind replaces the calculation by a measurement.
+
+    Raises:
+        CoreError: Whatever would stop the run itself: an unknown name, a missing folder, a rank
+            above the layer's width.
+    """
+    from core.models.tuning import apply as adapters
+
+    spec = spec.resolved()
+    dataset = _dataset(spec.data)
+    ids = subsets.labelled(dataset, spec.data)
+    card = catalogue.card(spec.model.backbone)
+    count = adapters.count(card, spec.adapter, len(dataset.findings), spec.model.input_size)
+    sizes = {name: len(dataset.ids(name)) for name in ("val", "test")}
+    positives = splits.positives(dataset, ids)
+    seconds, basis = _like_before(spec, earlier)
+    starting, preparing, unprepared = 0.0, 0.0, 0
+    if seconds is None:
+        everything = [*ids, *dataset.ids("val"), *dataset.ids("test")]
+        unprepared = _unprepared(spec, dataset, everything, cache)
+        preparing = unprepared * MILLISECONDS_TO_DECODE / 1000 / (os.cpu_count() or 1)
+        starting = START_SECONDS
+        computing, basis = _calculated(spec, len(ids), sizes, cache)
+        seconds = starting + preparing + computing
+        if preparing > 1:
+            basis += f", {preparing:.0f} s of it for pictures not prepared yet"
+    needed = memory.predict(spec, len(dataset.findings))
+    device = capacity.of(spec.train.device)
+    notes = [*_notes(spec, positives, card.leaks if card.source != "embedded" else "")]
+    notes += _of_memory(spec, len(dataset.findings), device.free, needed)
+    return Cost(
+        images=len(ids),
+        patients=int(dataset.table.loc[ids, "patient"].nunique()),
+        positives=positives,
+        val_images=sizes["val"],
+        test_images=sizes["test"],
+        trainable=count.trainable,
+        total=count.total,
+        seconds=seconds,
+        basis=basis,
+        starting=starting,
+        preparing=preparing,
+        unprepared=unprepared,
+        memory=needed,
+        available=device.free,
+        capacity=device.total,
+        notes=tuple(notes),
+    )
+
+
+def check(spec: RunSpec) -> None:
+    """Refuse what cannot work before a run is made of it.
+
+    Raises:
+        CoreError: An unknown name, a missing folder, a rank above the layer's width, weights that
+            are not there and that nobody will fetch, more memory than the device has; ``field``
+            names the setting.
+    """
+    from core.models.backbones import locate_weights as hub
+    from core.models.tuning import apply as adapters
+
+    if spec.adapter.imported is not None:
+        raise ConfigurationError(
+            "An imported adapter is tested, not trained.",
+            "Import it with python -m core import-adapter DIR, or choose a method.",
+            field="adapter.imported",
+        )
+    methods.method(spec.adapter.method)  # names first: they are known at once
+    card = catalogue.card(spec.model.backbone)
+    dataset = _dataset(spec.data)
+    adapters.count(card, spec.adapter, len(dataset.findings), spec.model.input_size)
+    memory.refuse(spec, len(dataset.findings))
+    if spec.data.split_file is not None:
+        subsets.listed(dataset, spec.data.split_file)
+    weights = spec.model.weights
+    if weights is not None and not weights.expanduser().is_file():
+        raise ModelError(
+            f"There is no file {weights}.", "Give the path of a checkpoint.", field="model.weights"
+        )
+    if spec.model.pretrained and card.source in ("file", "embedded"):
+        hub.locate(card, weights)
+
+
+def command_line(spec: RunSpec, verb: str = "train") -> str:
+    """The shell command that starts the same run, naming only what differs from the defaults."""
+    words = ["python", "-m", "core", verb]
+    always = ("data.name", "model.backbone", "adapter.method")
+    for setting in settings():
+        section, name = setting.path.split(".")
+        value = getattr(getattr(spec, section), name)
+        if value == setting.default and setting.path not in always:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{setting.option}" if value else f"--no-{setting.option}")
+        else:
+            words += [f"--{setting.option}", _plain(value)]
+    return shlex.join(words)
+
+
+def _plain(value: Any) -> str:
+    """The shortest text that reads as the same value."""
+    short = f"{value:g}" if isinstance(value, float) else f"{value}"
+    return short if not isinstance(value, float) or float(short) == value else repr(value)
+
+
+def _dataset(data: DataSpec) -> ChestDataset:
+    return _opened(data.source(), 0 if data.root is None else _last_change(data.root.expanduser()))
+
+
+@lru_cache(maxsize=8)
+def _opened(data: DataSpec, changed: int) -> ChestDataset:
+    return open_data(data)
+
+
+def _last_change(place: Path, depth: int = 2) -> int:
+    """When a folder, the tables in it or the folders below last changed; 0 if it is not there."""
+    try:
+        times = [place.stat().st_mtime_ns]
+        inside = list(os.scandir(place)) if place.is_dir() else []
+        folders = [one.path for one in inside if one.is_dir()]
+        times += [one.stat().st_mtime_ns for one in inside if one.name.lower().endswith(TABLES)]
+    except OSError:
+        return 0
+    if depth and len(folders) <= MANY:
+        times += [_last_change(Path(one), depth - 1) for one in folders]
+    return max(times)
+
+
+def _notes(spec: RunSpec, positives: dict[str, int], leaks: str) -> Iterable[str]:
+    empty = [name for name, count in positives.items() if count == 0]
+    if empty:
+        yield f"No positive image for {', '.join(empty)}: nothing can be learnt about it."
+    few = [name for name, count in positives.items() if 0 < count < 5]
+    if few:
+        yield f"Fewer than five positive images for {', '.join(few)}."
+    if leaks:
+        yield leaks
+    if not spec.model.pretrained and spec.adapter.method != "full":
+        yield "The frozen backbone has random weights: this is a control, not a model to use."
+
+
+def _of_memory(spec: RunSpec, findings: int, free: int, needed: int | None) -> Iterable[str]:
+    if needed is None:
+        return
+    parts, asked = memory.parts(spec, findings), spec.train.accumulation
+    if parts > 1 and asked is None:
+        yield f"A batch goes through the network in {parts} parts: the whole does not fit."
+    if needed <= free:
+        return
+    said = f"About {memory.in_words(needed)} of memory are needed, {memory.in_words(free)} are free"
+    fewest = memory.fewest_parts(spec, findings, free)
+    yield f"{said}: in {fewest} parts (--accumulation {fewest}) it fits." if fewest else f"{said}."
+
+
+def _like_before(
+    spec: RunSpec, earlier: Iterable[tuple[RunSpec, float]]
+) -> tuple[float | None, str]:
+    def kind(one: RunSpec) -> Any:
+        one = one.resolved()
+        return (
+            one.data.name, one.data.label_fraction, one.data.split_file,
+            one.model.backbone, one.model.input_size,
+            one.adapter.method, one.train.epochs, one.train.batch_size, one.train.device,
+            one.train.validation, one.train.augmented_copies,
+        )  # fmt: skip
+
+    for other, seconds in earlier:
+        if kind(other) == kind(spec):
+            return seconds, "as long as the last run like this"
+    return None, ""
+
+
+def _calculated(
+    spec: RunSpec, images: int, sizes: dict[str, int], cache: Path
+) -> tuple[float, str]:
+    """Seconds of computing, and whose speed they were calculated from."""
+    gpu = capacity.gpu(spec.train.device)
+    half = precision.chosen(spec.train.precision, gpu=gpu)
+    work = speed.known(cache, half, gpu=gpu)
+    basis = "calculated from this machine's measured speed"
+    if work is None and gpu:
+        work = speed.operations_per_second(cache, half, gpu=True)
+    elif work is None:
+        work = speed.usual(half)
+        basis = "calculated for a usual processor, until a run has measured this one"
+    card = catalogue.card(spec.model.backbone)
+    forward = speed.forward_operations(card.name, spec.model.input_size or card.input_size) / work
+    return _passes(spec, images, sizes, forward, slower=half != "fp32" and not gpu), basis
+
+
+def _passes(
+    spec: RunSpec, images: int, sizes: dict[str, int], forward: float, *, slower: bool
+) -> float:
+    """Seconds of a run's passes through the network, each picture's way to it among them.
+
+    Args:
+        spec: The run.
+        images: Training images.
+        sizes: Images of the other splits.
+        forward: Seconds of one picture's forward pass.
+        slower: Whether the way back is slow: see ``SLOWER_IN_BF16``.
+    """
+    method = spec.adapter.method
+    a_picture = MILLISECONDS_A_PICTURE / 1000
+    once = forward + a_picture
+    kept = _kept_share(spec)
+    if kept == 1:
+        return (_versions(spec) * images + 2 * sizes["val"] + sizes["test"]) * once
+    rest = (1 - kept) * forward
+    again = float(spec.train.activation_checkpointing)
+    a_step = (PASSES.get(method, ADAPTER_PASSES) + again) * rest
+    a_step *= SLOWER_IN_BF16 if slower else 1.0
+    a_step += 0 if kept else a_picture
+    passes = spec.train.epochs * images * a_step
+    validated = _validated(spec, images, sizes["val"])
+    if kept:
+        beforehand = _versions(spec) * images + sizes["val"] + sizes["test"]
+        return passes + beforehand * (once - rest) + (validated + sizes["test"]) * rest
+    return passes + (validated + sizes["test"]) * once
+
+
+def _versions(spec: RunSpec) -> int:
+    """How often a frozen part has to be computed for a training picture."""
+    return min(spec.train.augmented_copies or 1, spec.train.epochs)
+
+
+def _kept_share(spec: RunSpec) -> float:
+    """Share of the network that is computed once a picture: 1 for a linear probe, mostly 0."""
+    train = spec.train
+    if train.augmentation != "none" and train.augmented_copies is None:
+        return 0.0
+    if spec.adapter.method == "linear":
+        return 1.0
+    if train.drop_path > 0:
+        return 0.0
+    from core.models.tuning import frozen_prefix as prefix
+
+    card = catalogue.card(spec.model.backbone)
+    share = prefix.frozen_share(card, spec.adapter, spec.model.input_size or card.input_size)
+    return share if share >= prefix.WORTH else 0.0
+
+
+def _validated(spec: RunSpec, images: int, validation: int) -> int:
+    """Studies that are predicted to find the best epoch and to score it."""
+    train = spec.train
+    rounds = None
+    if train.validation == "budget":
+        rounds = allowance.rounds(
+            images=images,
+            epochs=train.epochs,
+            validation=validation,
+            share=train.validation_share,
+            method=spec.adapter.method,
+        )
+    if rounds is None:
+        return (train.epochs + 1) * validation
+    return rounds.studies(train.epochs, validation)
+
+
+def _unprepared(spec: RunSpec, dataset: ChestDataset, ids: list[str], cache: Path) -> int:
+    """About how many of these pictures the cache does not hold, and take time to make."""
+    from core.data.cache.image_cache import ImageCache, cache_side
+
+    size = spec.model.input_size or catalogue.card(spec.model.backbone).input_size
+    side = cache_side(size)
+    asked = ids[:: max(1, len(ids) // SAMPLE)]
+    try:
+        missing = ImageCache(cache, dataset, side).missing(asked)
+    except CoreError:
+        return 0  # what is wrong with files or disk is the run's to say
+    slow = sum(not dataset.is_quick(one, side) for one in missing)
+    return round(slow / max(1, len(asked)) * len(ids))

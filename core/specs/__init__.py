@@ -1,1 +1,0 @@
-"""The sections of a run's specification, a file each; ``core.spec`` puts them together."""

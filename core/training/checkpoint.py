@@ -1,0 +1,115 @@
+"""A run's state on disk, from which it goes on exactly as if it had never been interrupted."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.classifier.trained import write_atomically
+from core.errors import DataError, ModelError, Stopped
+from core.models.tuning import apply as adapters
+from core.training.session import Position, Session
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def save(session: Session) -> None:
+    """Write the run's position, its weights that train, and its optimizer.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    session.report.secure()
+    if not session.ranks.main:
+        return
+    scaler = session.accelerator.scaler
+    payload = {
+        "fingerprint": session.spec.fingerprint(),
+        "position": asdict(session.position) | {"seconds": session.elapsed()},
+        "trains": adapters.trainable_state(session.model),
+        "optimizer": session.optimizer.state_dict(),
+        "companion": session.companion.state() if session.companion is not None else None,
+        "scaler": scaler.state_dict() if scaler is not None else None,
+        "skipped": session.skipped,
+        "losses": torch.stack(session.losses).cpu() if session.losses else None,
+    }
+    write_atomically(session.folder / CHECKPOINT, payload)
+
+
+def stopped(session: Session) -> Stopped:
+    """Write a checkpoint at the user's wish, and give what is to be raised then."""
+    save(session)
+    session.report.log(f"Stopped at step {session.position.step}; the run can be resumed.")
+    return Stopped()
+
+
+def load(session: Session) -> None:
+    """Bring a session to where the last checkpoint was written; without one it stays at the start.
+
+    Raises:
+        DataError: The checkpoint is damaged, or belongs to another specification.
+    """
+    path = session.folder / CHECKPOINT
+    payload = session.ranks.from_main(lambda: _read(path) if path.exists() else None)
+    if payload is None:
+        session.report.log("There is no checkpoint yet; starting from the beginning.")
+        session.report.rewind(0)
+        return
+    if payload["fingerprint"] != session.spec.fingerprint():
+        raise DataError(
+            f"The checkpoint in {path.parent} belongs to another specification.",
+            "Start a new run instead of resuming this one.",
+        )
+    try:
+        _restore(session, payload)
+    except (KeyError, TypeError, ValueError, ModelError) as error:
+        raise _damaged(path, error) from error
+    session.report.rewind(session.position.metrics)
+    session.report.log(
+        f"Resumed after {session.position.epoch} epochs and {session.position.batch} batches."
+    )
+
+
+def _restore(session: Session, payload: dict[str, Any]) -> None:
+    known = {one.name for one in fields(Position)}  # an older version kept something else
+    told = {name: value for name, value in payload["position"].items() if name in known}
+    session.position = Position(**told)
+    session.started = time.monotonic()
+    # Also those that can be read by now: the batches of an epoch must not change in its middle.
+    session.leave_out(payload.get("skipped", {}))
+    adapters.load_trainable_state(session.model, payload["trains"])
+    session.optimizer.load_state_dict(payload["optimizer"])
+    if session.companion is not None:
+        session.companion.load(payload["companion"])
+    if session.accelerator.scaler is not None and payload["scaler"]:
+        session.accelerator.scaler.load_state_dict(payload["scaler"])
+    if payload["losses"] is not None:
+        session.losses = list(payload["losses"].to(session.accelerator.device))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        payload: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        payload["fingerprint"]
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise _damaged(path, error) from error
+    return payload
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    why = (str(error).splitlines() or [type(error).__name__])[0]
+    return DataError(
+        f"The checkpoint {path} cannot be read ({why}).", "Delete the file and start the run again."
+    )

@@ -1,0 +1,188 @@
+"""Notebooks and how-to pages as the explorer's server shows them: read in place, without a network.
+
+They lie beside the code in a checkout; an installed package has none, and then none are offered.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from core.workspace import ASSETS, STYLES
+from explorer.page import SECURITY
+
+FOLDER = ASSETS.parent / "notebooks"
+PATH = "/read"
+PAGES = (
+    "weights.md", "datasets.md", "gpu.md", "postgresql.md", "extending.md", "backbones.md",
+    "phantoms.md", "security.md", "contributing.md",
+)  # fmt: skip
+"""How-to pages in the order in which they are offered; all of ``docs/`` but what is generated."""
+
+_LEARN = re.compile(r"\*\*You will learn\*\* (.+?)(?:\n\n|$)", re.DOTALL)
+_TAKES = re.compile(r"\*\*It takes\*\* ([^.]+)\.")
+_HEADING = re.compile(r"^# (.+)$", re.MULTILINE)
+_LINK = re.compile(r'<a href="(?!https?:|#|mailto:)([^"#]*)(#[^"]*)?"[^>]*>(.*?)</a>', re.DOTALL)
+_MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Text:
+    """Something to read.
+
+    Attributes:
+        name: Its file's name.
+        title: Its heading.
+        about: What one learns by it; empty where the text does not say.
+        takes: How long it takes, in words; likewise.
+    """
+
+    name: str
+    title: str
+    about: str = ""
+    takes: str = ""
+
+    @property
+    def address(self) -> str:
+        """Where the explorer's server shows it."""
+        return f"{PATH}/{self.name}"
+
+
+def notebooks() -> list[Text]:
+    """The tutorials in their order; none if the package was installed without them."""
+    return [_outline(path) for path in sorted(FOLDER.glob("[0-9]*.ipynb"))]
+
+
+def pages() -> list[Text]:
+    """The how-to pages that are there."""
+    found = [FOLDER / "docs" / name for name in PAGES]
+    return [Text(one.name, _title(_opening(one))) for one in found if one.is_file()]
+
+
+def route() -> Route:
+    """The place in the explorer's server where texts are shown."""
+    return Route(f"{PATH}/{{name}}", _answer, methods=["GET"])
+
+
+def shown(name: str) -> str | None:
+    """A notebook or page as a whole HTML document; None if there is none of this name."""
+    path = _path(name)
+    return None if path is None else _document(path, path.stat().st_mtime_ns)
+
+
+async def _answer(request: Request) -> Response:
+    found = await run_in_threadpool(shown, request.path_params["name"])
+    if found is None:
+        return PlainTextResponse("There is no such page.", status_code=404)
+    return HTMLResponse(found, headers=SECURITY)
+
+
+def _path(name: str) -> Path | None:
+    """The file of a name that is on offer, so that no other file can be asked for."""
+    if name in PAGES:
+        path = FOLDER / "docs" / name
+    else:
+        path = next((one for one in FOLDER.glob("[0-9]*.ipynb") if one.name == name), FOLDER)
+    return path if path.is_file() else None
+
+
+def _outline(path: Path) -> Text:
+    first = _opening(path)
+    return Text(path.name, _title(first), _found(_LEARN, first), _found(_TAKES, first))
+
+
+def _opening(path: Path) -> str:
+    """A page, or a notebook's first cell; the rest is not looked at when the explorer starts."""
+    text = path.read_text("utf-8")
+    return "".join(json.loads(text)["cells"][0]["source"]) if path.suffix == ".ipynb" else text
+
+
+def _found(pattern: re.Pattern[str], text: str) -> str:
+    match = pattern.search(text)
+    return " ".join(match[1].split()).translate({ord(c): None for c in "*`"}) if match else ""
+
+
+def _title(text: str) -> str:
+    match = _HEADING.search(text)
+    return match[1] if match else ""
+
+
+@lru_cache(maxsize=32)
+def _document(path: Path, changed: int) -> str:
+    if path.suffix == ".ipynb":
+        from nbconvert import HTMLExporter
+
+        exporter = HTMLExporter(template_name="basic")  # type: ignore[no-untyped-call]
+        body, _ = exporter.from_filename(str(path))
+        hint = f"To step through it: <code>jupyter lab notebooks/{path.name}</code>"
+        body = _folded(body)
+    else:
+        from nbconvert.filters.markdown import markdown2html
+
+        body, hint = markdown2html(path.read_text("utf-8")), ""
+    body = _LINK.sub(_kept, _mathematics(body))
+    title = html.escape(_title(_opening(path)) or path.stem)
+    style = (STYLES / "explorer.css").read_text("utf-8") + (STYLES / "reading.css").read_text(
+        "utf-8"
+    )
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{style}{_colours()}</style><script>{_THEME}</script></head>"
+        '<body class="cxr-read"><nav><a href="/?tab=help">CXR PEFT Explorer</a>'
+        f"<span>{hint}</span></nav><main>{body}</main></body></html>"
+    )
+
+
+_THEME = """
+let theme = null;
+try { theme = localStorage.getItem('cxr-theme'); } catch { /* private */ }
+document.documentElement.classList.toggle('dark', theme !== 'light');
+"""
+
+
+def _kept(link: re.Match[str]) -> str:
+    """A link to a text that is on offer; of any other, its words."""
+    target, part, words = link[1], link[2] or "", link[3]
+    name = target.rsplit("/", 1)[-1]
+    return f'<a href="{name}{part}">{words}</a>' if _path(name) is not None else words
+
+
+def _mathematics(body: str) -> str:
+    """Formulas as MathML, which browsers draw by themselves; code is left as it is."""
+    from latex2mathml.converter import convert
+
+    def drawn(formula: re.Match[str]) -> str:
+        block = formula[1] is not None
+        return convert(
+            html.unescape(formula[1] or formula[2]), display="block" if block else "inline"
+        )
+
+    parts = re.split(r"(<pre.*?</pre>|<code.*?</code>)", body, flags=re.DOTALL)
+    return "".join(part if i % 2 else _MATH.sub(drawn, part) for i, part in enumerate(parts))
+
+
+def _folded(body: str) -> str:
+    """Without the marks at headings that only Jupyter needs."""
+    return re.sub(r'<a class="anchor-link"[^>]*>.*?</a>', "", body)
+
+
+def _colours() -> str:
+    """Colours of code, by the theme."""
+    places = {"default": "html:not(.dark) .highlight", "github-dark": "html.dark .highlight"}
+    return "".join(_style(style, place) for style, place in places.items())
+
+
+def _style(style: str, place: str) -> str:
+    from pygments.formatters import HtmlFormatter
+
+    return str(HtmlFormatter(style=style).get_style_defs(place))  # type: ignore[no-untyped-call]

@@ -1,0 +1,115 @@
+"""``models check``: what became of every key, what the backbone computes, how far it is off."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core.__main__ import main
+from core.models.backbones import build as backbones
+from core.models.backbones import registry as catalogue
+from core.models.backbones.registry import BACKBONES
+from tests.support import paths
+
+GOLDEN = paths.GOLDEN / "models"
+Check = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Check:
+    """Run ``models check`` in this process; gives exit code, output and errors."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["core", "models", "check", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return end.value.code if isinstance(end.value.code, int) else 0, out, err
+
+    return call
+
+
+def test_the_shipped_backbone_by_name_and_by_file(check: Check) -> None:
+    code, out, _ = check("embedded-mae", "--json")
+    assert code == 0
+    told: dict[str, Any] = json.loads(out)
+    assert told["report"]["sha256"] == catalogue.provenance("embedded-mae")["sha256"]
+    assert len(told["report"]["matched"]) == 148
+    assert told["report"]["missing"] == ["fc_norm.weight", "fc_norm.bias", "head.weight",
+                                         "head.bias"]  # fmt: skip
+    assert told["features"]["length"] == 192
+    assert told["card"]["licence"]
+    weights = backbones.hub.locate(BACKBONES["embedded-mae"], None)
+    code, out, _ = check(weights, "--json")
+    assert code == 0
+    again = json.loads(out)
+    assert again["backbone"] == "embedded-mae"
+    assert again["features"] == told["features"]
+    assert again["picture_sha256"] == told["picture_sha256"]
+
+
+def test_the_report_for_people(check: Check) -> None:
+    code, out, _ = check("embedded-mae")
+    assert code == 0
+    for line in ("matched     148", "missing     4  fc_norm.weight", "unexpected  0", "SHA-256",
+                 "192 features", "It has seen no phantom of the data sets"):  # fmt: skip
+        assert line in out
+
+
+@pytest.mark.parametrize("name", ["mrm_tiny.pth", "cxr_mae_tiny.pth"])
+def test_a_golden_checkpoint_against_the_reference(name: str, check: Check) -> None:
+    code, out, _ = check(GOLDEN / name, "--against", GOLDEN / "reference.safetensors", "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert told["holds"]
+    assert all(row["difference"] <= row["allowed"] for row in told["differences"].values())
+    assert "logits with LoRA, merged" in told["differences"]
+    code, out, _ = check("cxr-mae", "--weights", GOLDEN / name, "--against",
+                         GOLDEN / "reference.safetensors")  # fmt: skip
+    assert code == 0
+    assert out.count("equal") == 4
+
+
+def test_a_difference_ends_with_exit_code_1(check: Check, tmp_path: Path) -> None:
+    held = torch.load(GOLDEN / "cxr_mae_tiny.pth", weights_only=True)["model"]
+    held["pos_embed"] += 0.1 * torch.randn_like(held["pos_embed"])
+    torch.save({"model": held}, tmp_path / "other.pth")
+    code, out, _ = check(tmp_path / "other.pth", "--against", GOLDEN / "reference.safetensors")
+    assert code == 1
+    assert "DIFFERENT" in out
+
+
+def test_a_file_that_fits_several_is_said_to(check: Check, tmp_path: Path) -> None:
+    model, _ = backbones.build(BACKBONES["mrm"], 1, pretrained=False)
+    torch.save(model.state_dict(), tmp_path / "vit.pth")
+    code, out, _ = check(tmp_path / "vit.pth")
+    assert code == 0
+    assert "also fits cxr-mae, medical-mae-b" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["mrm"], "not shipped"),
+        (["embeded-mae"], "Did you mean embedded-mae?"),
+        (["nowhere.pth"], "There is no checkpoint"),
+        ([GOLDEN / "mrm_tiny.pth"], "fits none of the backbones"),
+        (["mrm", "--weights", GOLDEN / "mrm_tiny.pth"], "lacks"),
+        (["mrm", "--weights", "nowhere.pth", "--against", GOLDEN / "reference.safetensors"],
+         "There is no checkpoint"),
+        ([GOLDEN / "mrm_tiny.pth", "--against", GOLDEN / "reference.json"],
+         "not a checkpoint"),
+    ],
+)  # fmt: skip
+def test_faults_are_one_sentence(words: list[object], told: str, check: Check) -> None:
+    code, _, err = check(*words)
+    assert code == 1
+    assert told in err

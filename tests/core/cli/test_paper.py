@@ -1,0 +1,109 @@
+"""``python -m core paper``, as a shell uses it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.__main__ import main
+from core.config.run import RunSpec
+from core.experiments.paper import tasks as paper
+from core.runs.store import open_store
+from core.workspace import open_workspace
+from tests.support.measured import note_speed
+from tests.support.paths import ROOT
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    """Run the verb in this process; answers (exit code, standard output, standard error)."""
+    note_speed(tmp_path / "ws" / "cache", cpu=1e11)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        place = ["--workspace", str(tmp_path / "ws")]
+        monkeypatch.setattr(sys, "argv", ["core", "paper", *map(str, words), *place])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+def test_a_dry_run_lists_every_run_with_its_specification_and_makes_none(
+    call: Any, tmp_path: Path
+) -> None:
+    code, out, _ = call("--embedded", "--only", "phantom-1", "--seeds", 2, "--dry-run", "--json")
+    assert code == 0
+    found = json.loads(out)
+    tasks = [task for task in paper.MINIATURE if task.data == "phantom-1"]
+    assert len(found["cells"]) == 2 * 2 * len(tasks)
+    for cell in found["cells"]:
+        spec = RunSpec.from_json(json.dumps(cell["spec"]))
+        assert spec == paper.task(cell["task"]).spec(cell["method"], seed=cell["seed"])
+        assert cell["fingerprint"] == spec.fingerprint()
+        assert cell["seconds"] > 0
+        assert cell["bytes"] > 0
+        assert not cell["done"]
+    assert found["seconds"] == pytest.approx(sum(cell["seconds"] for cell in found["cells"]))
+    assert open_store(open_workspace(tmp_path / "ws"), create=False).list() == []
+
+
+def test_the_study_itself_says_what_it_lacks(call: Any) -> None:
+    code, out, _ = call("--only", "nih", "--fractions", "0.01", "--dry-run")
+    assert code == 0
+    assert "mrm-nih-1-lora-0" in out
+    assert "needs its weights" in out
+    assert "4 that cannot be run here" in out
+    code, out, err = call("--only", "nih", "--fractions", "1%")
+    assert (code, out) == (1, "")
+    assert "--weights mrm=FILE" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", "nhi"], "Did you mean nih"),
+        (["--fractions", "much"], "no label fraction"),
+        (["--methods", "lorra"], "Did you mean lora"),
+        (["--format", "markdwon"], "Did you mean markdown"),
+        (["--out", "verdict.docx"], ".svg"),
+        (["--root", "nih"], "NAME=PATH"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_run(
+    call: Any, words: list[str], said: str
+) -> None:
+    code, out, err = call("--embedded", *words)
+    assert (code, out) == (1, "")
+    assert said in err
+
+
+def test_what_was_not_run_is_judged_as_such(call: Any, tmp_path: Path) -> None:
+    out = [tmp_path / name for name in ("verdict.md", "verdict.svg", "verdict.tex")]
+    places = [word for path in out for word in ("--out", path)]
+    code, said, err = call("--embedded", "--judge", "--json", *places)
+    assert code == 0
+    found = json.loads(said)
+    assert found["compared"] == 0
+    assert {one["status"] for one in found["claims"]} == {"not decidable"}
+    assert "not run" in out[0].read_text()
+    assert out[1].read_text().startswith("<?xml")
+    assert err.count("Written") == 3
+
+
+def test_help_is_quick_to_load() -> None:
+    code = (
+        "import sys, core.cli.paper;"
+        "sys.exit(any(n in sys.modules for n in ('torch', 'matplotlib', 'numpy')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=False, env=os.environ | {"PYTHONPATH": "."}
+    )
+    assert done.returncode == 0

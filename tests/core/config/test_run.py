@@ -1,0 +1,135 @@
+from pathlib import Path
+
+import pytest
+
+from core.config.defaults import EMBEDDED_RATES
+from core.config.fields import settings
+from core.config.run import OPTIONS, DataSpec, RunSpec
+from core.errors import ConfigurationError, unknown_name
+
+
+def test_a_specification_survives_its_json() -> None:
+    spec = RunSpec.of(**{"data.name": "nih", "data.root": Path("/data/nih"), "adapter.rank": 8})
+    assert RunSpec.from_json(spec.to_json()) == spec
+
+
+def test_the_fingerprint_follows_what_is_computed() -> None:
+    spec = RunSpec()
+    assert spec.fingerprint() == spec.resolved().fingerprint()
+    other = RunSpec.of(**{"train.seed": 1})
+    assert other.fingerprint() != spec.fingerprint()
+
+
+def test_open_options_leave_no_trace() -> None:
+    # The value that version 0.1 gave the default run: stored runs stay the same runs.
+    assert RunSpec().fingerprint() == "9cd8aa1d848037f7"
+    assert not set(OPTIONS) & set(DataSpec().model_dump())
+    chosen = RunSpec.of(**{"data.uncertainty": "zeros", "data.patient": r"(p\d+)"})
+    assert chosen.data.options() == {"uncertainty": "zeros", "patient": r"(p\d+)"}
+    assert RunSpec.from_json(chosen.to_json()) == chosen
+    assert chosen.fingerprint() != RunSpec().fingerprint()
+
+
+def test_the_way_to_validate_is_part_of_a_run_where_it_is_not_the_paper_s() -> None:
+    way, other = (RunSpec.of(**{"train.validation_share": share}) for share in (0.2, 0.3))
+    assert way.fingerprint() == other.fingerprint() == RunSpec().fingerprint()
+    assert RunSpec.from_json(other.to_json()) == other
+    assert not {"validation", "validation_share"} & way.model_dump()["train"].keys()
+    budgets = [
+        RunSpec.of(**{"train.validation": "budget", "train.validation_share": share})
+        for share in (0.2, 0.3)
+    ]
+    assert len({one.fingerprint() for one in (way, *budgets)}) == 3
+    assert [RunSpec.from_json(one.to_json()) for one in budgets] == budgets
+    assert "validate" in {setting.option for setting in settings()}
+
+
+def test_one_source_whatever_is_drawn_from_it() -> None:
+    few, many = (RunSpec.of(**{"data.label_fraction": one}) for one in (0.01, 0.5))
+    assert few.data.source() == many.resolved().data.source()
+    other = RunSpec.of(**{"data.views": "frontal"})
+    assert other.data.source() != few.data.source()
+
+
+@pytest.mark.parametrize(
+    ("method", "optimizer", "lr", "layer_decay", "weight_decay"),
+    [
+        ("lora", "adamw", 3e-3 * 64 / 256, 1.0, 0.05),
+        ("full", "adamw", 5e-4 * 64 / 256, 0.65, 0.05),
+        ("lora", "sgd", 0.05, 1.0, 0.0),
+        ("full", "sgd", 0.01, 1.0, 0.0),
+    ],
+)
+def test_what_is_left_open_becomes_the_published_value(
+    method: str, optimizer: str, lr: float, layer_decay: float, weight_decay: float
+) -> None:
+    asked = {"model.backbone": "mrm", "adapter.method": method, "train.optimizer": optimizer}
+    train = RunSpec.of(**asked, **{"train.batch_size": 64}).resolved().train
+    assert train.augmentation == "crop-flip"
+    assert train.lr == pytest.approx(lr)
+    assert train.layer_decay == layer_decay
+    assert train.weight_decay == weight_decay
+
+
+@pytest.mark.parametrize("backbone", ["embedded-mae", "embedded-mrm"])
+def test_the_embedded_backbones_have_rates_of_their_own(backbone: str) -> None:
+    for method, base in EMBEDDED_RATES.items():
+        spec = RunSpec.of(**{"adapter.method": method, "model.backbone": backbone}).resolved()
+        assert spec.train.lr == pytest.approx(base * spec.train.batch_size / 256)
+        assert spec.train.augmentation == "none"
+    published = RunSpec.of(**{"train.optimizer": "sgd", "train.batch_size": 64}).resolved()
+    assert published.train.lr == pytest.approx(0.05)
+
+
+def test_resolving_keeps_what_was_given_and_is_idempotent() -> None:
+    spec = RunSpec.of(**{"train.lr": 0.123, "data.subset_seed": 7, "train.seed": 3})
+    resolved = spec.resolved()
+    assert resolved.train.lr == 0.123
+    assert resolved.data.subset_seed == 7
+    assert resolved.resolved() == resolved
+    assert RunSpec.of(**{"train.seed": 3}).resolved().data.subset_seed == 3
+
+
+def test_a_linear_probe_takes_no_augmentation_unless_asked() -> None:
+    linear = {"adapter.method": "linear", "model.backbone": "mrm"}
+    assert RunSpec.of(**linear).resolved().train.augmentation == "none"
+    asked = RunSpec.of(**linear, **{"train.augmentation": "crop-flip"})
+    assert asked.resolved().train.augmentation == "crop-flip"
+
+
+@pytest.mark.parametrize("fraction", [0, -0.1, 1.7, float("nan"), "many"])
+def test_a_label_fraction_out_of_range_is_refused_beside_its_field(fraction: object) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        RunSpec.of(**{"data.label_fraction": fraction})
+    assert caught.value.field == "data.label_fraction"
+    assert repr(fraction) in str(caught.value)
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        RunSpec.of(**{"data.label_fraction": 1.7, "adapter.rank": 0, "train.epochs": 0})
+    for name in ("label_fraction", "rank", "epochs"):
+        assert name in str(caught.value)
+
+
+def test_warm_up_must_leave_something_to_train() -> None:
+    with pytest.raises(ConfigurationError, match="warm-up"):
+        RunSpec.of(**{"train.epochs": 5, "train.warmup_epochs": 5})
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(ConfigurationError):
+        RunSpec.from_json('{"train": {"learning_rte": 1}}')
+
+
+def test_option_names_are_unique() -> None:
+    options = [setting.option for setting in settings()]
+    assert len(options) == len(set(options))
+    assert {"data", "root", "backbone", "method", "rank", "label-fraction", "seed"} <= set(options)
+    assert all(setting.description for setting in settings())
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_known_ones() -> None:
+    error = unknown_name("backbone", "embeded-mae", ["mrm", "embedded-mae", "cxr-mae"])
+    assert "Did you mean embedded-mae?" in str(error)
+    assert "mrm" in str(error)

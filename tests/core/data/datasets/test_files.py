@@ -1,0 +1,106 @@
+"""Folders that cannot be read, which root can: tried by a process that has given its rights up."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config.run import DataSpec
+from core.data.base import MISSING
+from core.data.datasets.registry import open_data
+from tests.support.layouts import LAYOUTS
+from tests.support.paths import ROOT
+
+OPEN = """
+import json, os, sys
+from pathlib import Path
+from core.data.catalogue import open_dataset
+from core.errors import DataError
+name, root, locked = sys.argv[1:4]
+dataset = open_dataset(name, root, **json.loads(sys.argv[4]))
+for one in dataset.table.index[:3]:  # what reading loads, it loads before the rights are gone
+    dataset.read(one)
+Path(locked).chmod(0)
+if os.geteuid() == 0:
+    os.setuid(65534)
+try:
+    dataset.read(sys.argv[5])
+    print("read")
+except DataError as error:
+    print(json.dumps(["read", error.cause, error.remedy]))
+try:
+    open_dataset(name, root, **json.loads(sys.argv[4]))
+    print("opened")
+except DataError as error:
+    print(json.dumps(["open", error.cause, error.remedy]))
+"""
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A folder that others may enter, unlike those of pytest."""
+    place = Path(tempfile.mkdtemp(prefix="cxr-"))
+    place.chmod(0o755)
+    yield place
+    for one in place.rglob("*"):
+        if not os.access(one, os.R_OK) or one.is_dir():
+            one.chmod(0o755)
+    shutil.rmtree(place)
+
+
+def answers(layout: Any, locked: Path, study: str) -> list[list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN, layout.name, str(layout.root), str(locked),
+         json.dumps(layout.options), study],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("name", ["nih", "rsna", "folder-flat", "folder-table"])
+def test_a_folder_without_read_permission_is_said_in_words(name: str, open_place: Path) -> None:
+    layout = LAYOUTS[name](open_place / "root")
+    study = next(iter(layout.files))
+    folder = layout.files[study].parent
+    read, opened = answers(layout, folder, study)
+    assert read[0] == "read"
+    assert "Permission denied" in read[1]
+    assert read[2]
+    assert opened[0] == "open"
+    assert str(folder) in opened[1] or "missing" in opened[1]
+    assert opened[2]
+
+
+def test_a_picture_without_read_permission_is_said_in_words(open_place: Path) -> None:
+    layout = LAYOUTS["folder-table"](open_place / "root")
+    study = next(iter(layout.files))
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN.replace("open_dataset(name, root, **json.loads(sys.argv[4]))\n"
+         "    print", "dataset.read(sys.argv[5])\n    print"), layout.name, str(layout.root),
+         str(layout.files[study]), "{}", study],
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    for line in done.stdout.splitlines():
+        assert "cannot be read (Permission denied)" in json.loads(line)[1]
+
+
+@pytest.mark.parametrize("name", ["nih", "chexpert", "rsna", "folder-table"])
+def test_missing_pictures_can_be_left_out(name: str, open_place: Path) -> None:
+    layout = LAYOUTS[name](open_place / "root")
+    lost = list(layout.files)[3:5]
+    for one in lost:
+        layout.files[one].unlink()
+    found = open_data(DataSpec(name=layout.name, root=layout.root, skip_bad=True))
+    assert dict(found.skipped) == dict.fromkeys(lost, MISSING)
+    assert set(found.table.index) == set(layout.files) - set(lost)
+    assert not set(found.files) & set(lost)  # type: ignore[attr-defined]

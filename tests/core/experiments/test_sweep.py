@@ -1,0 +1,131 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from core.__main__ import app
+from core.config.run import RunSpec
+from core.errors import ConfigurationError, CoreError
+from core.experiments import sweep
+from core.runs.store import RunState, Store, open_store
+from core.workspace import Workspace
+from tests.support.measured import note_speed
+
+
+@pytest.fixture
+def store(workspace: Workspace) -> Store:
+    note_speed(workspace.cache)
+    return open_store(workspace, create=True)
+
+
+def what(specs: list[RunSpec]) -> list[tuple[str, int, float, int]]:
+    return [(s.adapter.method, s.adapter.rank, s.data.label_fraction, s.train.seed) for s in specs]
+
+
+def test_a_grid_has_each_combination_once() -> None:
+    base = RunSpec.of(**{"adapter.rank": 4, "train.lr": 0.01})
+    specs = sweep.grid(base, ["lora", "full"], [2, 8], [0.1, 1.0], [0, 1])
+    assert what(specs) == [
+        ("lora", 2, 0.1, 0), ("lora", 2, 0.1, 1), ("lora", 8, 0.1, 0), ("lora", 8, 0.1, 1),
+        ("lora", 2, 1.0, 0), ("lora", 2, 1.0, 1), ("lora", 8, 1.0, 0), ("lora", 8, 1.0, 1),
+        ("full", 4, 0.1, 0), ("full", 4, 0.1, 1), ("full", 4, 1.0, 0), ("full", 4, 1.0, 1),
+    ]  # fmt: skip
+    assert {spec.train.lr for spec in specs} == {0.01}
+    assert sweep.grid(base) == [base]
+    assert len(sweep.grid(base, seeds=[3, 3, 3])) == 1
+
+
+def test_what_is_wrong_is_said_before_anything_is_queued(
+    store: Store, workspace: Workspace
+) -> None:
+    with pytest.raises(ConfigurationError, match="Did you mean lora"):
+        sweep.grid(RunSpec(), ["lroa"])
+    with pytest.raises(ConfigurationError, match="label_fraction"):
+        sweep.grid(RunSpec(), fractions=[0.1, 2.0])
+    with pytest.raises(ConfigurationError, match=r"more than 10,000 runs"):
+        sweep.grid(RunSpec(), seeds=range(10_001))
+    with pytest.raises(CoreError):
+        sweep.plan(sweep.grid(RunSpec(), ranks=[4, 1000]), store, workspace.cache)
+
+
+def test_a_list_names_what_differs(tmp_path: Path) -> None:
+    file = tmp_path / "runs.json"
+    file.write_text('[{"adapter.rank": 8}, {"adapter.method": "full", "train.lr": 0.001}]')
+    specs = sweep.listed(RunSpec.of(**{"train.epochs": 3}), file)
+    assert what(specs) == [("lora", 8, 0.1, 0), ("full", 4, 0.1, 0)]
+    assert [spec.train.epochs for spec in specs] == [3, 3]
+    for text, words in (
+        ('[{"adapter.rank": 8}, {"adapter.rank": 0}]', "Entry 2 of runs.json"),
+        ('{"adapter.rank": 8}', "no list of objects"),
+        ("[", "cannot be read"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ConfigurationError, match=words):
+            sweep.listed(RunSpec(), file)
+
+
+def test_equal_runs_that_are_done_or_waiting_are_left_out(
+    store: Store, workspace: Workspace
+) -> None:
+    specs = sweep.grid(RunSpec(), seeds=[0, 1, 2, 3])
+    done, waiting, failed = (store.create(spec) for spec in specs[:3])
+    for run, ending in ((done, RunState.COMPLETED), (failed, RunState.FAILED)):
+        for state in (RunState.STARTING, RunState.RUNNING, ending):
+            store.transition(run.id, state)
+    planned = sweep.plan(specs, store, workspace.cache)
+    assert [spec.train.seed for spec in planned.new] == [2, 3]
+    assert [spec.train.seed for spec in planned.known] == [0, 1]
+    assert waiting.state is RunState.QUEUED
+    again = sweep.plan(specs, store, workspace.cache, again=True)
+    assert len(again.new) == 4
+    assert again.seconds == pytest.approx(2 * planned.seconds)
+    queued = sweep.submit(store, planned, priority=3)
+    assert [(run.spec.train.seed, run.priority) for run in queued] == [(2, 3), (3, 3)]
+    assert not sweep.plan(specs[2:], store, workspace.cache).new
+
+
+def test_the_time_adds_up(store: Store, workspace: Workspace) -> None:
+    from core.resources import estimate as cost
+
+    specs = sweep.grid(RunSpec(), ["lora", "full"], seeds=[0, 1])
+    planned = sweep.plan(specs, store, workspace.cache)
+    each = [cost.estimate(spec, workspace.cache).seconds for spec in specs[::2]]
+    assert planned.seconds == pytest.approx(2 * sum(each), rel=0.05)
+    assert planned.hours == planned.seconds / 3600
+    assert "measured speed" in planned.basis
+
+
+@pytest.fixture
+def terminal(store: Store, workspace: Workspace) -> Any:
+    def call(*words: str, keys: str = "") -> Any:
+        line = ["sweep", *words, "--workspace", str(workspace.root)]
+        return CliRunner().invoke(app, line, input=keys)
+
+    return call
+
+
+def test_the_terminal_asks_first(terminal: Any, store: Store) -> None:
+    words = ["--methods", "lora,linear", "--seeds", "0-2"]
+    dry = json.loads(terminal(*words, "--dry-run", "--json").stdout)
+    assert (dry["runs"], dry["known"], len(dry["new"])) == (6, 0, 6)
+    assert dry["hours"] > 0
+    assert store.list() == []
+    refused = terminal(*words, keys="n\n")
+    assert refused.exit_code == 1
+    assert "6 runs, about" in refused.output
+    assert store.list() == []
+    assert "Queued 6 runs" in terminal(*words, keys="y\n").output
+    assert len(store.list()) == 6
+    again = json.loads(terminal(*words, "--yes", "--json").stdout)
+    assert (again["runs"], again["known"], again["queued"]) == (0, 6, [])
+    assert len(json.loads(terminal(*words, "--yes", "--again", "--json").stdout)["queued"]) == 6
+    assert isinstance(terminal("--ranks", "4,x").exception, ConfigurationError)
+
+
+def test_a_method_takes_only_the_settings_that_it_heeds() -> None:
+    base = RunSpec.of(**{"adapter.method": "lora+", "adapter.rate_ratio": 4.0})
+    first, second = sweep.grid(base, ["lora+", "ssf"])
+    assert first.adapter.rate_ratio == 4
+    assert second.adapter.own() == {}

@@ -1,0 +1,357 @@
+"""Every method: what trains, that it starts from the backbone, learns, is saved and merges."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from core.config.run import AdapterSpec, RunSpec
+from core.errors import ConfigurationError, ModelError
+from core.models.backbones import build as backbones
+from core.models.backbones import qkv as attention
+from core.models.backbones import registry as catalogue
+from core.models.tuning import apply as adapters
+from core.models.tuning.apply import METHODS
+from core.models.tuning.targets import PARTS
+
+VIT = "timm:test_vit"
+SIZE = {"timm:eva02_tiny_patch14_224": 56, "timm:convnext_atto": 64, "timm:densenet121": 64}
+HEADS = ("fc_norm.", "head.", "classifier.")
+MERGED = [name for name, method in METHODS.items() if method.merges]
+ALPHA = 4.0
+OWN: dict[str, dict[str, Any]] = {"fourierft": {"frequencies": 200}}
+"""Settings without which a method is too large for so small a network."""
+
+
+def network(name: str = VIT, seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    model: Any = backbones.network(catalogue.card(name), 3, SIZE.get(name, 32))
+    # Enough of a head for the logits to depend on the features.
+    nn.init.normal_(model.get_classifier().weight, std=0.5)
+    return model
+
+
+def adapted(method: str, name: str = VIT, **options: Any) -> Any:
+    options = {"alpha": ALPHA, "dropout": 0.0, **OWN.get(method, {}), **options}
+    return adapters.apply(network(name), AdapterSpec(method=method, **options))
+
+
+def batch(name: str = VIT) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    size = SIZE.get(name, 32)
+    pixels = torch.randn(8, 3, size, size, generator=generator)
+    return pixels, (torch.rand(8, 3, generator=generator) < 0.5).float()
+
+
+def train(model: Any, steps: int = 2, name: str = VIT, lr: float = 2e-3) -> list[float]:
+    pixels, labels = batch(name)
+    groups = adapters.parameter_groups(model, lr=lr, weight_decay=0.0, layer_decay=1.0)
+    optimizer = torch.optim.AdamW(groups)
+    model.train()
+    losses = []
+    for _ in range(steps):
+        loss = binary_cross_entropy_with_logits(model(pixels), labels)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def logits(model: Any, name: str = VIT) -> Tensor:
+    with torch.inference_mode():
+        answer: Tensor = model.eval()(batch(name)[0])
+    return answer
+
+
+def apart(a: Tensor, b: Tensor) -> float:
+    return float((a - b).detach().abs().max())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_says_what_it_is(method: str) -> None:
+    told = METHODS[method]
+    assert told.name == method
+    assert told.sentence.endswith(".")
+    assert set(told.options) <= AdapterSpec.model_fields.keys() - {"method"}
+
+
+def test_the_studys_methods_come_first() -> None:
+    assert list(METHODS)[:3] == ["full", "linear", "lora"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_adapted_model_starts_as_the_backbone(method: str) -> None:
+    # VeRA's scales start at 0.1 and zero, LoHa's and LoKr's second factor at zero, and so on.
+    difference = apart(logits(adapted(method)), logits(network()))
+    if METHODS[method].starts_as_backbone:
+        assert difference < 2e-5
+    else:
+        assert difference > 1e-3
+        assert "does not start as the backbone" in METHODS[method].sentence
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_steps_move_what_is_declared_and_nothing_else(method: str) -> None:
+    model = adapted(method)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    first, second = train(model, steps=2)
+    assert second < first
+    train(model, steps=1)
+    moved = {name for name, value in model.named_parameters() if apart(value, before[name])}
+    declared = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert moved == declared
+    kept = {name for name in before if ".lora_A." in name} if method == "lora-fa" else set()
+    assert adapters.trainable_state(model).keys() == declared | kept
+    assert {name for name in declared if name.startswith(HEADS)} == {
+        name for name in before if name.startswith(HEADS)
+    }
+    if method == "linear":
+        assert all(name.startswith(HEADS) for name in declared)
+    elif method == "full":
+        assert declared == before.keys()
+    else:
+        assert any(not name.startswith(HEADS) for name in declared)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_saved_restores_the_model(method: str) -> None:
+    model = adapted(method)
+    train(model)
+    state = adapters.trainable_state(model)
+    again = adapted(method)
+    adapters.load_trainable_state(again, state)
+    assert apart(logits(again), logits(model)) < 1e-6
+    train(model, steps=1)
+    assert all(
+        torch.equal(state[name], p) for name, p in again.named_parameters() if p.requires_grad
+    )
+
+
+@pytest.mark.parametrize("method", MERGED)
+def test_merged_weights_are_timms_own_and_answer_alike(method: str) -> None:
+    model = adapted(method)
+    train(model)
+    expected = logits(model)
+    merged = adapters.merge(copy.deepcopy(model))
+    assert {k: v.shape for k, v in merged.state_dict().items()} == {
+        k: v.shape for k, v in network().state_dict().items()
+    }
+    assert apart(logits(merged), expected) <= 1e-5
+    plain = network(seed=9)
+    plain.load_state_dict(merged.state_dict())
+    assert apart(logits(plain), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_count_without_memory_is_the_count_of_the_model(method: str) -> None:
+    spec = AdapterSpec(method=method, rank=2, **OWN.get(method, {}))
+    model = adapters.apply(network(), spec)
+    counted = adapters.count(catalogue.card(VIT), spec, 3, 32)
+    assert counted.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert counted.total == sum(p.numel() for p in model.parameters())
+    assert counted.share == counted.trainable / counted.total
+    assert adapters.count(catalogue.card(VIT), spec, 3, 32) is counted
+
+
+def test_a_new_process_gives_the_same_logits(tmp_path: Path) -> None:
+    model = adapted("lora", rank=2)
+    train(model)
+    save_file(adapters.trainable_state(model), tmp_path / "state.safetensors")
+    code = f"""
+import torch
+from safetensors.torch import load_file, save_file
+from core.models import adapters, backbones, catalogue
+from core.spec import AdapterSpec
+torch.manual_seed(0)
+model = backbones.network(catalogue.card({VIT!r}), 3, 32)
+adapters.apply(model, AdapterSpec(rank=2, alpha={ALPHA}, dropout=0.0))
+adapters.load_trainable_state(model, load_file({str(tmp_path / "state.safetensors")!r}))
+pixels = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+with torch.inference_mode():
+    save_file({{"logits": model.eval()(pixels)}}, {str(tmp_path / "logits.safetensors")!r})
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    from safetensors.torch import load_file
+
+    assert torch.equal(load_file(tmp_path / "logits.safetensors")["logits"], logits(model))
+
+
+@pytest.mark.parametrize("targets", PARTS)
+def test_targets_are_those_of_the_blocks(targets: str) -> None:
+    model = adapted("lora", rank=2, targets=targets)
+    names = {n.split(".lora_A")[0] for n, _ in model.named_parameters() if "lora_A" in n}
+    ends = {
+        "q": "attn.qkv.q", "k": "attn.qkv.k", "v": "attn.qkv.v", "proj": "attn.proj",
+    }  # fmt: skip
+    wanted = [ends[part] for part in PARTS[targets] if part in ends]
+    wanted += ["mlp.fc1", "mlp.fc2"] if "mlp" in PARTS[targets] else []
+    assert names == {f"blocks.{i}.{end}" for i in range(6) for end in wanted}
+    assert apart(logits(model), logits(network())) < 1e-5
+
+
+def test_lora_starts_as_published() -> None:
+    model = adapted("lora", rank=4, alpha=32, dropout=0.1)
+    layer = model.blocks[0].attn.qkv.v
+    bound = (1 / layer.in_features) ** 0.5  # Kaiming uniform with a = √5
+    a = layer.lora_A["default"].weight.detach()
+    assert 0.9 * bound < float(a.abs().max()) <= bound
+    assert not layer.lora_B["default"].weight.any()
+    assert layer.scaling["default"] == 32 / 4
+    assert layer.lora_dropout["default"].p == 0.1
+    q = model.blocks[0].attn.qkv.q.lora_A["default"].weight
+    assert not torch.equal(a, q)
+
+
+@pytest.mark.parametrize("name", ["timm:eva02_tiny_patch14_224", "timm:vit_small_patch16_dinov3"])
+def test_other_transformers_are_split_and_joined_without_a_difference(name: str) -> None:
+    model = network(name).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    before, keys = logits(model, name), model.state_dict().keys()
+    attention.split(model)
+    assert apart(logits(model, name), before) < 1e-4
+    assert all(module.qkv is None for _, module in attention.attentions(model))
+    attention.fuse(model)
+    assert model.state_dict().keys() == keys
+    assert apart(logits(model, name), before) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "targets"),
+    [
+        ("timm:eva02_tiny_patch14_224", "lora", "qv"),
+        ("timm:eva02_tiny_patch14_224", "full", "qv"),
+        ("timm:convnext_atto", "lora", "mlp"),
+        ("timm:convnext_atto", "bitfit", "qv"),
+        ("timm:densenet121", "linear", "qv"),
+        ("timm:densenet121", "full", "qv"),
+    ],
+)
+def test_other_architectures_train(name: str, method: str, targets: str) -> None:
+    model = adapted(method, name, rank=2, targets=targets)
+    losses = train(model, 3, name, lr=1e-3)
+    assert losses[-1] < losses[0]
+    again = adapted(method, name, rank=2, targets=targets)
+    adapters.load_trainable_state(again, adapters.trainable_state(model))
+    assert apart(logits(again, name), logits(model, name)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "others"),
+    [
+        ("timm:densenet121", "qv", "all"),
+        ("timm:resnet18", "mlp", "all"),
+        ("timm:convnext_atto", "qv", "mlp"),
+    ],
+)
+def test_targets_that_do_not_suit_name_those_that_do(name: str, targets: str, others: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"LoRA cannot tune a .* it adapts") as caught:
+        adapters.apply(network(name), AdapterSpec(targets=targets))
+    assert caught.value.field == "adapter.targets"
+    assert f"Choose the targets {others}" in caught.value.remedy
+    adapters.apply(network(name), AdapterSpec(targets=others))
+
+
+def test_statistics_of_a_frozen_network_do_not_move() -> None:
+    name = "timm:resnet18"
+    model = adapted("linear", name)
+    before = {key: value.clone() for key, value in model.named_buffers()}
+    train(model, name=name)
+    assert all(torch.equal(value, before[key]) for key, value in model.named_buffers())
+    tuned = adapted("full", name)
+    train(tuned, name=name)
+    state = adapters.trainable_state(tuned)
+    assert not torch.equal(state["bn1.running_mean"], before["bn1.running_mean"])
+
+
+@pytest.mark.parametrize("rank", [65, 300])
+def test_a_rank_above_the_layer_is_refused(rank: int) -> None:
+    with pytest.raises(ConfigurationError, match="at most 64") as caught:
+        adapted("lora", rank=rank)
+    assert caught.value.field == "adapter.rank"
+
+
+def test_no_rank_at_all_is_refused_with_the_specification() -> None:
+    with pytest.raises(ConfigurationError, match=r"adapter.rank: 0 is out of range") as caught:
+        RunSpec.of(**{"adapter.rank": 0})
+    assert caught.value.field == "adapter.rank"
+
+
+def test_ranks_of_adalora_have_to_shrink() -> None:
+    with pytest.raises(ConfigurationError, match="starts at 4 and ends at 4") as caught:
+        adapted("adalora", rank=4, initial_rank=4)
+    assert caught.value.field == "adapter.initial_rank"
+    with pytest.raises(ConfigurationError, match="Rank 65 is larger") as caught:
+        adapted("adalora", rank=4, initial_rank=65)
+    assert caught.value.field == "adapter.initial_rank"
+
+
+def test_an_unknown_method_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigurationError, match="Did you mean lora") as caught:
+        adapted("lroa")
+    assert caught.value.field == "adapter.method"
+
+
+@pytest.mark.parametrize("other", [{"rank": 8}, {"targets": "qkv"}, {"method": "full"}])
+def test_weights_of_another_adapter_are_refused(other: dict[str, Any]) -> None:
+    state = adapters.trainable_state(adapted(**{"method": "lora", "rank": 2, **other}))
+    with pytest.raises(ModelError, match="do not fit the model"):
+        adapters.load_trainable_state(adapted("lora", rank=2), state)
+
+
+def test_b_of_lora_plus_learns_faster() -> None:
+    spec = AdapterSpec(method="lora+", rate_ratio=8.0)
+    model = adapters.apply(network(), spec)
+    groups = adapters.parameter_groups(
+        model, lr=1e-3, weight_decay=0.05, layer_decay=1.0, spec=spec
+    )
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert rates[id(parameter)] == pytest.approx(8e-3 if "lora_B" in name else 1e-3), name
+
+
+def test_lora_fa_keeps_its_a_and_saves_it() -> None:
+    model = adapted("lora-fa", rank=2)
+    wanted = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert not [name for name in wanted if "lora_A" in name]
+    state = adapters.trainable_state(model)
+    torch.manual_seed(77)  # other draws than those of the run
+    again = adapters.apply(network(), AdapterSpec(method="lora-fa", rank=2, alpha=ALPHA, dropout=0))
+    adapters.load_trainable_state(again, state)
+    a = "blocks.0.attn.qkv.q.lora_A.default.weight"
+    assert torch.equal(again.get_parameter(a), model.get_parameter(a))
+
+
+def test_only_the_last_blocks_train() -> None:
+    model = adapted("last-k", last_blocks=2)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert {name.split(".")[1] for name in trained if name.startswith("blocks")} == {"4", "5"}
+    assert {name.split(".")[0] for name in trained} == {"blocks", "fc_norm", "head"}
+    with pytest.raises(ConfigurationError, match="6 blocks, fewer than 7") as caught:
+        adapted("last-k", last_blocks=7)
+    assert caught.value.field == "adapter.last_blocks"
+
+
+def test_groups_hold_each_trained_parameter_once() -> None:
+    model = adapted("lora")
+    groups = adapters.parameter_groups(model, lr=1e-3, weight_decay=0.05, layer_decay=0.65)
+    held = [id(parameter) for group in groups for parameter in group["params"]]
+    assert len(held) == len(set(held))
+    assert set(held) == {id(p) for p in model.parameters() if p.requires_grad}
+    for group in groups:
+        assert group["lr"] == pytest.approx(1e-3 * group["lr_scale"])
+        assert group["weight_decay"] == (0 if "no decay" in group["name"] else 0.05)
+    top = next(group for group in groups if any(p is model.head.weight for p in group["params"]))
+    assert top["lr_scale"] == 1

@@ -1,0 +1,57 @@
+"""SSF: a scale and a shift behind every layer, worked into the weights without a trace."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from core.config.run import AdapterSpec
+from core.models.backbones import build as backbones
+from core.models.backbones import registry as catalogue
+from core.models.tuning import apply as adapters
+
+SIZES = {
+    "timm:test_vit": 32, "timm:eva02_tiny_patch14_224": 56, "timm:resnet18": 32,
+    "timm:densenet121": 32, "timm:convnext_atto": 32,
+}  # fmt: skip
+
+
+def network(name: str) -> Any:
+    torch.manual_seed(0)
+    model: Any = backbones.network(catalogue.card(name), 3, SIZES[name])
+    torch.nn.init.normal_(model.get_classifier().weight)
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_it_starts_as_the_backbone_and_merges_into_it(name: str) -> None:
+    side = SIZES[name]
+    pixels = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    plain = network(name)
+    model = adapters.apply(network(name), AdapterSpec(method="ssf")).eval()
+    with torch.inference_mode():
+        first = plain(pixels)
+        assert float((model(pixels) - first).abs().max()) < 1e-4
+    with torch.no_grad():
+        for one, parameter in model.named_parameters():
+            if parameter.requires_grad and "parametrizations" in one:
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+        tuned = model(pixels)
+        assert float((tuned - first).abs().max()) > 1e-2
+        merged = adapters.merge(copy.deepcopy(model))
+        assert float((merged(pixels) - tuned).abs().max()) < 1e-4
+        assert float((model(pixels) - tuned).abs().max()) == 0  # a copy was merged, not the model
+        again = network(name)
+        again.load_state_dict(merged.state_dict())
+        assert float((again(pixels) - tuned).abs().max()) < 1e-4
+
+
+def test_a_layer_without_a_bias_gets_none() -> None:
+    model = adapters.apply(network("timm:resnet18"), AdapterSpec(method="ssf"))
+    assert model.layer1[0].conv1.bias is None  # type: ignore[index,union-attr]
+    own = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert "layer1.0.conv1.parametrizations.weight.0.scale" in own
+    assert "layer1.0.bn1.parametrizations.bias.0.shift" in own

@@ -1,0 +1,147 @@
+"""Each backbone's layer and token grid are found from the model itself, so that maps lie right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from core.config.run import AdapterSpec
+from core.errors import ModelError
+from core.models.backbones import build as backbones
+from core.models.backbones.registry import BACKBONES, BackboneCard, card
+from core.models.tuning import apply as adapters
+from core.saliency import explain as methods
+from core.saliency.methods import layers
+
+VIT = {"embed_dim": 24, "depth": 3, "num_heads": 2}
+SWIN = {"embed_dim": 12, "depths": (1, 1, 1), "num_heads": (1, 2, 4), "window_size": 4}
+
+
+def tiny(name: str, size: int, **arguments: Any) -> BackboneCard:
+    one = card(name)
+    return replace(one, input_size=size, arguments={**one.arguments, **arguments})
+
+
+TINY = {
+    "embedded-mae": (tiny("embedded-mae", 64, **VIT), "blocks.2.norm1", 1, (4, 4)),
+    "eva-x-tiny": (tiny("eva-x-tiny", 64, **VIT), "blocks.2.norm1", 1, (4, 4)),
+    "eva-x-base": (tiny("eva-x-base", 64, **VIT), "blocks.2.norm1", 1, (4, 4)),
+    "rad-dino": (tiny("rad-dino", 70, **VIT), "blocks.2.norm1", 1, (5, 5)),
+    "chexfound": (tiny("chexfound", 64, **VIT), "blocks.2.norm1", 5, (4, 4)),
+    "biomedclip": (tiny("biomedclip", 64, **VIT), "blocks.2.norm1", 1, (4, 4)),
+    "ark": (tiny("ark", 64, **SWIN), "layers.2", 0, (4, 4)),
+    "xrv-densenet121": (tiny("xrv-densenet121", 64), "features.norm5", 0, (2, 2)),
+    "xrv-resnet50": (tiny("xrv-resnet50", 64), "layer4", 0, (2, 2)),
+    "dinov3": (tiny("timm:vit_small_patch16_dinov3", 64, **VIT), "blocks.2.norm1", 5, (4, 4)),
+    "convnext": (tiny("timm:convnext_atto", 64), "stages.3", 0, (2, 2)),
+}
+ATTENTIVE = [name for name, one in TINY.items() if one[1].startswith("blocks")]
+
+
+def built(name: str) -> Any:
+    torch.manual_seed(5)
+    model, _ = backbones.build(TINY[name][0], 3, pretrained=False)
+    with torch.no_grad():  # the study's head starts so small that maps would be rounding
+        model.get_classifier().weight.normal_()  # type: ignore[operator]
+    return model.eval()
+
+
+def picture(name: str) -> torch.Tensor:
+    one = TINY[name][0]
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(1, one.channels, one.input_size, one.input_size, generator=generator)
+
+
+def test_every_family_of_the_catalogue_is_among_them() -> None:
+    families = {type(backbones.network(one, 1, one.input_size)).__name__
+                for one, *_ in TINY.values()}  # fmt: skip
+    with torch.device("meta"):
+        wanted = {type(backbones.network(one, 1, one.input_size)).__name__
+                  for one in BACKBONES.values()}  # fmt: skip
+    assert wanted <= families
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_layer_prefix_and_grid_are_those_of_the_architecture(name: str) -> None:
+    _, layer, prefix, grid = TINY[name]
+    model = built(name)
+    assert layers.default(model) == layer
+    assert layers.site(model).prefix == prefix
+    found = methods.coarse(model, picture(name), 1, "hirescam")
+    assert found.layer == layer
+    assert found.values.shape == (1, *grid)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_patch_of_the_grid_lies_where_it_lies_in_the_picture(name: str) -> None:
+    """Of the first layer that keeps places apart, a changed corner changes that corner most."""
+    model = built(name)
+    first = layers.names(model)[0]
+    site = layers.site(model, first)
+    kept: list[torch.Tensor] = []
+    size = TINY[name][0].input_size
+    hook = site.module.register_forward_hook(
+        lambda _, __, out: kept.append(site.features(out, (size, size)))
+    )
+    plain = picture(name)
+    corner = plain.clone()
+    corner[..., : size // 4, -(size // 4) :] += 3
+    with torch.inference_mode():
+        model(plain)
+        model(corner)
+    hook.remove()
+    change = (kept[0] - kept[1]).abs().mean(1)[0].numpy()
+    row, column = np.unravel_index(change.argmax(), change.shape)
+    assert row < change.shape[0] / 2
+    assert column >= change.shape[1] / 2
+
+
+@pytest.mark.parametrize("name", ATTENTIVE)
+@pytest.mark.parametrize("method", ["attention-rollout", "attention-relevance"])
+def test_attention_is_laid_out_without_class_token_and_registers(name: str, method: str) -> None:
+    found = methods.coarse(built(name), picture(name), 1, method)
+    assert found.values.shape == (1, *TINY[name][3])
+    assert np.isfinite(found.values).all()
+
+
+@pytest.mark.parametrize("name", [name for name in TINY if not name.startswith("xrv")])
+def test_an_adapted_backbone_keeps_its_layer_and_grid(name: str) -> None:
+    model = built(name)
+    targets = "mlp" if name == "convnext" else "qv"
+    adapted = adapters.apply(model, AdapterSpec(method="lora", rank=2, targets=targets))  # type: ignore[arg-type]
+    found = methods.coarse(adapted.eval(), picture(name), 1, "grad-cam")
+    plain = methods.coarse(built(name), picture(name), 1, "grad-cam")
+    assert found.layer == TINY[name][1]
+    np.testing.assert_allclose(found.values, plain.values, rtol=1e-3, atol=1e-6)
+
+
+GRADIENTS = ("grad-cam++", "layercam", "integrated-gradients", "smoothgrad")
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_linear_probe_has_maps_though_only_its_head_trains(name: str) -> None:
+    probe = adapters.apply(built(name), AdapterSpec(method="linear")).eval()
+    for method in GRADIENTS:
+        found = methods.coarse(probe, picture(name), 1, method).values
+        assert np.isfinite(found).all()
+        assert found.max() > 0, method
+
+
+@pytest.mark.parametrize("name", ["embedded-mae", "ark", "convnext"])
+@pytest.mark.parametrize("method", [n for n, one in methods.METHODS.items() if one.slow])
+def test_slow_methods_fit_each_kind_of_network(name: str, method: str) -> None:
+    pixels = picture(name)
+    found = methods.coarse(built(name), pixels, 1, method, without=pixels * 0.5)
+    assert found.values.ndim == 3
+    assert np.isfinite(found.values).all()
+
+
+@pytest.mark.parametrize("name", sorted(set(TINY) - set(ATTENTIVE)))
+def test_a_network_without_patch_tokens_says_why_it_has_no_attention_map(name: str) -> None:
+    for method in ("attention-rollout", "attention-relevance"):
+        with pytest.raises(ModelError, match="has no attention over patch tokens"):
+            methods.coarse(built(name), picture(name), 1, method)

@@ -1,0 +1,42 @@
+"""Tiny LoRA runs that share their frozen weights, alone and together."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core.config.run import RunSpec
+from core.models.backbones import build as backbones
+from core.models.backbones import registry as catalogue
+from core.runs.store import Store, open_store
+from core.workspace import Workspace
+from tests.core.conftest import SIDE
+
+Lora = Callable[..., RunSpec]
+
+
+@pytest.fixture
+def lora(tiny: Callable[..., RunSpec], tmp_path: Path) -> Lora:
+    """A run from fixed weights, in fp32; any ``section__field`` can be changed."""
+    path = tmp_path / "weights.pth"
+    torch.manual_seed(3)
+    torch.save(backbones.network(catalogue.card("timm:test_vit"), 2, SIDE).state_dict(), path)
+    fixed = {
+        "model__pretrained": True,
+        "model__weights": path,
+        "train__precision": "fp32",
+        "train__lr": 0.003,
+    }
+
+    def make(**changes: Any) -> RunSpec:
+        return tiny(**fixed | changes)
+
+    return make
+
+
+@pytest.fixture
+def store(workspace: Workspace) -> Store:
+    """An empty store."""
+    return open_store(workspace, create=True)

@@ -1,0 +1,118 @@
+"""A step in parts, with activations computed again, or compiled: the same step."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from core.errors import ConfigurationError
+from core.resources import memory
+from core.training import loop as train
+from core.training.compile import Compiled
+from core.training.inputs import pieces_of
+from core.training.session import setup
+from tests.core.training.test_loop import Notes
+
+PLAIN = {
+    "train__drop_path": 0.0, "adapter__dropout": 0.0, "train__lr": 0.01,
+    "train__precision": "fp32",
+}  # fmt: skip
+Losses = Callable[..., list[float]]
+
+
+@pytest.fixture
+def losses(tmp_path: Path, tiny) -> Losses:
+    """The training losses of a tiny run, step by step."""
+
+    def of(name: str, **changes: Any) -> list[float]:
+        notes = Notes()
+        train.run(tiny(**PLAIN | changes), tmp_path / name, tmp_path / "cache", notes)
+        return [value for one, value, _, _ in notes.metrics if one == "train/loss"]
+
+    return of
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_batch_in_parts_takes_the_step_of_the_whole(
+    losses: Losses, method: str, optimizer: str
+) -> None:
+    given = {"adapter__method": method, "train__optimizer": optimizer}
+    whole = losses("whole", **given)
+    assert len(whole) > 2
+    assert losses("parts", **given, train__accumulation=3) == pytest.approx(whole, abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "vpt", "last-k"])
+def test_activations_computed_again_change_nothing(losses: Losses, method: str) -> None:
+    given = {"adapter__method": method, "adapter__dropout": 0.1, "train__drop_path": 0.2}
+    kept = losses("kept", **given)
+    assert losses("again", **given, train__activation_checkpointing=True) == kept
+
+
+def test_activations_computed_again_are_not_kept(tmp_path: Path, tiny) -> None:
+    def kept(again: bool) -> int:
+        spec = tiny(**PLAIN, adapter__method="full", train__activation_checkpointing=again)
+        session = setup(spec.resolved(), tmp_path / str(again), tmp_path / "cache", Notes())
+        train.prepare(session, "train")
+        inputs = session.feed.evaluation(session.ids["train"][:8])
+        sizes = []
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            sizes.append(tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda one: one):
+            session.feed.forward(session.parallel.train(), inputs)
+        return sum(sizes)
+
+    assert kept(again=True) < 0.5 * kept(again=False)
+
+
+def test_a_batch_that_does_not_fit_goes_through_in_parts(
+    losses: Losses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = losses("whole")
+    monkeypatch.setattr(memory, "MOST_A_PIXEL", 1e12)
+    monkeypatch.setattr(memory, "fewest_parts", lambda spec, findings, limit: 4)
+    assert losses("parts") == pytest.approx(whole, abs=1e-5)
+    assert losses("parts") != whole  # summed in another order
+
+
+def test_a_batch_cannot_have_more_parts_than_pictures(tiny) -> None:
+    with pytest.raises(ConfigurationError, match="no 17 parts"):
+        tiny(train__accumulation=17)
+
+
+def test_later_settings_leave_the_fingerprint_of_earlier_runs(tiny) -> None:
+    assert "accumulation" not in tiny().to_json()
+    assert tiny(train__accumulation=2).fingerprint() != tiny().fingerprint()
+
+
+@pytest.mark.parametrize(("count", "pieces"), [(16, 3), (5, 5), (1, 1), (7, 2)])
+def test_pieces_cover_all_and_differ_by_one(count: int, pieces: int) -> None:
+    found = [range(count)[piece] for piece in pieces_of(count, pieces)]
+    assert [one for piece in found for one in piece] == list(range(count))
+    assert {len(piece) for piece in found} <= {count // pieces, -(-count // pieces)}
+
+
+def test_without_a_compiler_the_network_runs_as_it_is() -> None:
+    network, told = nn.Sequential(nn.Linear(4, 3), nn.GELU()), []
+    pixels = torch.randn(2, 4)
+    with torch._inductor.config.patch({"cpp.cxx": ("/no/such/compiler",)}):
+        compiled = Compiled(network, told.append)
+        assert torch.equal(compiled(pixels), network(pixels))
+    assert len(told) == 1
+    assert "runs as it is" in told[0]
+    compiled(pixels)
+    assert len(told) == 1
+
+
+def test_an_error_after_the_first_pass_is_the_network_s() -> None:
+    compiled = Compiled(nn.Linear(4, 3), print)
+    compiled._passed = True
+    with pytest.raises(RuntimeError):
+        compiled(torch.randn(2, 5))

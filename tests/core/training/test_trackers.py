@@ -1,0 +1,179 @@
+import importlib.util
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config.run import RunSpec
+from core.errors import ConfigurationError, Stopped
+from core.reporter import Silence
+from core.runs import queue, worker
+from core.runs.store import RunState, open_store
+from core.training import trackers as tracking
+from core.training.trackers import Kind, mirrored
+from core.workspace import Workspace
+
+Tiny = Callable[..., RunSpec]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the trackers import takes long on a busy machine."""
+    monkeypatch.setattr(tracking, "LAST_SECONDS", 300.0)
+
+
+class Noting(Silence):
+    """The run's own reporter, which notes its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def log(self, text: str) -> None:
+        self.lines.append(text)
+
+
+class Faulty:
+    """A tracker that fails or hangs in one of its steps."""
+
+    def __init__(self, at: str, does: Callable[[], None]) -> None:
+        self._at, self._does = at, does
+
+    def __getattr__(self, step: str) -> Callable[..., None]:
+        return lambda *given, **named: self._does() if step == self._at else None
+
+
+def fails() -> None:
+    raise RuntimeError("the server is away\nand more of it")
+
+
+def tracked(names: str) -> RunSpec:
+    return RunSpec.of(**{"train.track": names})
+
+
+def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """The curves that TensorBoard would show."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder)).Reload()
+    return {
+        name: [(one.step, one.value) for one in found.Scalars(name)]
+        for name in found.Tags()["scalars"]
+    }
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_run_is_mirrored_and_a_broken_tracker_does_not_hurt_it(
+    tiny: Tiny, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not tracking.installed("tensorboard"):
+        pytest.skip("TensorBoard is not installed: pip install tensorboard")
+    broken = Kind("Broken", "json", lambda place: Faulty("log", fails))
+    monkeypatch.setitem(tracking.TRACKERS, "wandb", broken)
+    store = open_store(workspace, create=True)
+    run = queue.claim_here(store, tiny(train__track="wandb,tensorboard", train__epochs=2))
+    assert worker.work(store, workspace, run.id, tracking.run) == 0
+    run = store.get(run.id)
+    assert run.state is RunState.COMPLETED
+    shown = events(workspace.root / "tracking" / "tensorboard" / run.id)
+    kept: dict[str, list[tuple[int, float]]] = {}
+    for row in store.metrics(run.id):
+        kept.setdefault(row.name, []).append((row.step, row.value))
+    assert run.scores is not None
+    assert shown.pop("test/auroc")[-1][1] == pytest.approx(run.scores["test"]["auroc"])
+    assert set(kept) <= set(shown)
+    for name, values in kept.items():
+        assert [step for step, _ in shown[name]] == [step for step, _ in values]
+        assert [v for _, v in shown[name]] == pytest.approx([v for _, v in values])
+    log = (workspace.run(run.id) / "log.txt").read_text()
+    said = "Broken took no more of the curves: RuntimeError: the server is away."
+    assert log.count(said) == 1
+
+
+@pytest.mark.filterwarnings("ignore")  # those of MLflow and what it brings along
+def test_a_resumed_run_goes_on_in_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not tracking.installed("mlflow"):
+        pytest.skip("MLflow is not installed: pip install mlflow")
+    if importlib.util.find_spec("alembic") is None:  # mlflow-skinny has no SQL store
+        monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    report = Noting()
+    for steps in ((0, 1), (1, 2)):
+        with mirrored(tracked("mlflow"), tmp_path / "runs" / "abc", report) as told:
+            for step in steps:
+                told.metric("val/auroc", 0.5 + step / 10, epoch=step, step=step)
+                told.metric("val/loss", 1.0, epoch=step, step=step)
+    assert report.lines == []
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(tracking.PROJECT)
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.params["adapter.method"] == "lora"
+    history = client.get_metric_history(run.info.run_id, "val/auroc")
+    assert {(one.step, one.value) for one in history} == {(0, 0.5), (1, 0.6), (2, 0.7)}
+
+
+@pytest.mark.parametrize("at", ["start", "store_init_configuration", "log", "finish"])
+def test_a_fault_of_a_tracker_is_one_line(
+    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Kind("Broken", "json", lambda place: Faulty(at, fails))
+    monkeypatch.setitem(tracking.TRACKERS, "wandb", broken)
+    report = Noting()
+    with mirrored(tracked("wandb"), tmp_path / "runs" / "abc", report) as told:
+        for step in range(50):
+            told.metric("train/loss", 1.0, epoch=0, step=step)
+    assert report.lines == ["Broken took no more of the curves: RuntimeError: the server is away."]
+
+
+def test_a_tracker_that_hangs_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = threading.Event()
+    hanging = Kind("Hanging", "json", lambda place: Faulty("start", lambda: answer.wait() or None))
+    monkeypatch.setitem(tracking.TRACKERS, "wandb", hanging)
+    monkeypatch.setattr(tracking, "STOPPED_SECONDS", 0.01)
+    report = Noting()
+
+    def stopped() -> None:
+        with mirrored(tracked("wandb"), tmp_path / "runs" / "abc", report) as told:
+            told.metric("train/loss", 1.0, epoch=0, step=0)
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        stopped()
+    answer.set()
+    assert report.lines == ["Hanging took no more of the curves: it takes too long."]
+
+
+def test_a_tracker_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = Kind("Missing", "no_such_package", lambda place: None)
+    monkeypatch.setitem(tracking.TRACKERS, "wandb", missing)
+    report = Noting()
+    with mirrored(tracked("wandb"), tmp_path / "runs" / "abc", report) as told:
+        told.metric("train/loss", 1.0, epoch=0, step=0)
+    (line,) = report.lines
+    assert "Missing is not installed" in line
+    assert "pip install no_such_package" in line
+
+
+def test_who_is_told_of_a_run_does_not_change_what_it_is() -> None:
+    plain = RunSpec()
+    assert tracked("mlflow").fingerprint() == plain.fingerprint()
+    assert "track" not in json.loads(plain.to_json())["train"]
+    assert tracked("mlflow, tensorboard").train.track == "tensorboard,mlflow"
+    assert RunSpec.from_json(tracked("wandb").to_json()) == tracked("wandb")
+    with pytest.raises(ConfigurationError, match="none of tensorboard, mlflow") as caught:
+        tracked("comet")
+    assert caught.value.field == "train.track"
+
+
+def test_the_settings_are_words_and_numbers() -> None:
+    found: dict[str, Any] = tracking._flat(RunSpec.of(**{"data.root": Path("/data")}))
+    assert found["data.root"] == "/data"
+    assert found["adapter.rank"] == 4
+    assert {type(value) for value in found.values()} <= {str, int, float, bool}

@@ -1,0 +1,37 @@
+"""What the explorer loads before it is asked for, and for whom it gives way."""
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from core.config.run import RunSpec
+from core.runs import queue
+from core.runs.store import open_store
+from core.workspace import open_workspace
+from explorer.components import model_cache as gallery
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_libraries_are_loaded_beforehand_unless_a_run_wants_the_processor(
+    idle: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "xml.dom.pulldom"  # nobody else needs it
+    monkeypatch.setattr(gallery, "HEAVY", (module,))
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    workspace = open_workspace(tmp_path)
+    store = open_store(workspace, create=True)
+    shelf = gallery.Gallery(workspace, store)
+
+    def loaded() -> bool:
+        shelf.warm(idle=idle)
+        for thread in threading.enumerate():
+            if thread.name == "warm":
+                thread.join()
+        return module in sys.modules
+
+    run = queue.submit(store, RunSpec())
+    assert loaded() is not idle
+    queue.stop(store, run.id)
+    assert loaded()

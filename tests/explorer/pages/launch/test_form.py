@@ -1,0 +1,115 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.config.run import RunSpec
+from core.errors import ConfigurationError
+from explorer.pages.launch import form
+
+SPECS = st.builds(
+    lambda fraction, rank, lr, root, method, seed, augmentation, track: RunSpec.of(
+        **{
+            "data.label_fraction": fraction,
+            "data.root": root,
+            "adapter.rank": rank,
+            "adapter.method": method,
+            "train.lr": lr,
+            "train.seed": seed,
+            "train.augmentation": augmentation,
+            "train.track": track,
+        }
+    ),
+    st.one_of(st.sampled_from([0.01, 0.1, 1.0]), st.sampled_from([0.003, 0.07, 0.333])),
+    st.integers(1, 64),
+    st.one_of(st.none(), st.floats(1e-6, 1)),
+    st.one_of(st.none(), st.just(Path("/data/nih"))),
+    st.sampled_from(["lora", "full"]),
+    st.integers(0, 100),
+    st.sampled_from([None, "none", "randaugment"]),
+    st.sampled_from([None, "mlflow", "tensorboard,wandb"]),
+)
+
+
+@given(SPECS)
+def test_what_the_form_shows_is_what_it_means(spec: RunSpec) -> None:
+    values, percent = form.values_of(spec)
+    assert form.spec_of(values, percent) == spec
+
+
+@given(SPECS)
+def test_the_address_holds_the_whole_form(spec: RunSpec) -> None:
+    text = form.compact(spec)
+    assert (form.from_compact(text) if text else RunSpec()) == spec
+
+
+def test_the_default_form_needs_no_address() -> None:
+    assert form.compact(RunSpec()) == ""
+
+
+def test_whole_numbers_come_as_floats_from_the_browser() -> None:
+    values, _ = form.values_of(RunSpec())
+    assert form.spec_of({**values, "adapter.rank": 8.0}, None).adapter.rank == 8
+    with pytest.raises(ConfigurationError) as caught:
+        form.spec_of({**values, "adapter.rank": 8.5}, None)
+    assert caught.value.field == "adapter.rank"
+
+
+@pytest.mark.parametrize("percent", [None, 0, -3, 170])
+def test_a_free_fraction_is_checked_in_percent(percent: float | None) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        form.spec_of({"data.label_fraction": form.OTHER}, percent)
+    assert caught.value.field == "data.label_fraction"
+    assert "100" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("adapter.rank", 0), ("train.epochs", None), ("train.lr", -1), ("train.device", "tpu")],
+)
+def test_faults_name_their_field(path: str, value: Any) -> None:
+    values, percent = form.values_of(RunSpec())
+    with pytest.raises(ConfigurationError) as caught:
+        form.spec_of({**values, path: value}, percent)
+    assert caught.value.field == path
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"adapter.rank": 0}', '{"nonsense.x": 1}'])
+def test_a_broken_address_is_a_sentence(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        form.from_compact(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", None),
+        ("  ", None),
+        ("16", 16),
+        (" 1e-3 ", 1e-3),
+        ("fast", "fast"),
+        (None, None),
+        (7, 7),
+    ],
+)
+def test_typed_numbers_are_read(text: Any, expected: Any) -> None:
+    found = form.number(text)
+    assert (found, type(found)) == (expected, type(expected))
+
+
+def test_what_is_no_number_is_refused_beside_its_field() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        form.spec_of({"train.lr": "fast"}, None)
+    assert refused.value.field == "train.lr"
+    with pytest.raises(ConfigurationError, match="half% is no label fraction"):
+        form.spec_of({"data.label_fraction": form.OTHER}, "half")
+
+
+def test_every_setting_of_numbers_that_may_be_open_is_typed_as_text() -> None:
+    values, _ = form.values_of(RunSpec())
+    numbers = {path for path, value in values.items() if isinstance(value, int | float)}
+    assert not numbers & form.TYPED
+    assert set(form.PATHS) >= form.TYPED
+    assert {path for path, value in values.items() if value is None} <= {"train.augmentation"}

@@ -1,0 +1,87 @@
+"""The tuning part of the launch form: what is offered, and what a recipe writes into it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.config.run import RunSpec
+from core.experiments.paper import recipes
+from core.models.tuning.registry import METHODS
+from explorer.pages.launch import form, tuning
+from explorer.pages.launch import method_table as methodtable
+
+
+def filled(**changed: Any) -> dict[str, Any]:
+    values, _ = form.values_of(RunSpec())
+    return {**values, **{path.replace("__", "."): value for path, value in changed.items()}}
+
+
+PAPER = {"model__backbone": "mrm", "data__name": "nih", "data__label_fraction": 0.01}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_shows_its_own_settings_alone(method: str) -> None:
+    shown = {path for path, look in tuning.looks(method).items() if look["visible"]}
+    heeded = {f"adapter.{name}" for name in METHODS[method].options}
+    assert shown == heeded & set(tuning.PATHS)
+
+
+def test_methods_and_targets_that_do_not_fit_are_not_offered() -> None:
+    methods, targets, table = tuning.survey(
+        filled(model__backbone="timm:densenet121", model__input_size=64)
+    )
+    names = [name for _, name in methods["choices"]]
+    assert "lora" in names
+    assert not {"pissa", "vpt", "fourierft"} & set(names)
+    assert [name for _, name in targets["choices"]] == ["all"]
+    assert targets["value"] == "all"
+    assert "PiSSA cannot tune" in table
+    assert 'data-method="lora"' in table
+    assert 'data-method="pissa"' not in table
+
+
+def test_a_pattern_that_was_typed_stays() -> None:
+    _, targets, _ = tuning.survey(filled(adapter__targets=r"blocks.*\.proj"))
+    assert "value" not in targets
+
+
+def test_a_backbone_that_is_not_known_leaves_the_form_alone() -> None:
+    assert tuning.survey(filled(model__backbone="mrn"))[2] == ""
+
+
+def test_the_paper_s_recipe_fills_the_form() -> None:
+    set_to = dict(zip(recipes.SETS, tuning.follow("paper", filled(**PAPER), None), strict=True))
+    assert (set_to["train.epochs"], set_to["train.optimizer"]) == (100, "sgd")
+    values = {**filled(**PAPER), **set_to}
+    spec = form.spec_of(values, None)
+    task, _ = recipes.paper_values("mrm", "nih", 0.01, "lora")
+    assert spec.resolved() == task.spec("lora").resolved()
+    note = tuning.recipe_note("paper", values, None)
+    assert "Set for mrm-nih-1" in note
+    assert "Yours" not in note
+    assert "Yours instead of: epochs 100" in tuning.recipe_note(
+        "paper", {**values, "train.epochs": 7}, None
+    )
+
+
+def test_without_a_recipe_the_form_says_which_there_are() -> None:
+    note = tuning.recipe_note("paper", filled(), None)
+    assert "It has: mrm, cxr-mae." in note
+    assert tuning.recipe_note("default", filled(), None) == ""
+    assert {type(one) for one in tuning.follow("paper", filled(), None)} != {int}
+
+
+def test_leaving_a_recipe_brings_the_defaults_back() -> None:
+    values = {**filled(**PAPER), **dict(zip(recipes.SETS, tuning.reset(), strict=True))}
+    start, _ = form.values_of(RunSpec())
+    assert {path: values[path] for path in recipes.SETS if path != "train.augmentation"} == {
+        path: start[path] for path in recipes.SETS if path != "train.augmentation"
+    }
+
+
+def test_a_method_is_told_with_its_paper() -> None:
+    card = methodtable.card("dora")
+    assert 'href="https://arxiv.org/abs/2402.09353"' in card
+    assert "cannot be merged" in methodtable.card("vpt")

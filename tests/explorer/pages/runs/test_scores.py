@@ -1,0 +1,84 @@
+"""A run's scores in detail: what is shown, and what is said where something is not known."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.config.run import RunSpec
+from core.evaluation import evaluate
+from core.runs.store import Run, RunState, Store, open_store
+from core.workspace import Workspace
+from explorer import formatting as wording
+from explorer.pages.runs import scores as scoresheet
+
+Complete = Callable[..., Run]
+
+
+@pytest.fixture
+def store(workspace: Workspace) -> Store:
+    return open_store(workspace, create=True)
+
+
+@pytest.fixture
+def complete(store: Store, workspace: Workspace) -> Complete:
+    """A completed run on 300 studies, of which no study has the last finding."""
+
+    def make(**more: np.ndarray) -> Run:
+        run = store.create(RunSpec())
+        folder = workspace.run(run.id) / "predictions"
+        folder.mkdir(parents=True)
+        generator = np.random.default_rng(0)
+        labels = (generator.random((300, 3)) < (0.3, 0.2, 0)).astype(np.float32)
+        logits = 2 * labels + generator.normal(size=labels.shape) - 1
+        for split in ("val", "test"):
+            np.savez(
+                folder / f"{split}.npz",
+                ids=np.array([f"s{i}" for i in range(300)]),
+                patients=np.array([f"P{i // 2}" for i in range(300)]),
+                findings=np.array(("Edema", "Pleural_Thickening", "Hernia")),
+                labels=labels,
+                scores=(1 / (1 + np.exp(-logits))).astype(np.float32),
+                **more,
+            )
+        store.transition(run.id, RunState.STARTING)
+        store.transition(run.id, RunState.RUNNING)
+        return store.transition(run.id, RunState.COMPLETED, scores={"test": {"auroc": 0.8}})
+
+    return make
+
+
+def test_a_completed_run_has_points_calibration_and_groups(
+    complete: Complete, workspace: Workspace
+) -> None:
+    sex = np.array(["F", "M"])[np.arange(300) % 2]
+    run = complete(sex=sex, age=np.full(300, 30, np.float32), view=np.full(300, "PA"))
+    html = scoresheet.sheet(run, workspace)
+    scores = evaluate.evaluate(workspace.run(run.id))
+    for one in scores.findings[:2]:
+        for value in (one.auroc.low, one.average_precision, one.point.sensitivity, one.brier,
+                      one.calibration_error, one.scaled_error):  # fmt: skip
+            assert wording.auroc(value) in html
+    assert "Pleural Thickening" in html
+    assert "not defined: one class only" in html
+    assert "female" in html
+    assert "Gap" in html
+    assert f"Temperature {scores.temperature:.2f}" in html
+    assert "Reliability" in html
+    assert "nan" not in html
+
+
+def test_what_a_run_did_not_keep_is_said(complete: Complete, workspace: Workspace) -> None:
+    assert "were not kept by this run" in scoresheet.sheet(complete(), workspace)
+
+
+def test_runs_without_predictions_have_no_sheet(store: Store, workspace: Workspace) -> None:
+    assert scoresheet.sheet(store.create(RunSpec()), workspace) == ""
+
+
+def test_damaged_predictions_are_said(complete: Complete, workspace: Workspace) -> None:
+    run = complete()
+    file = Path(workspace.run(run.id)) / "predictions" / "test.npz"
+    file.write_bytes(b"no archive")
+    assert "cannot be read" in scoresheet.sheet(run, workspace)

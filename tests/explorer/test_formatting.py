@@ -1,0 +1,44 @@
+import pytest
+
+from core.config.run import RunSpec
+from core.errors import DataError
+from explorer import formatting as wording
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "–"),
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (80, "1 min 20 s"),
+        (601, "10 min"),
+        (7500, "2 h 5 min"),
+        (200_000, "2 d 7 h"),
+    ],
+)
+def test_duration(seconds: float | None, words: str) -> None:
+    assert wording.duration(seconds) == words
+
+
+def test_numbers() -> None:
+    assert wording.auroc(0.8064) == "0.806"
+    assert wording.auroc(None) == wording.auroc(float("nan")) == "–"
+    assert wording.points(0.0182) == "+1.8"
+    assert wording.points(-0.004) == "−0.4"
+    assert wording.number(159758) == "159,758"
+    assert wording.share(0.00186) == "0.186%"
+    assert wording.share(1) == "100%"
+
+
+def test_the_rank_is_said_where_there_is_one() -> None:
+    assert wording.adapter(RunSpec()) == "LoRA r 4"
+    assert wording.adapter(RunSpec.of(**{"adapter.method": "full"})) == "Full fine-tuning"
+
+
+def test_a_fault_says_cause_and_remedy_and_cannot_break_the_page() -> None:
+    html = wording.fault(DataError("No <folder>.", "Give one."))
+    assert "No &lt;folder&gt;." in html
+    assert "Give one." in html
+    assert 'role="alert"' in html

@@ -1,0 +1,56 @@
+"""A completed run whose quality is known, without training anything."""
+
+import numpy as np
+
+from core.config.run import RunSpec
+from core.metrics import auroc as stats
+from core.runs.store import Run, RunState, Store
+from core.workspace import Workspace
+
+
+def completed(
+    store: Store,
+    workspace: Workspace,
+    spec: RunSpec,
+    skill: float = 1.0,
+    studies: int = 200,
+    findings: tuple[str, ...] = ("Edema", "Mass"),
+) -> Run:
+    """Put a run with predictions into a store.
+
+    Args:
+        store: The store.
+        workspace: Where the run's folder is made.
+        spec: What it is said to have done; its seed draws a little of the scores.
+        skill: Distance of the classes, in standard deviations of what is hard for all runs.
+        studies: Of validation and of test, two of each patient.
+        findings: Names of the findings.
+    """
+    run = store.create(spec)
+    folder = workspace.run(run.id) / "predictions"
+    folder.mkdir(parents=True)
+    fixed = np.random.default_rng(5)
+    labels = (fixed.random((studies, len(findings))) < 0.3).astype(np.float32)
+    hard = fixed.normal(size=labels.shape)
+    noise = np.random.default_rng(spec.train.seed + 1).normal(size=labels.shape)
+    logits = skill * labels + hard + 0.2 * noise
+    for split in ("val", "test"):
+        np.savez_compressed(
+            folder / f"{split}.npz",
+            ids=np.array([f"{split}-{i:04d}" for i in range(studies)]),
+            patients=np.array([f"P{i // 2:04d}" for i in range(studies)]),
+            findings=np.array(findings),
+            labels=labels,
+            scores=(1 / (1 + np.exp(-logits))).astype(np.float32),
+        )
+    auroc = stats.macro(stats.per_finding(labels, logits))
+    store.transition(run.id, RunState.STARTING)
+    store.transition(run.id, RunState.RUNNING)
+    return store.transition(
+        run.id,
+        RunState.COMPLETED,
+        scores={"test": {"auroc": auroc, "studies": studies}},
+        seconds=60.0,
+        trainable=40 if spec.adapter.method == "lora" else 5_400,
+        total=5_440,
+    )

@@ -1,0 +1,74 @@
+"""A grid of four tiny runs on radiographs of a folder: ``tiny_grid.py WORKSPACE RADIOGRAPHS``.
+
+Prints a line when a run begins and when it ends, so that a test can kill it at a chosen moment.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from core.config.run import RunSpec
+from core.experiments import run_grid as carry
+from core.experiments.paper import tasks as paper
+from core.experiments.paper.grid import Cell
+from core.reporter import Reporter, Silence
+from core.runs.run import Run
+from core.runs.store import open_store
+from core.training import loop as train
+from core.workspace import open_workspace
+
+
+class Lines(Silence):
+    """Prints each epoch and each ending."""
+
+    def begins(self, cell: Cell, run: Run) -> Reporter:
+        print("begins", cell.method, cell.seed, run.id, run.attempts, flush=True)
+        return self
+
+    def waits(self, cell: Cell, run: Run) -> None:
+        print("waits", run.id, flush=True)
+
+    def ends(self, cell: Cell, run: Run) -> None:
+        print("ends", cell.method, cell.seed, run.state, flush=True)
+
+    def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
+        if name == "val/auroc":
+            print("epoch", epoch, flush=True)
+
+
+def grid(radiographs: Path, epochs: int = 6) -> list[Cell]:
+    """LoRA and full fine-tuning with two seeds each."""
+    fields: dict[str, Any] = {
+        "data.name": "folder", "data.root": radiographs, "data.label_fraction": 1.0,
+        "model.backbone": "timm:test_vit", "model.pretrained": False, "model.input_size": 64,
+        "train.epochs": epochs, "train.batch_size": 16, "train.device": "cpu", "adapter.rank": 2,
+    }  # fmt: skip
+    return [
+        Cell(
+            paper.MINIATURE[0],
+            method,
+            seed,
+            RunSpec.of(**fields, **{"adapter.method": method, "train.seed": seed}),
+        )
+        for seed in range(2)
+        for method in paper.METHODS
+    ]
+
+
+def execute(
+    spec: RunSpec, folder: Path, cache: Path, report: Reporter, resume: bool
+) -> dict[str, Any]:
+    return train.run(spec, folder, cache, report, resume=resume)
+
+
+def main() -> None:
+    workspace = open_workspace(sys.argv[1])
+    store = open_store(workspace, create=True)
+    ending = carry.carry_out(grid(Path(sys.argv[2])), store, workspace, execute, Lines())
+    print("completed", ending.completed, flush=True)
+
+
+if __name__ == "__main__":
+    main()
