@@ -155,7 +155,7 @@ names.command("methods")(list_methods)
 
 def _validated(spec: RunSpec) -> RunSpec:
     """Refuse names and folders that cannot work before a run is made of them."""
-    from core.resources.estimate import check
+    from core.resources.preflight import check
 
     check(spec)
     return spec
