@@ -21,9 +21,10 @@ FILES = {
 }
 
 FLOORS: list[dict[str, set[str]]] = [
-    {"core.errors": set(), "core.reporter": set(), "core.startup": set(), "core.metrics": set()},
+    {"core.errors": set(), "core.notice": set(), "core.reporter": set(), "core.startup": set(),
+     "core.metrics": set()},
     {"core.config": {"core.metrics"}, "core.hardware": {"core.metrics"},
-     "core": set(), "core.notice": set(), "core.files": {"core.metrics"}, "core.workspace": {"core.metrics"}},
+     "core.files": {"core.metrics"}, "core.workspace": {"core.metrics"}},
     {"core.data": {"core.metrics"}, "core.models": {"core.metrics"},
      "core.runs": {"core.metrics", "core.hardware"}},
     {"core.classifier": {"core.runs"}, "core.pretraining": {"core.runs"},
@@ -32,7 +33,7 @@ FLOORS: list[dict[str, set[str]]] = [
      "core.experiments": set(), "core.build_assets": {"core.runs"}},
     {"explorer": set(), "core.benchmarks": set()},
     {"core.cli": {"explorer"}},
-    {"core.__main__": {"explorer"}},
+    {"core": {"explorer"}, "core.__main__": {"explorer"}},
 ]  # fmt: skip
 """Packages from the lowest floor to the highest, each with lower ones that it must not import.
 
@@ -50,8 +51,8 @@ INSIDE: dict[str, list[set[str]]] = {
         {"request", "report"},
     ],
     "explorer": [
-        {"formatting", "figures", "theme", "context", "page"}, {"components"}, {"pages"}, {"server"},
-        {"app"},
+        {"formatting", "figures", "theme", "context", "page"}, {"components"}, {"pages"},
+        {"server"}, {"app"},
     ],
 }  # fmt: skip
 """Order inside packages: a part imports parts of the same set or of sets before it."""
@@ -176,7 +177,7 @@ def test_packages_without_torch_load_none() -> None:
 
 
 def test_help_is_quick_and_loads_no_torch() -> None:
-    code = "import sys, core.__main__; sys.exit('torch' in sys.modules or 'gradio' in sys.modules)"
+    code = "import sys, core.cli.app; sys.exit('torch' in sys.modules or 'gradio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
     times = []
     for _ in range(3):

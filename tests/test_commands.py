@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from core.__main__ import app
+from core.cli.app import app
 from core.config.run import RunSpec
 from core.data.datasets import opened
 from core.data.phantoms.dataset import Phantom

@@ -15,7 +15,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Put what typer writes of the command line in its place."""
     if PLACE not in markdown:
         return markdown
-    command = [sys.executable, "-m", "typer", "core.__main__", "utils", "docs"]
+    command = [sys.executable, "-m", "typer", "core.cli.app", "utils", "docs"]
     written = subprocess.run(
         [*command, "--name", "python -m core"],
         cwd=ROOT,

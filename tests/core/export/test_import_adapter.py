@@ -15,8 +15,8 @@ import pytest
 import timm
 import torch
 
-from core.__main__ import main
 from core.classifier.trained import load_trained, read_result
+from core.cli.app import main
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, ModelError
 from core.evaluation import evaluate

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 from typer.testing import CliRunner
 
-from core.__main__ import app
 from core.classifier.trained import load_trained
+from core.cli.app import app
 from core.cli.execution import execute
 from core.config.fields import settings
 from core.config.run import RunSpec
