@@ -6,4 +6,3 @@ layer; ``data`` and ``models`` never import each other; ``runs`` imports only ``
 """
 
 __version__ = "0.1.0"
-DISCLAIMER = "For research and education, not for clinical use"

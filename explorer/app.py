@@ -10,9 +10,9 @@ from typing import Any
 import gradio as gr
 from starlette.routing import BaseRoute
 
-from core import DISCLAIMER
 from core.errors import ConfigurationError
-from core.runs import queue
+from core.notice import DISCLAIMER
+from core.runs.scheduler import Scheduler
 from core.runs.store import open_store
 from core.workspace import Workspace
 from explorer.context import Context
@@ -143,7 +143,7 @@ def serve(
     """
     blocks = build(workspace)
     store = open_store(workspace, create=False)
-    scheduler = queue.Scheduler(store, workspace, slots=max(1, slots), resume_lost=resume_lost)
+    scheduler = Scheduler(store, workspace, slots=max(1, slots), resume_lost=resume_lost)
     scheduler.step()
     scheduler.start()
     try:

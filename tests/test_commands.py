@@ -18,12 +18,12 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from core.__main__ import app
+from core.cli.app import app
 from core.config.run import RunSpec
+from core.data.datasets import opened
 from core.data.phantoms.dataset import Phantom
 from core.errors import CoreError
 from core.models.backbones.registry import BACKBONE_FILES
-from core.resources import estimate as cost
 from core.runs.store import open_store
 from core.training.run_here import carry_out
 from core.workspace import Workspace, open_workspace
@@ -95,7 +95,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     sizes = Phantom.__init__.__kwdefaults__
     before = dict(sizes)
     sizes.update(PICTURES)
-    cost._opened.cache_clear()
+    opened._open.cache_clear()
     chests = Phantom("phantom-14", train=79, val=1, test=1, size=64)
     drawn = [chests.read(one) for one in chests.ids("train")]
     for write, name in ((layouts.nih, "nih"), (layouts.nih_paper, "paper")):
@@ -122,7 +122,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     yield Place(root, done, waiting, runs, queued.id, dirs, root / "radiograph.dcm")
     sizes.clear()
     sizes.update(before)
-    cost._opened.cache_clear()
+    opened._open.cache_clear()
 
 
 def _ward(root: Path, pictures: list[NDArray[np.uint8]]) -> None:

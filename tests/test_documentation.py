@@ -106,7 +106,7 @@ def options_of_app() -> set[str]:
 
 def parse(words: list[str], place: Path) -> None:
     """Have the command line read a command to its end, without carrying it out."""
-    from core.__main__ import app
+    from core.cli.app import app
 
     (place / "DIR").mkdir()
     (place / "FILE").touch()
@@ -126,7 +126,7 @@ def parse(words: list[str], place: Path) -> None:
 def test_what_needs_nothing_is_carried_out(words: str, workspace: Workspace) -> None:
     from typer.testing import CliRunner
 
-    from core.__main__ import app
+    from core.cli.app import app
 
     result = CliRunner().invoke(app, words.split(), env={"CXR_WORKSPACE": str(workspace.root)})
     assert result.exit_code == 0, result.output

@@ -26,7 +26,7 @@ def images(count: int) -> dict[str, Any]:
     """
     from core.data import splits
     from core.data.phantoms.dataset import Phantom
-    from core.training.inputs import batches
+    from core.training.batches import batches
 
     started = time.perf_counter()
     dataset = Phantom("phantom-14", train=count, val=1, test=1)

@@ -54,7 +54,7 @@ def ours(case: Case) -> dict[str, Any]:
         of the same shapes), ``precision``, ``peak_bytes`` of the device or of the process.
     """
     from core.training.loop import step
-    from core.training.session import setup
+    from core.training.setup import setup
 
     spec = RunSpec.of(**{
         "model.backbone": case.backbone, "model.pretrained": False, "model.input_size": case.size,
@@ -187,12 +187,13 @@ def profile() -> str:
 
     from core.data import subsets
     from core.training import loop as train
-    from core.training.session import setup
+    from core.training import prepare
+    from core.training.setup import setup
 
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         session = setup(RunSpec().resolved(), place / "run", place / "cache", Silence())
-        train.prepare(session, "train")
+        prepare.prepare(session, "train")
         ids = session.ids["train"]
         labels = dict(
             zip(ids, subsets.labels(session.dataset, ids, session.spec.data), strict=True)

@@ -15,7 +15,7 @@ from PIL import Image
 from core.config.run import RunSpec
 from core.data import subsets
 from core.data.cache.image_cache import cache_side
-from core.data.images import reader as images
+from core.data.images import grey
 from core.data.phantoms import prerendered as drawn
 from core.data.phantoms.dataset import Phantom
 from core.models.backbones import registry as catalogue
@@ -35,7 +35,7 @@ def write() -> None:
     """Draw them all into ``core.data.phantoms.prerendered.FILE``."""
     with zipfile.ZipFile(drawn.FILE, "w") as file:
         for dataset, study, side in wanted():
-            picture = images.resize(dataset.drawing(study).picture, side)
+            picture = grey.resize(dataset.drawing(study).picture, side)
             content = io.BytesIO()
             Image.fromarray(picture).save(content, "PNG", optimize=True)
             # A time of its own would make another file of the same pictures.

@@ -99,7 +99,7 @@ def _loaded(card: BackboneCard, file: Path | None) -> tuple[LoadReport, Fingerpr
 
 def _phantom(card: BackboneCard) -> Tensor:
     """The same phantom on every machine, as the backbone is fed."""
-    from core.classifier.trained import evaluation_transform
+    from core.classifier.build import evaluation_transform
     from core.data.phantoms.dataset import Phantom
 
     dataset = Phantom("phantom-14", train=1, val=1, test=1)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from core.notice import DISCLAIMER
+
 if TYPE_CHECKING:
     from core.runs.store import Run, Store
     from core.workspace import Workspace
@@ -45,6 +47,11 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     for row in [head, *rows]:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         typer.echo("  ".join(cells).rstrip())
+
+
+def score(value: float | None) -> str:
+    """An AUROC with three decimals; a dash where there is none."""
+    return "–" if value is None else f"{value:.3f}"
 
 
 @contextmanager
@@ -98,3 +105,42 @@ def summary(run: Run) -> dict[str, Any]:
 def _test_auroc(run: Run) -> float | None:
     value: float | None = ((run.scores or {}).get("test") or {}).get("auroc")
     return value
+
+
+def run_details(run: Run) -> dict[str, Any]:
+    """A run with all that its record holds."""
+    return summary(run) | {
+        "spec": json.loads(run.spec.to_json()),
+        "scores": run.scores,
+        "environment": run.environment,
+        "failure_kind": run.failure_kind,
+        "failure_remedy": run.failure_remedy,
+        "traceback": run.traceback,
+        "attempts": run.attempts,
+        "exit_code": run.exit_code,
+        "host": run.host,
+        "pid": run.pid,
+        "heartbeat_at": run.heartbeat_at,
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "priority": run.priority,
+        "after": run.after,
+        "slot": run.slot,
+        "log": run.log,
+    }
+
+
+def print_scores(run: Run) -> None:
+    """Print AUROC by finding and split."""
+    scores = run.scores or {}
+    findings = list((scores.get("test") or scores.get("val") or {}).get("per_finding", {}))
+    columns = [split for split in ("val", "test") if split in scores]
+    rows = [
+        (finding, *(score(scores[split]["per_finding"][finding]) for split in columns))
+        for finding in findings
+    ]
+    if rows:
+        rows.append(("mean", *(score(scores[split]["auroc"]) for split in columns)))
+        table(("finding", *(f"{split} AUROC" for split in columns)), rows)
+    typer.echo(f"{DISCLAIMER}.")

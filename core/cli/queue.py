@@ -113,6 +113,7 @@ def serve(
 
     from core.errors import unknown_name
     from core.runs import queue
+    from core.runs.scheduler import Scheduler
 
     if executor not in EXECUTORS:
         raise unknown_name("executor", executor, EXECUTORS)
@@ -121,12 +122,12 @@ def serve(
         from core.runs.ray_executor import RayScheduler
         from core.training import trackers as tracking
 
-        scheduler: queue.Scheduler = RayScheduler(
+        scheduler: Scheduler = RayScheduler(
             store, workspace, execute=tracking.run, address=address, cpus=cpus
         )
         where = f"on the Ray cluster, {cpus} core(s) a run"
     else:
-        scheduler = queue.Scheduler(store, workspace, slots=slots, resume_lost=resume_lost)
+        scheduler = Scheduler(store, workspace, slots=slots, resume_lost=resume_lost)
         where = f"with {slots} slot(s) a device"
     scheduler.start()
     typer.echo(f"Serving {workspace.root} {where}. Ctrl-C ends; runs go on.", err=True)

@@ -10,7 +10,7 @@ import typer
 
 from core.cli.execution import carry_out_together
 from core.cli.options import with_settings
-from core.cli.output import AsJson, Folder, answer, opened, summary, table
+from core.cli.output import AsJson, Folder, answer, opened, score, summary, table
 from core.config.run import RunSpec
 
 if TYPE_CHECKING:
@@ -122,17 +122,13 @@ def _train_together(
     value["carried_out"] = [summary(run) for run in runs]
     answer(value, as_json, lambda: table(
         ("id", "state", "val AUROC", "name"),
-        [(run.id, str(run.state), _points(run.best_auroc), run.name) for run in runs],
+        [(run.id, str(run.state), score(run.best_auroc), run.name) for run in runs],
     ))  # fmt: skip
     for run in runs:
         if run.failure_reason:
             typer.echo(f"{run.name}: {run.failure_reason} {run.failure_remedy or ''}", err=True)
     if code:
         raise typer.Exit(code)
-
-
-def _points(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def numbers(text: str, kind: Callable[[str], Any], option: str) -> list[Any]:

@@ -111,8 +111,9 @@ def _wanted(
     trips: Iterable[Trip], store: Store, workspace: Workspace
 ) -> list[tuple[Trip, float | None]]:
     """The runs that are not done, with the seconds they may take."""
-    from core.experiments.paper.grid import key, pick, standing
+    from core.experiments.cells import key, pick, standing
     from core.resources import estimate as cost
+    from core.resources import preflight
     from core.runs.run import RunState
 
     runs = store.list()
@@ -126,7 +127,7 @@ def _wanted(
             continue
         alike = f"{trip.start} {trip.spec.adapter.method} {trip.spec.data.model_dump_json()}"
         if alike not in priced:
-            cost.check(trip.spec)
+            preflight.check(trip.spec)
             told = cost.estimate(trip.spec, workspace.cache, earlier)
             priced[alike] = told.seconds - told.starting - told.preparing
         found.append((trip, priced[alike]))

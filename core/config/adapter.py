@@ -138,4 +138,4 @@ class AdapterSpec(Section):
 
 COMMON = ("method", "rank", "alpha", "dropout", "targets")
 OWN = tuple(name for name in AdapterSpec.model_fields if name not in (*COMMON, "imported"))
-"""Fields of ``AdapterSpec`` that only some methods support (see ``core.models.tuning.registry``)."""
+"""Fields that only some methods support (see ``core.models.tuning.registry``)."""

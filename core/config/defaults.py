@@ -57,3 +57,6 @@ RANKED = frozenset(
      "vera", "vblora"}
 )  # fmt: skip
 """Methods whose title names the rank."""
+
+
+EVALUATION_BATCH = 128

@@ -7,10 +7,9 @@ of its sections. Nothing here imports torch.
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from core.config.adapter import OWN, TARGETS, AdapterSpec
 from core.config.data import LABEL_FRACTIONS, OPTIONS, DataSpec
@@ -23,9 +22,10 @@ from core.config.defaults import (
     RATE_FACTORS,
     RATES_LIKE,
 )
+from core.config.model import ModelSpec
 from core.config.section import Section
 from core.config.train import SHARE, Augmentation, TrainSpec
-from core.errors import ConfigurationError
+from core.config.validation_errors import faults
 
 __all__ = [
     "LABEL_FRACTIONS",
@@ -40,21 +40,6 @@ __all__ = [
     "TrainSpec",
     "faults",
 ]
-
-
-class ModelSpec(Section):
-    """Which backbone a run starts from."""
-
-    backbone: str = Field("embedded-mae", description="Name of the backbone.")
-    weights: Path | None = Field(
-        None, description="Local checkpoint, for backbones whose weights are not shipped."
-    )
-    pretrained: bool = Field(
-        True, description="Start from the pre-trained weights; otherwise from random ones."
-    )
-    input_size: int | None = Field(
-        None, ge=32, le=1024, description="Input side in pixels; by default the backbone's own."
-    )
 
 
 class RunSpec(Section):
@@ -150,24 +135,3 @@ class RunSpec(Section):
         if adapter.imported:
             return f"{method}, imported · {start} · {self.data.name}"
         return f"{method} · {start} · {self.data.title()} · seed {self.train.seed}"
-
-
-def faults(error: ValidationError) -> ConfigurationError:
-    """Turn pydantic's report into one sentence a fault, the first one's field beside it."""
-    sentences = []
-    for fault in error.errors():
-        where = ".".join(str(part) for part in fault["loc"]) or "specification"
-        sentences.append(f"{where}: {_sentence(fault)}")
-    first = ".".join(str(part) for part in error.errors()[0]["loc"])
-    return ConfigurationError(
-        "The settings are not valid. " + " ".join(sentences), field=first or None
-    )
-
-
-def _sentence(fault: Any) -> str:
-    given, bounds = fault.get("input"), fault.get("ctx", {})
-    limits = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
-    named = [f"{word} {bounds[key]}" for key, word in limits.items() if key in bounds]
-    if named:
-        return f"{given!r} is out of range; it must be {' and '.join(named)}."
-    return f"{str(fault['msg']).removeprefix('Value error, ').rstrip('.')} (given: {given!r})."

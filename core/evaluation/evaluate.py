@@ -12,7 +12,6 @@ from typing import Any, get_args
 
 import numpy as np
 
-from core import DISCLAIMER
 from core.errors import DataError, unknown_name
 from core.evaluation.predictions import PREDICTED as PREDICTED
 from core.evaluation.predictions import Predictions as Predictions
@@ -20,10 +19,11 @@ from core.evaluation.predictions import aligned as aligned
 from core.evaluation.predictions import read_predictions as read_predictions
 from core.evaluation.subgroups import Subgroups, all_subgroups
 from core.metrics import auroc as stats
-from core.metrics import calibration
-from core.metrics.auroc import Interval, OperatingPoint, PairedTest, Rule
+from core.metrics import calibration, delong, intervals, operating_point
 from core.metrics.bootstrap import DRAWS, bootstrap_macro, paired_bootstrap
 from core.metrics.calibration import ReliabilityBin
+from core.metrics.intervals import Interval, OperatingPoint, PairedTest, Rule
+from core.notice import DISCLAIMER
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _score(
     cooled = calibration.scaled(scores, temperature)
     threshold = math.nan
     if validation is not None:
-        chosen = stats.operating_point(
+        chosen = operating_point.operating_point(
             validation.labels[:, f], validation.scores[:, f], rule, target
         )
         threshold = chosen.threshold
@@ -188,14 +188,14 @@ def _score(
         finding=found.findings[f],
         studies=int((~np.isnan(labels)).sum()),
         positives=int((labels == 1).sum()),
-        auroc=stats.delong_interval(labels, scores, found.patients),
+        auroc=delong.delong_interval(labels, scores, found.patients),
         average_precision=stats.average_precision(labels, scores),
         brier=calibration.brier(labels, scores),
         calibration_error=calibration.calibration_error(labels, scores),
         scaled_brier=calibration.brier(labels, cooled),
         scaled_error=calibration.calibration_error(labels, cooled),
         reliability=calibration.reliability(labels, scores),
-        point=stats.at_threshold(labels, scores, threshold),
+        point=operating_point.at_threshold(labels, scores, threshold),
     )
 
 
@@ -216,12 +216,12 @@ def compare(
     """
     first, second = aligned([read_predictions(a, split), read_predictions(b, split)])
     tests = [
-        stats.delong_paired(
+        delong.delong_paired(
             first.labels[:, f], first.scores[:, f], second.scores[:, f], first.patients
         )
         for f in range(len(first.findings))
     ]
-    corrected = stats.holm([test.p for test in tests])
+    corrected = intervals.holm([test.p for test in tests])
     return Difference(
         split=split,
         studies=len(first.ids),

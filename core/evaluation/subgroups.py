@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.evaluation.predictions import Predictions
-from core.metrics.auroc import Floats, Interval, macro, per_finding
+from core.metrics.auroc import macro, per_finding
 from core.metrics.bootstrap import DRAWS, bootstrap_parts
+from core.metrics.intervals import Floats, Interval
 
 BY = ("sex", "age", "view")
 AGES = (40, 60, 80)

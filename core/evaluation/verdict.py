@@ -18,8 +18,8 @@ from core.config.fields import settings
 from core.config.run import RunSpec
 from core.evaluation import evaluate
 from core.metrics import auroc as stats
-from core.metrics.auroc import Interval
 from core.metrics.bootstrap import DRAWS, group_bootstrap
+from core.metrics.intervals import Interval
 from core.metrics.seed_tests import SeedsTest, seeds_paired, seeds_unpaired
 from core.models.tuning.registry import METHODS
 

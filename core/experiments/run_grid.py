@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from core.config.run import RunSpec
 from core.errors import RunError
-from core.experiments.paper.grid import key, pick, standing
+from core.experiments.cells import key, pick, standing
 from core.reporter import Reporter
 from core.runs import queue, worker
 from core.runs.run import ACTIVE, Run, RunState

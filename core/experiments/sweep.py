@@ -13,6 +13,7 @@ from core.config.run import RunSpec
 from core.errors import ConfigurationError
 from core.models.tuning import registry as catalogue
 from core.resources import estimate as cost
+from core.resources import preflight
 from core.runs import queue
 from core.runs.store import Run, RunState, Store
 
@@ -158,7 +159,7 @@ def plan(
         alike = _with_seed(spec, 0).fingerprint()
         if alike not in costs:
             if check:
-                cost.check(spec)
+                preflight.check(spec)
             costs[alike] = cost.estimate(spec, cache, earlier)
         seconds += costs[alike].seconds
     bases = sorted({one.basis.split(", ")[0] for one in costs.values()})

@@ -24,7 +24,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from core.classifier.trained import Trained, encoder_digest, load_trained, read_result, untuned
+from core.classifier.build import encoder_digest, untuned
+from core.classifier.trained import Trained, load_trained, read_result
 from core.errors import ConfigurationError, CoreError, ModelError, unknown_name
 from core.export import model_card as modelcard
 from core.models.backbones import build as backbones

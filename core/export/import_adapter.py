@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from core.classifier.trained import encoder_digest, untuned
+from core.classifier.build import encoder_digest, untuned
 from core.config.run import AdapterSpec, RunSpec
 from core.data.datasets.registry import open_data
 from core.errors import ModelError
@@ -15,7 +15,7 @@ from core.models.peft_files import attach as attaching
 from core.models.peft_files import read as foreign
 from core.models.peft_files.read import ForeignAdapter
 from core.models.tuning.targets import PARTS
-from core.resources import estimate as cost
+from core.resources import preflight
 from core.workspace import ADAPTER
 
 NO_NORM = (
@@ -39,7 +39,7 @@ def prepare(source: Path, spec: RunSpec) -> tuple[RunSpec, list[str]]:
             findings.
         CoreError: Whatever is wrong with data set and backbone.
     """
-    cost.check(spec)
+    preflight.check(spec)
     adapter = foreign.read(source)
     findings = open_data(spec.data).findings
     _refuse_other_findings(adapter, findings)

@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from core import DISCLAIMER
 from core.classifier.trained import Trained
 from core.data.datasets.registry import DATASETS
 from core.models.backbones.registry import BackboneCard
 from core.models.tuning.registry import METHODS
+from core.notice import DISCLAIMER
 
 FILE = "README.md"
 BACKBONE = "backbone.safetensors"

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from core.metrics.auroc import Floats, Interval, PairedTest, codes, macro, matrices, per_finding
+from core.metrics.auroc import macro, per_finding
+from core.metrics.intervals import Floats, Interval, PairedTest, codes, matrices
 
 DRAWS = 2000
 DRAWS_A_BATCH = 64

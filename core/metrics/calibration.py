@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from core.metrics.auroc import Floats, Interval, known_labels, matrices
+from core.metrics.intervals import Floats, Interval, known_labels, matrices
 from core.metrics.seed_tests import binomial_interval
 
 BINS = 10

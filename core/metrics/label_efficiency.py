@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from core.metrics.auroc import Interval
+from core.metrics.intervals import Interval
 from core.metrics.seed_tests import seeds_paired
 
 Over = Literal["seeds", "patients", "nothing"]

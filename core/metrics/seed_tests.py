@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from core.metrics.auroc import Interval
+from core.metrics.intervals import Interval
 
 
 @dataclass(frozen=True)

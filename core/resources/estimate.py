@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.config.fields import settings
-from core.config.run import DataSpec, RunSpec
+from core.config.run import RunSpec
 from core.data import splits, subsets
 from core.data.base import ChestDataset
-from core.data.datasets.registry import open_data
-from core.errors import ConfigurationError, CoreError, ModelError
+from core.data.datasets.opened import open_cached
+from core.errors import CoreError
 from core.hardware import available_memory as capacity
 from core.hardware import precision
 from core.models.backbones import registry as catalogue
-from core.models.tuning import registry as methods
 from core.resources import memory
 from core.resources import throughput as speed
 from core.resources import validation_schedule as allowance
@@ -37,9 +33,6 @@ MILLISECONDS_TO_DECODE = 25.0
 """On one core: a phantom to draw, or a PNG of 1024 px to decode."""
 SAMPLE = 200
 """Pictures that are looked up in the cache to tell how many have to be decoded."""
-MANY = 1000
-"""Folders in one folder beyond which these are a data set's patients, and not looked into."""
-TABLES = (".csv", ".tsv", ".gz", ".txt", ".json", ".xlsx")
 
 
 @dataclass(frozen=True)
@@ -105,7 +98,7 @@ def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]
     from core.models.tuning import apply as adapters
 
     spec = spec.resolved()
-    dataset = _dataset(spec.data)
+    dataset = open_cached(spec.data)
     ids = subsets.labelled(dataset, spec.data)
     card = catalogue.card(spec.model.backbone)
     count = adapters.count(card, spec.adapter, len(dataset.findings), spec.model.input_size)
@@ -144,84 +137,6 @@ def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]
         capacity=device.total,
         notes=tuple(notes),
     )
-
-
-def check(spec: RunSpec) -> None:
-    """Refuse what cannot work before a run is made of it.
-
-    Raises:
-        CoreError: An unknown name, a missing folder, a rank above the layer's width, weights that
-            are not there and that nobody will fetch, more memory than the device has; ``field``
-            names the setting.
-    """
-    from core.models.backbones import locate_weights as hub
-    from core.models.tuning import apply as adapters
-
-    if spec.adapter.imported is not None:
-        raise ConfigurationError(
-            "An imported adapter is tested, not trained.",
-            "Import it with python -m core import-adapter DIR, or choose a method.",
-            field="adapter.imported",
-        )
-    methods.method(spec.adapter.method)  # names first: they are known at once
-    card = catalogue.card(spec.model.backbone)
-    dataset = _dataset(spec.data)
-    adapters.count(card, spec.adapter, len(dataset.findings), spec.model.input_size)
-    memory.refuse(spec, len(dataset.findings))
-    if spec.data.split_file is not None:
-        subsets.listed(dataset, spec.data.split_file)
-    weights = spec.model.weights
-    if weights is not None and not weights.expanduser().is_file():
-        raise ModelError(
-            f"There is no file {weights}.", "Give the path of a checkpoint.", field="model.weights"
-        )
-    if spec.model.pretrained and card.source in ("file", "embedded"):
-        hub.locate(card, weights)
-
-
-def command_line(spec: RunSpec, verb: str = "train") -> str:
-    """The shell command that starts the same run, naming only what differs from the defaults."""
-    words = ["python", "-m", "core", verb]
-    always = ("data.name", "model.backbone", "adapter.method")
-    for setting in settings():
-        section, name = setting.path.split(".")
-        value = getattr(getattr(spec, section), name)
-        if value == setting.default and setting.path not in always:
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{setting.option}" if value else f"--no-{setting.option}")
-        else:
-            words += [f"--{setting.option}", _plain(value)]
-    return shlex.join(words)
-
-
-def _plain(value: Any) -> str:
-    """The shortest text that reads as the same value."""
-    short = f"{value:g}" if isinstance(value, float) else f"{value}"
-    return short if not isinstance(value, float) or float(short) == value else repr(value)
-
-
-def _dataset(data: DataSpec) -> ChestDataset:
-    return _opened(data.source(), 0 if data.root is None else _last_change(data.root.expanduser()))
-
-
-@lru_cache(maxsize=8)
-def _opened(data: DataSpec, changed: int) -> ChestDataset:
-    return open_data(data)
-
-
-def _last_change(place: Path, depth: int = 2) -> int:
-    """When a folder, the tables in it or the folders below last changed; 0 if it is not there."""
-    try:
-        times = [place.stat().st_mtime_ns]
-        inside = list(os.scandir(place)) if place.is_dir() else []
-        folders = [one.path for one in inside if one.is_dir()]
-        times += [one.stat().st_mtime_ns for one in inside if one.name.lower().endswith(TABLES)]
-    except OSError:
-        return 0
-    if depth and len(folders) <= MANY:
-        times += [_last_change(Path(one), depth - 1) for one in folders]
-    return max(times)
 
 
 def _notes(spec: RunSpec, positives: dict[str, int], leaks: str) -> Iterable[str]:

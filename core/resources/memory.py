@@ -363,10 +363,10 @@ def counted(question: Question) -> Held | None:
     """
     import torch
 
+    from core.config.defaults import EVALUATION_BATCH
     from core.models.backbones import build as backbones
     from core.models.tuning import frozen_prefix as prefix
     from core.resources import tensor_memory as footprint
-    from core.training.inputs import EVALUATION_BATCH
 
     card, gpu = catalogue.card(question.backbone), question.gpu
     size, half = question.input_size or card.input_size, precision.half(question.precision)

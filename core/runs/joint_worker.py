@@ -12,7 +12,7 @@ from typing import Any
 
 from core.config.run import RunSpec
 from core.reporter import Reporter
-from core.runs import worker
+from core.runs import store_reporter, worker
 from core.runs.run import Run, RunState
 from core.runs.store import Store
 from core.workspace import Workspace
@@ -114,7 +114,7 @@ class Ear:
     """
 
     def __init__(
-        self, store: Store, working: dict[int, Run], reports: Sequence[worker.StoreReporter]
+        self, store: Store, working: dict[int, Run], reports: Sequence[store_reporter.StoreReporter]
     ) -> None:
         self._store, self._working, self._reports = store, working, reports
         self._heard = ""
@@ -155,7 +155,7 @@ class HearingReporter:
         ear: What hears them.
     """
 
-    def __init__(self, report: worker.StoreReporter, ear: Ear) -> None:
+    def __init__(self, report: store_reporter.StoreReporter, ear: Ear) -> None:
         self._report, self._ear = report, ear
         self.metric, self.progress, self.log = report.metric, report.progress, report.log
         self.model, self.secure, self.rewind = report.model, report.secure, report.rewind

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import ConfigurationError, CoreError, RunError
-from core.runs import queue, worker
+from core.runs import queue, scheduler, worker
 from core.runs.run import ACTIVE, Run, RunState
 from core.runs.slots import CPU
 from core.runs.stop import KILL_AFTER
@@ -86,7 +86,7 @@ class ClusterSlots:
         return {}
 
 
-class RayScheduler(queue.Scheduler):
+class RayScheduler(scheduler.Scheduler):
     """Starts queued runs on a Ray cluster, each on the node that has room for it.
 
     Args:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from core import DISCLAIMER
 from core.errors import DataError
+from core.notice import DISCLAIMER
 
 SIDES = (512, 2048)
 """Least and most pixels of the capture's longer side: words must be legible, files portable."""

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core import DISCLAIMER
 from core.classifier.trained import Trained
 from core.data.base import Box, ChestDataset
 from core.errors import ConfigurationError, DataError
+from core.notice import DISCLAIMER
 from core.saliency import explain as methods
 from core.saliency.explain import Explanation
 from core.saliency.scores import localisation as scoring
+from core.saliency.scores.localisation import marked_region
 
 
 @dataclass(frozen=True)
@@ -70,24 +71,6 @@ def explain_study_of(
         scores=None if region is None else scoring.score(explanation.map, region),
         label=None if label is None or np.isnan(label) else label,
     )
-
-
-def marked_region(
-    dataset: ChestDataset, study_id: str, finding: str, shape: tuple[int, int]
-) -> scoring.Region | None:
-    """What a data set knows of a finding's place: its mask, else its boxes, else None.
-
-    Args:
-        dataset: The data set.
-        study_id: One of its studies.
-        finding: One of its findings.
-        shape: Height and width of the original picture.
-    """
-    region = dataset.mask(study_id, finding)
-    if region is None:
-        own = [box for box in dataset.boxes(study_id) if box.finding == finding]
-        region = scoring.region_of(own, shape)
-    return region if region.any() else None
 
 
 def explain_run(

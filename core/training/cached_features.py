@@ -20,7 +20,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from core.classifier.trained import digest, evaluation_transform
+from core.classifier.build import evaluation_transform
+from core.classifier.weights import digest
+from core.config.defaults import EVALUATION_BATCH
 from core.config.run import RunSpec
 from core.data.cache import disk_space as room
 from core.data.cache.activations import Activations, InMemory
@@ -30,7 +32,8 @@ from core.errors import DataError
 from core.models.backbones.registry import BackboneCard
 from core.models.tuning import frozen_prefix as prefix
 from core.models.tuning.frozen_prefix import Cut
-from core.training.inputs import EVALUATION_BATCH, WHOLE, Feed, PixelFeed, chunks
+from core.training.batches import WHOLE, chunks
+from core.training.inputs import Feed, PixelFeed
 
 FORM = 1
 """Raised whenever the same network would leave other bytes."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from core.classifier.trained import write_atomically
 from core.errors import DataError, ModelError, Stopped
+from core.files import write_atomically
 from core.models.tuning import apply as adapters
 from core.training.session import Position, Session
 
@@ -38,7 +40,7 @@ def save(session: Session) -> None:
         "skipped": session.skipped,
         "losses": torch.stack(session.losses).cpu() if session.losses else None,
     }
-    write_atomically(session.folder / CHECKPOINT, payload)
+    write_atomically(session.folder / CHECKPOINT, lambda file: torch.save(payload, file))
 
 
 def stopped(session: Session) -> Stopped:
@@ -113,3 +115,12 @@ def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(
         f"The checkpoint {path} cannot be read ({why}).", "Delete the file and start the run again."
     )
+
+
+@contextlib.contextmanager
+def saved_on_stop(session: Session) -> Iterator[None]:
+    """Write a checkpoint where the user stops the run."""
+    try:
+        yield
+    except Stopped:
+        raise stopped(session) from None

@@ -6,66 +6,35 @@ comparison between them compares nothing else. The recipe is the study's (arXiv 
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import math
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
 from torch import Tensor
 
-from core.classifier.trained import digest, read_state, write_atomically
 from core.config.run import RunSpec
 from core.data import splits, subsets
-from core.errors import OutOfMemoryError, Stopped
-from core.hardware import available_memory as capacity
+from core.files import write_atomically
 from core.hardware import distributed as ranks
-from core.hardware import precision
-from core.metrics import auroc as stats
-from core.models.tuning import apply as adapters
 from core.reporter import Reporter
-from core.resources import memory
-from core.resources import throughput as speed
 from core.training import checkpoint, validation
-from core.training.cached_features import PrefixFeed
-from core.training.inputs import batches, one_ahead, pieces_of, step_seed
+from core.training.batches import batches, one_ahead, pieces_of, step_seed
+from core.training.checkpoint import saved_on_stop
 from core.training.loss import known_labels, masked_loss, not_finite
-from core.training.session import TRAINED, Session, setup
-from core.workspace import BEST, RESULT, SPEC, SUBSET
+from core.training.memory_errors import memory_explained
+from core.training.prepare import prepare
+from core.training.result import MIN_MEASURED_SECONDS, finish, measure_speed
+from core.training.schedule import learning_rate
+from core.training.session import Session
+from core.training.setup import setup
+from core.workspace import SPEC, SUBSET
 
 CHECKPOINT_SECONDS = 120.0
 POINTS_A_CURVE = 500
-WORTH_MEASURING = 10.0
-"""Seconds of epochs from which on a run measures the machine's speed at its end: half a second."""
-
-
-def learning_rate(
-    epoch: float, *, lr: float, min_lr: float, warmup_epochs: float, epochs: int
-) -> float:
-    """Linear warm-up from 0, then a half-cycle cosine down to ``min_lr``, at any point of an epoch.
-
-    Args:
-        epoch: Epochs done so far, with its fraction, in [0, epochs].
-        lr: Peak learning rate, reached at the end of the warm-up.
-        min_lr: Learning rate at the end.
-        warmup_epochs: Length of the warm-up.
-        epochs: Length of the whole run.
-
-    Returns:
-        The learning rate of the next step.
-    """
-    if epoch < warmup_epochs:
-        return lr * epoch / warmup_epochs
-    done = (epoch - warmup_epochs) / (epochs - warmup_epochs)
-    return min_lr + (lr - min_lr) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def run(
@@ -95,8 +64,8 @@ def run(
     with ranks.others_explained(), memory_explained(spec):
         session = setup(spec, folder, cache, report)
         result = carry_out(session, resume=resume)
-    if session.ranks.main and session.elapsed() > WORTH_MEASURING:
-        _measure(session, cache)
+    if session.ranks.main and session.elapsed() > MIN_MEASURED_SECONDS:
+        measure_speed(session, cache)
     return result
 
 
@@ -126,7 +95,7 @@ def fit(session: Session) -> None:
     while position.unvalidated or position.epoch < train.epochs:
         if not position.unvalidated:
             train_epoch(session, labels)
-        with _secured(session):
+        with saved_on_stop(session):
             validation.validate(session, budget)
         position.unvalidated = False
         checkpoint.save(session)
@@ -210,108 +179,6 @@ def step(session: Session, inputs: Tensor, targets: Tensor, batch: int) -> Tenso
     return place.mean(total)
 
 
-def finish(session: Session) -> dict[str, Any]:
-    """Load the best epoch's weights, predict validation and test, write and return the result."""
-    report, position, weights = session.report, session.position, session.weights
-    state, _ = session.ranks.from_main(lambda: read_state(session.folder / BEST))
-    adapters.load_trainable_state(session.model, state)
-    if session.ids["test"]:
-        prepare(session, "test", at=TRAINED)
-    if not session.ids["test"]:
-        report.log("The data set has no test split; there is no test AUROC.")
-    with _secured(session):
-        scores = {split: _score(session, split) for split in ("val", "test") if session.ids[split]}
-    on_gpu = session.accelerator.device.type == "cuda"
-    result = {
-        "scores": scores,
-        "findings": list(session.dataset.findings),
-        "split": session.dataset.split_name,
-        "images": len(session.ids["train"]),
-        "positives": splits.positives(session.dataset, session.ids["train"]),
-        "skipped": session.skipped,
-        "trainable": weights.trainable,
-        "total": weights.total,
-        "best_auroc": position.best_auroc,
-        "best_epoch": position.best_epoch,
-        "last_auroc": position.last_auroc,
-        "steps": position.step,
-        "seconds": round(session.elapsed(), 2),
-        "weights_sha256": digest(state),
-        "backbone_sha256": weights.sha256,
-        "device": str(session.accelerator.device),
-        "precision": session.accelerator.mixed_precision,
-        "peak_device_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
-        "host_bytes": psutil.Process().memory_info().rss,
-        "peak_host_bytes": capacity.peak(),
-        "predicted_bytes": memory.predict(session.spec, len(session.dataset.findings)),
-    }
-    if session.ranks.main:
-        write_atomically(session.folder / RESULT, json.dumps(result, indent=2).encode())
-    report.progress(1.0, 0.0, "done")
-    return result
-
-
-def prepare(session: Session, *parts: str, at: float = 0.0) -> None:
-    """Decode what is not in the cache, and compute what the feed needs only once.
-
-    Args:
-        session: The run; where it may, it goes on without pictures that cannot be read.
-        *parts: The splits whose studies will be asked for.
-        at: Progress of the run, 0 to 1.
-
-    Raises:
-        DataError: Pictures are missing or unreadable.
-        Stopped: The user asked for it; what is done by then is kept.
-    """
-    report = session.report
-
-    def telling(what: str) -> Callable[[int, int], None]:
-        return lambda done, total: report.progress(at, None, f"{what} {done:,} of {total:,}")
-
-    faults: dict[str, str] | None = {} if session.spec.data.skip_bad else None
-    ids = [one for part in parts for one in session.ids[part]]
-
-    def ensure() -> tuple[bool, dict[str, str] | None]:
-        tell = telling("preparing images")
-        return session.cache.ensure(ids, tell, report.stop_requested, faults), faults
-
-    done, found = session.ranks.in_turn(ensure)
-    if not done:
-        raise Stopped
-    session.leave_out(found or {})
-    if isinstance(session.feed, PrefixFeed):
-        session.parallel.eval()
-        taught = session.ids["train"] if "train" in parts else []
-        others = [one for part in parts if part != "train" for one in session.ids[part]]
-        tell = telling("computing the frozen part")
-        if not session.feed.prepare(taught, others, tell, report.stop_requested, report.log):
-            raise Stopped
-
-
-def _score(session: Session, split: str) -> dict[str, Any]:
-    """Predict one split, write the predictions, and give their AUROC."""
-    ids = session.ids[split]
-    phase = "testing" if split == "test" else "validating the best epoch"
-
-    def progress(done: int, total: int) -> None:
-        session.report.progress(TRAINED + (1 - TRAINED) * done / total, None, phase)
-
-    labels = session.dataset.labels(ids)
-    known = session.best_logits if split == "val" else None
-    logits = validation.predict(session, ids, progress) if known is None else known
-    probabilities = np.asarray(expit(logits), np.float32)
-    if session.ranks.main:
-        _write_predictions(session, split, labels, probabilities)
-    each = stats.per_finding(labels, probabilities)
-    return {
-        "auroc": _number(stats.macro(each)),
-        "per_finding": dict(
-            zip(session.dataset.findings, map(_number, each.tolist()), strict=True)
-        ),
-        "studies": len(ids),
-    }
-
-
 def _set_rate(session: Session, epoch: float) -> float:
     train = session.spec.train
     assert train.lr is not None
@@ -344,69 +211,4 @@ def _tell_progress(session: Session, batches: int) -> None:
     now = f"epoch {min(position.epoch + 1, session.spec.train.epochs)}"
     session.report.progress(
         *session.progress(batches), f"training, {now} of {session.spec.train.epochs}"
-    )
-
-
-def _write_predictions(
-    session: Session,
-    split: str,
-    labels: NDArray[np.float32],
-    probabilities: NDArray[np.float32],
-) -> None:
-    buffer, ids = io.BytesIO(), session.ids[split]
-    table = session.dataset.table.loc[ids]
-    np.savez_compressed(
-        buffer,
-        ids=np.array(ids),
-        patients=table["patient"].astype(str).to_numpy(dtype="U"),
-        sex=table["sex"].astype(str).to_numpy(dtype="U"),
-        age=table["age"].to_numpy(dtype=np.float32, na_value=np.nan),
-        view=table["view"].astype(str).to_numpy(dtype="U"),
-        findings=np.array(session.dataset.findings),
-        labels=labels,
-        scores=probabilities,
-    )
-    (session.folder / "predictions").mkdir(exist_ok=True)
-    write_atomically(session.folder / "predictions" / f"{split}.npz", buffer.getvalue())
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
-def _measure(session: Session, cache: Path) -> None:
-    """Note how fast this machine is, for what the next run is told to cost; once a workspace."""
-    gpu = session.accelerator.device.type == "cuda"
-    chosen = precision.chosen(session.spec.train.precision, gpu=gpu)
-    speed.operations_per_second(cache, chosen, gpu=gpu)
-
-
-@contextlib.contextmanager
-def _secured(session: Session) -> Iterator[None]:
-    """Write a checkpoint where the user stops the run."""
-    try:
-        yield
-    except Stopped:
-        raise checkpoint.stopped(session) from None
-
-
-@contextlib.contextmanager
-def memory_explained(spec: RunSpec) -> Iterator[None]:
-    """Say in words, and with what to change, that a run needs more memory than there is."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _too_large(spec) from error
-    except RuntimeError as error:
-        if any(words in str(error) for words in ("can't allocate memory", "not enough memory")):
-            raise _too_large(spec) from error
-        raise
-
-
-def _too_large(spec: RunSpec) -> OutOfMemoryError:
-    return OutOfMemoryError(
-        f"There is not enough memory for {spec.model.backbone} with batches of "
-        f"{spec.train.batch_size}.",
-        "Lower the batch size, choose LoRA or linear, or a smaller backbone.",
-        field="train.batch_size",
     )

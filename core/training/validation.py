@@ -24,15 +24,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.classifier.trained import read_state, write_state
+from core.classifier.weights import read_state, write_state
+from core.config.defaults import EVALUATION_BATCH
 from core.data import splits
 from core.errors import Stopped
 from core.metrics import auroc as stats
+from core.metrics import intervals
 from core.models.tuning import apply as adapters
 from core.resources import validation_schedule as allowance
 from core.resources.validation_schedule import Rounds
+from core.training.batches import chunks, one_ahead
 from core.training.cached_features import PrefixFeed
-from core.training.inputs import EVALUATION_BATCH, chunks, one_ahead
 from core.training.loss import masked_loss, not_finite
 from core.training.session import Session
 from core.workspace import BEST
@@ -72,7 +74,7 @@ class _Scores:
     epoch: int
     logits: NDArray[np.float32]
     loss: float
-    each: stats.Floats
+    each: intervals.Floats
 
     @property
     def auroc(self) -> float:

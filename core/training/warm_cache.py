@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.config.run import DataSpec, ModelSpec, RunSpec
+from core.config.model import ModelSpec
+from core.config.run import DataSpec, RunSpec
 from core.data import subsets
 from core.data.cache.image_cache import ImageCache, cache_side
 from core.data.datasets.registry import open_data

@@ -33,7 +33,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def help_of_commands() -> str:
     """The help of every command, as Markdown."""
-    program = [sys.executable, "-m", "typer", "core.__main__", "utils", "docs"]
+    program = [sys.executable, "-m", "typer", "core.cli.app", "utils", "docs"]
     written = subprocess.run(
         [*program, "--name", "python -m core"],
         cwd=ROOT,

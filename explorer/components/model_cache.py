@@ -22,7 +22,7 @@ from core.config.run import DataSpec
 from core.data.base import ChestDataset
 from core.data.datasets.registry import open_data
 from core.errors import DataError
-from core.metrics import auroc as stats
+from core.metrics import operating_point
 from core.runs import queue
 from core.runs.store import Run, Store
 from core.workspace import Workspace
@@ -204,7 +204,9 @@ class Gallery:
         except DataError:
             return {}
         points = {
-            name: stats.operating_point(found.labels[:, i], found.probabilities[:, i]).threshold
+            name: operating_point.operating_point(
+                found.labels[:, i], found.probabilities[:, i]
+            ).threshold
             for i, name in enumerate(found.findings)
         }
         return {name: at for name, at in points.items() if not math.isnan(at)}

@@ -26,6 +26,7 @@ from core.evaluation.verdict import (
 from core.evaluation.verdict import titles as settings_titles
 from core.evaluation.verdict import verdict as decide
 from core.metrics import auroc as stats
+from core.metrics import delong, intervals
 from core.runs.store import Run, RunState, Store
 from core.workspace import Workspace
 from explorer.figures.palette import Style, run_styles
@@ -293,8 +294,10 @@ def _clearly_best(runs: tuple[tuple[str, Path, float | None], ...]) -> dict[str,
         for i, one in enumerate(read):
             if leader is not None and i != leader:
                 ahead = read[leader].scores[:, f]
-                tests.append(stats.delong_paired(labels[:, f], ahead, one.scores[:, f], patients).p)
-    corrected = iter(stats.holm(tests))
+                tests.append(
+                    delong.delong_paired(labels[:, f], ahead, one.scores[:, f], patients).p
+                )
+    corrected = iter(intervals.holm(tests))
     best = {}
     for finding, leader in zip(read[0].findings, leaders, strict=True):
         if leader is None:

@@ -28,10 +28,10 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from core import DISCLAIMER
 from core.data.base import Box
 from core.data.images.radiograph import Levels, Plate
 from core.errors import DataError
+from core.notice import DISCLAIMER
 from core.workspace import ASSETS
 
 MAX_VIEWS = 6

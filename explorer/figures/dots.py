@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from core.metrics.auroc import Interval
+from core.metrics.intervals import Interval
 from explorer.figures.curves import ticks
 from explorer.figures.markers import mark, marker
 from explorer.figures.palette import Style

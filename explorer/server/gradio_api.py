@@ -27,7 +27,7 @@ def publish(store: Store, workspace: Workspace) -> None:
     def submit(settings: dict[str, Any]) -> dict[str, Any]:
         """Queue a run. settings: values by dotted name, e.g. {"adapter.method": "full"}."""
         from core.data.datasets.registered import resolved_run
-        from core.resources.estimate import check
+        from core.resources.preflight import check
 
         spec = resolved_run(store.workspace, RunSpec.of(**settings))
         check(spec)

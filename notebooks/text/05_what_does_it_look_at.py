@@ -31,7 +31,7 @@ from IPython.display import Image, display
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # no progress widgets needed
 
-from core import DISCLAIMER
+from core.notice import DISCLAIMER
 from core.data.phantoms.dataset import Phantom
 from core.data.datasets.write_folder import save
 from core.evaluation.evaluate import evaluate

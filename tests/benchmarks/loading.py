@@ -36,7 +36,8 @@ from core.data.cache.image_cache import ImageCache, cache_side
 from core.data.datasets.registry import open_dataset
 from core.data.phantoms.dataset import Phantom
 from core.data.transforms import EvalTransform, TrainTransform
-from core.training.inputs import PixelFeed, batches, one_ahead
+from core.training.batches import batches, one_ahead
+from core.training.inputs import PixelFeed
 
 SIDE, INPUT, BATCH, DISTINCT = 1024, 224, 64, 64
 MEAN, STD = 0.5056, 0.252

@@ -12,7 +12,8 @@ import time
 import numpy as np
 import torch
 
-from core.classifier.trained import Trained, evaluation_transform
+from core.classifier.build import evaluation_transform
+from core.classifier.trained import Trained
 from core.config.run import RunSpec
 from core.data.cache.image_cache import cache_side
 from core.data.phantoms.dataset import Phantom

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from core.__main__ import app
+from core.cli.app import app
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -28,8 +28,8 @@ from core.metrics import auroc as stats
 from core.reporter import MEAN_AUROC, PART_AUROC, Silence
 from core.resources.validation_schedule import A_STEP
 from core.training import loop as train
-from core.training import validation
-from core.training.session import setup
+from core.training import prepare, validation
+from core.training.setup import setup
 
 TRAIN, VALIDATION, TEST = 4_000, 1_600, 16
 FRACTION, EPOCHS, SIDE = 0.1, 20, 48
@@ -64,7 +64,7 @@ def both_ways(spec: RunSpec, folder: Path, cache: Path) -> dict[str, Any]:
     """Train once; what each way chose and how many studies it predicted."""
     told = Names()
     session = setup(spec, folder, cache, told)
-    train.prepare(session, "train", "val")
+    prepare.prepare(session, "train", "val")
     budget = validation.budget(session)
     assert budget is not None
     ids, learnt = session.ids["val"], session.ids["train"]

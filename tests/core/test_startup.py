@@ -18,7 +18,7 @@ def test_garbage_is_looked_for_seldom_and_not_at_the_end() -> None:
 def test_the_command_line_does_so() -> None:
     program = (
         "import gc, sys; sys.argv = ['core', '--help'];"
-        "from core.__main__ import main\n"
+        "from core.cli.app import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "sys.exit(0 if gc.get_threshold()[0] > 10_000 else 1)"

@@ -13,7 +13,8 @@ import pytest
 
 from core.config.run import RunSpec
 from core.runs import queue
-from core.runs.queue import PENDING, Scheduler
+from core.runs.queue import PENDING
+from core.runs.scheduler import Scheduler
 from core.runs.store import Run, RunState, Store
 from core.workspace import Workspace
 from tests.support.paths import ROOT

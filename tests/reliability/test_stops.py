@@ -10,7 +10,7 @@ import pytest
 
 from core.config.run import RunSpec
 from core.runs import queue
-from core.runs.queue import Scheduler
+from core.runs.scheduler import Scheduler
 from core.runs.store import RunState, Store
 from core.training.checkpoint import CHECKPOINT
 from core.workspace import Workspace

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from core.runs.queue import Scheduler
+from core.runs.scheduler import Scheduler
 from core.runs.store import Run, open_store
 from core.workspace import open_workspace
 

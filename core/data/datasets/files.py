@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from core.data.base import MISSING, ChestDataset, Study
 from core.data.images import reader as images
-from core.data.images.radiograph import Plate, read_plate
+from core.data.images.radiograph import Plate
+from core.data.images.reader import read_plate
 from core.data.problems import examples, refuse
 from core.errors import DataError
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from core.data import findings
 from core.data.base import SPLITS, ChestDataset
 from core.data.datasets.npz import NpzPictures, read_labels
+from core.data.images import grey
 from core.data.images import reader as images
 from core.errors import DataError
 
@@ -60,7 +61,7 @@ class MedMnist(ChestDataset):
         """Read one picture; see ``ChestDataset.read``."""
         split, number = self._place(study_id)
         picture = self.pictures[split][number]
-        return picture if short_side is None else images.resize(picture, short_side)
+        return picture if short_side is None else grey.resize(picture, short_side)
 
     def source_key(self, study_id: str) -> str:
         """Size and time of change of the npz file.

@@ -27,7 +27,7 @@ from pydicom.pixels import pixel_array
 from pydicom.uid import UID, JPEGBaseline8Bit, UID_dictionary
 
 from core.data.images import dicom_display as presentation
-from core.data.images import reader as images
+from core.data.images import grey
 from core.data.images.radiograph import Plate
 from core.errors import DataError
 
@@ -157,7 +157,7 @@ def _decode_dicom(
             f"The DICOM file {name} holds no picture.",
             "Choose the image object of the study, not a report or a presentation state.",
         )
-    images.refuse_size(name, int(header.Columns), int(header.Rows))
+    grey.check_size(name, int(header.Columns), int(header.Rows))
     frames = int(header.get("NumberOfFrames") or 1)
     if frames > 1:
         raise DataError(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from core.data.images import reader as images
+from core.data.images import grey
 from core.data.images.radiograph import Plate
 from core.errors import DataError
 
@@ -37,7 +37,7 @@ def present(name: str, header: Dataset, stored: NDArray[np.integer]) -> NDArray[
     """
     meaning = str(header.get("PhotometricInterpretation", "")).upper()
     if stored.ndim == 3 and (meaning == "RGB" or meaning.startswith("YBR")):
-        colours = stored if stored.dtype == np.uint8 else images.stretch(stored)
+        colours = stored if stored.dtype == np.uint8 else grey.stretch(stored)
         return np.asarray(Image.fromarray(colours).convert("L"))
     shown = meaning if meaning in INTERPRETATIONS else "unknown" if meaning else "none"
     if stored.ndim != 2 or meaning not in {"MONOCHROME1", "MONOCHROME2"}:
@@ -80,13 +80,13 @@ def _grey_table(
     """
     values = _meant(header, levels)
     if header.get("VOILUTSequence"):
-        return images.ramp(*_looked_up(header.VOILUTSequence[0], header, values))
+        return grey.ramp(*_looked_up(header.VOILUTSequence[0], header, values))
     window = _window(header)
     if window is not None:
         return _windowed(values, *window, str(header.get("VOILUTFunction") or "LINEAR").upper())
     if int(header.BitsStored) == 8 and np.array_equal(values, levels) and levels.min() >= 0:
         return levels.astype(np.uint8)
-    return images.ramp(values, *_used(header, levels, values, count()))
+    return grey.ramp(values, *_used(header, levels, values, count()))
 
 
 def _meant(header: Dataset, levels: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -106,7 +106,7 @@ def _used(
 ) -> tuple[float, float]:
     """Between which values the pixels lie, but for ``images.TAILS``; padding does not count."""
     seen = np.where(_padding(header, levels), 0, counts)
-    low, high = values[images.quantiles(seen if seen.any() else counts)]
+    low, high = values[grey.quantiles(seen if seen.any() else counts)]
     return float(min(low, high)), float(max(low, high))
 
 
@@ -221,8 +221,8 @@ def _windowed(
 ) -> NDArray[np.uint8]:
     """DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3."""
     if function == "SIGMOID":
-        return images.ramp(1 / (1 + np.exp(-4 * (values - centre) / width)), 0, 1)
-    return images.ramp(values, *_limits(centre, width, function))
+        return grey.ramp(1 / (1 + np.exp(-4 * (values - centre) / width)), 0, 1)
+    return grey.ramp(values, *_limits(centre, width, function))
 
 
 def _limits(centre: float, width: float, function: str) -> tuple[float, float]:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
-
-from core.data.images import reader as images
 
 Levels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -45,40 +40,3 @@ class Plate:
 def plain(grey: NDArray[np.uint8]) -> Plate:
     """The plate of a picture of which nothing but 8 bits is known."""
     return Plate(grey, grey)
-
-
-def read_plate(source: Path | bytes) -> Plate:
-    """Read a PNG, JPEG, TIFF, BMP or DICOM file with all its grey levels.
-
-    Args:
-        source: A path, or the file's content.
-
-    Raises:
-        DataError: As ``images.read_image``.
-    """
-    grey = images.read_image(source)
-    name, content = (
-        ("The picture", source) if isinstance(source, bytes) else (source.name, source.read_bytes())
-    )
-    if content[128:132] == b"DICM" or name.lower().endswith((".dcm", ".dicom")):
-        from core.data.images import dicom  # pydicom loads when it is needed
-
-        return dicom.read_plate(name, content)
-    deep = _deep(content)
-    if deep is None:
-        return plain(grey)
-    counts = np.bincount(deep.ravel())
-    low, high = images.quantiles(counts)
-    return Plate(deep, grey, bits=16, window=(float(low), float(high)))
-
-
-def _deep(content: bytes) -> NDArray[np.uint16] | None:
-    """Levels of a picture of more than 8 bits; None for others."""
-    with Image.open(io.BytesIO(content), formats=images.FORMATS) as opened:
-        if not (opened.mode.startswith("I") or opened.mode == "F"):
-            return None
-        values = np.nan_to_num(np.asarray(ImageOps.exif_transpose(opened)).astype(np.float64))
-    low, high = float(values.min()), float(values.max())
-    if opened.mode == "F" or low < 0 or high > 65535:
-        values = (values - low) * (65535 / max(high - low, 1e-12))
-    return np.rint(values).clip(0, 65535).astype(np.uint16)

@@ -9,27 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from core.data.images.grey import (
+    FORMATS,
+    MAX_PIXELS,
+    TAILS,
+    check_size,
+    quantiles,
+    ramp,
+    resize,
+    resize_pillow,
+    stretch,
+)
+from core.data.images.radiograph import Plate, plain
 from core.errors import DataError
 
 VERSION = 2
 """Raised whenever ``read_image`` would give other pixels for the same file."""
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-"""Formats read by Pillow. No others: some of its plugins start programs (EPS) or follow links."""
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"})
 """File names that a data set's folder is searched for, in lower case."""
-
-MAX_PIXELS = 80_000_000
-"""A radiograph has up to about 30 million; more is a damaged header or a decompression bomb."""
-
-MAX_ASPECT = 8.0
-"""Longer over shorter side; beyond it a resized copy would be huge, and no radiograph is like it.
-"""
-
-TAILS = (0.001, 0.999)
-"""Shares of the pixels between which grey levels of more than 8 bits are stretched where the file
-gives no window: a dead pixel or a burnt-in marker must not darken the whole picture."""
 
 
 def read_image(source: Path | str | bytes, short_side: int | None = None) -> NDArray[np.uint8]:
@@ -62,59 +61,7 @@ def read_image(source: Path | str | bytes, short_side: int | None = None) -> NDA
         return picture if short_side is None else resize(picture, short_side)
     # Resized before it becomes an array: copying a whole picture to and fro takes as long again.
     shown = _read_with_pillow(name, content, short_side)
-    return np.asarray(shown if short_side is None else _smaller(shown, short_side))
-
-
-def resize(picture: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
-    """Resize so that the shorter side has ``short_side`` pixels (bicubic, antialiased).
-
-    From four times the size on, blocks of pixels are averaged first: in a third of the time, and by
-    a grey level at most in the mean of a radiograph's pixels.
-
-    Args:
-        picture: Shape (height, width).
-        short_side: Pixels wanted.
-
-    Returns:
-        A picture of the same aspect ratio, to the nearest pixel.
-    """
-    if min(picture.shape) == short_side:
-        return picture
-    return np.asarray(_smaller(Image.fromarray(picture), short_side))
-
-
-def _smaller(picture: Image.Image, short_side: int) -> Image.Image:
-    scale = short_side / min(picture.size)
-    size = (round(picture.width * scale), round(picture.height * scale))
-    if size == picture.size:
-        return picture
-    return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-
-
-def stretch(values: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Map grey levels of up to 16 bits to 0..255, linearly between the quantiles ``TAILS``."""
-    lowest = int(values.min())
-    places = values.astype(np.int64) - lowest
-    low, high = quantiles(np.bincount(places.ravel()))
-    table = ramp(np.arange(places.max() + 1), float(low), float(high))
-    found: NDArray[np.uint8] = table[places]
-    return found
-
-
-def quantiles(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the quantiles ``TAILS`` of a histogram lie, as indices of its bins."""
-    share = np.cumsum(counts) / counts.sum()
-    return np.searchsorted(share, TAILS)
-
-
-def ramp(values: NDArray[np.generic], low: float, high: float) -> NDArray[np.uint8]:
-    """Map ``low`` to 0 and ``high`` to 255, linearly, and what lies beyond to these; black if the
-    two are equal.
-    """
-    if high <= low:
-        return np.zeros(values.shape, np.uint8)
-    share = (values.astype(np.float64) - low) / (high - low)
-    return np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(shown if short_side is None else resize_pillow(shown, short_side))
 
 
 def _content(path: Path) -> bytes:
@@ -128,28 +75,10 @@ def _content(path: Path) -> bytes:
         ) from error
 
 
-def refuse_size(name: str, width: int, height: int) -> None:
-    """Refuse what cannot be a radiograph by its size alone, before its pixels are decoded.
-
-    Raises:
-        DataError: Too many pixels, none, or too narrow.
-    """
-    if width * height > MAX_PIXELS:
-        raise DataError(
-            f"{name} claims {width} × {height} pixels; at most {MAX_PIXELS:,} are read.",
-            "Export it at a smaller size; radiographs have up to 30 million pixels.",
-        )
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise DataError(
-            f"{name} has {width} × {height} pixels: no radiograph is that narrow.",
-            "Choose the picture itself, not a strip or a line of it.",
-        )
-
-
 def _read_with_pillow(name: str, content: bytes, short_side: int | None) -> Image.Image:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-            refuse_size(name, *opened.size)
+            check_size(name, *opened.size)
             if getattr(opened, "n_frames", 1) > 1:
                 raise DataError(
                     f"{name} holds {getattr(opened, 'n_frames', 1)} pictures.",
@@ -187,3 +116,40 @@ def _grey(opened: Image.Image) -> Image.Image:
     if upright.mode in {"CMYK", "YCbCr", "LAB", "HSV", "P", "PA"}:
         upright = upright.convert("RGB")
     return upright if upright.mode == "L" else upright.convert("L")
+
+
+def read_plate(source: Path | bytes) -> Plate:
+    """Read a PNG, JPEG, TIFF, BMP or DICOM file with all its grey levels.
+
+    Args:
+        source: A path, or the file's content.
+
+    Raises:
+        DataError: As ``images.read_image``.
+    """
+    image = read_image(source)
+    name, content = (
+        ("The picture", source) if isinstance(source, bytes) else (source.name, source.read_bytes())
+    )
+    if content[128:132] == b"DICM" or name.lower().endswith((".dcm", ".dicom")):
+        from core.data.images import dicom  # pydicom loads when it is needed
+
+        return dicom.read_plate(name, content)
+    deep = _deep(content)
+    if deep is None:
+        return plain(image)
+    counts = np.bincount(deep.ravel())
+    low, high = quantiles(counts)
+    return Plate(deep, image, bits=16, window=(float(low), float(high)))
+
+
+def _deep(content: bytes) -> NDArray[np.uint16] | None:
+    """Levels of a picture of more than 8 bits; None for others."""
+    with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+        if not (opened.mode.startswith("I") or opened.mode == "F"):
+            return None
+        values = np.nan_to_num(np.asarray(ImageOps.exif_transpose(opened)).astype(np.float64))
+    low, high = float(values.min()), float(values.max())
+    if opened.mode == "F" or low < 0 or high > 65535:
+        values = (values - low) * (65535 / max(high - low, 1e-12))
+    return np.rint(values).clip(0, 65535).astype(np.uint16)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from core.data import findings
 from core.data.base import Box, ChestDataset
-from core.data.images import reader as images
+from core.data.images import grey
 from core.data.phantoms import anatomy, film, tissue
 from core.data.phantoms import prerendered as drawn
 from core.data.phantoms import report_text as reports
@@ -152,7 +152,7 @@ class Phantom(ChestDataset):
             if ready is not None:
                 return ready
         picture = self.drawing(study_id).picture
-        return picture if short_side is None else images.resize(picture, short_side)
+        return picture if short_side is None else grey.resize(picture, short_side)
 
     def is_quick(self, study_id: str, short_side: int) -> bool:
         """Whether it was drawn beforehand; see ``ChestDataset.is_quick``."""

@@ -10,7 +10,7 @@ from typing import Literal
 from core.evaluation.verdict import Evidence
 from core.experiments.paper import tasks as paper
 from core.experiments.paper.results import FEWEST, Outcome
-from core.metrics.auroc import Interval
+from core.metrics.intervals import Interval
 from core.metrics.seed_tests import SeedsTest, binomial_interval, seeds_paired
 
 Status = Literal["holds", "does not hold", "not decidable"]

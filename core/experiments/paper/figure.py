@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import DISCLAIMER
 from core.errors import ConfigurationError
 from core.evaluation.verdict import Evidence
 from core.experiments.paper.claims import STUDY_GAIN
@@ -15,6 +14,7 @@ from core.experiments.paper.results import EVIDENCE, FULL, LORA, Efficiency, Out
 from core.experiments.paper.tables import Report, title
 from core.metrics.label_efficiency import percent
 from core.models.backbones.registry import card
+from core.notice import DISCLAIMER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

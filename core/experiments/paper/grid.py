@@ -9,10 +9,11 @@ from pathlib import Path
 from core.config.run import RunSpec
 from core.data.datasets.registry import DATASETS
 from core.errors import ConfigurationError, CoreError, ModelError, unknown_name
+from core.experiments.cells import is_scored, key, pick, standing
 from core.experiments.paper import tasks as paper
 from core.experiments.paper.tasks import Task
 from core.models.backbones.registry import BACKBONES
-from core.runs.run import ACTIVE, Run, RunState
+from core.runs.run import Run
 from core.workspace import Workspace
 
 KIN = {
@@ -171,14 +172,14 @@ def survey(
     earlier = [
         (run.spec, run.seconds_alone)
         for run in runs
-        if run.seconds_alone and _scored(run, workspace)
+        if run.seconds_alone and is_scored(run, workspace)
     ]
     checked: dict[tuple[str, ...], CoreError | None] = {}
     counted: dict[str, int] = {}
     found = []
     for cell in cells:
         run = pick(known.get(key(cell.spec), ()), workspace)
-        if run is not None and _scored(run, workspace):
+        if run is not None and is_scored(run, workspace):
             found.append(Step(cell, run, done=True, seconds=0.0, disk=0))
             continue
         kind = (cell.task.data, cell.task.backbone, cell.method, str(cell.spec.adapter.rank))
@@ -191,36 +192,9 @@ def survey(
     return found
 
 
-def standing(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Runs by what they carry out, those made last first."""
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        found.setdefault(key(run.spec), []).append(run)
-    return found
-
-
-def key(spec: RunSpec) -> str:
-    """Equal for runs of one recipe and seed, wherever files lie and whatever they compute on."""
-    return f"{spec.train.seed} {paper.recipe_key(spec)}"
-
-
-def pick(runs: Iterable[Run], workspace: Workspace) -> Run | None:
-    """The run to rely on: one that is done, else at work, else waiting, else one to go on with."""
-
-    def rank(run: Run) -> int:
-        if _scored(run, workspace):
-            return 0
-        if run.state in ACTIVE:
-            return 1
-        return 2 if run.state is RunState.QUEUED else 3
-
-    left = [run for run in runs if run.state is not RunState.COMPLETED or _scored(run, workspace)]
-    return min(left, key=rank, default=None)
-
-
 def obstacle(spec: RunSpec) -> CoreError | None:
     """Why a run cannot be carried out here; None if it can."""
-    from core.resources import estimate as cost
+    from core.resources import preflight
 
     backbone, entry = BACKBONES[spec.model.backbone], DATASETS.get(spec.data.name)
     if backbone.source == "file" and spec.model.weights is None:
@@ -236,15 +210,10 @@ def obstacle(spec: RunSpec) -> CoreError | None:
             field="data.root",
         )
     try:
-        cost.check(spec)
+        preflight.check(spec)
     except CoreError as error:
         return error
     return None
-
-
-def _scored(run: Run, workspace: Workspace) -> bool:
-    file = workspace.run(run.id) / "predictions" / "test.npz"
-    return run.state is RunState.COMPLETED and file.exists()
 
 
 def _priced(

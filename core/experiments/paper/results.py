@@ -11,11 +11,11 @@ from core.errors import CoreError
 from core.evaluation import evaluate
 from core.evaluation.verdict import Evidence, Group, Trial, Verdict, adapter
 from core.evaluation.verdict import verdict as decide
+from core.experiments.cells import pick, standing
 from core.experiments.paper import tasks as paper
-from core.experiments.paper.grid import pick, standing
 from core.experiments.paper.tasks import Task
-from core.metrics.auroc import Interval
 from core.metrics.bootstrap import DRAWS, bootstrap_macro
+from core.metrics.intervals import Interval
 from core.metrics.label_efficiency import Curve, Needed, curve, labels_needed
 from core.runs.run import Run
 from core.workspace import Workspace

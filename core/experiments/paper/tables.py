@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core import DISCLAIMER
 from core.data.datasets.registry import DATASETS
 from core.errors import unknown_name
 from core.evaluation.verdict import Evidence
 from core.experiments.paper import tasks as paper
 from core.experiments.paper.claims import Judgement, points
 from core.experiments.paper.results import EVIDENCE, FEWEST, FULL, LORA, Efficiency, Outcome
-from core.metrics.auroc import Interval
+from core.metrics.intervals import Interval
 from core.metrics.label_efficiency import percent, sentence
 from core.models.backbones.registry import card
+from core.notice import DISCLAIMER
 
 HEAD = (
     "Backbone", "Data", "Labels", "LoRA", "Full", "LoRA − full", "95% interval", "over", "Seeds",

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from core.config.run import AdapterSpec, Augmentation, DataSpec, ModelSpec, RunSpec, TrainSpec
+from core.config.model import ModelSpec
+from core.config.run import AdapterSpec, Augmentation, DataSpec, RunSpec, TrainSpec
 from core.data.datasets.registry import DATASETS
 from core.errors import ConfigurationError, unknown_name
 from core.evaluation.verdict import Trial, same_but_seed

@@ -11,10 +11,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from core.config.run import AdapterSpec, DataSpec, ModelSpec, RunSpec, TrainSpec
+from core.config.model import ModelSpec
+from core.config.run import AdapterSpec, DataSpec, RunSpec, TrainSpec
 from core.data.datasets.registry import DATASETS, open_data
 from core.errors import ConfigurationError
-from core.experiments.paper.grid import key, pick, standing
+from core.experiments.cells import key, pick, standing
 from core.experiments.paper.results import score, share_of
 from core.metrics.label_efficiency import Curve, Level, curve
 from core.models.backbones.registry import card

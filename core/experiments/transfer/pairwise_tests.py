@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from core.experiments.paper.claims import points
 from core.experiments.transfer.grid import Figure, Start, Trip, called
-from core.metrics.auroc import Interval, holm
+from core.metrics.intervals import Interval, holm
 from core.metrics.seed_tests import SeedsTest, binomial_interval, seeds_paired
 from core.models.tuning.registry import METHODS
 

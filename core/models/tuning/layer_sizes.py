@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from core.errors import ConfigurationError
-from core.models.tuning.peft_configs import Layers
 
 LONGEST_VECTOR = 256
 
@@ -119,3 +120,7 @@ def _remedy(fitting: list[int]) -> str:
 
 def _some(numbers: set[int]) -> list[str]:
     return [str(one) for one in sorted(numbers)[:12]]
+
+
+Layers = Mapping[str, Any]
+"""The layers that are adapted, by their names in the model."""

@@ -5,14 +5,13 @@ Nothing here imports torch or peft, so that the methods can be listed at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from core.config.defaults import DROPOUT
 from core.config.run import AdapterSpec
+from core.models.tuning.layer_sizes import Layers
 
-Layers = Mapping[str, Any]
-"""The layers that are adapted, by their names in the model."""
 Arguments = Callable[[AdapterSpec, Layers], dict[str, Any]]
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from core import DISCLAIMER
 from core.errors import WriteError
-from core.metrics.auroc import Interval, PairedTest
+from core.metrics.intervals import Interval, PairedTest
+from core.notice import DISCLAIMER
 from core.saliency.explain import LIMITS
 from core.saliency.methods.registry import METHODS
 from core.saliency.report.report import Report

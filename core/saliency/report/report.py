@@ -18,12 +18,12 @@ from core.data.subsets import listed
 from core.errors import CoreError
 from core.saliency import explain as methods
 from core.saliency.report import contact_sheet as sheet
-from core.saliency.request import marked_region
 from core.saliency.scores import label_free as checks
 from core.saliency.scores import localisation as scoring
 from core.saliency.scores import score_maps as judging
 from core.saliency.scores import summary
 from core.saliency.scores.label_free import Checked
+from core.saliency.scores.localisation import marked_region
 from core.saliency.scores.sanity import HARDLY
 from core.saliency.scores.score_maps import Judged, Progress, Question
 from core.saliency.scores.summary import Cell, Contrast

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from core.data.base import Box
+from core.data.base import Box, ChestDataset
 from core.errors import DataError
+from core.saliency.scores import localisation as scoring
 
 Map = NDArray[np.float32]
 Region = NDArray[np.bool_]
@@ -211,3 +212,21 @@ def _check(values: Map, region: Region) -> None:
         raise DataError("The marked region is empty.", "Score only studies with a box or mask.")
     if not np.isfinite(values).any():
         raise DataError("The map has no value at all.", "The crop misses this picture.")
+
+
+def marked_region(
+    dataset: ChestDataset, study_id: str, finding: str, shape: tuple[int, int]
+) -> scoring.Region | None:
+    """What a data set knows of a finding's place: its mask, else its boxes, else None.
+
+    Args:
+        dataset: The data set.
+        study_id: One of its studies.
+        finding: One of its findings.
+        shape: Height and width of the original picture.
+    """
+    region = dataset.mask(study_id, finding)
+    if region is None:
+        own = [box for box in dataset.boxes(study_id) if box.finding == finding]
+        region = scoring.region_of(own, shape)
+    return region if region.any() else None

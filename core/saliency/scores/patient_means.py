@@ -11,8 +11,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from core.metrics.auroc import Floats, Interval, PairedTest
 from core.metrics.bootstrap import DRAWS
+from core.metrics.intervals import Floats, Interval, PairedTest
 
 CELLS_A_BATCH = 4_000_000
 """Weights held at once: draws × patients."""

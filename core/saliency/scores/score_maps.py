@@ -20,8 +20,8 @@ from core.data.base import ChestDataset
 from core.errors import ConfigurationError, CoreError, DataError
 from core.saliency import explain as methods
 from core.saliency.explain import Explanation
-from core.saliency.request import marked_region
 from core.saliency.scores import localisation as scoring
+from core.saliency.scores.localisation import marked_region
 from core.saliency.scores.stability import correlation
 
 BATCH = 32

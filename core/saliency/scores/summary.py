@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from core.metrics.auroc import Interval, PairedTest
+from core.metrics.intervals import Interval, PairedTest
 from core.saliency.methods.registry import METHODS
 from core.saliency.scores import patient_means as averages
 from core.saliency.scores import score_maps as judging

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.training.batches import WHOLE, step_seed
 from core.training.cached_features import PrefixFeed
-from core.training.inputs import WHOLE, PixelFeed, step_seed
+from core.training.inputs import PixelFeed
 from core.training.joint.stacked_model import Stacked
 from core.training.session import Session
 

@@ -10,9 +10,11 @@ from typing import Any
 from core.errors import Stopped
 from core.runs.joint_worker import Member
 from core.training import loop as train
+from core.training import memory_errors
 from core.training.joint import compatibility as fitting
 from core.training.joint.engine import End, Engine
-from core.training.session import Session, setup
+from core.training.session import Session
+from core.training.setup import setup
 
 
 def run(members: Sequence[Member], cache: Path) -> Iterator[tuple[int, End]]:
@@ -52,7 +54,7 @@ def run(members: Sequence[Member], cache: Path) -> Iterator[tuple[int, End]]:
 
 def _session(member: Member, cache: Path) -> Session:
     spec = member.spec.resolved()
-    with train.memory_explained(spec):
+    with memory_errors.memory_explained(spec):
         return setup(spec, member.folder, cache, member.report)
 
 
@@ -79,7 +81,7 @@ def _decode(sessions: dict[int, Session]) -> Iterator[int]:
 def _live(engine: Engine, place: int, session: Session) -> None:
     """A member's whole life after its setup, in its own thread."""
     try:
-        with train.memory_explained(session.spec):
+        with memory_errors.memory_explained(session.spec):
             result = train.carry_out(session)
         engine.leave(place, lambda: result)
     except BaseException as error:

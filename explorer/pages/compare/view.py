@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from core.evaluation.verdict import Evidence, Group
-from core.metrics.auroc import Interval
+from core.metrics.intervals import Interval
 from core.runs.store import RunState
 from explorer import formatting as wording
 from explorer.components.run_comparison import (

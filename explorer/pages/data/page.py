@@ -16,10 +16,10 @@ from core.errors import CoreError
 from core.runs.store import Run, RunState
 from core.workspace import STYLES
 from explorer import formatting as wording
+from explorer.components import dataset_choice, viewer
 from explorer.components import model_cache as galleries
 from explorer.components import study_list as worklist
 from explorer.components import study_views as lightbox
-from explorer.components import viewer
 from explorer.components.live_region import QUIET, after, live
 from explorer.components.model_cache import Gallery
 from explorer.components.viewer import View
@@ -29,7 +29,6 @@ from explorer.pages.data import contents as holdings
 from explorer.pages.data import register as registering
 from explorer.pages.data.check import Checks
 from explorer.pages.data.contents import ANY, NONE, Filter
-from explorer.pages.launch import preview as launching
 
 TITLE = "Data"
 
@@ -45,7 +44,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     style = (STYLES / "data.css").read_text(encoding="utf-8")
     with gr.Row(equal_height=False, elem_classes="cxr-group"):
         name = gr.Dropdown(
-            launching.choices(context.workspace),
+            dataset_choice.choices(context.workspace),
             value=FIRST,
             label="Data set",
             elem_id="data-name",
@@ -128,7 +127,7 @@ def build(context: Context, tab: gr.Tab) -> None:
 
     def choose(key: str | None) -> list[Any]:
         key = key or FIRST
-        options = gr.Dropdown(choices=launching.choices(context.workspace), value=key)
+        options = gr.Dropdown(choices=dataset_choice.choices(context.workspace), value=key)
         return [options, *fill(key, None)]
 
     opened(name.input(fill, [name, root], fields, **QUIET))
@@ -136,7 +135,10 @@ def build(context: Context, tab: gr.Tab) -> None:
     opened(version.input(lambda: None, None, None, **QUIET))
     for event in (tab.select, context.blocks.load):
         event(
-            lambda: gr.Dropdown(choices=launching.choices(context.workspace)), None, name, **QUIET
+            lambda: gr.Dropdown(choices=dataset_choice.choices(context.workspace)),
+            None,
+            name,
+            **QUIET,
         )
     after([tab.select]).then(show, [*listed, page, study, seed], shown, **QUIET)
     report.click(check, source, [report, clock], **QUIET)
@@ -182,7 +184,7 @@ def _findings(names: tuple[str, ...]) -> list[tuple[str, str]]:
 
 def _spec(context: Context, key: str, root: str | None, split: str | None) -> DataSpec:
     """What the fields name; a registered name is resolved."""
-    entry = launching.entry(context.workspace, key)
+    entry = dataset_choice.entry(context.workspace, key)
     folder = Path(root.strip()) if entry.needs_root and root and root.strip() else None
     asked = DataSpec(name=key, root=folder, split=(split or None) if entry.splits else None)
     return named.resolved(context.workspace, asked)
@@ -196,7 +198,7 @@ def _open(
 
 def _fields(context: Context, key: str, folder: str | None) -> list[Any]:
     """The fields that a data set needs: folder, version of the split, findings."""
-    entry = launching.entry(context.workspace, key)
+    entry = dataset_choice.entry(context.workspace, key)
     known = _last_root(context, key) if entry.needs_root else None
     return [
         gr.Textbox(value=known or (folder if entry.needs_root else ""), visible=entry.needs_root),
@@ -217,7 +219,7 @@ def _last_root(context: Context, key: str) -> str | None:
 
 
 def _receive(context: Context, asked: dict[str, Any] | None) -> list[Any]:
-    known = launching.choices(context.workspace)
+    known = dataset_choice.choices(context.workspace)
     if asked is None or asked.get("data") not in [key for _, key in known]:
         return [gr.skip()] * 5
     key = asked["data"]
@@ -238,7 +240,7 @@ def _show(
     seed: float | None,
 ) -> list[Any]:
     """Facts, sheet, tables, findings and check of a data set, or the fault beside its field."""
-    entry = launching.entry(context.workspace, key)
+    entry = dataset_choice.entry(context.workspace, key)
     if entry.needs_root and not (root or "").strip():
         words = f"{entry.title}: name the folder that holds it, then press Open."
         return [f'<p class="cxr-note">{words}</p>', "", "", gr.skip(), "", gr.Timer(active=False)]

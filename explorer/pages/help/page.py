@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import gradio as gr
 
-from core import DISCLAIMER
+from core.notice import DISCLAIMER
 from core.workspace import STYLES
 from explorer.components.live_region import live
 from explorer.context import Context

@@ -17,6 +17,7 @@ from core.errors import CoreError
 from core.experiments.paper import recipes
 from core.models.backbones.registry import card
 from core.workspace import Workspace
+from explorer.components import dataset_choice
 from explorer.components.live_region import QUIET, after, live
 from explorer.context import Context
 from explorer.pages.launch import advanced, backbones, form, tuning
@@ -108,7 +109,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     after(changes).then(reckon, inputs, cost, **_one_by_one("launch"))
     for opened in (tab.select, context.blocks.load):
         opened(
-            lambda: gr.update(choices=launching.choices(context.workspace)),
+            lambda: gr.update(choices=dataset_choice.choices(context.workspace)),
             None, fields["data.name"], queue=False, **quiet,
         )  # fmt: skip
     tab.select(reckon, inputs, cost, **_one_by_one("launch"))
@@ -140,7 +141,7 @@ def _data_group(
     with gr.Column(elem_classes="cxr-group"):
         gr.HTML('<h2 class="cxr-head">Data</h2>', apply_default_css=False)
         fields["data.name"] = gr.Dropdown(
-            launching.choices(workspace),
+            dataset_choice.choices(workspace),
             value=start["data.name"],
             label="Data set",
             elem_id=form.element("data.name"),
@@ -192,7 +193,7 @@ def _option_field(path: str, data: str) -> gr.Dropdown | gr.Textbox:
 
 
 def _option_look(path: str, data: str) -> dict[str, Any]:
-    option = launching.options(data).get(path)
+    option = dataset_choice.options(data).get(path)
     if option is None:
         return {"visible": False}
     if path in _FREE:
@@ -246,7 +247,7 @@ _OFFERED = (
 def _offer(workspace: Workspace, values: dict[str, Any]) -> list[Any]:
     """What the form shows for these values: updates of ``_OFFERED``, the sentences, the percent."""
     name, method = values["data.name"], values["adapter.method"]
-    entry = launching.entry(workspace, name)
+    entry = dataset_choice.entry(workspace, name)
     split = values["data.split"] if values["data.split"] in entry.splits else ""
     try:
         backbone = card(values["model.backbone"] or "")
@@ -294,7 +295,7 @@ def _offer(workspace: Workspace, values: dict[str, Any]) -> list[Any]:
 
 def _option_value(values: dict[str, Any], path: str) -> dict[str, str]:
     """What a choice is set to: its default where another data set's stood there."""
-    option = launching.options(values["data.name"]).get(path)
+    option = dataset_choice.options(values["data.name"]).get(path)
     if option is None or path in _FREE or values[path] in list(option.choices)[1:]:
         return {}
     return {"value": ""}
@@ -312,7 +313,7 @@ def _plain(workspace: Workspace, values: Any) -> dict[str, Any]:
     """The settings with the data set that a registered name stands for, which says its split."""
     settings = _settings(values)
     if settings["data.name"] not in DATASETS:
-        settings["data.name"] = launching.stands_for(workspace, settings["data.name"])
+        settings["data.name"] = dataset_choice.stands_for(workspace, settings["data.name"])
         del settings["data.split"]
     return settings
 
@@ -352,7 +353,9 @@ def _fill(workspace: Workspace, asked: dict[str, Any] | None, width: int) -> lis
         return [gr.skip()] * width + [launching.faulty(error)]
     values, percent = form.values_of(launching.as_asked(workspace, spec))
     values["train.augmentation"] = values["train.augmentation"] or form.DEFAULTED
-    values["data.name"] = gr.update(choices=launching.choices(workspace), value=values["data.name"])
+    values["data.name"] = gr.update(
+        choices=dataset_choice.choices(workspace), value=values["data.name"]
+    )
     return [*(values[path] for path in form.PATHS), percent, gr.skip()]
 
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from core.config import command_line
 from core.config.run import AdapterSpec, DataSpec, RunSpec
 from core.data.datasets import registered as named
-from core.data.datasets.registry import DATASETS, DatasetEntry, Option
+from core.data.datasets.registry import DATASETS
 from core.errors import ConfigurationError, CoreError
 from core.models.tuning.registry import METHODS
 from core.resources import estimate as cost
-from core.resources import memory
+from core.resources import memory, preflight
 from core.runs import queue
 from core.runs.store import Run, RunState, Store
 from core.training import trackers as tracking
 from core.workspace import Workspace
 from explorer import formatting as wording
+from explorer.components.dataset_choice import options
 from explorer.pages.launch import form
 
 MOST_REPEATS = 20
@@ -34,41 +35,12 @@ def heeds(method: str) -> set[str]:
     return {f"adapter.{name}" for name in METHODS[method].options} if method in METHODS else set()
 
 
-def entry(workspace: Workspace, data: str) -> DatasetEntry:
-    """What is known of a data set, or of one that was registered under a name."""
-    if data in DATASETS:
-        return DATASETS[data]
-    found = next((one for one in named.names(workspace) if one.name == data), None)
-    base = DATASETS[stands_for(workspace, data)]
-    said = f"{base.title} in {found.data.root}." if found else "It is no longer registered."
-    return replace(base, title=data, sentence=said, needs_root=False, splits=(), options={})
-
-
-def stands_for(workspace: Workspace, data: str) -> str:
-    """The data set of the catalogue that a registered name stands for; a folder if for none."""
-    if data in DATASETS:
-        return data
-    return next((one.data.name for one in named.names(workspace) if one.name == data), "folder")
-
-
-def choices(workspace: Workspace) -> list[tuple[str, str]]:
-    """The data sets that one can choose, those of the user's own first."""
-    own = [(one.name, one.name) for one in named.names(workspace)]
-    return own + [(entry.title, name) for name, entry in DATASETS.items()]
-
-
 def trackers() -> list[tuple[str, str]]:
     """The programs that a run's curves can be mirrored to; says of those that are missing."""
     return [
         (one.title if tracking.installed(name) else f"{one.title} (not installed)", name)
         for name, one in tracking.TRACKERS.items()
     ]
-
-
-def options(data: str) -> dict[str, Option]:
-    """What a data set lets one choose, by the setting's path."""
-    entry = DATASETS.get(data)
-    return {f"data.{name}": one for name, one in entry.options.items()} if entry else {}
 
 
 def unused(values: Mapping[str, Any]) -> set[str]:
@@ -144,7 +116,7 @@ def submit(
     """
     spec = named.resolved_run(store.workspace, spec_of(values, percent))
     count = repeated(repeats)
-    cost.check(spec)
+    preflight.check(spec)
     seeds = range(spec.train.seed, spec.train.seed + count)
     return [queue.submit(store, with_seed(spec, seed)) for seed in seeds]
 
@@ -233,7 +205,7 @@ def _notes(found: cost.Cost) -> str:
 
 
 def _command(spec: RunSpec) -> str:
-    line = escape(cost.command_line(spec))
+    line = escape(command_line.command_line(spec))
     return (
         '<div class="cxr-headline"><h3>The same in a terminal</h3>'
         '<button type="button" class="cxr-button" data-act="copy" data-from="launch-command">Copy'

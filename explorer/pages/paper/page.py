@@ -10,7 +10,7 @@ import gradio as gr
 from core.config.run import RunSpec
 from core.errors import CoreError
 from core.experiments.paper import tasks as paper
-from core.resources import estimate as cost
+from core.resources import preflight
 from core.runs import queue
 from core.workspace import STYLES
 from explorer.components.live_region import QUIET, live
@@ -120,7 +120,7 @@ def _queue(context: Context, act: str, asked: dict[str, Any]) -> None:
         seeds = min(max(int(asked["seeds"]), 1), MOST_SEEDS)
     wanted = replication.missing(cells, seeds)
     for spec in {(one.data.name, one.adapter.method): one for one in wanted}.values():
-        cost.check(spec)
+        preflight.check(spec)
     for spec in wanted:
         queue.submit(context.store, spec)
     words = "1 run" if len(wanted) == 1 else f"{len(wanted)} runs"

@@ -8,7 +8,6 @@ from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from core import DISCLAIMER
 from core.experiments.paper import claims, figure, tables
 from core.experiments.paper import results as outcome
 from core.experiments.paper.claims import Judgement, Ruling, Status
@@ -16,6 +15,7 @@ from core.experiments.paper.results import FEWEST, Outcome
 from core.experiments.paper.tables import Report
 from core.metrics.label_efficiency import sentence
 from core.models.backbones.registry import card
+from core.notice import DISCLAIMER
 from core.workspace import Workspace
 from explorer.figures.label_efficiency import NAMES, efficiency
 from explorer.figures.markers import mark

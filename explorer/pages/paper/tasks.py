@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from itertools import groupby
 
-from core import DISCLAIMER
 from core.evaluation.verdict import Evidence, adapter
 from core.experiments.paper import tasks as paper
 from core.experiments.paper.claims import Judgement
 from core.experiments.paper.tasks import Task
-from core.metrics.auroc import Interval
+from core.metrics.intervals import Interval
 from core.models.backbones.registry import BACKBONES
+from core.notice import DISCLAIMER
 from core.runs.store import RunState
 from explorer import formatting as wording
 from explorer.figures import dots as compare

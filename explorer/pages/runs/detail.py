@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from core.config.command_line import command_line
 from core.reporter import MEAN_AUROC, PART_AUROC
 from core.resources import memory
-from core.resources.estimate import command_line
 from core.runs import queue
 from core.runs.curves import Curves
 from core.runs.store import MetricRow, Run, RunState, Store

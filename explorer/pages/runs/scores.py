@@ -13,7 +13,7 @@ from core.evaluation import evaluate
 from core.evaluation.evaluate import FindingScore, Scores
 from core.evaluation.subgroups import Subgroups
 from core.metrics import calibration
-from core.metrics.auroc import Interval
+from core.metrics.intervals import Interval
 from core.runs.store import Run
 from core.workspace import Workspace
 from explorer import formatting as wording

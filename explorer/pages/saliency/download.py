@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from core import DISCLAIMER
 from core.data.images.radiograph import Plate
 from core.errors import DataError
+from core.notice import DISCLAIMER
 from core.saliency import explain as methods
 from core.saliency.dicom_export import Legend, overlay, secondary_capture
 from explorer.components.study_views import Reading

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.data.images.radiograph import Plate, read_plate
+from core.data.images.radiograph import Plate
+from core.data.images.reader import read_plate
 from core.errors import DataError
 
 
@@ -89,7 +90,7 @@ def coloured(content: bytes) -> bool:
     """Whether a file that Pillow reads shows colours, and not grey in three channels."""
     import io
 
-    from core.data.images.reader import FORMATS
+    from core.data.images.grey import FORMATS
 
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from core.__main__ import app
+from core.cli.app import app
 from core.errors import CoreError
 
 

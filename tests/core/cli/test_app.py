@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.__main__ import main
+from core.cli.app import main
 from core.runs.store import open_store
 from core.workspace import open_workspace
 from tests.support.paths import ROOT

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from core.__main__ import main
+from core.cli.app import main
 from core.models.backbones import build as backbones
 from core.models.backbones import registry as catalogue
 from core.models.backbones.registry import BACKBONES

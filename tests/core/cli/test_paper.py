@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.__main__ import main
+from core.cli.app import main
 from core.config.run import RunSpec
 from core.experiments.paper import tasks as paper
 from core.runs.store import open_store

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
-from core.__main__ import app
+from core.cli.app import app
 from core.data.phantoms.dataset import Phantom
 from core.errors import CoreError
 from core.pretraining import collect_images as foundation

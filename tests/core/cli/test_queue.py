@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from core.__main__ import app
+from core.cli.app import app
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, RunError
 from core.runs.store import Store, open_store

@@ -16,7 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from core.classifier.trained import load_trained, read_state, write_state
+from core.classifier.trained import load_trained
+from core.classifier.weights import read_state, write_state
 from core.errors import ConfigurationError, CoreError, DataError, ModelError
 from core.export import export
 from core.models.tuning.registry import METHODS

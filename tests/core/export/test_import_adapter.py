@@ -15,8 +15,8 @@ import pytest
 import timm
 import torch
 
-from core.__main__ import main
 from core.classifier.trained import load_trained, read_result
+from core.cli.app import main
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, ModelError
 from core.evaluation import evaluate
@@ -24,7 +24,7 @@ from core.export import export
 from core.export import import_adapter as importing
 from core.models.peft_files import read as foreign
 from core.reporter import Silence
-from core.resources import estimate as cost
+from core.resources import preflight
 from core.saliency import request
 from core.training import loop as train
 from core.workspace import ADAPTER
@@ -147,7 +147,7 @@ def test_a_run_holds_on_to_the_adapter_it_was_made_of(
     run, back = there(), tmp_path / "back"
     carry_out(run / "peft", source(tiny, run), back)
     with pytest.raises(ConfigurationError, match="is tested, not trained"):
-        cost.check(load_trained(back).spec)
+        preflight.check(load_trained(back).spec)
     config = back / ADAPTER / foreign.CONFIG
     config.write_text(config.read_text() + " ")
     with pytest.raises(ModelError, match="not the one that was imported"):

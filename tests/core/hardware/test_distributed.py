@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from core.classifier.trained import read_state
+from core.classifier.weights import read_state
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, CoreError
 from core.hardware import distributed as ranks

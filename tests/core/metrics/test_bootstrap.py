@@ -7,6 +7,7 @@ import pytest
 
 from core.metrics import auroc as stats
 from core.metrics import bootstrap
+from core.metrics.delong import delong_paired
 
 
 def sample(studies: int = 400, findings: int = 3, seed: int = 0) -> tuple[np.ndarray, ...]:
@@ -35,7 +36,7 @@ def test_bootstrap_draws_are_aurocs_of_resampled_patients() -> None:
 
 def test_bootstrap_agrees_with_delong_where_both_apply() -> None:
     labels, a, b, _ = sample(studies=600, findings=1)
-    delong = stats.delong_paired(labels[:, 0], a[:, 0], b[:, 0])
+    delong = delong_paired(labels[:, 0], a[:, 0], b[:, 0])
     drawn = bootstrap.paired_bootstrap(labels, a, b, draws=2000, seed=1)
     assert drawn.difference.value == pytest.approx(delong.difference.value)
     assert drawn.difference.low == pytest.approx(delong.difference.low, abs=0.006)

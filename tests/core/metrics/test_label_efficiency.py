@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy.stats import t
 
-from core.metrics.auroc import Interval
+from core.metrics.intervals import Interval
 from core.metrics.label_efficiency import curve, labels_needed, sentence
 
 

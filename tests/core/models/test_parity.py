@@ -37,7 +37,7 @@ from core.models.backbones import build as backbones
 from core.models.backbones import qkv as attention
 from core.models.backbones.registry import BACKBONES, BackboneCard
 from core.models.tuning import apply as adapters
-from core.training import loop as train
+from core.training import schedule
 from tests.support import paths
 
 GOLDEN = paths.GOLDEN / "models"
@@ -165,7 +165,7 @@ def test_ten_steps_of_lora_with_sgd(name: str, golden: dict[str, Tensor]) -> Non
 def test_the_learning_rate_at_every_point_of_the_schedule(epoch: str, rate: float) -> None:
     told = REFERENCE["lr_schedule"]
     settings = {key: told[key] for key in ("lr", "min_lr", "warmup_epochs", "epochs")}
-    assert train.learning_rate(float(epoch), **settings) == rate
+    assert schedule.learning_rate(float(epoch), **settings) == rate
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)

@@ -12,14 +12,16 @@ import typer
 from typer.testing import CliRunner
 
 from core.cli.options import with_settings
+from core.config import command_line
 from core.config.run import RunSpec
 from core.data import splits
 from core.errors import ConfigurationError, CoreError, DataError, ModelError
 from core.reporter import Silence
 from core.resources import estimate as cost
+from core.resources import preflight
 from core.resources import throughput as speed
 from core.resources import validation_schedule as allowance
-from core.training.session import setup
+from core.training.setup import setup
 from core.training.warm_cache import prepare
 from tests.support.measured import note_speed
 
@@ -183,7 +185,7 @@ def test_what_cannot_work_is_refused(
     tiny, changes: dict[str, object], kind: type[CoreError], field: str
 ) -> None:
     with pytest.raises(kind) as caught:
-        cost.check(tiny(**changes))
+        preflight.check(tiny(**changes))
     assert caught.value.field == field
     assert caught.value.remedy
 
@@ -191,7 +193,7 @@ def test_what_cannot_work_is_refused(
 def test_what_can_work_is_not(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own.pth").touch()
     monkeypatch.setenv("HOME", str(tmp_path))
-    cost.check(tiny(model__weights=Path("~/own.pth")))
+    preflight.check(tiny(model__weights=Path("~/own.pth")))
 
 
 SPECS = [
@@ -208,7 +210,7 @@ SPECS = [
 
 @pytest.mark.parametrize("spec", SPECS, ids=range(len(SPECS)))
 def test_the_printed_command_starts_the_same_run(spec: RunSpec) -> None:
-    line = cost.command_line(spec)
+    line = command_line.command_line(spec)
     words = shlex.split(line)
     assert words[:4] == ["python", "-m", "core", "train"]
     seen: list[RunSpec] = []
@@ -226,7 +228,9 @@ def test_the_printed_command_starts_the_same_run(spec: RunSpec) -> None:
 
 
 def test_the_command_names_what_differs() -> None:
-    line = cost.command_line(RunSpec.of(**{"adapter.rank": 8, "model.pretrained": False}), "submit")
+    line = command_line.command_line(
+        RunSpec.of(**{"adapter.rank": 8, "model.pretrained": False}), "submit"
+    )
     assert line == (
         "python -m core submit --data phantom-14 --backbone embedded-mae --no-pretrained "
         "--method lora --rank 8"

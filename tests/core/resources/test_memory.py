@@ -6,7 +6,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from core.__main__ import app
+from core.cli.app import app
 from core.config.run import AdapterSpec, RunSpec
 from core.errors import ConfigurationError
 from core.hardware import available_memory as capacity

@@ -11,7 +11,8 @@ import pytest
 from core.config.run import RunSpec
 from core.errors import RunError
 from core.runs import processes, queue
-from core.runs.queue import PENDING, Scheduler
+from core.runs.queue import PENDING
+from core.runs.scheduler import Scheduler
 from core.runs.store import Run, RunState, Store, open_store
 from core.workspace import Workspace
 

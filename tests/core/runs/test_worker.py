@@ -14,7 +14,7 @@ import pytest
 from core.config.run import RunSpec
 from core.errors import NotFiniteError, RunError, Stopped
 from core.reporter import Reporter, Silence
-from core.runs import queue, worker
+from core.runs import queue, store_reporter, worker
 from core.runs.provenance import commit, environment
 from core.runs.store import Run, RunState, Store
 from core.workspace import Workspace
@@ -173,7 +173,7 @@ def test_the_observer_may_stop_the_run(do: Any) -> None:
     def steps(report: Reporter) -> dict[str, Any]:
         assert not report.stop_requested()
         observer.asks = True
-        time.sleep(worker.ASK_SECONDS + 0.05)
+        time.sleep(store_reporter.ASK_SECONDS + 0.05)
         assert report.stop_requested()
         raise Stopped
 

@@ -12,9 +12,9 @@ import pydicom
 import pytest
 from pydicom.uid import UID
 
-from core import DISCLAIMER
 from core.data.images.reader import read_image
 from core.errors import DataError
+from core.notice import DISCLAIMER
 from core.saliency.dicom_export import Legend, overlay, secondary_capture
 
 LEGEND = Legend("LoRA r 4", "Pleural_Thickening", 0.73, "Grad-CAM", "norm1", "a × b", 0.2)

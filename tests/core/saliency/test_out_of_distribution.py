@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.classifier.trained import Trained, evaluation_transform, untuned
+from core.classifier.build import evaluation_transform, untuned
+from core.classifier.trained import Trained
 from core.config.run import RunSpec
 from core.data.cache.image_cache import cache_side
 from core.data.datasets.nih import Nih

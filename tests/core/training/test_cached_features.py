@@ -13,7 +13,7 @@ from core.models.tuning import frozen_prefix as prefix
 from core.training import loop as train
 from core.training.cached_features import PrefixFeed
 from core.training.inputs import PixelFeed
-from core.training.session import setup
+from core.training.setup import setup
 from tests.core.training.test_loop import Notes
 
 STUDIES = 40 + 12 + 16

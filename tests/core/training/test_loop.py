@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from core.classifier.trained import load_trained, read_state
+from core.classifier.trained import load_trained
+from core.classifier.weights import read_state
 from core.config.run import RunSpec
 from core.data.datasets.registry import open_dataset
 from core.data.images.reader import read_image
@@ -22,10 +23,10 @@ from core.metrics import auroc as stats
 from core.models.backbones import build as backbones
 from core.models.backbones import registry as catalogue
 from core.reporter import Silence
-from core.training import checkpoint
+from core.training import checkpoint, memory_errors, result, schedule
 from core.training import loop as train
 from core.training.loss import masked_loss
-from core.training.session import setup
+from core.training.setup import setup
 from core.workspace import BEST, RESULT, SPEC
 
 Run = Callable[..., tuple[Path, dict[str, Any]]]
@@ -89,7 +90,7 @@ def run(tmp_path: Path, tiny) -> Run:
 
 def rate(epoch: float, **changes: float) -> float:
     settings: dict[str, Any] = {"lr": 1.0, "min_lr": 0.1, "warmup_epochs": 2, "epochs": 12}
-    return train.learning_rate(epoch, **settings | changes)
+    return schedule.learning_rate(epoch, **settings | changes)
 
 
 def test_a_long_enough_run_notes_how_fast_the_machine_is(
@@ -98,7 +99,7 @@ def test_a_long_enough_run_notes_how_fast_the_machine_is(
     cache = tmp_path / "cache"
     train.run(tiny(train__epochs=1), tmp_path / "short", cache, Silence())
     assert not (cache / "speed.json").exists()
-    monkeypatch.setattr(train, "WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(result, "MIN_MEASURED_SECONDS", 0.0)
     train.run(tiny(train__epochs=1), tmp_path / "long", cache, Silence())
     assert all(value > 0 for value in json.loads((cache / "speed.json").read_text()).values())
 
@@ -398,7 +399,7 @@ def test_what_the_machine_does_not_have_is_said_at_once(run: Run) -> None:
 
 def test_a_lack_of_memory_is_said(tiny) -> None:
     with pytest.raises(OutOfMemoryError, match="batches of 16") as caught:  # noqa: SIM117
-        with train.memory_explained(tiny()):
+        with memory_errors.memory_explained(tiny()):
             torch.empty(2**60, dtype=torch.uint8)
     assert caught.value.field == "train.batch_size"
 

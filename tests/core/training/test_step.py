@@ -11,9 +11,10 @@ from torch import nn
 from core.errors import ConfigurationError
 from core.resources import memory
 from core.training import loop as train
+from core.training import prepare
+from core.training.batches import pieces_of
 from core.training.compile import Compiled
-from core.training.inputs import pieces_of
-from core.training.session import setup
+from core.training.setup import setup
 from tests.core.training.test_loop import Notes
 
 PLAIN = {
@@ -57,7 +58,7 @@ def test_activations_computed_again_are_not_kept(tmp_path: Path, tiny) -> None:
     def kept(again: bool) -> int:
         spec = tiny(**PLAIN, adapter__method="full", train__activation_checkpointing=again)
         session = setup(spec.resolved(), tmp_path / str(again), tmp_path / "cache", Notes())
-        train.prepare(session, "train")
+        prepare.prepare(session, "train")
         inputs = session.feed.evaluation(session.ids["train"][:8])
         sizes = []
 

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from core.classifier.trained import load_trained, read_state
+from core.classifier.trained import load_trained
+from core.classifier.weights import read_state
 from core.errors import Stopped
 from core.reporter import Silence
 from core.resources import validation_schedule as allowance
 from core.training import loop as train
 from core.training import validation
-from core.training.session import Session, setup
+from core.training.session import Session
+from core.training.setup import setup
 from core.workspace import BEST
 from tests.core.training.test_loop import Fatal, Killed, Notes
 

@@ -5,10 +5,10 @@ import zlib
 import numpy as np
 import pytest
 
-from core import DISCLAIMER
 from core.data.base import Box
 from core.data.images.radiograph import Plate
 from core.errors import DataError
+from core.notice import DISCLAIMER
 from explorer.components import viewer
 from explorer.components.viewer import View
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import DISCLAIMER
 from core.data.base import Box
 from core.data.images.radiograph import Plate
+from core.notice import DISCLAIMER
 from explorer.components import viewer
 from explorer.components.viewer import View
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from core.data.checks import image_scan as inspection
-from core.data.images.reader import resize
+from core.data.images.grey import resize
 from core.data.phantoms.dataset import Phantom
 
 

@@ -13,7 +13,8 @@ from pydicom.pixels import pixel_array
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from core.data.images.dicom import Facts, read_facts
-from core.data.images.reader import read_image, resize
+from core.data.images.grey import resize
+from core.data.images.reader import read_image
 from core.errors import DataError
 from tests.support.layouts import picture, save_dicom
 

@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.data.images.radiograph import Plate, read_plate
-from core.data.images.reader import ramp, read_image
+from core.data.images.grey import ramp
+from core.data.images.radiograph import Plate
+from core.data.images.reader import read_image, read_plate
 from core.errors import DataError
 from tests.support.layouts import picture, save_dicom
 

@@ -13,8 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.data.images import reader as images
-from core.data.images.reader import MAX_PIXELS, read_image, resize
+from core.data.images import grey
+from core.data.images.grey import MAX_PIXELS, resize
+from core.data.images.reader import read_image
 from core.errors import DataError
 from tests.support.layouts import picture
 
@@ -224,6 +225,6 @@ def test_mutated_files_are_read_or_refused_in_words(seed: int) -> None:
 
 def test_stretching_negative_levels() -> None:
     levels = np.linspace(-1000, 1000, 900).astype(np.int16).reshape(30, 30)
-    found = images.stretch(levels)
+    found = grey.stretch(levels)
     assert (found[0, 0], found[-1, -1]) == (0, 255)
     assert (np.diff(found.ravel().astype(int)) >= 0).all()

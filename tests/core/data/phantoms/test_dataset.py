@@ -13,7 +13,7 @@ import pytest
 from core.build_assets import phantoms as drawing
 from core.data import findings
 from core.data.datasets.registry import open_dataset
-from core.data.images import reader as images
+from core.data.images import grey
 from core.data.phantoms import prerendered as drawn
 from core.data.phantoms.anatomy import SIDES, Frame
 from core.data.phantoms.dataset import MASK_LEVEL, Phantom
@@ -49,7 +49,7 @@ def test_those_drawn_beforehand_are_the_same_pictures() -> None:
     assert named == set(zipfile.ZipFile(drawn.FILE).namelist())
     assert len(named) == 400 + 300 + 1000
     for dataset, study, side in wanted[:: 1 if os.environ.get("CXR_LONG") else 50]:
-        now = images.resize(dataset.drawing(study).picture, side)
+        now = grey.resize(dataset.drawing(study).picture, side)
         assert dataset.is_quick(study, side)
         assert np.array_equal(dataset.read(study, side), now)
 

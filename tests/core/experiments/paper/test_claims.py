@@ -11,7 +11,7 @@ from core.experiments.paper import tasks as paper
 from core.experiments.paper.claims import Judgement, judge
 from core.experiments.paper.results import Outcome
 from core.experiments.paper.tasks import Task
-from core.metrics.auroc import Interval
+from core.metrics.intervals import Interval
 from core.metrics.seed_tests import SeedsTest
 
 NAN = math.nan

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigurationError
+from core.experiments import cells
 from core.experiments.paper import grid as plan
 from core.experiments.paper import tasks as paper
 from core.runs.store import RunState, Store
@@ -39,7 +40,7 @@ def test_what_is_in_no_task_is_refused(wanted: dict, said: str) -> None:
 def test_cells_take_the_cheap_first_and_each_seed_as_a_whole() -> None:
     grid = plan.cells(paper.TASKS, seeds=2, roots={"nih": Path("/nih")})
     assert len(grid) == 72
-    assert len({cell.name for cell in grid}) == len({plan.key(cell.spec) for cell in grid}) == 72
+    assert len({cell.name for cell in grid}) == len({cells.key(cell.spec) for cell in grid}) == 72
     assert [cell.seed for cell in grid] == [0] * 36 + [1] * 36
     fractions = [cell.task.fraction for cell in grid[:36]]
     assert fractions == sorted(fractions)
@@ -85,19 +86,19 @@ def test_a_run_without_predictions_is_not_done(
     spec = paper.MINIATURE[0].spec("lora")
     run = complete(spec)
     (workspace.run(run.id) / "predictions" / "test.npz").unlink()
-    assert plan.pick(store.list(), workspace) is None
+    assert cells.pick(store.list(), workspace) is None
 
 
 def test_the_furthest_run_counts(store: Store, workspace: Workspace, complete) -> None:
     spec = paper.MINIATURE[0].spec("lora")
     stopped = store.transition(store.create(spec).id, RunState.STOPPED)
-    assert plan.pick([stopped], workspace) == stopped
+    assert cells.pick([stopped], workspace) == stopped
     queued = store.create(spec)
-    assert plan.pick([stopped, queued], workspace) == queued
+    assert cells.pick([stopped, queued], workspace) == queued
     active = store.create(spec, state=RunState.STARTING)
-    assert plan.pick([stopped, queued, active], workspace) == active
+    assert cells.pick([stopped, queued, active], workspace) == active
     done = complete(spec)
-    assert plan.pick([stopped, queued, active, done], workspace) == done
+    assert cells.pick([stopped, queued, active, done], workspace) == done
 
 
 def test_pictures_are_counted_once_and_earlier_runs_believed(

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from core.__main__ import app
+from core.cli.app import app
 from core.errors import ConfigurationError, CoreError, DataError, ModelError
 from core.saliency.report import contact_sheet as sheet
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from core.metrics.auroc import Interval
+from core.metrics.intervals import Interval
 from core.saliency.scores import patient_means as averages
 
 PATIENTS = np.array(["a", "a", "b", "c", "c", "c"])

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from core.classifier.trained import load_trained, read_state
+from core.classifier.trained import load_trained
+from core.classifier.weights import read_state
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, NotFiniteError, Stopped
 from core.runs.joint_worker import Member
 from core.training import checkpoint
 from core.training import loop as train
 from core.training.joint import run as carry
-from core.training.session import Session, setup
+from core.training.session import Session
+from core.training.setup import setup
 from core.workspace import BEST, RESULT, SPEC, SUBSET
 from tests.core.training.test_loop import Notes
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 from typer.testing import CliRunner
 
-from core.__main__ import app
 from core.classifier.trained import load_trained
+from core.cli.app import app
 from core.cli.execution import execute
 from core.config.fields import settings
 from core.config.run import RunSpec
@@ -20,6 +20,7 @@ from core.errors import ConfigurationError
 from core.hardware import available_memory as capacity
 from core.resources import memory
 from core.runs import queue, worker
+from core.runs.scheduler import Scheduler
 from core.runs.store import RunState, Store
 from core.training.joint import compatibility as fitting
 from core.workspace import Workspace
@@ -94,7 +95,7 @@ def test_those_that_are_queued_start_in_one_process(
     assert answer.exit_code == 0, answer.output
     assert len(json.loads(answer.stdout)["queued"]) == 2
     assert [run.state for run in store.list()] == [RunState.QUEUED] * 2
-    scheduler = queue.Scheduler(store, workspace)
+    scheduler = Scheduler(store, workspace)
     scheduler.start()
     try:
         until = time.monotonic() + 300

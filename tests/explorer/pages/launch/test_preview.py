@@ -10,6 +10,7 @@ from core.errors import ConfigurationError, CoreError, DataError
 from core.models.tuning.registry import METHODS
 from core.runs.store import RunState, Store, open_store
 from core.workspace import Workspace
+from explorer.components import dataset_choice
 from explorer.pages.launch import form
 from explorer.pages.launch import preview as launching
 
@@ -120,8 +121,8 @@ def test_the_shown_fault_has_no_dotted_name() -> None:
 def test_a_registered_name_is_offered_and_resolved(store: Store, own_folder: Path) -> None:
     data = DataSpec(name="folder", root=own_folder, labels="Plate")
     named.register(store.workspace, "ward", data)
-    assert launching.choices(store.workspace)[0] == ("ward", "ward")
-    entry = launching.entry(store.workspace, "ward")
+    assert dataset_choice.choices(store.workspace)[0] == ("ward", "ward")
+    entry = dataset_choice.entry(store.workspace, "ward")
     assert not entry.needs_root
     assert str(own_folder) in entry.sentence
     # What another data set left in the hidden fields plays no part.
@@ -140,4 +141,4 @@ def test_a_registered_name_is_offered_and_resolved(store: Store, own_folder: Pat
     )
     html = launching.consequence(store, store.workspace.cache, asked, None)
     assert 'data-beside="f-data-name"' in html
-    assert "no longer registered" in launching.entry(store.workspace, "ward").sentence
+    assert "no longer registered" in dataset_choice.entry(store.workspace, "ward").sentence

@@ -1,0 +1,85 @@
+"""The command line: ``python -m core VERB``, as complete as the explorer.
+
+Every verb takes ``--workspace DIR``; with ``--json`` it prints one JSON value on standard output,
+and progress goes to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from core.cli import data_names as _data_names  # noqa: F401 - adds verbs to the group `data`
+from core.cli import data_splits as _data_splits  # noqa: F401 - adds verbs to the group `data`
+from core.cli import evaluate, export, lists, models, queue, runs, train
+from core.cli.bench import bench
+from core.cli.data import app as data
+from core.cli.paper import paper
+from core.cli.pretrain import pretrain
+from core.cli.saliency_report import saliency_report
+from core.cli.sweep import sweep
+from core.cli.transfer import transfer
+from core.errors import CoreError
+from core.notice import DISCLAIMER
+from core.startup import spare_garbage
+from core.workspace import STORE, VARIABLE
+
+app = typer.Typer(
+    name="core",
+    help="Fine-tune chest-radiograph foundation models with few labels, and compare the methods. "
+    f"{DISCLAIMER}.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def every_verb(
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar=STORE,
+            show_envvar=True,
+            help="Keep the store in PostgreSQL, postgresql+psycopg://user@host/name, and not in "
+            "the workspace; stands before the verb.",
+        ),
+    ] = None,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the store, runs and caches; may stand after the verb too."),
+    ] = None,
+) -> None:
+    """What holds for every verb."""
+    if store:
+        os.environ[STORE] = store
+    if workspace:
+        os.environ[VARIABLE] = str(workspace)
+
+
+app.add_typer(lists.app, name="list")
+app.add_typer(data, name="data")
+app.add_typer(models.app, name="models")
+for verb in (
+    paper, transfer, bench, train.train, train.submit, train.prepare, runs.runs, runs.show,
+    runs.delete, evaluate.evaluate, evaluate.explain, saliency_report, export.export,
+    export.import_adapter, sweep, queue.queue, queue.move, queue.after, queue.stop, queue.resume,
+    queue.serve, train.work, pretrain,
+):  # fmt: skip
+    app.command()(verb)
+
+
+def main() -> None:
+    """Run the command line; faults a user can mend end as one sentence and exit code 1."""
+    spare_garbage()
+    try:
+        app()
+    except CoreError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise SystemExit(1) from None
+    except BrokenPipeError:
+        raise SystemExit(141) from None

@@ -1,0 +1,119 @@
+"""Confidence intervals and the types shared by all metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+Rule = Literal["youden", "sensitivity", "specificity"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its interval.
+
+    Attributes:
+        value: The estimate; NaN if not defined.
+        low: Lower bound; NaN where there are too few studies for an interval.
+        high: Upper bound.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two models on the same studies.
+
+    Attributes:
+        first: The first model's score.
+        second: The second model's score.
+        difference: ``first - second`` with its interval.
+        statistic: The test's z, or NaN for a bootstrap.
+        p: Two-sided p-value.
+    """
+
+    first: float
+    second: float
+    difference: Interval
+    statistic: float
+    p: float
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold and what it gives; ``score >= threshold`` is called positive.
+
+    Attributes:
+        threshold: On the scores' own scale.
+        sensitivity: Share of the positives called positive, 0 to 1.
+        specificity: Share of the negatives called negative, 0 to 1.
+    """
+
+    threshold: float
+    sensitivity: float
+    specificity: float
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Holm's (1979) adjusted p-values, in the given order; NaN stays NaN and is not counted."""
+    p = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full_like(p, np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+def matrices(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
+    """Labels and scores as two tables of shape (studies, findings).
+
+    Raises:
+        ValueError: The shapes differ, or are not of two dimensions.
+    """
+    truth, values = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
+    if truth.shape != values.shape or truth.ndim != 2:
+        raise ValueError(
+            f"labels {truth.shape} and scores {values.shape} must both be (studies, findings)"
+        )
+    return truth, values
+
+
+def known_labels(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Floats]:
+    """Labels and scores of the studies whose label is known."""
+    truth, values = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
+    if truth.shape != values.shape or truth.ndim != 1:
+        raise ValueError(f"labels {truth.shape} and scores {values.shape} must both be (studies,)")
+    known = ~np.isnan(truth)
+    truth, values = truth[known], values[known]
+    positive = truth == 1
+    if not (positive | (truth == 0)).all():
+        raise ValueError("labels must be 1, 0 or NaN")
+    if np.isnan(values).any():
+        raise ValueError("a score is NaN")
+    return positive, values
+
+
+def codes(labels: ArrayLike, patients: ArrayLike | None) -> NDArray[np.intp]:
+    """Number the patients of the studies whose label is known from 0."""
+    known = ~np.isnan(np.asarray(labels, np.float64))
+    if patients is None:
+        return np.arange(int(known.sum()))
+    who: NDArray[Any] = np.asarray(patients)
+    if who.shape != known.shape:
+        raise ValueError(f"patients {who.shape} and labels {known.shape} must have one shape")
+    numbers: NDArray[np.intp] = np.unique(who[known], return_inverse=True)[1]
+    return numbers
+
+
+def _quantile(level: float) -> float:
+    return NormalDist().inv_cdf((1 + level) / 2)

@@ -1,0 +1,44 @@
+"""Checks of a run specification before it starts."""
+
+from __future__ import annotations
+
+from core.config.run import RunSpec
+from core.data import subsets
+from core.data.datasets.opened import open_cached
+from core.errors import ConfigurationError, ModelError
+from core.models.backbones import registry as catalogue
+from core.models.tuning import registry as methods
+from core.resources import memory
+
+
+def check(spec: RunSpec) -> None:
+    """Refuse what cannot work before a run is made of it.
+
+    Raises:
+        CoreError: An unknown name, a missing folder, a rank above the layer's width, weights that
+            are not there and that nobody will fetch, more memory than the device has; ``field``
+            names the setting.
+    """
+    from core.models.backbones import locate_weights as hub
+    from core.models.tuning import apply as adapters
+
+    if spec.adapter.imported is not None:
+        raise ConfigurationError(
+            "An imported adapter is tested, not trained.",
+            "Import it with python -m core import-adapter DIR, or choose a method.",
+            field="adapter.imported",
+        )
+    methods.method(spec.adapter.method)  # names first: they are known at once
+    card = catalogue.card(spec.model.backbone)
+    dataset = open_cached(spec.data)
+    adapters.count(card, spec.adapter, len(dataset.findings), spec.model.input_size)
+    memory.refuse(spec, len(dataset.findings))
+    if spec.data.split_file is not None:
+        subsets.listed(dataset, spec.data.split_file)
+    weights = spec.model.weights
+    if weights is not None and not weights.expanduser().is_file():
+        raise ModelError(
+            f"There is no file {weights}.", "Give the path of a checkpoint.", field="model.weights"
+        )
+    if spec.model.pretrained and card.source in ("file", "embedded"):
+        hub.locate(card, weights)
