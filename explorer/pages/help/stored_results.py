@@ -22,7 +22,7 @@ from core.config.run import AdapterSpec, DataSpec, ModelSpec, RunSpec, TrainSpec
 from core.data.datasets.registry import DATASETS
 from core.experiments.paper.claims import points
 from core.experiments.transfer import grid, pairwise_tests, results_csv
-from core.metrics.auroc import Interval
+from core.metrics.intervals import Interval
 from core.metrics.seed_tests import binomial_interval, seeds_paired
 from core.models.backbones.registry import card
 from core.workspace import ASSETS
