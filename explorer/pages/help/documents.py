@@ -127,7 +127,6 @@ def _document(path: Path, changed: int) -> str:
         exporter = HTMLExporter(template_name="basic")  # type: ignore[no-untyped-call]
         body, _ = exporter.from_filename(str(path))
         hint = f"To step through it: <code>jupyter lab notebooks/{path.name}</code>"
-        body = _folded(body)
     else:
         from nbconvert.filters.markdown import markdown2html
 
@@ -135,7 +134,7 @@ def _document(path: Path, changed: int) -> str:
 
         body, hint = markdown2html(expand(path.read_text("utf-8"))), ""
         body = _IMAGE.sub(_embedded, body)
-    body = _LINK.sub(_kept, _mathematics(body))
+    body = _LINK.sub(_kept, _mathematics(_folded(body)))
     title = html.escape(_title(_opening(path)) or path.stem)
     style = (STYLES / "explorer.css").read_text("utf-8") + (STYLES / "reading.css").read_text(
         "utf-8"
@@ -184,7 +183,7 @@ def _mathematics(body: str) -> str:
 
 
 def _folded(body: str) -> str:
-    """Without the marks at headings that only Jupyter needs."""
+    """Remove the link marks at headings, which only Jupyter needs."""
     return re.sub(r'<a class="anchor-link"[^>]*>.*?</a>', "", body)
 
 

@@ -55,7 +55,7 @@ def value(name: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def transfer_values() -> Mapping[str, Any]:
+def transfer_values() -> dict[str, str]:
     """Values of ``transfer.csv``: LoRA and full fine-tuning from each shipped backbone."""
     known = {_run(key): result for key, result in results_csv.read(TRANSFER).items()}
     rows = grid.rows(known, known)
@@ -88,7 +88,7 @@ def transfer_values() -> Mapping[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def verdict_values() -> Mapping[str, str]:
+def verdict_values() -> dict[str, str]:
     """Values of ``verdict.csv``: the study's grid on the embedded backbones and phantoms."""
     with VERDICT.open(encoding="utf-8", newline="") as stream:
         tasks = list(csv.DictReader(stream))
@@ -187,7 +187,7 @@ def _benchmark(row: str, field: str, form: str) -> str:
     return f"{found / 1e6:.0f} MB" if form == "MB" else format(found, form).replace("-", "−")
 
 
-def _arithmetic() -> Mapping[str, str]:
+def _arithmetic() -> dict[str, str]:
     """Ranges of the share of the processor's peak over all measured training steps."""
     shares = {"cpu-float32-share": "share_of_float32_peak", "cpu-bf16-share": "share_of_peak"}
     found = {}
