@@ -38,7 +38,7 @@ class Reporter(Protocol):
         """
 
 
-class Silence:
+class NullReporter:
     """A reporter that listens to nothing."""
 
     def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:

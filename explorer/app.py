@@ -11,7 +11,7 @@ import gradio as gr
 from starlette.routing import BaseRoute
 
 from core.errors import ConfigurationError
-from core.notice import DISCLAIMER
+from core.formatting import DISCLAIMER
 from core.runs.scheduler import Scheduler
 from core.runs.store import open_store
 from core.workspace import Workspace
@@ -19,15 +19,13 @@ from explorer.context import Context
 from explorer.page import Page
 from explorer.pages.compare import page as compare
 from explorer.pages.data import page as data
-from explorer.pages.help import documents as reading
+from explorer.pages.help import documents
 from explorer.pages.help import page as help
 from explorer.pages.launch import page as launch
 from explorer.pages.paper import page as paper
 from explorer.pages.runs import page as runs
 from explorer.pages.saliency import page as saliency
-from explorer.server import change_events as pulse
-from explorer.server import gradio_api as endpoints
-from explorer.server import runs_json as listing
+from explorer.server import change_events, gradio_api, runs_json
 from explorer.theme import STYLE, theme
 
 PAGES: dict[str, ModuleType] = {
@@ -63,11 +61,11 @@ def build(workspace: Workspace) -> gr.Blocks:
         fill_width=True,
         delete_cache=(HOUR, 24 * HOUR),  # exports that were packed for a download
     ) as blocks:
-        gr.HTML(_TOP, apply_default_css=False, js_on_load=pulse.ON_LOAD)
-        endpoints.publish(store, workspace)
+        gr.HTML(_TOP, apply_default_css=False, js_on_load=change_events.ON_LOAD)
+        gradio_api.publish(store, workspace)
         with gr.Row(elem_classes="cxr-unseen"):
             pulses = {
-                name: gr.HTML(apply_default_css=False, js_on_load=pulse.heard_by(name))
+                name: gr.HTML(apply_default_css=False, js_on_load=change_events.heard_by(name))
                 for name in PAGES
             }
         inboxes = {name: gr.State(None) for name in PAGES}
@@ -148,7 +146,7 @@ def serve(
     scheduler.start()
     try:
         beside = [
-            listing.route(listing.Listing(store)), pulse.Pulse(store).route(), reading.route()
+            runs_json.route(runs_json.Listing(store)), change_events.Pulse(store).route(), documents.route()
         ]  # fmt: skip
         port = free_port(host, port)
         url = show(blocks, host=host, port=port, browser=browser, routes=beside)

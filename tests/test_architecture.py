@@ -21,7 +21,7 @@ FILES = {
 }
 
 FLOORS: list[dict[str, set[str]]] = [
-    {"core.errors": set(), "core.notice": set(), "core.reporter": set(), "core.startup": set(),
+    {"core.errors": set(), "core.formatting": set(), "core.reporter": set(), "core.startup": set(),
      "core.metrics": set()},
     {"core.config": {"core.metrics"}, "core.hardware": {"core.metrics"},
      "core.files": {"core.metrics"}, "core.workspace": {"core.metrics"}},
@@ -51,14 +51,14 @@ INSIDE: dict[str, list[set[str]]] = {
         {"request", "report"},
     ],
     "explorer": [
-        {"formatting", "figures", "theme", "context", "page"}, {"components"}, {"pages"},
-        {"server"}, {"app"},
+        {"formatting", "figures", "templates", "theme", "context", "page"}, {"components"},
+        {"pages"}, {"server"}, {"app"},
     ],
 }  # fmt: skip
 """Order inside packages: a part imports parts of the same set or of sets before it."""
 
-WITHOUT_TORCH = ("core.errors", "core.reporter", "core.startup", "core.metrics", "core.config",
-                 "core.files", "core.workspace", "core.runs", "core.evaluation.verdict",
+WITHOUT_TORCH = ("core.errors", "core.formatting", "core.reporter", "core.startup",
+                 "core.metrics", "core.config", "core.files", "core.workspace", "core.runs", "core.evaluation.verdict",
                  "core.cli", "core.__main__", "explorer.app")  # fmt: skip
 """Packages and modules that load no torch when they are imported."""
 

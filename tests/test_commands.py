@@ -25,7 +25,7 @@ from core.data.phantoms.dataset import Phantom
 from core.errors import CoreError
 from core.models.backbones.registry import BACKBONE_FILES
 from core.runs.store import open_store
-from core.training.run_here import carry_out
+from core.training.run_here import run_in_process
 from core.workspace import Workspace, open_workspace
 from tests.support import layouts
 from tests.test_documentation import COMMANDS
@@ -109,7 +109,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     store = open_store(done, create=True)
     short = {"train.epochs": 1, "model.input_size": 64, "data.label_fraction": 1.0}
     runs = [
-        carry_out(RunSpec.of(**short, **{"adapter.method": method}), store, done).id
+        run_in_process(RunSpec.of(**short, **{"adapter.method": method}), store, done).id
         for method in ("lora", "linear")
     ]
     store.close()

@@ -140,8 +140,8 @@ def test_a_data_set_a_backbone_and_a_method_are_added_by_the_text_alone(
 ) -> None:
     from core.data.datasets.registry import DATASETS
     from core.models.backbones.registry import BACKBONES
-    from core.models.tuning.registry import METHODS
-    from core.training.run_here import carry_out
+    from core.models.tuning.registry import TUNING_METHODS
+    from core.training.run_here import run_in_process
 
     reader, *entries, trial = blocks(DOCS / "extending.md", "python")
     for code in (reader, *entries, trial):
@@ -149,7 +149,7 @@ def test_a_data_set_a_backbone_and_a_method_are_added_by_the_text_alone(
     module = ModuleType("core.data.datasets.stripes")
     exec(reader, module.__dict__)
     monkeypatch.setitem(sys.modules, "core.data.datasets.stripes", module)
-    for catalogue in (DATASETS, BACKBONES, METHODS):
+    for catalogue in (DATASETS, BACKBONES, TUNING_METHODS):
         for name in ("stripes", "pocket-vit", "positions"):
             monkeypatch.delitem(catalogue, name, raising=False)
     names: dict[str, Any] = {}
@@ -158,12 +158,12 @@ def test_a_data_set_a_backbone_and_a_method_are_added_by_the_text_alone(
             exec(code, names)
         assert isinstance(names["spec"], RunSpec)
         store = open_store(workspace, create=True)
-        run = carry_out(names["spec"], store, workspace)
+        run = run_in_process(names["spec"], store, workspace)
         store.close()
     finally:
         DATASETS.pop("stripes", None)
         BACKBONES.pop("pocket-vit", None)
-        METHODS.pop("positions", None)
+        TUNING_METHODS.pop("positions", None)
     assert "parameters train" in capsys.readouterr().out
     assert run.scores is not None
     assert run.trainable == names["trains"].trainable
@@ -177,8 +177,8 @@ def test_an_export_loads_by_the_lines_of_its_page(
 
     from core.data.datasets.write_folder import save
     from core.data.phantoms.dataset import Phantom
-    from core.export.export import export
-    from core.training.run_here import carry_out
+    from core.export.export import export_run
+    from core.training.run_here import run_in_process
 
     chests = Phantom("phantom-14", train=40, val=20, test=20, size=64)
     folder = save(chests, workspace.root / "chests")
@@ -187,10 +187,10 @@ def test_an_export_loads_by_the_lines_of_its_page(
            "train.epochs": 1}
     )  # fmt: skip
     store = open_store(workspace, create=True)
-    run = carry_out(spec, store, workspace)
+    run = run_in_process(spec, store, workspace)
     store.close()
     monkeypatch.chdir(workspace.root)
-    export(workspace.run(run.id), "peft", workspace.root / "DIR")
+    export_run(workspace.run(run.id), "peft", workspace.root / "DIR")
     (code,) = blocks(DOCS / "export.md", "python")
     names: dict[str, Any] = {}
     with warnings.catch_warnings():

@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core.benchmarks import png_folder as pictures
-from core.benchmarks import whole_run as endtoend
+from core.benchmarks import png_folder, whole_run
 from core.benchmarks.measurement import REPEATS, Row, apart, device
 from core.benchmarks.png_folder import Shape
 from core.metrics.seed_tests import seeds_paired
@@ -34,14 +33,14 @@ def rows(task: Shape = TASK, seeds: int = REPEATS) -> list[Row]:
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "png"
-        pictures.write(root, task)
+        png_folder.write(root, task)
         shapes = [replace(task, seed=seed) for seed in range(seeds)]
 
         def each(side: Any) -> list[float]:
             return [apart(side, root, shape)["auroc"] for shape in shapes]
 
-        ours = each(endtoend.train)
-        others = {name: each(side) for name, side in endtoend.BASELINES.items()}
+        ours = each(whole_run.train)
+        others = {name: each(side) for name, side in whole_run.BASELINES.items()}
     return [_row(f"auroc/{name}", ours, theirs) for name, theirs in others.items()]
 
 

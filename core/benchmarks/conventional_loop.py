@@ -19,21 +19,21 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from core.benchmarks import png_folder as pictures
+from core.benchmarks import png_folder
 from core.benchmarks.measurement import peak_bytes
 from core.benchmarks.png_folder import Shape
 from core.data.transforms import SCALE
 from core.hardware import precision
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
+from core.models.backbones.build import build_backbone
+from core.models.backbones.registry import backbone_card
 
 
 class Radiographs(Dataset[tuple[Tensor, Tensor]]):
     """PNG files and labels as torchvision's users read them."""
 
     def __init__(self, root: Path, split: str, shape: Shape) -> None:
-        self.files, self.labels, self.findings = pictures.read(root, split)
-        card = catalogue.card(shape.backbone)
+        self.files, self.labels, self.findings = png_folder.read(root, split)
+        card = backbone_card(shape.backbone)
         self.mode = "L" if card.channels == 1 else "RGB"
         geometry: list[Any] = [transforms.Resize(round(shape.size * 8 / 7)),
                                transforms.CenterCrop(shape.size)]  # fmt: skip
@@ -58,8 +58,8 @@ def model(shape: Shape, findings: int) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(shape.seed)
-    card = catalogue.card(shape.backbone)
-    plain, _ = backbones.build(card, findings, input_size=shape.size)
+    card = backbone_card(shape.backbone)
+    plain, _ = build_backbone(card, findings, input_size=shape.size)
     chosen = LoraConfig(
         r=shape.rank, lora_alpha=32, lora_dropout=0.1, target_modules=["qkv"],
         modules_to_save=["head"],
@@ -83,7 +83,9 @@ def train(root: Path, shape: Shape) -> dict[str, Any]:
     started = time.perf_counter()
     gpu = torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
-    half = torch.bfloat16 if precision.chosen("auto", gpu=gpu) == "bf16" else torch.float16
+    half = (
+        torch.bfloat16 if precision.resolve_precision("auto", gpu=gpu) == "bf16" else torch.float16
+    )
     mixed = gpu or precision.multiplies_bf16()
     parts = {name: Radiographs(root, name, shape) for name in ("train", "val")}
     loaders = {

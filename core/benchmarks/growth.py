@@ -36,7 +36,7 @@ def images(count: int) -> dict[str, Any]:
 
 def findings(count: int) -> list[float]:
     """Seconds of the loss with its gradient, and of the AUROC, for so many findings."""
-    from core.metrics import auroc as stats
+    from core.metrics.auroc import per_finding
     from core.training.loss import masked_loss
 
     random = np.random.default_rng(0)
@@ -46,7 +46,7 @@ def findings(count: int) -> list[float]:
     def work() -> None:
         taken = torch.from_numpy(logits).requires_grad_()
         masked_loss(taken, torch.from_numpy(labels)).backward()  # type: ignore[no-untyped-call]
-        stats.per_finding(labels, logits)
+        per_finding(labels, logits)
 
     return repeated(work)
 

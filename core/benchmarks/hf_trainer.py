@@ -62,7 +62,7 @@ def train(root: Path, shape: Shape) -> dict[str, Any]:
             times.append(time.perf_counter())
 
     gpu = torch.cuda.is_available()
-    mixed = precision.chosen("auto", gpu=gpu)
+    mixed = precision.resolve_precision("auto", gpu=gpu)
     parts = {name: Radiographs(root, name, shape) for name in ("train", "val")}
     steps = shape.epochs * -(-len(parts["train"]) // shape.batch)
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from core.benchmarks.measurement import REPEATS, Row, apart, device, middle
 from core.config.run import RunSpec
-from core.reporter import Silence
+from core.reporter import NullReporter
 
 RANKS = (1, 2, 4, 8)
 
@@ -70,11 +70,13 @@ def seconds(folder: Path, shape: Sweep, together: bool) -> list[float]:
         started = time.perf_counter()
         if together:
             pairs = zip(specs, places, strict=True)
-            for _, end in carry.run([Member(spec, at, Silence()) for spec, at in pairs], cache):
+            for _, end in carry.run(
+                [Member(spec, at, NullReporter()) for spec, at in pairs], cache
+            ):
                 end()
         else:
             for spec, at in zip(specs, places, strict=True):
-                train.run(spec, at, cache, Silence())
+                train.fine_tune(spec, at, cache, NullReporter())
         times.append(time.perf_counter() - started)
     return times[1:]
 

@@ -26,40 +26,44 @@ class Scale:
 
 
 def _endtoend(scale: Scale) -> list[Row]:
-    from core.benchmarks import whole_run as endtoend
+    from core.benchmarks import whole_run
 
     if scale.quick:
-        return endtoend.rows(Shape(train=16, val=24, epochs=3, side=256, size=128, batch=8))
-    return endtoend.rows(Shape(epochs=scale.epochs))
+        return whole_run.rows(Shape(train=16, val=24, epochs=3, side=256, size=128, batch=8))
+    return whole_run.rows(Shape(epochs=scale.epochs))
 
 
 def _parity(scale: Scale) -> list[Row]:
-    from core.benchmarks import auroc_parity as parity
+    from core.benchmarks import auroc_parity
 
     if scale.quick:
-        return parity.rows(Shape(train=16, val=24, epochs=2, side=128, size=64, batch=8), 2)
-    return parity.rows()
+        return auroc_parity.rows(Shape(train=16, val=24, epochs=2, side=128, size=64, batch=8), 2)
+    return auroc_parity.rows()
 
 
 def _steps(scale: Scale) -> list[Row]:
-    from core.benchmarks import training_step as steps
+    from core.benchmarks import training_step
 
     if scale.quick:
-        return steps.rows((4,), ("ViT-Ti",), 2)
-    return steps.rows((64, 256) if scale.gpu else (64,), tuple(steps.SIZES), REPEATS)
+        return training_step.rows((4,), ("ViT-Ti",), 2)
+    return training_step.rows(
+        (64, 256) if scale.gpu else (64,), tuple(training_step.SIZES), REPEATS
+    )
 
 
 def _together(scale: Scale) -> list[Row]:
-    from core.benchmarks import joint_training as ranks
-    from core.benchmarks import training_step as steps
+    from core.benchmarks import joint_training, training_step
 
     if scale.quick:
-        tiny = ranks.Sweep("embedded-mae", 64, train=16, held=12, epochs=1, repeats=1)
-        return ranks.rows({"ViT-Ti 64 px": tiny})
+        tiny = joint_training.Sweep("embedded-mae", 64, train=16, held=12, epochs=1, repeats=1)
+        return joint_training.rows({"ViT-Ti 64 px": tiny})
     if scale.gpu:
-        large = {name: ranks.Sweep(steps.SIZES[name], train=2_048) for name in ("ViT-Ti", "ViT-B")}
-        return ranks.rows(large)
-    return ranks.rows({"ViT-Ti": ranks.Sweep(steps.SIZES["ViT-Ti"], 128)})
+        large = {
+            name: joint_training.Sweep(training_step.SIZES[name], train=2_048)
+            for name in ("ViT-Ti", "ViT-B")
+        }
+        return joint_training.rows(large)
+    return joint_training.rows({"ViT-Ti": joint_training.Sweep(training_step.SIZES["ViT-Ti"], 128)})
 
 
 def _growth(scale: Scale) -> list[Row]:

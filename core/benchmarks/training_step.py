@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from core.benchmarks.measurement import REPEATS, Row, apart, device, middle, peak_bytes, repeated
 from core.config.run import RunSpec
-from core.reporter import Silence
+from core.reporter import NullReporter
 
 SIZES = {
     "ViT-Ti": "timm:vit_tiny_patch16_224",
@@ -53,7 +53,7 @@ def ours(case: Case) -> dict[str, Any]:
         ``seconds`` of each, ``operations`` of one, ``limit`` (operations a second of bare products
         of the same shapes), ``precision``, ``peak_bytes`` of the device or of the process.
     """
-    from core.training.loop import step
+    from core.training.loop import training_step
     from core.training.setup import setup
 
     spec = RunSpec.of(**{
@@ -63,13 +63,13 @@ def ours(case: Case) -> dict[str, Any]:
     })  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        session = setup(spec.resolved(), place / "run", place / "cache", Silence())
+        session = setup(spec.resolved(), place / "run", place / "cache", NullReporter())
     channels = session.model.get_parameter(_first(session.model)).shape[1]
     inputs, targets = _batch(case, len(session.dataset.findings), channels)
     where = session.accelerator.device
 
     def work() -> None:
-        step(session, inputs, targets, 0)
+        training_step(session, inputs, targets, 0)
         _wait(where)
 
     seconds = repeated(work, case.repeats)
@@ -98,7 +98,7 @@ def conventional(case: Case) -> dict[str, Any]:
 
     gpu = torch.cuda.is_available()
     where = torch.device("cuda" if gpu else "cpu")
-    chosen = MIXED[precision.chosen("auto", gpu=gpu).replace("fp32", "no")]
+    chosen = MIXED[precision.resolve_precision("auto", gpu=gpu).replace("fp32", "no")]
     network: Any = timm.create_model(
         case.backbone.removeprefix("timm:"), num_classes=14, img_size=case.size
     )
@@ -186,13 +186,13 @@ def profile() -> str:
     from torch.profiler import profile as profiled
 
     from core.data import subsets
-    from core.training import loop as train
     from core.training import prepare
+    from core.training.loop import train_epoch
     from core.training.setup import setup
 
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        session = setup(RunSpec().resolved(), place / "run", place / "cache", Silence())
+        session = setup(RunSpec().resolved(), place / "run", place / "cache", NullReporter())
         prepare.prepare(session, "train")
         ids = session.ids["train"]
         labels = dict(
@@ -203,7 +203,7 @@ def profile() -> str:
             kinds.append(ProfilerActivity.CUDA)
         with profiled(activities=kinds) as seen:
             started = time.perf_counter()
-            train.train_epoch(session, labels)
+            train_epoch(session, labels)
             seconds = time.perf_counter() - started
     order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
     table = seen.key_averages().table(sort_by=order, row_limit=10, max_name_column_width=40)

@@ -7,18 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from core.benchmarks import conventional_loop as loop
-from core.benchmarks import hf_trainer as trainer
-from core.benchmarks import png_folder as pictures
+from core.benchmarks import conventional_loop, hf_trainer, png_folder
 from core.benchmarks.measurement import Row, apart, device, middle, peak_bytes
 from core.benchmarks.png_folder import Shape
 from core.config.run import RunSpec
-from core.reporter import Silence
+from core.reporter import NullReporter
 
-BASELINES = {"loop": loop.train, "trainer": trainer.train}
+BASELINES = {"loop": conventional_loop.train, "trainer": hf_trainer.train}
 
 
-class Clock(Silence):
+class Clock(NullReporter):
     """Notes when epochs end, and how long pictures were prepared."""
 
     def __init__(self) -> None:
@@ -59,13 +57,13 @@ def train(root: Path, shape: Shape, validation: str = "every-epoch") -> dict[str
 
     Beside it ``cache_seconds``, what of the time went into decoding, once.
     """
-    from core.training import loop as training
+    from core.training.loop import fine_tune
 
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         started = time.perf_counter()
-        result = training.run(
+        result = fine_tune(
             specification(root, shape, validation), place / "run", place / "cache", clock
         )
         seconds = time.perf_counter() - started
@@ -83,7 +81,7 @@ def rows(shape: Shape) -> list[Row]:
     """Ours, by either way to validate, against each baseline: whole time, and the median epoch."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "png"
-        pictures.write(root, shape)
+        png_folder.write(root, shape)
         ours = {ending: apart(train, root, shape, way) for ending, way in WAYS.items()}
         others = {name: apart(other, root, shape) for name, other in BASELINES.items()}
     found = []

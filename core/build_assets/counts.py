@@ -12,14 +12,13 @@ from typing import Any
 
 from core.config.run import AdapterSpec
 from core.hardware.precision import Precision
-from core.models.backbones import registry as catalogue
 from core.models.backbones.card import BackboneCard
-from core.models.tuning import apply as adapters
-from core.models.tuning import precomputed as counts
+from core.models.backbones.registry import BACKBONES
+from core.models.tuning import precomputed
 from core.models.tuning.applicability import counted
-from core.models.tuning.registry import METHODS
-from core.resources import memory
-from core.resources import throughput as speed
+from core.models.tuning.apply import counted_parameters
+from core.models.tuning.registry import TUNING_METHODS
+from core.resources import memory, throughput
 
 RANKS = (1, 2, 4, 8, 16, 32)
 """Ranks of LoRA that are asked for most; every other method is counted as it stands."""
@@ -29,7 +28,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 
 def specs() -> list[AdapterSpec]:
     """What is counted beforehand."""
-    plain = [AdapterSpec(method=name) for name in METHODS]
+    plain = [AdapterSpec(method=name) for name in TUNING_METHODS]
     return plain + [AdapterSpec(rank=rank) for rank in RANKS if rank != AdapterSpec().rank]
 
 
@@ -38,8 +37,10 @@ def backbone(card: BackboneCard) -> dict[str, Any]:
     targets = {one.method.name: one.targets for one in counted(card, 1)}
     return {
         "input_size": card.input_size,
-        "operations": speed.count_operations(card.name, card.input_size),
-        "methods": {counts.key(one): method(card, one, targets[one.method]) for one in specs()},
+        "operations": throughput.count_operations(card.name, card.input_size),
+        "methods": {
+            precomputed.key(one): method(card, one, targets[one.method]) for one in specs()
+        },
     }
 
 
@@ -51,15 +52,15 @@ def method(card: BackboneCard, adapter: AdapterSpec, targets: tuple[str, ...]) -
         adapter: The method and its settings.
         targets: The named targets that fit the method.
     """
-    one, two = (adapters.counted(card, adapter, findings) for findings in (1, 2))
+    one, two = (counted_parameters(card, adapter, findings) for findings in (1, 2))
     lines = {
-        name: counts.Line(2 * getattr(one, name) - getattr(two, name),
+        name: precomputed.Line(2 * getattr(one, name) - getattr(two, name),
                           getattr(two, name) - getattr(one, name))
         for name in ("trainable", "total")
     }  # fmt: skip
     plain = adapter.model_copy(update={"dropout": 0.0})  # as these backbones are tuned
     held = {
-        precision: memory.counted(memory.Question(card.name, plain, precision))
+        precision: memory.counted(memory.MemoryQuery(card.name, plain, precision))
         for precision in PRECISIONS
     }
     return {
@@ -71,9 +72,9 @@ def method(card: BackboneCard, adapter: AdapterSpec, targets: tuple[str, ...]) -
 
 def everything() -> dict[str, Any]:
     """What ``assets/precomputed/counts.json`` holds."""
-    cards = [card for card in catalogue.BACKBONES.values() if card.source == "embedded"]
+    cards = [card for card in BACKBONES.values() if card.source == "embedded"]
     return {card.name: backbone(card) for card in cards}
 
 
 if __name__ == "__main__":
-    counts.FILE.write_text(json.dumps(everything(), indent=1) + "\n")
+    precomputed.FILE.write_text(json.dumps(everything(), indent=1) + "\n")

@@ -16,16 +16,16 @@ from core.config.run import RunSpec
 from core.data import subsets
 from core.data.cache.image_cache import cache_side
 from core.data.images import grey
-from core.data.phantoms import prerendered as drawn
+from core.data.phantoms import prerendered
 from core.data.phantoms.dataset import Phantom
-from core.models.backbones import registry as catalogue
+from core.models.backbones.registry import backbone_card
 
 
 def wanted() -> Iterator[tuple[Phantom, str, int]]:
     """The pictures to draw beforehand: data set, study and shorter side."""
     spec = RunSpec()
     dataset = Phantom(spec.data.name)
-    side = cache_side(catalogue.card(spec.model.backbone).input_size)
+    side = cache_side(backbone_card(spec.model.backbone).input_size)
     labelled = subsets.labelled(dataset, spec.data)
     for study in labelled + dataset.ids("val") + dataset.ids("test"):
         yield dataset, study, side
@@ -33,7 +33,7 @@ def wanted() -> Iterator[tuple[Phantom, str, int]]:
 
 def write() -> None:
     """Draw them all into ``core.data.phantoms.prerendered.FILE``."""
-    with zipfile.ZipFile(drawn.FILE, "w") as file:
+    with zipfile.ZipFile(prerendered.FILE, "w") as file:
         for dataset, study, side in wanted():
             picture = grey.resize(dataset.drawing(study).picture, side)
             content = io.BytesIO()

@@ -11,14 +11,13 @@ from core.classifier.weights import digest
 from core.config.run import RunSpec
 from core.data.transforms import EvalTransform
 from core.errors import ModelError
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
+from core.models.backbones.build import build_backbone
 from core.models.backbones.checkpoints import LoadReport
-from core.models.backbones.registry import BackboneCard
+from core.models.backbones.registry import BackboneCard, backbone_card
 from core.models.peft_files import attach as attaching
 from core.models.peft_files import read as foreign
 from core.models.peft_files import write as portable
-from core.models.tuning import apply as adapters
+from core.models.tuning.apply import apply_method
 from core.workspace import ADAPTER
 
 
@@ -38,9 +37,9 @@ def untuned(
     Raises:
         ModelError: The weights cannot be found, read or matched.
     """
-    card = catalogue.card(spec.model.backbone)
+    card = backbone_card(spec.model.backbone)
     torch.manual_seed(spec.train.seed)  # frozen random weights are drawn as the run drew them
-    model, report = backbones.build(
+    model, report = build_backbone(
         card,
         findings,
         pretrained=spec.model.pretrained and weights,
@@ -63,7 +62,7 @@ def tuned(model: nn.Module, spec: RunSpec, folder: Path) -> nn.Module:
         ModelError: The imported adapter is missing, damaged, or not the one the run came with.
     """
     if spec.adapter.imported is None:
-        return adapters.apply(model, spec.adapter)
+        return apply_method(model, spec.adapter)
     adapter = foreign.read(folder / ADAPTER)
     if adapter.identity != spec.adapter.imported:
         raise ModelError(

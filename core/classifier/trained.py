@@ -19,7 +19,7 @@ from core.data.cache.image_cache import cache_side
 from core.data.transforms import EvalTransform
 from core.errors import DataError, ModelError
 from core.models.backbones.registry import BackboneCard
-from core.models.tuning import apply as adapters
+from core.models.tuning.apply import load_trainable_state
 from core.workspace import BEST, RESULT, SPEC
 
 
@@ -96,7 +96,7 @@ def load_trained(folder: Path) -> Trained:
             "Restore the former file or train the run again.",
         )
     model = tuned(model, spec, folder)
-    adapters.load_trainable_state(model, state)
+    load_trainable_state(model, state)
     model.eval()
     size = spec.model.input_size or card.input_size
     return Trained(model, card, spec, findings, evaluation_transform(card, size), cache_side(size))

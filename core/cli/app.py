@@ -12,9 +12,17 @@ from typing import Annotated
 
 import typer
 
-from core.cli import data_names as _data_names  # noqa: F401 - adds verbs to the group `data`
-from core.cli import data_splits as _data_splits  # noqa: F401 - adds verbs to the group `data`
-from core.cli import evaluate, export, lists, models, queue, runs, train
+from core.cli import (
+    data_names,  # noqa: F401 - adds verbs to the group `data`
+    data_splits,  # noqa: F401 - adds verbs to the group `data`
+    evaluate,
+    export,
+    lists,
+    models,
+    queue,
+    runs,
+    train,
+)
 from core.cli.bench import bench
 from core.cli.data import app as data
 from core.cli.paper import paper
@@ -23,7 +31,7 @@ from core.cli.saliency_report import saliency_report
 from core.cli.sweep import sweep
 from core.cli.transfer import transfer
 from core.errors import CoreError
-from core.notice import DISCLAIMER
+from core.formatting import DISCLAIMER
 from core.startup import spare_garbage
 from core.workspace import STORE, VARIABLE
 

@@ -61,11 +61,11 @@ def cache_data(
     as_json: AsJson = False,
 ) -> None:
     """Decode every picture once, so that no run has to; exit code 1 if some cannot be read."""
-    from core.training import warm_cache as prepare
+    from core.training import warm_cache
     from core.workspace import open_workspace
 
     with bar("pictures") as progress:
-        made = prepare.whole(data, open_workspace(folder).cache, side, progress)
+        made = warm_cache.whole(data, open_workspace(folder).cache, side, progress)
     answer(made.as_json(), as_json, lambda: _tell(made))
     raise typer.Exit(1 if made.unreadable else 0)
 

@@ -20,10 +20,10 @@ def register_data(
     called: Called, data: DataSpec, folder: Folder = None, as_json: AsJson = False
 ) -> None:
     """Give a data set a name: --data NAME then stands for its folder and options."""
-    from core.data.datasets import registered as named
+    from core.data.datasets import registered
     from core.workspace import open_workspace
 
-    found = named.register(open_workspace(folder), called, data)
+    found = registered.register(open_workspace(folder), called, data)
     answer(found.as_json(), as_json, lambda: typer.echo(
         f"{found.name} stands for {found.data.name} in {found.data.root}."
     ))  # fmt: skip
@@ -32,10 +32,10 @@ def register_data(
 @app.command("names")
 def list_names(folder: Folder = None, as_json: AsJson = False) -> None:
     """List the registered names and what they stand for."""
-    from core.data.datasets import registered as named
+    from core.data.datasets import registered
     from core.workspace import workspace_at
 
-    found = [one.as_json() for one in named.names(workspace_at(folder))]
+    found = [one.as_json() for one in registered.names(workspace_at(folder))]
     answer(found, as_json, lambda: table(
         ("name", "data set", "folder", "options"),
         [(one["name"], one["data"], str(one.get("root", "–")), _options(one)) for one in found],
@@ -45,10 +45,10 @@ def list_names(folder: Folder = None, as_json: AsJson = False) -> None:
 @app.command("forget")
 def forget_data(called: Called, folder: Folder = None, as_json: AsJson = False) -> None:
     """Forget a name; its folder and the runs on it stay."""
-    from core.data.datasets import registered as named
+    from core.data.datasets import registered
     from core.workspace import workspace_at
 
-    found = named.forget(workspace_at(folder), called)
+    found = registered.forget(workspace_at(folder), called)
     answer({"forgotten": found.name}, as_json, lambda: typer.echo(f"Forgot {found.name}."))
 
 

@@ -58,7 +58,7 @@ def compare_splits(
     as_json: AsJson = False,
 ) -> None:
     """Say, from labels in order, whether two data sets are the same pictures in the same splits."""
-    from core.data.checks import split_comparison as comparison
+    from core.data.checks import split_comparison
     from core.data.datasets.registered import resolved
     from core.data.datasets.registry import open_data
     from core.workspace import workspace_at
@@ -74,7 +74,7 @@ def compare_splits(
         )
         for name, root, split in asked
     ]
-    found = comparison.compare(*opened)
+    found = split_comparison.compare(*opened)
     value: dict[str, Any] = asdict(found) | {"same": found.same, "sentence": found.sentence()}
 
     def human() -> None:

@@ -31,14 +31,14 @@ def evaluate(
     workspace, store = opened(folder)
     place = workspace.run(store.get(run).id)
     if against is not None:
-        found = evaluation.compare(place, workspace.run(store.get(against).id), split)
+        found = evaluation.compare_runs(place, workspace.run(store.get(against).id), split)
         answer(
             evaluation.as_json(found),
             as_json,
             lambda: typer.echo(evaluation.difference_text(found)),
         )
         return
-    scores = evaluation.evaluate(place, split, rule=evaluation.rule_of(rule), target=target)
+    scores = evaluation.evaluate_run(place, split, rule=evaluation.rule_of(rule), target=target)
     value = evaluation.as_json(scores)
     answer(value, as_json, lambda: typer.echo(evaluation.as_text(scores)))
 

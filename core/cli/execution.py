@@ -21,9 +21,9 @@ def execute(
     spec: RunSpec, folder: Path, cache: Path, report: Reporter, resume: bool
 ) -> dict[str, Any]:
     """Carry out one run, in this process."""
-    from core.training import trackers as tracking
+    from core.training import trackers
 
-    return tracking.run(spec, folder, cache, report, resume)
+    return trackers.run(spec, folder, cache, report, resume)
 
 
 def carry_out_together(
@@ -37,9 +37,9 @@ def carry_out_together(
 
 def beside_main() -> bool:
     """Whether this process only computes for another one's run, which alone writes and reports."""
-    from core.hardware import distributed as ranks
+    from core.hardware.distributed import launched
 
-    return not ranks.launched().main
+    return not launched().main
 
 
 def follow(spec: RunSpec, folder: Path, cache: Path) -> int:
@@ -56,15 +56,15 @@ def follow(spec: RunSpec, folder: Path, cache: Path) -> int:
     import signal
 
     from core.errors import Stopped
-    from core.reporter import Silence
-    from core.training import loop as train
+    from core.reporter import NullReporter
+    from core.training.loop import fine_tune
 
     # Whether to stop is asked and decided by the main process.
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     with contextlib.suppress(Stopped):
-        train.run(spec, folder, cache, Silence())
+        fine_tune(spec, folder, cache, NullReporter())
     return 0
 
 

@@ -39,7 +39,7 @@ def export(
 
     workspace = open_workspace(folder)
     found = open_store(workspace, create=True).get(run)
-    written = exports.export(workspace.run(found.id), format, out, force=force)
+    written = exports.export_run(workspace.run(found.id), format, out, force=force)
     answer(asdict(written), as_json, lambda: typer.echo(
         f"Wrote {written.folder}: {', '.join(written.files)} ({written.size / 1e6:,.1f} MB). "
         f"Loaded again, its logits differ from the run's by at most {written.difference:.1g}."
@@ -59,7 +59,7 @@ def import_adapter(
     from core.export import import_adapter as importing
     from core.runs import queue, worker
     from core.runs.store import open_store
-    from core.training import loop as train
+    from core.training.loop import fine_tune
     from core.workspace import open_workspace
 
     source = adapter.expanduser().absolute()
@@ -75,7 +75,7 @@ def import_adapter(
         importing.keep(source, folder)
         for note in notes:
             report.log(note)
-        return train.run(spec, folder, cache, report, resume=resume)
+        return fine_tune(spec, folder, cache, report, resume=resume)
 
     run = queue.claim_here(store, whole, name=name)
     with ProgressBar(run.name) as bar:

@@ -18,7 +18,7 @@ def list_methods(
 ) -> None:
     """Ways to tune a backbone: what each does, its settings, and what trains."""
     from core.models.tuning.applicability import defaults
-    from core.models.tuning.registry import METHODS
+    from core.models.tuning.registry import TUNING_METHODS
 
     entries: list[dict[str, Any]] = [
         {
@@ -30,7 +30,7 @@ def list_methods(
             "starts_as_backbone": one.starts_as_backbone,
             "merges": one.merges,
         }
-        for one in METHODS.values()
+        for one in TUNING_METHODS.values()
     ]
     if backbone is not None:
         entries = [e | _on(o) for e, o in zip(entries, _offers(backbone, findings), strict=True)]
@@ -38,10 +38,10 @@ def list_methods(
 
 
 def _offers(backbone: str, findings: int) -> Any:
-    from core.models.backbones import registry as catalogue
+    from core.models.backbones.registry import backbone_card
     from core.models.tuning.applicability import offers
 
-    return offers(catalogue.card(backbone), findings)
+    return offers(backbone_card(backbone), findings)
 
 
 def _on(offer: Any) -> dict[str, Any]:

@@ -46,29 +46,29 @@ def check_model(
     if against is not None:
         _compare(backbone, weights, against, as_json)
         return
-    card, file, others = _chosen(backbone, weights)
-    report, features, picture = _loaded(card, file)
+    backbone_card, file, others = _chosen(backbone, weights)
+    report, features, picture = _loaded(backbone_card, file)
     value = {
-        "backbone": card.name,
+        "backbone": backbone_card.name,
         "also_fits": others,
         "report": asdict(report),
         "picture_sha256": picture,
         "features": asdict(features),
-        "card": asdict(card),
+        "card": asdict(backbone_card),
     }
-    answer(value, as_json, lambda: _print(card, others, report, features))
+    answer(value, as_json, lambda: _print(backbone_card, others, report, features))
 
 
 def _chosen(backbone: str, weights: Path | None) -> tuple[BackboneCard, Path | None, list[str]]:
     """The backbone that is meant; of a file the first that it fits, and the others' names."""
-    from core.models.backbones import build as backbones
     from core.models.backbones import checkpoints
-    from core.models.backbones.registry import card
+    from core.models.backbones.build import fitting_backbones
+    from core.models.backbones.registry import backbone_card
 
     file = Path(backbone).expanduser()
     if weights is not None or not (file.is_file() or _is_path(backbone)):
-        return card(backbone), weights, []
-    found = backbones.fitting(checkpoints.read(file))
+        return backbone_card(backbone), weights, []
+    found = fitting_backbones(checkpoints.read(file))
     if not found:
         raise ModelError(
             f"{file} fits none of the backbones.",
@@ -87,11 +87,11 @@ def _loaded(card: BackboneCard, file: Path | None) -> tuple[LoadReport, Fingerpr
 
     import torch
 
-    from core.models.backbones import build as backbones
+    from core.models.backbones.build import build_backbone
     from core.models.backbones.fingerprint import fingerprint
 
     torch.manual_seed(0)
-    model, report = backbones.build(card, 1, weights=file)
+    model, report = build_backbone(card, 1, weights=file)
     pixels = _phantom(card)
     picture = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
     return report, fingerprint(model, pixels), picture
@@ -131,12 +131,14 @@ def _print(
 
 def _compare(backbone: str, weights: Path | None, against: Path, as_json: bool) -> None:
     from core.models import parity
-    from core.models.backbones.registry import card
+    from core.models.backbones.registry import backbone_card
 
     if weights is None:
         found = parity.compare(Path(backbone).expanduser(), against.expanduser())
     else:
-        found = parity.compare(weights.expanduser(), against.expanduser(), card(backbone).name)
+        found = parity.compare(
+            weights.expanduser(), against.expanduser(), backbone_card(backbone).name
+        )
     rows: dict[str, Any] = {
         name: {"difference": value, "allowed": parity.ALLOWED[name]}
         for name, value in found.differences.items()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from core.config.fields import settings
+from core.config.fields import fields
 from core.config.run import DataSpec, RunSpec
 
 Verb = Callable[..., None]
@@ -77,7 +77,7 @@ def _wrapped(
         if p.name != receives
     ]
     options, paths = [], {}
-    for setting in settings():
+    for setting in fields():
         if not wanted(setting.path):
             continue
         name = setting.option.replace("-", "_")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.notice import DISCLAIMER
+from core.formatting import DISCLAIMER
 
 if TYPE_CHECKING:
     from core.runs.store import Run, Store

@@ -56,18 +56,18 @@ def paper(
     """
     from core.experiments.paper import grid as plan
     from core.experiments.paper import tables
-    from core.experiments.paper import tasks as study
+    from core.experiments.paper.tasks import PAPER_METHODS
     from core.runs.store import open_store
     from core.workspace import open_workspace
 
-    _refuse_files(out or (), form)
+    _check_files(out or (), form)
     tasks = plan.choose(
         embedded=embedded,
         only=_words(only),
         fractions=[_fraction(one) for one in _words(fractions)],
         backbones=_words(backbones),
     )
-    chosen = _words(methods) or list(study.METHODS)
+    chosen = _words(methods) or list(PAPER_METHODS)
     grid = plan.cells(
         tasks, chosen, seeds, _places(root, "root"), _places(weights, "weights")
     )  # fmt: skip
@@ -97,7 +97,7 @@ def paper(
         raise typer.Exit(1)
 
 
-def _refuse_files(out: Sequence[Path], form: str | None) -> None:
+def _check_files(out: Sequence[Path], form: str | None) -> None:
     """Refuse before anything is run what could not be written after it."""
     from core.experiments.paper import figure, tables
 
@@ -113,23 +113,22 @@ def _refuse_files(out: Sequence[Path], form: str | None) -> None:
 
 
 def _carry_out(steps: Sequence[Step], store: Store, workspace: Workspace) -> Ending:
-    from core.experiments import run_grid as carry
+    from core.experiments import run_grid
 
     _say_plan(steps)
-    _refuse_nothing(steps)
+    _check_nothing(steps)
     wanted = [step.cell for step in steps if step.wanted]
     teller = Teller({step.cell.name: step.seconds for step in steps if step.wanted})
-    ending = carry.carry_out(wanted, store, workspace, execute, teller)
+    ending = run_grid.run_grid(wanted, store, workspace, execute, teller)
     say_ending(ending)
     return ending
 
 
 def _report(tasks: Sequence[Task], store: Store, workspace: Workspace, command: str) -> Report:
-    from core.experiments.paper import claims, tables
-    from core.experiments.paper import results as outcome
+    from core.experiments.paper import claims, results, tables
 
-    outcomes = outcome.gather(tasks, store.list(), workspace)
-    return tables.Report(claims.judge(outcomes), outcome.efficiency(outcomes), command)
+    outcomes = results.gather(tasks, store.list(), workspace)
+    return tables.Report(claims.judge(outcomes), results.efficiency(outcomes), command)
 
 
 def _for_people(report: Report, form: str | None) -> str:
@@ -222,7 +221,7 @@ def _say_plan(steps: Sequence[Step]) -> None:
         typer.echo(f"Left out ({task} and its like): {reason}", err=True)
 
 
-def _refuse_nothing(steps: Sequence[Step]) -> None:
+def _check_nothing(steps: Sequence[Step]) -> None:
     """A grid of which nothing is done and nothing can be run is a fault."""
     if not any(step.done or step.wanted for step in steps):
         reason = next((step.obstacle for step in steps if step.obstacle is not None), None)

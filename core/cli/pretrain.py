@@ -53,7 +53,7 @@ def pretrain(
     as_json: AsJson = False,
 ) -> None:
     """Pre-train a small backbone by masked images, or masked records, on phantoms and real sets."""
-    from core.pretraining import collect_images as foundation
+    from core.pretraining import collect_images
     from core.pretraining.recipe import Origin, PretrainSettings
     from core.pretraining.trainer import pretrain
     from core.workspace import open_workspace
@@ -64,7 +64,7 @@ def pretrain(
         minutes=minutes,
         batch_size=batch_size,
         lr=lr,
-        crop=foundation.CROPS[reports],
+        crop=collect_images.CROPS[reports],
         precision=precision,
         device=device,
         seed=seed,
@@ -76,18 +76,18 @@ def pretrain(
     def progress(done: int, total: int) -> None:
         typer.echo(f"\rpictures {done:,} of {total:,}", err=True, nl=done >= total)
 
-    drawn = foundation.phantoms(images) if images else None
-    pictures = foundation.collect(
+    drawn = collect_images.phantoms(images) if images else None
+    pictures = collect_images.collect(
         drawn,
         real,
         cache,
-        foundation.kept_side(size, reports),
+        collect_images.kept_side(size, reports),
         share=real_share,
         reports=reports,
         progress=progress,
     )
-    probes = {"phantom-14": foundation.readout(cache, size)}
-    probes |= {one.title: foundation.readout(cache, size, one) for one in real}
+    probes = {"phantom-14": collect_images.readout(cache, size)}
+    probes |= {one.title: collect_images.readout(cache, size, one) for one in real}
     for told in pictures.sets:
         typer.echo(_in_words(told), err=True)
     written = pretrain(

@@ -9,7 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from core.reporter import MEAN_AUROC, PART_AUROC, Reporter, Silence
+from core.reporter import MEAN_AUROC, PART_AUROC, NullReporter, Reporter
 from core.runs.run import Run
 
 
@@ -104,7 +104,7 @@ class SharedBar(ProgressBar):
             self.metric("val/auroc", self._best, epoch=0, step=0)
 
 
-class _Share(Silence):
+class _Share(NullReporter):
     """One run's part of a bar."""
 
     def __init__(self, bar: SharedBar, run: str) -> None:

@@ -120,10 +120,10 @@ def serve(
     workspace, store = opened(folder)
     if executor == "ray":
         from core.runs.ray_executor import RayScheduler
-        from core.training import trackers as tracking
+        from core.training import trackers
 
         scheduler: Scheduler = RayScheduler(
-            store, workspace, execute=tracking.run, address=address, cpus=cpus
+            store, workspace, execute=trackers.run, address=address, cpus=cpus
         )
         where = f"on the Ray cluster, {cpus} core(s) a run"
     else:

@@ -47,7 +47,7 @@ def show(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
     if file.exists():
         result = json.loads(file.read_text())
         value["weights_sha256"] = result["weights_sha256"]
-        value["memory"] = memory.told(result)
+        value["memory"] = memory.memory_message(result)
 
     def human() -> None:
         for key in ("id", "name", "state", "phase", "best_auroc", "trainable", "total", "seconds"):

@@ -63,8 +63,7 @@ def saliency_report(
     """Score where runs look against boxes or masks: tables, differences and contact sheets."""
     from core.data.base import SPLITS
     from core.data.datasets.registry import open_data
-    from core.saliency.report import render as pages
-    from core.saliency.report import report
+    from core.saliency.report import render, report
     from core.saliency.scores.score_maps import Question
 
     workspace, store = opened(folder)
@@ -86,8 +85,8 @@ def saliency_report(
         made = report.make(
             loaded, dataset, spec, asked, check=check, shown=sheet, progress=progress
         )
-    files = pages.write(made, out)
-    value = pages.as_json(made) | {"files": [str(file) for file in files]}
+    files = render.write(made, out)
+    value = render.as_json(made) | {"files": [str(file) for file in files]}
     answer(value, as_json, lambda: _tell(made, files))
 
 
@@ -116,9 +115,9 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _tell(made: Report, files: list[Path]) -> None:
     from core.cli.output import table
-    from core.saliency.report import render as pages
+    from core.saliency.report import render
 
-    for one in pages.tables(made)[:2]:
+    for one in render.tables(made)[:2]:
         typer.echo(one.title)
         table(one.head, one.rows)
         typer.echo("")

@@ -74,7 +74,7 @@ def sweep(
         )
     planned = sweeps.plan(specs, store, workspace.cache, again=again)
     if together:
-        _refuse_together(planned)
+        _check_together(planned)
     value: dict[str, Any] = planned.as_json()
     if dry_run:
         answer(value, as_json, lambda: _tell(planned))
@@ -91,10 +91,10 @@ def sweep(
     answer(value, as_json, lambda: typer.echo(f"Queued {len(runs):,} runs."))
 
 
-def _refuse_together(planned: Plan) -> None:
+def _check_together(planned: Plan) -> None:
     from core.errors import ConfigurationError
     from core.hardware import distributed as ranks
-    from core.training.joint import compatibility as fitting
+    from core.training.joint import compatibility
 
     if ranks.launched().count > 1:
         raise ConfigurationError(
@@ -102,22 +102,21 @@ def _refuse_together(planned: Plan) -> None:
             "Call python -m core sweep --together.",
         )
     if planned.new:
-        fitting.refuse(planned.new)
+        compatibility.check_compatible(planned.new)
 
 
 def _train_together(
     planned: Plan, workspace: Workspace, store: Store, value: dict[str, Any], as_json: bool
 ) -> None:
     from core.cli.progress_bar import SharedBar
-    from core.runs import joint_worker as group
-    from core.runs import queue
+    from core.runs import joint_worker, queue
 
     if not planned.new:
         answer(value, as_json, lambda: typer.echo("All these runs are completed or waiting."))
         return
     ids = [queue.claim_here(store, spec).id for spec in planned.new]
     with SharedBar(f"{len(ids)} runs together", len(ids)) as bar:
-        code = group.work(store, workspace, ids, carry_out_together, bar.of)
+        code = joint_worker.work(store, workspace, ids, carry_out_together, bar.of)
     runs = [store.get(one) for one in ids]
     value["carried_out"] = [summary(run) for run in runs]
     answer(value, as_json, lambda: table(

@@ -69,11 +69,11 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Decode the pictures of one run now, so that it starts at once; see also ``data cache``."""
-    from core.training import warm_cache as preparation
+    from core.training import warm_cache
     from core.workspace import open_workspace
 
     with bar("pictures") as progress:
-        found = preparation.prepare(spec, open_workspace(folder).cache, progress)
+        found = warm_cache.prepare(spec, open_workspace(folder).cache, progress)
     answer(found, as_json, lambda: typer.echo(
         f"{found['pictures']:,} pictures, {found['made']:,} of them made now."
     ))  # fmt: skip
@@ -84,15 +84,14 @@ def work(
     folder: Folder = None,
 ) -> None:
     """Carry out one run of the store, or several together: what a job's process runs."""
-    from core.runs import joint_worker as group
-    from core.runs import worker
+    from core.runs import joint_worker, worker
     from core.runs.store import open_store
     from core.workspace import open_workspace
 
     workspace = open_workspace(folder)
     store = open_store(workspace, create=False)
     if len(runs) > 1:
-        raise typer.Exit(group.work(store, workspace, runs, carry_out_together))
+        raise typer.Exit(joint_worker.work(store, workspace, runs, carry_out_together))
     if beside_main():
         known = store.get(runs[0])
         raise typer.Exit(follow(known.spec, workspace.run(known.id), workspace.cache))

@@ -15,7 +15,7 @@ from core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from core.config.run import DataSpec
-    from core.experiments.transfer.grid import Trip
+    from core.experiments.transfer.grid import TransferRun
     from core.runs.store import Store
     from core.workspace import Workspace
 
@@ -49,9 +49,7 @@ def transfer(
     A set of your own is named as you registered it. What is done is not run again: stop it at any
     time, and the same command goes on.
     """
-    from core.experiments.transfer import grid
-    from core.experiments.transfer import pairwise_tests as duels
-    from core.experiments.transfer import results_csv as kept
+    from core.experiments.transfer import grid, pairwise_tests, results_csv
     from core.runs.store import open_store
     from core.workspace import open_workspace
 
@@ -59,8 +57,10 @@ def transfer(
     store = open_store(workspace, create=True)
     shares = numbers(fractions, float, "--fractions")
     trips = grid.plan(_sets(data, workspace), seeds, shares)
-    before = {} if figures is None else kept.read(figures)
-    held = {trip: before[kept.key(trip)] for trip in trips if kept.key(trip) in before}
+    before = {} if figures is None else results_csv.read(figures)
+    held = {
+        trip: before[results_csv.key(trip)] for trip in trips if results_csv.key(trip) in before
+    }
     value: dict[str, Any] = {}
     if dry_run or not judge:
         wanted = _wanted([trip for trip in trips if trip not in held], store, workspace)
@@ -77,10 +77,10 @@ def transfer(
         value = _carry_out(wanted, store, workspace)
     known = grid.figures(trips, store.list(), workspace) | held
     if figures is not None:
-        written = before | {kept.key(trip): figure for trip, figure in known.items()}
-        kept.write(figures, written, map(kept.key, trips))
-    found, against = grid.rows(trips, known), duels.tallies(trips, known)
-    told = [duels.sentence(one) for one in against]
+        written = before | {results_csv.key(trip): figure for trip, figure in known.items()}
+        results_csv.write(figures, written, map(results_csv.key, trips))
+    found, against = grid.rows(trips, known), pairwise_tests.tallies(trips, known)
+    told = [pairwise_tests.sentence(one) for one in against]
     if out is not None:
         _write("\n\n".join([grid.markdown(found, shares), *told]), out)
 
@@ -88,7 +88,7 @@ def transfer(
         table(grid.head(shares), [grid.cells(row, shares) for row in found])
         typer.echo("\n".join(["", *told]))
 
-    against_json = [duels.as_json(one) for one in against]
+    against_json = [pairwise_tests.as_json(one) for one in against]
     answer({"rows": grid.as_json(found), "against": against_json} | value, as_json, show)
     if value.get("failed") or value.get("stopped"):
         raise typer.Exit(1)
@@ -108,12 +108,11 @@ def _sets(text: str, workspace: Workspace) -> list[DataSpec]:
 
 
 def _wanted(
-    trips: Iterable[Trip], store: Store, workspace: Workspace
-) -> list[tuple[Trip, float | None]]:
+    trips: Iterable[TransferRun], store: Store, workspace: Workspace
+) -> list[tuple[TransferRun, float | None]]:
     """The runs that are not done, with the seconds they may take."""
     from core.experiments.cells import key, pick, standing
-    from core.resources import estimate as cost
-    from core.resources import preflight
+    from core.resources import estimate, preflight
     from core.runs.run import RunState
 
     runs = store.list()
@@ -128,20 +127,20 @@ def _wanted(
         alike = f"{trip.start} {trip.spec.adapter.method} {trip.spec.data.model_dump_json()}"
         if alike not in priced:
             preflight.check(trip.spec)
-            told = cost.estimate(trip.spec, workspace.cache, earlier)
+            told = estimate.estimate(trip.spec, workspace.cache, earlier)
             priced[alike] = told.seconds - told.starting - told.preparing
         found.append((trip, priced[alike]))
     return found
 
 
 def _carry_out(
-    wanted: list[tuple[Trip, float | None]], store: Store, workspace: Workspace
+    wanted: list[tuple[TransferRun, float | None]], store: Store, workspace: Workspace
 ) -> dict[str, Any]:
-    from core.experiments import run_grid as carry
+    from core.experiments import run_grid
 
     teller = Teller({trip.name: seconds for trip, seconds in wanted})
     trips = [trip for trip, _ in wanted]
-    ending = carry.carry_out(trips, store, workspace, execute, teller)
+    ending = run_grid.run_grid(trips, store, workspace, execute, teller)
     say_ending(ending)
     return ending_json(ending)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from core.config.fields import settings
+from core.config.fields import fields
 from core.config.run import RunSpec
 
 
@@ -13,7 +13,7 @@ def command_line(spec: RunSpec, verb: str = "train") -> str:
     """The shell command that starts the same run, naming only what differs from the defaults."""
     words = ["python", "-m", "core", verb]
     always = ("data.name", "model.backbone", "adapter.method")
-    for setting in settings():
+    for setting in fields():
         section, name = setting.path.split(".")
         value = getattr(getattr(spec, section), name)
         if value == setting.default and setting.path not in always:

@@ -11,7 +11,7 @@ from core.config.run import RunSpec
 
 
 @dataclass(frozen=True)
-class Setting:
+class Field:
     """One field of ``RunSpec`` as a form or a command line offers it.
 
     Attributes:
@@ -33,7 +33,7 @@ NAMED = {"data.name": "data", "train.validation": "validate", "train.augmented_c
 """Settings whose option is not called like the field."""
 
 
-def settings() -> list[Setting]:
+def fields() -> list[Field]:
     """Every field of ``RunSpec``, in order; option names are unique across the sections."""
     found = []
     for section, outer in RunSpec.model_fields.items():
@@ -44,6 +44,6 @@ def settings() -> list[Setting]:
             path = f"{section}.{name}"
             option = NAMED.get(path, name.replace("_", "-"))
             found.append(
-                Setting(path, option, field.annotation, field.default, field.description or "")
+                Field(path, option, field.annotation, field.default, field.description or "")
             )
     return found

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from core.data.images.radiograph import Plate, plain
+from core.data.images.radiograph import Radiograph, from_grey
 from core.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -113,13 +113,13 @@ class ChestDataset(ABC):
         """Whether reading a picture at this size takes next to no time; as a rule it does not."""
         return False
 
-    def plate(self, study_id: str) -> Plate:
+    def plate(self, study_id: str) -> Radiograph:
         """Read one picture with all its grey levels and, where known, the pixels' spacing.
 
         Raises:
             DataError: The picture is missing or cannot be read.
         """
-        return plain(self.read(study_id))
+        return from_grey(self.read(study_id))
 
     @abstractmethod
     def source_key(self, study_id: str) -> str:

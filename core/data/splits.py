@@ -184,7 +184,7 @@ def part(
     return chosen
 
 
-def refuse_shared_patients(table: pd.DataFrame, title: str) -> None:
+def check_shared_patients(table: pd.DataFrame, title: str) -> None:
     """Refuse a table in which a patient stands in two splits.
 
     Args:

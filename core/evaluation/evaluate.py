@@ -18,12 +18,12 @@ from core.evaluation.predictions import Predictions as Predictions
 from core.evaluation.predictions import aligned as aligned
 from core.evaluation.predictions import read_predictions as read_predictions
 from core.evaluation.subgroups import Subgroups, all_subgroups
+from core.formatting import DISCLAIMER
 from core.metrics import auroc as stats
 from core.metrics import calibration, delong, intervals, operating_point
 from core.metrics.bootstrap import DRAWS, bootstrap_macro, paired_bootstrap
 from core.metrics.calibration import ReliabilityBin
 from core.metrics.intervals import Interval, OperatingPoint, PairedTest, Rule
-from core.notice import DISCLAIMER
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Difference:
     findings: tuple[FindingDifference, ...]
 
 
-def evaluate(
+def evaluate_run(
     folder: Path,
     split: str = "test",
     *,
@@ -199,7 +199,7 @@ def _score(
     )
 
 
-def compare(
+def compare_runs(
     a: Path, b: Path, split: str = "test", *, draws: int = DRAWS, seed: int = 0
 ) -> Difference:
     """Compare two finished runs on the studies and findings that both predicted.

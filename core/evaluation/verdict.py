@@ -14,14 +14,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core.config.fields import settings
+from core.config.fields import fields
 from core.config.run import RunSpec
 from core.evaluation import evaluate
-from core.metrics import auroc as stats
+from core.metrics.auroc import macro, per_finding
 from core.metrics.bootstrap import DRAWS, group_bootstrap
 from core.metrics.intervals import Interval
 from core.metrics.seed_tests import SeedsTest, seeds_paired, seeds_unpaired
-from core.models.tuning.registry import METHODS
+from core.models.tuning.registry import TUNING_METHODS
 
 Evidence = Literal["above", "below", "unclear", "undecided"]
 
@@ -134,7 +134,7 @@ def same_but_seed(spec: RunSpec) -> str:
         section, name = path.split(".")
         if path != "data.root" or spec.data.name != FOLDER:
             plain[section][name] = None
-    method = METHODS.get(spec.adapter.method)
+    method = TUNING_METHODS.get(spec.adapter.method)
     for name in list(plain["adapter"]):
         if method is not None and name not in ("method", *method.options):
             plain["adapter"][name] = None
@@ -173,7 +173,7 @@ def titles(specs: Sequence[RunSpec]) -> list[str]:
 
 def adapter(spec: RunSpec) -> str:
     """The method in a sentence: ``LoRA r 4``, ``full fine-tuning``."""
-    method = METHODS.get(spec.adapter.method)
+    method = TUNING_METHODS.get(spec.adapter.method)
     if method is None:
         return spec.adapter.method
     title = method.title
@@ -189,7 +189,7 @@ def differing(specs: Sequence[RunSpec]) -> list[Differing]:
     """
     full = [spec.resolved() for spec in specs]
     found = []
-    for setting in settings():
+    for setting in fields():
         section, name = setting.path.split(".")
         values = [getattr(getattr(spec, section), name) for spec in full]
         if setting.path == "data.subset_seed" and values == [s.train.seed for s in full]:
@@ -216,7 +216,7 @@ def counterpart(spec: RunSpec, method: str) -> RunSpec:
         names = type(part).model_fields
         free = {name: None for name in names if _follows(spec, f"{section}.{name}")}
         sections[section] = part.model_copy(update=free)
-    heeded = METHODS[method].options if method in METHODS else {}
+    heeded = TUNING_METHODS[method].options if method in TUNING_METHODS else {}
     strange = {name: None for name in spec.adapter.own() if name not in heeded}
     sections["adapter"] = spec.adapter.model_copy(update={"method": method, **strange})
     return spec.model_copy(update=sections)
@@ -242,7 +242,7 @@ def verdict(first: Group, second: Group, split: str = "test", *, draws: int = DR
     read = evaluate.aligned(
         [evaluate.read_predictions(trial.folder, split) for side in sides for trial in side]
     )
-    each = [stats.macro(stats.per_finding(one.labels, one.scores)) for one in read]
+    each = [macro(per_finding(one.labels, one.scores)) for one in read]
     cut = len(sides[0])
     test = (seeds_paired if shared else seeds_unpaired)(each[:cut], each[cut:])
     patients = group_bootstrap(
@@ -337,7 +337,7 @@ def _seeds(group: Group) -> set[int]:
 def _heeds(spec: RunSpec, path: str) -> bool:
     """Whether a setting has an effect in this run."""
     section, name = path.split(".")
-    method = METHODS.get(spec.adapter.method)
+    method = TUNING_METHODS.get(spec.adapter.method)
     if section == "adapter" and name != "method" and method is not None:
         return name in method.options
     return not (path == "train.momentum" and spec.train.optimizer == "adamw")

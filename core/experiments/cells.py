@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from core.config.run import RunSpec
-from core.experiments.paper import tasks as paper
+from core.experiments.paper.tasks import recipe_key
 from core.runs.run import ACTIVE, Run, RunState
 from core.workspace import Workspace
 
@@ -20,7 +20,7 @@ def standing(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 def key(spec: RunSpec) -> str:
     """Equal for runs of one recipe and seed, wherever files lie and whatever they compute on."""
-    return f"{spec.train.seed} {paper.recipe_key(spec)}"
+    return f"{spec.train.seed} {recipe_key(spec)}"
 
 
 def pick(runs: Iterable[Run], workspace: Workspace) -> Run | None:

@@ -64,7 +64,7 @@ class Ending:
     stopped: bool
 
 
-def carry_out(
+def run_grid(
     cells: Iterable[Cell],
     store: Store,
     workspace: Workspace,

@@ -11,9 +11,8 @@ from typing import Any
 
 from core.config.run import RunSpec
 from core.errors import ConfigurationError
-from core.models.tuning import registry as catalogue
-from core.resources import estimate as cost
-from core.resources import preflight
+from core.models.tuning.registry import tuning_method
+from core.resources import estimate, preflight
 from core.runs import queue
 from core.runs.store import Run, RunState, Store
 
@@ -78,7 +77,7 @@ def grid(
     for method, fraction in itertools.product(
         methods or [base.adapter.method], fractions or [base.data.label_fraction]
     ):
-        heeded = catalogue.method(method).options
+        heeded = tuning_method(method).options
         strange = {f"adapter.{name}": None for name in base.adapter.own() if name not in heeded}
         for rank, seed in itertools.product(
             ranks if ranks and "rank" in heeded else [base.adapter.rank], seeds or [base.train.seed]
@@ -94,7 +93,7 @@ def grid(
                 },
             )
             found[spec.fingerprint()] = spec
-            _refuse_many(len(found))
+            _check_many(len(found))
     return list(found.values())
 
 
@@ -120,7 +119,7 @@ def listed(base: RunSpec, file: Path) -> list[RunSpec]:
             f"The list of runs {file} is no list of objects.",
             'Write it so: [{"adapter.rank": 8}, {"adapter.method": "full"}].',
         )
-    _refuse_many(len(entries))
+    _check_many(len(entries))
     found: dict[str, RunSpec] = {}
     for number, entry in enumerate(entries, 1):
         try:
@@ -153,14 +152,14 @@ def plan(
     new = [spec for spec in found if spec.fingerprint() not in taken]
     done = store.list(states=[RunState.COMPLETED], limit=200)
     earlier = [(run.spec, run.seconds_alone) for run in done if run.seconds_alone]
-    costs: dict[str, cost.Cost] = {}
+    costs: dict[str, estimate.Cost] = {}
     seconds = 0.0
     for spec in new:
         alike = _with_seed(spec, 0).fingerprint()
         if alike not in costs:
             if check:
                 preflight.check(spec)
-            costs[alike] = cost.estimate(spec, cache, earlier)
+            costs[alike] = estimate.estimate(spec, cache, earlier)
         seconds += costs[alike].seconds
     bases = sorted({one.basis.split(", ")[0] for one in costs.values()})
     known = [spec for spec in found if spec.fingerprint() in taken]
@@ -177,7 +176,7 @@ def submit(store: Store, planned: Plan, *, priority: int = 0, together: bool = F
         together: Let them start at once, in one process; see ``core.training.joint.compatibility``.
     """
     if together:
-        return list(store.create_party(planned.new, priority=priority))
+        return list(store.create_group(planned.new, priority=priority))
     return [queue.submit(store, spec, priority=priority) for spec in planned.new]
 
 
@@ -197,7 +196,7 @@ def _with_seed(spec: RunSpec, seed: int) -> RunSpec:
     return spec.model_copy(update={"train": train, "data": data})
 
 
-def _refuse_many(count: int) -> None:
+def _check_many(count: int) -> None:
     if count > MOST_RUNS:
         raise ConfigurationError(
             f"The sweep has more than {MOST_RUNS:,} runs.", "Leave out methods, ranks or seeds."

@@ -27,17 +27,17 @@ from torch import Tensor, nn
 from core.classifier.build import encoder_digest, untuned
 from core.classifier.trained import Trained, load_trained, read_result
 from core.errors import ConfigurationError, CoreError, ModelError, unknown_name
-from core.export import model_card as modelcard
-from core.models.backbones import build as backbones
+from core.export import model_card
+from core.models.backbones.build import model_arguments
 from core.models.peft_files import write as portable
-from core.models.tuning import apply as adapters
+from core.models.tuning.apply import merge_adapter
 
 CLOSE, FLOOR = 1e-4, 1e-6
 """How far the logits of what was exported may be from those of the run's model: CLOSE, but where
 they are all below 1 that share of the largest, and FLOOR."""
 EXPORTS = "export"
 ABOUT = "export.json"
-BACKBONE = modelcard.BACKBONE
+BACKBONE = model_card.BACKBONE
 ONNX_NEEDS = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -60,7 +60,7 @@ class Export:
     difference: float
 
 
-def export(run: Path, format: str, out: Path | None = None, *, force: bool = False) -> Export:
+def export_run(run: Path, format: str, out: Path | None = None, *, force: bool = False) -> Export:
     """Write a finished run's model for another program.
 
     Args:
@@ -79,7 +79,7 @@ def export(run: Path, format: str, out: Path | None = None, *, force: bool = Fal
     if format not in FORMATS:
         raise unknown_name("format", format, FORMATS)
     target = (run / EXPORTS / format) if out is None else out.expanduser().absolute()
-    _refuse_taken(target, force)
+    _check_taken(target, force)
     result = read_result(run)
     trained = load_trained(run)
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -88,8 +88,8 @@ def export(run: Path, format: str, out: Path | None = None, *, force: bool = Fal
         about = _about(run, trained, result) | {"format": format}
         about |= FORMATS[format](trained, partial)
         (partial / ABOUT).write_text(json.dumps(about, indent=2))
-        card = modelcard.write(partial, trained, about, result)
-        (partial / modelcard.FILE).write_text(card, encoding="utf-8")
+        card = model_card.write(partial, trained, about, result)
+        (partial / model_card.FILE).write_text(card, encoding="utf-8")
         _rename(partial, target, force)
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or str(error)
@@ -115,7 +115,7 @@ def _peft(trained: Trained, folder: Path) -> dict[str, Any]:
 
     spec, card, sample = trained.spec, trained.card, _sample(trained)
     _, plain, _ = untuned(spec, len(trained.findings))
-    given = backbones.arguments(card, len(trained.findings), trained.transform.input_size)
+    given = model_arguments(card, len(trained.findings), trained.transform.input_size)
     encoder = encoder_digest(plain)
     given |= portable.separate(trained.model, plain)
     start = {name: value.clone() for name, value in plain.state_dict().items()}
@@ -162,16 +162,16 @@ def _merged(trained: Trained, folder: Path) -> dict[str, Any]:
 
     remedy, sample = "Export it as a graph instead (format onnx).", _sample(trained)
     try:
-        model = adapters.merge(trained.model).eval()
+        model = merge_adapter(trained.model).eval()
     except ModelError as error:
         raise ModelError(error.cause, remedy) from error
     card, size = trained.card, trained.transform.input_size
     told = {"input_size": (card.channels, size, size)} | {
-        name: modelcard.per_channel(value, card.channels)
+        name: model_card.per_channel(value, card.channels)
         for name, value in (("mean", card.mean), ("std", card.std))
     }
     config = {"label_names": list(trained.findings), "pretrained_cfg": told}
-    given = backbones.arguments(card, len(trained.findings), size)
+    given = model_arguments(card, len(trained.findings), size)
     save_for_hf(model, str(folder), config, model_args=given, safe_serialization=True)
     try:
         again = timm.create_model(f"local-dir:{folder}", pretrained=True)
@@ -192,7 +192,7 @@ def _onnx(trained: Trained, folder: Path) -> dict[str, Any]:
 
     sample, file = _sample(trained), folder / "model.onnx"
     with contextlib.suppress(ModelError):  # what cannot be merged is a graph all the same
-        adapters.merge(trained.model)
+        merge_adapter(trained.model)
     try:
         _write_graph(trained.model.eval(), sample.pixels, file)
         graph = onnx.load(file)
@@ -288,7 +288,7 @@ def _without_counterpart(program: str, why: str, remedy: str) -> ModelError:
     )
 
 
-def _refuse_taken(target: Path, force: bool) -> None:
+def _check_taken(target: Path, force: bool) -> None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not (target / ABOUT).is_file():
@@ -303,7 +303,7 @@ def _refuse_taken(target: Path, force: bool) -> None:
 
 
 def _rename(partial: Path, target: Path, force: bool) -> None:
-    _refuse_taken(target, force)  # it may have come into being meanwhile
+    _check_taken(target, force)  # it may have come into being meanwhile
     former = partial.with_suffix(".old")
     if target.exists():
         target.rename(former)

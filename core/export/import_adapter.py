@@ -42,7 +42,7 @@ def prepare(source: Path, spec: RunSpec) -> tuple[RunSpec, list[str]]:
     preflight.check(spec)
     adapter = foreign.read(source)
     findings = open_data(spec.data).findings
-    _refuse_other_findings(adapter, findings)
+    _check_other_findings(adapter, findings)
     card, model, _ = untuned(spec, len(findings))
     digest = encoder_digest(model)
     attaching.attach(model, adapter)
@@ -56,7 +56,7 @@ def prepare(source: Path, spec: RunSpec) -> tuple[RunSpec, list[str]]:
     size = spec.model.input_size or card.input_size
     generator = torch.Generator().manual_seed(0)
     example = torch.randn(2, card.channels, size, size, generator=generator)
-    attaching.refuse_unheeded(model, example)
+    attaching.check_supported_modules(model, example)
     notes = []
     if getattr(model, "fc_norm", None) is not None and "fc_norm.weight" not in adapter.rest:
         notes.append(NO_NORM)
@@ -87,7 +87,7 @@ def keep(source: Path, folder: Path) -> None:
             shutil.copyfile(source / name, folder / ADAPTER / name)
 
 
-def _refuse_other_findings(adapter: ForeignAdapter, findings: tuple[str, ...]) -> None:
+def _check_other_findings(adapter: ForeignAdapter, findings: tuple[str, ...]) -> None:
     if adapter.findings is not None and adapter.findings != tuple(findings):
         raise ModelError(
             f"The adapter's outputs are {', '.join(adapter.findings)}; the data set's findings "

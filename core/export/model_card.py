@@ -9,9 +9,9 @@ from typing import Any
 
 from core.classifier.trained import Trained
 from core.data.datasets.registry import DATASETS
+from core.formatting import DISCLAIMER
 from core.models.backbones.registry import BackboneCard
-from core.models.tuning.registry import METHODS
-from core.notice import DISCLAIMER
+from core.models.tuning.registry import TUNING_METHODS
 
 FILE = "README.md"
 BACKBONE = "backbone.safetensors"
@@ -75,7 +75,7 @@ def _header(card: BackboneCard, format: str) -> str:
 
 def _model(trained: Trained, result: dict[str, Any]) -> str:
     spec, card = trained.spec, trained.card
-    method = METHODS.get(spec.adapter.method)
+    method = TUNING_METHODS.get(spec.adapter.method)
     tuned = f"{method.title}. {method.sentence} {method.paper}" if method else spec.adapter.method
     share = result["trainable"] / result["total"]
     lines = [

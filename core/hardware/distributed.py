@@ -27,7 +27,7 @@ GONE = ("Connection closed", "Connection reset", "Broken pipe", "NCCL", "gloo")
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Processes:
     """One process's place among those of a run.
 
     Attributes:
@@ -131,12 +131,12 @@ class Ranks:
             )
 
 
-def launched() -> Ranks:
+def launched() -> Processes:
     """This process's place as its environment tells it; torch is not needed."""
-    return Ranks(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+    return Processes(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
 
-def join(device: str, gpu: bool) -> Ranks:
+def join(device: str, gpu: bool) -> Processes:
     """Meet the other processes; a process that was started alone has nobody to meet.
 
     Args:

@@ -19,7 +19,7 @@ PROCESSOR = Path("/proc/cpuinfo")
 """Where Linux tells what the processor can do."""
 
 
-def chosen(wanted: str, *, gpu: bool) -> Precision:
+def resolve_precision(wanted: str, *, gpu: bool) -> Precision:
     """The precision of a run.
 
     Args:

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from core.config.run import AdapterSpec
 from core.errors import ModelError
-from core.models.backbones import build as backbones
-from core.models.backbones import checkpoints
-from core.models.backbones import qkv as attention
+from core.models.backbones import checkpoints, qkv
+from core.models.backbones.build import build_backbone
 from core.models.backbones.checkpoints import LoadReport
 from core.models.backbones.registry import BACKBONES
-from core.models.tuning import apply as adapters
+from core.models.tuning.apply import apply_method, merge_adapter
 
 ALLOWED = {
     "logits": 1e-5,
@@ -66,7 +65,7 @@ def compare(checkpoint: Path, reference: Path, card: str = "mrm") -> Parity:
     small = replace(BACKBONES[card], input_size=told["img_size"], arguments=size)
 
     def model(pixels: int | None = None) -> tuple[nn.Module, LoadReport]:
-        built, report = backbones.build(
+        built, report = build_backbone(
             small, told["num_classes"], weights=checkpoint, input_size=pixels
         )
         _put(built, {key: given[key] for key in _HEAD})
@@ -76,14 +75,14 @@ def compare(checkpoint: Path, reference: Path, card: str = "mrm") -> Parity:
     larger, _ = model(_SIZE)
     adapted, _ = model()
     rank, alpha = told["lora_rank"], told["lora_alpha"]
-    adapters.apply(adapted, AdapterSpec(method="lora", rank=rank, alpha=alpha, dropout=0.0))
+    apply_method(adapted, AdapterSpec(method="lora", rank=rank, alpha=alpha, dropout=0.0))
     _put(adapted, _lora(adapted, given))
     found = {
         "logits": _apart(plain, given["x"], given["logits_fft"]),
         "logits at 96 px": _apart(larger, given["x96"], given["logits_fft_96"]),
         "logits with LoRA, active": _apart(adapted, given["x"], given["logits_lora"]),
     }
-    merged = adapters.merge(adapted)
+    merged = merge_adapter(adapted)
     found["logits with LoRA, merged"] = _apart(merged, given["x"], given["logits_lora"])
     return Parity(report, found)
 
@@ -110,8 +109,8 @@ def _read(reference: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _lora(model: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
     """The reference's LoRA matrices by the names that peft gives them in this model."""
     found = {}
-    for i, (name, module) in enumerate(attention.attentions(model)):
-        layers = attention.projections(name, module)
+    for i, (name, module) in enumerate(qkv.attentions(model)):
+        layers = qkv.projections(name, module)
         for part in "qv":
             for matrix in ("lora_A", "lora_B"):
                 value = given[f"blocks.{i}.{part}.{matrix}"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from core.data.base import ChestDataset
 from core.data.cache.image_cache import ImageCache, cache_side
-from core.data.checks import image_scan as inspection
+from core.data.checks import image_scan
 from core.data.phantoms.dataset import Phantom
 from core.errors import ConfigurationError
 
@@ -135,7 +135,7 @@ def collect(
     for dataset in real:
         pictures = gather(dataset, dataset.ids("train"), cache, side, progress, side)
         hashes = _hashes(pictures)
-        new = inspection.unlike(hashes, known)
+        new = image_scan.unlike(hashes, known)
         known += [hashes[i] for i in new]
         add(dataset, pictures[new], len(pictures) - len(new))
     texts = None
@@ -155,7 +155,7 @@ def collect(
 
 
 def _hashes(pictures: NDArray[np.uint8]) -> list[bytes]:
-    return [inspection.perceptual_hash(one) for one in pictures]
+    return [image_scan.perceptual_hash(one) for one in pictures]
 
 
 def _times(counts: NDArray[np.int64], wanted: float) -> NDArray[np.int64]:

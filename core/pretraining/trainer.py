@@ -345,5 +345,5 @@ def _machine(settings: PretrainSettings) -> tuple[torch.device, str]:
         raise ConfigurationError(
             "There is no CUDA GPU that torch can use.", "Choose the device cpu or auto."
         )
-    found = precision.chosen(settings.precision, gpu=gpu)
+    found = precision.resolve_precision(settings.precision, gpu=gpu)
     return torch.device("cuda" if gpu else "cpu"), "fp32" if found == "fp16" else found

@@ -15,10 +15,8 @@ from core.data.datasets.opened import open_cached
 from core.errors import CoreError
 from core.hardware import available_memory as capacity
 from core.hardware import precision
-from core.models.backbones import registry as catalogue
-from core.resources import memory
-from core.resources import throughput as speed
-from core.resources import validation_schedule as allowance
+from core.models.backbones.registry import backbone_card
+from core.resources import memory, throughput, validation_schedule
 
 PASSES = {"full": 3.0, "linear": 1.0}
 """Cost of a training step in forward passes: forward, gradients of activations, of weights. A
@@ -95,13 +93,13 @@ def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]
         CoreError: Whatever would stop the run itself: an unknown name, a missing folder, a rank
             above the layer's width.
     """
-    from core.models.tuning import apply as adapters
+    from core.models.tuning.apply import count_parameters
 
     spec = spec.resolved()
     dataset = open_cached(spec.data)
     ids = subsets.labelled(dataset, spec.data)
-    card = catalogue.card(spec.model.backbone)
-    count = adapters.count(card, spec.adapter, len(dataset.findings), spec.model.input_size)
+    card = backbone_card(spec.model.backbone)
+    count = count_parameters(card, spec.adapter, len(dataset.findings), spec.model.input_size)
     sizes = {name: len(dataset.ids(name)) for name in ("val", "test")}
     positives = splits.positives(dataset, ids)
     seconds, basis = _like_before(spec, earlier)
@@ -115,7 +113,7 @@ def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]
         seconds = starting + preparing + computing
         if preparing > 1:
             basis += f", {preparing:.0f} s of it for pictures not prepared yet"
-    needed = memory.predict(spec, len(dataset.findings))
+    needed = memory.predict_memory(spec, len(dataset.findings))
     device = capacity.of(spec.train.device)
     notes = [*_notes(spec, positives, card.leaks if card.source != "embedded" else "")]
     notes += _of_memory(spec, len(dataset.findings), device.free, needed)
@@ -188,16 +186,18 @@ def _calculated(
 ) -> tuple[float, str]:
     """Seconds of computing, and whose speed they were calculated from."""
     gpu = capacity.gpu(spec.train.device)
-    half = precision.chosen(spec.train.precision, gpu=gpu)
-    work = speed.known(cache, half, gpu=gpu)
+    half = precision.resolve_precision(spec.train.precision, gpu=gpu)
+    work = throughput.known(cache, half, gpu=gpu)
     basis = "calculated from this machine's measured speed"
     if work is None and gpu:
-        work = speed.operations_per_second(cache, half, gpu=True)
+        work = throughput.operations_per_second(cache, half, gpu=True)
     elif work is None:
-        work = speed.usual(half)
+        work = throughput.usual(half)
         basis = "calculated for a usual processor, until a run has measured this one"
-    card = catalogue.card(spec.model.backbone)
-    forward = speed.forward_operations(card.name, spec.model.input_size or card.input_size) / work
+    card = backbone_card(spec.model.backbone)
+    forward = (
+        throughput.forward_operations(card.name, spec.model.input_size or card.input_size) / work
+    )
     return _passes(spec, images, sizes, forward, slower=half != "fp32" and not gpu), basis
 
 
@@ -246,11 +246,11 @@ def _kept_share(spec: RunSpec) -> float:
         return 1.0
     if train.drop_path > 0:
         return 0.0
-    from core.models.tuning import frozen_prefix as prefix
+    from core.models.tuning import frozen_prefix
 
-    card = catalogue.card(spec.model.backbone)
-    share = prefix.frozen_share(card, spec.adapter, spec.model.input_size or card.input_size)
-    return share if share >= prefix.WORTH else 0.0
+    card = backbone_card(spec.model.backbone)
+    share = frozen_prefix.frozen_share(card, spec.adapter, spec.model.input_size or card.input_size)
+    return share if share >= frozen_prefix.WORTH else 0.0
 
 
 def _validated(spec: RunSpec, images: int, validation: int) -> int:
@@ -258,7 +258,7 @@ def _validated(spec: RunSpec, images: int, validation: int) -> int:
     train = spec.train
     rounds = None
     if train.validation == "budget":
-        rounds = allowance.rounds(
+        rounds = validation_schedule.validation_rounds(
             images=images,
             epochs=train.epochs,
             validation=validation,
@@ -274,7 +274,7 @@ def _unprepared(spec: RunSpec, dataset: ChestDataset, ids: list[str], cache: Pat
     """About how many of these pictures the cache does not hold, and take time to make."""
     from core.data.cache.image_cache import ImageCache, cache_side
 
-    size = spec.model.input_size or catalogue.card(spec.model.backbone).input_size
+    size = spec.model.input_size or backbone_card(spec.model.backbone).input_size
     side = cache_side(size)
     asked = ids[:: max(1, len(ids) // SAMPLE)]
     try:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from core.config.run import AdapterSpec, RunSpec, TrainSpec
 from core.errors import ConfigurationError
-from core.hardware import available_memory as capacity
-from core.hardware import precision
+from core.hardware import available_memory, precision
 from core.hardware.precision import Precision
-from core.models.backbones import registry as catalogue
-from core.models.tuning import precomputed as counts
+from core.models.backbones.registry import backbone_card
+from core.models.tuning import precomputed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,7 +59,7 @@ FEW_FINDINGS = 32
 
 
 @dataclass(frozen=True)
-class Question:
+class MemoryQuery:
     """What decides the bytes that a network holds.
 
     Attributes:
@@ -87,7 +86,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Held:
+class TensorBytes:
     """Bytes of a network's tensors.
 
     Attributes:
@@ -143,7 +142,7 @@ class Footprint:
         return round(self.base + self.weights + self.state + max(step, beside))
 
 
-def predict(spec: RunSpec, findings: int) -> int | None:
+def predict_memory(spec: RunSpec, findings: int) -> int | None:
     """Predict the most memory that a run takes at once: a GPU's, or without one the host's.
 
     The model is built as the run builds it and taken through a step on torch's meta device, in the
@@ -183,7 +182,7 @@ def predict_together(specs: Sequence[RunSpec]) -> int | None:
     shared = replace(found[0], predicting=sum(one.predicting for one in found))
     whole = shared.peak(sum(spec.train.batch_size for spec in specs))
     whole += sum(2 * other.trainable + other.state for other in found[1:])
-    if len(specs) > 1 and not capacity.gpu(specs[0].train.device):
+    if len(specs) > 1 and not available_memory.gpu(specs[0].train.device):
         whole += round(A_MEMBER * len(specs))
     return whole
 
@@ -203,8 +202,8 @@ def parts(spec: RunSpec, findings: int) -> int:
         return spec.train.accumulation
     if _elsewhere(spec.train):
         return 1
-    room = ROOM * capacity.of(spec.train.device).total
-    pixels = (spec.model.input_size or catalogue.card(spec.model.backbone).input_size) ** 2
+    room = ROOM * available_memory.of(spec.train.device).total
+    pixels = (spec.model.input_size or backbone_card(spec.model.backbone).input_size) ** 2
     if spec.train.batch_size * pixels * MOST_A_PIXEL < room / 2:
         return 1  # known without counting, which takes a second
     return fewest_parts(spec, findings, room) or spec.train.batch_size
@@ -249,7 +248,7 @@ def largest_batch(spec: RunSpec, findings: int, limit: float) -> int:
     return batch
 
 
-def refuse(spec: RunSpec, findings: int) -> None:
+def check_memory(spec: RunSpec, findings: int) -> None:
     """Refuse a run that needs more memory than its device has, however free it is.
 
     Args:
@@ -261,7 +260,7 @@ def refuse(spec: RunSpec, findings: int) -> None:
     """
     if _elsewhere(spec.train):
         return
-    needed, there = predict(spec, findings), capacity.of(spec.train.device).total
+    needed, there = predict_memory(spec, findings), available_memory.of(spec.train.device).total
     if needed is None or needed <= there:
         return
     asked = spec.train.accumulation is not None
@@ -276,13 +275,13 @@ def refuse(spec: RunSpec, findings: int) -> None:
     whose = f"Batches of {spec.train.batch_size:,} need" if asked else "Even single pictures need"
     raise ConfigurationError(
         f"{whose} about {in_words(needed)} of memory with "
-        f"{catalogue.card(spec.model.backbone).title}; there are {in_words(there)}.",
+        f"{backbone_card(spec.model.backbone).title}; there are {in_words(there)}.",
         remedy[0].upper() + remedy[1:],
         field="train.batch_size",
     )
 
 
-def told(result: Mapping[str, Any]) -> str:
+def memory_message(result: Mapping[str, Any]) -> str:
     """The most memory that a finished run took, and what was predicted, in words.
 
     Args:
@@ -306,14 +305,14 @@ def footprint(spec: RunSpec, findings: int) -> Footprint | None:
     """Count what a run of any batch holds; arguments, errors and None as for ``predict``."""
     spec = spec.resolved()
     card, train, gpu = (
-        catalogue.card(spec.model.backbone),
+        backbone_card(spec.model.backbone),
         spec.train,
-        capacity.gpu(spec.train.device),
+        available_memory.gpu(spec.train.device),
     )
-    question = Question(
+    question = MemoryQuery(
         backbone=card.name,
         adapter=spec.adapter.model_copy(update={"imported": None}),
-        precision=precision.chosen(train.precision, gpu=gpu),
+        precision=precision.resolve_precision(train.precision, gpu=gpu),
         gpu=gpu,
         input_size=spec.model.input_size or card.input_size,
         findings=max(findings, FEW_FINDINGS),
@@ -338,24 +337,24 @@ def footprint(spec: RunSpec, findings: int) -> Footprint | None:
     )
 
 
-def _slack(held: Held, *, again: bool) -> float:
+def _slack(held: TensorBytes, *, again: bool) -> float:
     frozen = held.trainable < held.weights / 2
     return (SLACK_FROZEN if frozen else SLACK_FULL) + SLACK_AGAIN * again
 
 
-def _known(question: Question) -> Held | None:
+def _known(question: MemoryQuery) -> TensorBytes | None:
     """The answer that was counted beforehand, if it was."""
     size = question.input_size
-    usual = Question(question.backbone, question.adapter, question.precision, input_size=size)
-    known = counts.tuned(catalogue.card(question.backbone), question.adapter, size)
+    usual = MemoryQuery(question.backbone, question.adapter, question.precision, input_size=size)
+    known = precomputed.tuned(backbone_card(question.backbone), question.adapter, size)
     if known is None or question.adapter.dropout or question != usual:
         return None
     found = known.bytes.get(question.precision)
-    return None if found is None else Held(**found)
+    return None if found is None else TensorBytes(**found)
 
 
 @lru_cache(maxsize=256)
-def counted(question: Question) -> Held | None:
+def counted(question: MemoryQuery) -> TensorBytes | None:
     """Count what a network holds while it learns and predicts, taken through both without bytes.
 
     Returns:
@@ -364,11 +363,11 @@ def counted(question: Question) -> Held | None:
     import torch
 
     from core.config.defaults import EVALUATION_BATCH
-    from core.models.backbones import build as backbones
-    from core.models.tuning import frozen_prefix as prefix
+    from core.models.backbones.build import checkpoint_activations
+    from core.models.tuning import frozen_prefix
     from core.resources import tensor_memory as footprint
 
-    card, gpu = catalogue.card(question.backbone), question.gpu
+    card, gpu = backbone_card(question.backbone), question.gpu
     size, half = question.input_size or card.input_size, precision.half(question.precision)
 
     def pictures(count: int) -> Any:
@@ -376,11 +375,11 @@ def counted(question: Question) -> Held | None:
 
     model = _without_bytes(question, card, size)
     if question.again:
-        backbones.checkpoint_activations(model, card)
+        checkpoint_activations(model, card)
     weights = sum(one.nbytes for one in model.parameters())
     trainable = sum(one.nbytes for one in model.parameters() if one.requires_grad)
     fixed, each = 0.0, 0.0
-    first, blocks = prefix.frozen_blocks(model)
+    first, blocks = frozen_prefix.frozen_blocks(model)
     frozen = first == blocks and not question.augmented
     try:
         predicting = footprint.prediction(model.eval(), pictures(EVALUATION_BATCH), half, gpu=gpu)
@@ -392,19 +391,19 @@ def counted(question: Question) -> Held | None:
             fixed = max(many.forward, many.backward) - each * BATCHES[1]
     except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError):
         return None  # a network that needs values says so in many ways, and nothing depends on this
-    return Held(weights, trainable, predicting, fixed, each)
+    return TensorBytes(weights, trainable, predicting, fixed, each)
 
 
-def _without_bytes(question: Question, card: BackboneCard, size: int) -> nn.Module:
+def _without_bytes(question: MemoryQuery, card: BackboneCard, size: int) -> nn.Module:
     import torch
 
     from core.models.backbones import bf16_attention
-    from core.models.backbones import build as backbones
-    from core.models.tuning import apply as adapters
+    from core.models.backbones.build import network
+    from core.models.tuning.apply import apply_method
 
     with torch.device("meta"):
-        model = backbones.network(card, question.findings, size, question.drop_path)
-        model = adapters.apply(model, question.adapter)
+        model = network(card, question.findings, size, question.drop_path)
+        model = apply_method(model, question.adapter)
     model = model.to("meta")  # some of peft's buffers were made elsewhere
     if question.precision == "bf16" and not question.gpu:
         bf16_attention.install(model, bf16_attention.patches(model))
@@ -413,4 +412,4 @@ def _without_bytes(question: Question, card: BackboneCard, size: int) -> nn.Modu
 
 def _elsewhere(train: TrainSpec) -> bool:
     """Whether a run is for another machine, since this one has no GPU."""
-    return train.device.startswith("cuda") and not capacity.gpu(train.device)
+    return train.device.startswith("cuda") and not available_memory.gpu(train.device)

@@ -6,8 +6,8 @@ from core.config.run import RunSpec
 from core.data import subsets
 from core.data.datasets.opened import open_cached
 from core.errors import ConfigurationError, ModelError
-from core.models.backbones import registry as catalogue
-from core.models.tuning import registry as methods
+from core.models.backbones.registry import backbone_card
+from core.models.tuning.registry import tuning_method
 from core.resources import memory
 
 
@@ -19,8 +19,8 @@ def check(spec: RunSpec) -> None:
             are not there and that nobody will fetch, more memory than the device has; ``field``
             names the setting.
     """
-    from core.models.backbones import locate_weights as hub
-    from core.models.tuning import apply as adapters
+    from core.models.backbones import locate_weights
+    from core.models.tuning.apply import count_parameters
 
     if spec.adapter.imported is not None:
         raise ConfigurationError(
@@ -28,11 +28,11 @@ def check(spec: RunSpec) -> None:
             "Import it with python -m core import-adapter DIR, or choose a method.",
             field="adapter.imported",
         )
-    methods.method(spec.adapter.method)  # names first: they are known at once
-    card = catalogue.card(spec.model.backbone)
+    tuning_method(spec.adapter.method)  # names first: they are known at once
+    card = backbone_card(spec.model.backbone)
     dataset = open_cached(spec.data)
-    adapters.count(card, spec.adapter, len(dataset.findings), spec.model.input_size)
-    memory.refuse(spec, len(dataset.findings))
+    count_parameters(card, spec.adapter, len(dataset.findings), spec.model.input_size)
+    memory.check_memory(spec, len(dataset.findings))
     if spec.data.split_file is not None:
         subsets.listed(dataset, spec.data.split_file)
     weights = spec.model.weights
@@ -41,4 +41,4 @@ def check(spec: RunSpec) -> None:
             f"There is no file {weights}.", "Give the path of a checkpoint.", field="model.weights"
         )
     if spec.model.pretrained and card.source in ("file", "embedded"):
-        hub.locate(card, weights)
+        locate_weights.locate(card, weights)

@@ -13,8 +13,8 @@ import psutil
 
 from core.hardware import precision
 from core.hardware.precision import Precision
-from core.models.backbones import registry as catalogue
-from core.models.tuning import precomputed as counts
+from core.models.backbones.registry import backbone_card
+from core.models.tuning import precomputed
 
 BATCH = 32
 
@@ -26,7 +26,7 @@ USUAL = {"fp32": 4e10, "bf16": 1e11, "fp16": 4e10}
 
 def forward_operations(backbone: str, input_size: int) -> float:
     """Floating-point operations of one picture's forward pass."""
-    known = counts.operations(backbone, input_size)
+    known = precomputed.operations(backbone, input_size)
     return count_operations(backbone, input_size) if known is None else known
 
 
@@ -36,11 +36,11 @@ def count_operations(backbone: str, input_size: int) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from core.models.backbones import build as backbones
+    from core.models.backbones.build import build_backbone
 
-    card = catalogue.card(backbone)
+    card = backbone_card(backbone)
     with torch.device("meta"):
-        model, _ = backbones.build(card, 1, pretrained=False, input_size=input_size)
+        model, _ = build_backbone(card, 1, pretrained=False, input_size=input_size)
         picture = torch.empty(1, card.channels, input_size, input_size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(picture)
@@ -92,11 +92,11 @@ def _measure(chosen: Precision, *, gpu: bool) -> float:
     import torch
 
     from core.models.backbones import bf16_attention
-    from core.models.backbones import build as backbones
+    from core.models.backbones.build import build_backbone
 
-    card = catalogue.card("embedded-mae")
+    card = backbone_card("embedded-mae")
     device = torch.device("cuda" if gpu else "cpu")
-    model, _ = backbones.build(card, 1, pretrained=False)
+    model, _ = build_backbone(card, 1, pretrained=False)
     model.eval().to(device)
     if chosen == "bf16" and not gpu:
         bf16_attention.install(model)

@@ -31,7 +31,7 @@ WIDER = 1.5
 
 
 @dataclass(frozen=True)
-class Round:
+class ValidationRound:
     """One of the rounds between the part and the whole split.
 
     Attributes:
@@ -44,7 +44,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Rounds:
+class ValidationRounds:
     """How a run validates within a budget.
 
     Attributes:
@@ -56,7 +56,7 @@ class Rounds:
 
     part: int
     every: int
-    middle: tuple[Round, ...]
+    middle: tuple[ValidationRound, ...]
     full: int
 
     @property
@@ -76,15 +76,15 @@ class Rounds:
             validation: Studies of the validation split.
         """
         found, seen = math.ceil(epochs / self.every) * self.part, self.part
-        for one in (*self.middle, Round(self.full, validation)):
+        for one in (*self.middle, ValidationRound(self.full, validation)):
             found += one.epochs * (one.studies - seen)
             seen = one.studies
         return found
 
 
-def rounds(
+def validation_rounds(
     *, images: int, epochs: int, validation: int, share: float, method: str
-) -> Rounds | None:
+) -> ValidationRounds | None:
     """Divide what a run can afford for validation between the rounds of a race.
 
     A run of ``images × epochs`` pictures, each as dear as three forward passes, can afford
@@ -123,7 +123,7 @@ def rounds(
     return found if found.studies(epochs, validation) < validation * epochs else None
 
 
-def _race(afford: float, scored: int, every: int, part: int, validation: int) -> Rounds:
+def _race(afford: float, scored: int, every: int, part: int, validation: int) -> ValidationRounds:
     """The later rounds, for as many whole scores as leave something for those between."""
     left = afford - scored * part
     for full in range(max(1, min(scored, round(FOR_THE_WHOLE * afford / validation))), 0, -1):
@@ -135,12 +135,12 @@ def _race(afford: float, scored: int, every: int, part: int, validation: int) ->
             wider = _wider(left, epochs, full, part, validation)
             if wider >= WIDER:
                 sizes = [int(part * wider**i) for i in range(1, count + 1)]
-                middle = tuple(Round(*one) for one in zip(epochs, sizes, strict=True))
-                return Rounds(part, every, middle, full)
+                middle = tuple(ValidationRound(*one) for one in zip(epochs, sizes, strict=True))
+                return ValidationRounds(part, every, middle, full)
         whole = min(scored, int(left // (validation - part)))
         if whole > full:  # all that go on can be scored on the whole
-            return Rounds(part, every, (), whole)
-    return Rounds(part, every, (), 1)
+            return ValidationRounds(part, every, (), whole)
+    return ValidationRounds(part, every, (), 1)
 
 
 def _wider(left: float, epochs: Sequence[int], full: int, part: int, validation: int) -> float:

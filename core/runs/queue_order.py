@@ -125,7 +125,7 @@ def _at(priority: int, place: int) -> dict[str, Any]:
     return {"priority": priority, "place": place}
 
 
-def refuse_circle(connection: sa.Connection, run_id: str, after: str) -> None:
+def check_circle(connection: sa.Connection, run_id: str, after: str) -> None:
     """Refuse that a run waits for one that waits for it.
 
     Raises:

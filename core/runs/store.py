@@ -19,8 +19,7 @@ import sqlalchemy as sa
 
 from core.config.run import RunSpec
 from core.errors import RunError
-from core.runs import processes, schema
-from core.runs import queue_order as order
+from core.runs import processes, queue_order, schema
 from core.runs.database import Database, open_database, tell
 from core.runs.metrics import MOST_NAMED, Metrics
 from core.runs.run import (
@@ -114,7 +113,7 @@ class Store(Metrics):
                 self._number(connection, after)
             return self._insert(connection, spec, name, state, priority=priority, after=after)
 
-    def create_party(self, specs: Sequence[RunSpec], *, priority: int = 0) -> Sequence[Run]:
+    def create_group(self, specs: Sequence[RunSpec], *, priority: int = 0) -> Sequence[Run]:
         """Add runs that start at once, in one process.
 
         Args:
@@ -169,7 +168,7 @@ class Store(Metrics):
     def line(self) -> Sequence[str]:
         """Ids of the queued runs, in the order in which they start."""
         with self._database.read() as connection:
-            return order.line(connection)
+            return queue_order.line(connection)
 
     def update(self, run_id: str, **changed: Any) -> None:
         """Change fields of a run that say nothing about its state.
@@ -217,10 +216,10 @@ class Store(Metrics):
         """
         own = processes.own()
         with self._database.read() as connection:  # most of the time there is nothing to do
-            if order.following(connection, slots, own.host) is None:
+            if queue_order.following(connection, slots, own.host) is None:
                 return None
         with self._database.write(quiet=True) as connection:
-            found = order.following(connection, slots, own.host)
+            found = queue_order.following(connection, slots, own.host)
             if found is None:
                 return None
             run_id, slot = found
@@ -250,7 +249,7 @@ class Store(Metrics):
         """
         with self._database.write() as connection:
             self._number(connection, run_id)
-            for one, changed in order.moved(connection, run_id, where).items():
+            for one, changed in queue_order.moved(connection, run_id, where).items():
                 connection.execute(_runs.update().where(_runs.c.id == one).values(**changed))
 
     def wait_for(self, run_id: str, after: str | None) -> None:
@@ -262,7 +261,7 @@ class Store(Metrics):
         with self._database.write() as connection:
             if after is not None:
                 self._number(connection, after)
-                order.refuse_circle(connection, run_id, after)
+                queue_order.check_circle(connection, run_id, after)
             self._change(connection, run_id, {"after": after})
 
     def fingerprints(self, states: Iterable[RunState]) -> set[str]:

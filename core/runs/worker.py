@@ -15,7 +15,7 @@ from typing import Any
 
 from core.config.run import RunSpec
 from core.errors import CoreError, RunError, Stopped, StoreError
-from core.reporter import Reporter, Silence
+from core.reporter import NullReporter, Reporter
 from core.runs import processes
 from core.runs.provenance import environment
 from core.runs.run import UNTROUBLED, Run, RunState
@@ -80,7 +80,7 @@ def reporter(
         ".*.part"
     ):  # what an earlier process was writing when it was killed
         partial.unlink(missing_ok=True)
-    report = StoreReporter(store, run.id, folder / LOG, observer or Silence())
+    report = StoreReporter(store, run.id, folder / LOG, observer or NullReporter())
     report.log(f"Attempt {run.attempts} of run {run.id}, process {run.pid}: {run.name}")
     return report
 

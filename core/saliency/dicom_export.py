@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from core.errors import DataError
-from core.notice import DISCLAIMER
+from core.formatting import DISCLAIMER
 
 SIDES = (512, 2048)
 """Least and most pixels of the capture's longer side: words must be legible, files portable."""

@@ -13,12 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import DataError
-from core.saliency.methods.registry import METHODS as METHODS
-from core.saliency.methods.registry import Asked, Coarse
-from core.saliency.methods.registry import Explainer as Explainer
-from core.saliency.methods.registry import explainer as explainer
-from core.saliency.upsample import enlarge as enlarge
-from core.saliency.upsample import place as place
+from core.saliency.methods.registry import Asked, Coarse, explainer
+from core.saliency.upsample import enlarge, place
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -45,7 +41,7 @@ class Explanation:
         finding: The finding's name.
         probability: The model's probability of the finding, 0 to 1.
         probabilities: The same for every finding of the model.
-        method: The method's name, a key of ``METHODS``.
+        method: The method's name, a key of ``SALIENCY_METHODS``.
         layer: The layer the map was taken from.
         grid: Rows and columns of the map before it was enlarged.
         notes: What a reader must know about this very map, one sentence each.
@@ -83,7 +79,7 @@ def explain(
         model: A classifier with logits of shape (batch, findings), tuned in any way.
         pixels: Network input of shape (batch, channels, height, width).
         finding: Index of the output to explain.
-        method: A key of ``METHODS``.
+        method: A key of ``SALIENCY_METHODS``.
         layer: The layer to take the map from (see ``layers.names``); None takes the default.
         without: The same patients without the finding, for the methods that need them.
 
@@ -136,7 +132,7 @@ def explain_study(
         trained: The run's model.
         image: Grey picture of shape (height, width), 0 to 255, of any size.
         finding: One of ``trained.findings``.
-        method: A key of ``METHODS``.
+        method: A key of ``SALIENCY_METHODS``.
         layer: The layer to take the map from; None takes the default.
         size: Height and width of the original picture, where ``image`` is a smaller copy of it.
         without: The same patient without the finding, of the image's shape, where it is known.
@@ -152,12 +148,12 @@ def explain_study(
     """
     sizes = None if size is None else [size]
     pairs = None if without is None else [without]
-    return explain_pictures(
+    return explain_images(
         trained, [image], finding, method, layer, sizes=sizes, without=pairs
     )[0]  # fmt: skip
 
 
-def explain_pictures(
+def explain_images(
     trained: Trained,
     images: Sequence[NDArray[np.uint8]],
     finding: str,
@@ -173,7 +169,7 @@ def explain_pictures(
         trained: The run's model.
         images: Grey pictures of any size.
         finding: One of ``trained.findings``.
-        method: A key of ``METHODS``.
+        method: A key of ``SALIENCY_METHODS``.
         layer: The layer to take the maps from; None takes the default.
         sizes: Of the original pictures, where ``images`` are smaller copies of them.
         without: The same patients without the finding.

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from core.classifier.trained import Trained
 from core.data.base import Box, ChestDataset
 from core.errors import ConfigurationError, DataError
-from core.notice import DISCLAIMER
-from core.saliency import explain as methods
-from core.saliency.explain import Explanation
-from core.saliency.scores import localisation as scoring
+from core.formatting import DISCLAIMER
+from core.saliency.explain import LIMITS, Explanation, explain_study
+from core.saliency.methods.registry import explainer
+from core.saliency.scores import localisation
 from core.saliency.scores.localisation import marked_region
 
 
@@ -36,7 +36,7 @@ class Request:
     image: NDArray[np.uint8]
     explanation: Explanation
     boxes: tuple[Box, ...] = ()
-    scores: scoring.Scores | None = None
+    scores: localisation.Scores | None = None
     label: float | None = None
 
 
@@ -57,9 +57,9 @@ def explain_study_of(
     study = dataset.study(study_id)
     image = dataset.read(study_id)
     without = None
-    if methods.explainer(method).paired:
+    if explainer(method).paired:
         without = dataset.counterfactual(study_id, finding)
-    explanation = methods.explain_study(trained, image, finding, method, layer, without=without)
+    explanation = explain_study(trained, image, finding, method, layer, without=without)
     boxes = tuple(box for box in study.boxes if box.finding == finding)
     region = marked_region(dataset, study_id, finding, (image.shape[0], image.shape[1]))
     label = study.findings.get(finding)
@@ -68,7 +68,7 @@ def explain_study_of(
         image=image,
         explanation=explanation,
         boxes=boxes,
-        scores=None if region is None else scoring.score(explanation.map, region),
+        scores=None if region is None else localisation.score(explanation.map, region),
         label=None if label is None or np.isnan(label) else label,
     )
 
@@ -88,7 +88,7 @@ def explain_run(
         finding: One of the run's findings.
         study: Id of a study.
         image: A PNG, JPEG, TIFF or DICOM file.
-        method: A key of ``methods.METHODS``.
+        method: A key of ``SALIENCY_METHODS``.
 
     Raises:
         ConfigurationError: Neither or both of ``study`` and ``image``, or no such method.
@@ -101,7 +101,7 @@ def explain_run(
 
     if (study is None) == (image is None):
         raise ConfigurationError("Nothing to explain is named.", "Give either --study or --image.")
-    methods.explainer(method)
+    explainer(method)
     trained = load_trained(folder)
     if study is not None:
         dataset = open_data(trained.spec.data)
@@ -110,7 +110,7 @@ def explain_run(
     if not image.is_file():
         raise DataError(f"There is no file {image}.", "Give the path of a picture.")
     picture = read_image(image)
-    found = methods.explain_study(trained, picture, finding, method)
+    found = explain_study(trained, picture, finding, method)
     return Request(title=image.name, image=picture, explanation=found)
 
 
@@ -133,7 +133,7 @@ def draw(request: Request, out: Path) -> None:
     share = np.clip(np.nan_to_num(found.map) / peak, 0, 1)
     right.imshow(found.map, cmap="inferno", vmin=0, vmax=peak, alpha=0.7 * share)
     for axes, title in zip(
-        (left, middle, right), ("Original", methods.explainer(found.method).title, "Overlay"),
+        (left, middle, right), ("Original", explainer(found.method).title, "Overlay"),
         strict=True,
     ):  # fmt: skip
         axes.set_title(title, color="white", fontsize=10)
@@ -147,7 +147,7 @@ def draw(request: Request, out: Path) -> None:
                 Rectangle((box.x, box.y), box.width, box.height, fill=False, edgecolor="#56B4E9")
             )
     bar = figure.colorbar(shown, ax=[left, middle, right], shrink=0.8)
-    bar.set_label(f"{methods.explainer(found.method).unit}, scale of this image", color="white")
+    bar.set_label(f"{explainer(found.method).unit}, scale of this image", color="white")
     bar.ax.tick_params(colors="white")
     figure.suptitle(
         f"{request.title} · {found.finding}: probability {found.probability:.3f} · {found.layer}",
@@ -189,7 +189,7 @@ def as_text(request: Request) -> str:
     lines = [
         f"{request.title} · {found.finding}: probability {found.probability:.3f}"
         + ("" if request.label is None else f", labelled {request.label:g}"),
-        f"{methods.explainer(found.method).title} at {found.layer}, "
+        f"{explainer(found.method).title} at {found.layer}, "
         f"{found.grid[0]} × {found.grid[1]} cells",
     ]
     if scores is not None and not np.isnan(scores.energy):  # else a note says the map is zero
@@ -198,7 +198,7 @@ def as_text(request: Request) -> str:
             f"peak {hit} what was marked, {scores.energy:.0%} of the energy in it, "
             f"IoU {scores.iou:.2f}"
         )
-    return "\n".join([*lines, *found.notes, methods.LIMITS, DISCLAIMER + "."])
+    return "\n".join([*lines, *found.notes, LIMITS, DISCLAIMER + "."])
 
 
 def _number(value: float) -> float | None:

@@ -24,16 +24,16 @@ from core.classifier.build import evaluation_transform
 from core.classifier.weights import digest
 from core.config.defaults import EVALUATION_BATCH
 from core.config.run import RunSpec
-from core.data.cache import disk_space as room
+from core.data.cache import disk_space
 from core.data.cache.activations import Activations, InMemory
 from core.data.cache.image_cache import ImageCache
 from core.data.transforms import TrainTransform
 from core.errors import DataError
 from core.models.backbones.registry import BackboneCard
-from core.models.tuning import frozen_prefix as prefix
+from core.models.tuning import frozen_prefix
 from core.models.tuning.frozen_prefix import Cut
 from core.training.batches import WHOLE, chunks
-from core.training.inputs import Feed, PixelFeed
+from core.training.inputs import InputSource, PixelInputs
 
 FORM = 1
 """Raised whenever the same network would leave other bytes."""
@@ -49,7 +49,7 @@ class _NoRoomError(Exception):
     """Activations cannot be kept where they were to be."""
 
 
-class PrefixFeed:
+class CachedFeatures:
     """Activations of a frozen part, computed once; only what follows it runs at every step.
 
     Batches that are not known come as pixels, and the whole model runs.
@@ -65,7 +65,7 @@ class PrefixFeed:
 
     def __init__(
         self,
-        pixels: PixelFeed,
+        pixels: PixelInputs,
         cut: Cut,
         folder: Path,
         accelerator: Accelerator,
@@ -159,7 +159,7 @@ class PrefixFeed:
                 if self._store.removed:
                     log(
                         f"Removed {self._store.removed / 1e9:.2f} GB of other networks' "
-                        f"activations, unused for {room.UNUSED_DAYS} days."
+                        f"activations, unused for {disk_space.UNUSED_DAYS} days."
                     )
         missing = self._look_up(versions, stop)
         if missing is None:
@@ -170,8 +170,8 @@ class PrefixFeed:
         if not self._store.affords(len(missing)):
             raise _NoRoomError(
                 f"The {self._words} of {len(missing):,} pictures would take "
-                f"{len(missing) * self._size / 1e9:.2f} GB: more than {room.SHARE_OF_FREE:.0%} of "
-                f"what is free in {self.folder}, or than its limit ({room.LIMIT})."
+                f"{len(missing) * self._size / 1e9:.2f} GB: more than {disk_space.SHARE_OF_FREE:.0%} of "
+                f"what is free in {self.folder}, or than its limit ({disk_space.LIMIT})."
             )
         log(f"Computes the {self._words} of {len(missing):,} pictures, once.")
         done = 0
@@ -228,7 +228,7 @@ class PrefixFeed:
         return {_name(one): self.pixels.source(*one) for one in versions}
 
 
-def feed(
+def input_source(
     spec: RunSpec,
     card: BackboneCard,
     pictures: ImageCache,
@@ -236,7 +236,7 @@ def feed(
     accelerator: Accelerator,
     cache: Path,
     log: Callable[[str], None],
-) -> Feed:
+) -> InputSource:
     """Choose what a run's loop is fed: activations of the frozen part where that gives the same.
 
     It does not where each epoch draws new crops, where the frozen blocks are random in training,
@@ -253,7 +253,7 @@ def feed(
     """
     size, train = spec.model.input_size or card.input_size, spec.train
     assert train.augmentation is not None
-    pixels = PixelFeed(
+    pixels = PixelInputs(
         pictures,
         TrainTransform(size, card.mean, card.std, card.channels, augmentation=train.augmentation),
         evaluation_transform(card, size),
@@ -263,23 +263,23 @@ def feed(
     new_each_epoch = train.augmentation != "none" and copies is None
     if new_each_epoch or accelerator.num_processes > 1 or spec.adapter.imported is not None:
         return pixels
-    frozen, total = prefix.frozen_blocks(model)
+    frozen, total = frozen_prefix.frozen_blocks(model)
     linear = spec.adapter.method == "linear"  # its backbone is in evaluation mode throughout
-    if not linear and frozen < prefix.WORTH * total:
+    if not linear and frozen < frozen_prefix.WORTH * total:
         return pixels
-    cut = prefix.cut(model, size, card.channels, accelerator.autocast)
+    cut = frozen_prefix.cut(model, size, card.channels, accelerator.autocast)
     if cut is None or (cut.block is None) != linear:
         return pixels
     words = "features" if linear else f"outputs of the first {frozen} of {total} blocks"
-    if not linear and prefix.draws(model, frozen):
+    if not linear and frozen_prefix.draws(model, frozen):
         log(
             f"The first {frozen} of {total} blocks are frozen, but stochastic depth acts in them: "
             "they are computed at every step. With --drop-path 0 they are computed once."
         )
         return pixels
-    folder = cache.absolute() / room.FEATURES / _key(card, size, model, cut, accelerator)
+    folder = cache.absolute() / disk_space.FEATURES / _key(card, size, model, cut, accelerator)
     needed = None if copies is None else min(copies, train.epochs)
-    return PrefixFeed(pixels, cut, folder, accelerator, needed, words)
+    return CachedFeatures(pixels, cut, folder, accelerator, needed, words)
 
 
 def _key(

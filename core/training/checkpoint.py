@@ -14,7 +14,7 @@ import torch
 
 from core.errors import DataError, ModelError, Stopped
 from core.files import write_atomically
-from core.models.tuning import apply as adapters
+from core.models.tuning.apply import load_trainable_state, trainable_state
 from core.training.session import Position, Session
 
 CHECKPOINT = "checkpoint.pt"
@@ -27,15 +27,15 @@ def save(session: Session) -> None:
         DataError: The file cannot be written.
     """
     session.report.secure()
-    if not session.ranks.main:
+    if not session.processes.main:
         return
     scaler = session.accelerator.scaler
     payload = {
         "fingerprint": session.spec.fingerprint(),
         "position": asdict(session.position) | {"seconds": session.elapsed()},
-        "trains": adapters.trainable_state(session.model),
+        "trains": trainable_state(session.model),
         "optimizer": session.optimizer.state_dict(),
-        "companion": session.companion.state() if session.companion is not None else None,
+        "companion": session.hook.state() if session.hook is not None else None,
         "scaler": scaler.state_dict() if scaler is not None else None,
         "skipped": session.skipped,
         "losses": torch.stack(session.losses).cpu() if session.losses else None,
@@ -57,7 +57,7 @@ def load(session: Session) -> None:
         DataError: The checkpoint is damaged, or belongs to another specification.
     """
     path = session.folder / CHECKPOINT
-    payload = session.ranks.from_main(lambda: _read(path) if path.exists() else None)
+    payload = session.processes.from_main(lambda: _read(path) if path.exists() else None)
     if payload is None:
         session.report.log("There is no checkpoint yet; starting from the beginning.")
         session.report.rewind(0)
@@ -84,10 +84,10 @@ def _restore(session: Session, payload: dict[str, Any]) -> None:
     session.started = time.monotonic()
     # Also those that can be read by now: the batches of an epoch must not change in its middle.
     session.leave_out(payload.get("skipped", {}))
-    adapters.load_trainable_state(session.model, payload["trains"])
+    load_trainable_state(session.model, payload["trains"])
     session.optimizer.load_state_dict(payload["optimizer"])
-    if session.companion is not None:
-        session.companion.load(payload["companion"])
+    if session.hook is not None:
+        session.hook.load(payload["companion"])
     if session.accelerator.scaler is not None and payload["scaler"]:
         session.accelerator.scaler.load_state_dict(payload["scaler"])
     if payload["losses"] is not None:

@@ -13,7 +13,7 @@ from core.data.transforms import EvalTransform, TrainTransform
 from core.training.batches import WHOLE, copy_seed
 
 
-class Feed(Protocol):
+class InputSource(Protocol):
     """Inputs of the model for given studies."""
 
     def training(
@@ -36,7 +36,7 @@ class Feed(Protocol):
         """Logits of shape (studies, findings)."""
 
 
-class PixelFeed:
+class PixelInputs:
     """Pictures from the cache, cropped and flipped on the host, normalised on the device.
 
     Args:

@@ -19,7 +19,7 @@ from torch import Tensor
 from core.config.run import RunSpec
 from core.data import splits, subsets
 from core.files import write_atomically
-from core.hardware import distributed as ranks
+from core.hardware.distributed import others_explained
 from core.reporter import Reporter
 from core.training import checkpoint, validation
 from core.training.batches import batches, one_ahead, pieces_of, step_seed
@@ -37,7 +37,7 @@ CHECKPOINT_SECONDS = 120.0
 POINTS_A_CURVE = 500
 
 
-def run(
+def fine_tune(
     spec: RunSpec, folder: Path, cache: Path, report: Reporter, *, resume: bool = False
 ) -> dict[str, Any]:
     """Carry out one run, from opening the data set to the test AUROC.
@@ -61,20 +61,20 @@ def run(
         OutOfMemoryError: The device or the host ran out of memory.
     """
     spec = spec.resolved()
-    with ranks.others_explained(), memory_explained(spec):
+    with others_explained(), memory_explained(spec):
         session = setup(spec, folder, cache, report)
-        result = carry_out(session, resume=resume)
-    if session.ranks.main and session.elapsed() > MIN_MEASURED_SECONDS:
+        result = train(session, resume=resume)
+    if session.processes.main and session.elapsed() > MIN_MEASURED_SECONDS:
         measure_speed(session, cache)
     return result
 
 
-def carry_out(session: Session, *, resume: bool = False) -> dict[str, Any]:
+def train(session: Session, *, resume: bool = False) -> dict[str, Any]:
     """The same, once everything is set up."""
     folder = session.folder
-    if session.ranks.share(resume):
+    if session.processes.share(resume):
         checkpoint.load(session)
-    if session.ranks.main:
+    if session.processes.main:
         folder.mkdir(parents=True, exist_ok=True)
         splits.write_list(folder / SUBSET, session.dataset, session.ids["train"])
         write_atomically(folder / SPEC, session.spec.model_dump_json(indent=2).encode())
@@ -113,14 +113,14 @@ def train_epoch(session: Session, labels: dict[str, NDArray[np.float32]]) -> Non
     def load(i: int) -> Tensor:
         seed = step_seed(train.seed, position.epoch, i)
         generator = torch.Generator().manual_seed(seed)
-        mine = session.ranks.part(len(parts[i]))
-        made = session.feed.training(parts[i], generator, mine, position.epoch)
+        mine = session.processes.part(len(parts[i]))
+        made = session.inputs.training(parts[i], generator, mine, position.epoch)
         return made.pin_memory() if session.accelerator.device.type == "cuda" else made
 
     for i, inputs in one_ahead(load, position.batch, len(parts)):
         rate = _set_rate(session, position.epoch + i / len(parts))
         targets = torch.from_numpy(np.stack([labels[one] for one in parts[i]]))
-        session.losses.append(step(session, inputs, targets, i))
+        session.losses.append(training_step(session, inputs, targets, i))
         seen += len(parts[i])
         position.batch, position.step = i + 1, position.step + 1
         last = position.batch == len(parts)
@@ -137,7 +137,7 @@ def train_epoch(session: Session, labels: dict[str, NDArray[np.float32]]) -> Non
     session.record("train/images_per_s", seen / max(time.monotonic() - started, 1e-9))
 
 
-def step(session: Session, inputs: Tensor, targets: Tensor, batch: int) -> Tensor:
+def training_step(session: Session, inputs: Tensor, targets: Tensor, batch: int) -> Tensor:
     """One optimizer step.
 
     Args:
@@ -153,10 +153,10 @@ def step(session: Session, inputs: Tensor, targets: Tensor, batch: int) -> Tenso
     """
     # Dropout and stochastic depth draw from the global generator: seeded at each step, they do not
     # depend on what was computed before.
-    place, train = session.ranks, session.spec.train
+    place, train = session.processes, session.spec.train
     torch.manual_seed(step_seed(train.seed, session.position.epoch, batch) + place.index)
     session.parallel.train(session.spec.adapter.method != "linear")
-    device, beside = session.accelerator.device, session.companion
+    device, beside = session.accelerator.device, session.hook
     known, mine = known_labels(targets), targets[place.part(len(targets))]
     # All processes cut their part alike, or one would wait for gradients that nobody sends.
     pieces = min(session.pieces, len(targets) // place.count)
@@ -165,7 +165,7 @@ def step(session: Session, inputs: Tensor, targets: Tensor, batch: int) -> Tenso
     for i, piece in enumerate(pieces_of(len(mine), pieces)):
         some = inputs[piece].to(device, non_blocking=True)
         with session.accelerator.autocast():
-            logits = session.feed.forward(session.parallel, some)
+            logits = session.inputs.forward(session.parallel, some)
         told = mine[piece].to(device, non_blocking=True)
         # The processes' gradients are averaged: so many times its share of the batch's loss is
         # each's.

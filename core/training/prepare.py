@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from core.errors import Stopped
-from core.training.cached_features import PrefixFeed
+from core.training.cached_features import CachedFeatures
 from core.training.session import Session
 
 
@@ -33,14 +33,14 @@ def prepare(session: Session, *parts: str, at: float = 0.0) -> None:
         tell = telling("preparing images")
         return session.cache.ensure(ids, tell, report.stop_requested, faults), faults
 
-    done, found = session.ranks.in_turn(ensure)
+    done, found = session.processes.in_turn(ensure)
     if not done:
         raise Stopped
     session.leave_out(found or {})
-    if isinstance(session.feed, PrefixFeed):
+    if isinstance(session.inputs, CachedFeatures):
         session.parallel.eval()
         taught = session.ids["train"] if "train" in parts else []
         others = [one for part in parts if part != "train" for one in session.ids[part]]
         tell = telling("computing the frozen part")
-        if not session.feed.prepare(taught, others, tell, report.stop_requested, report.log):
+        if not session.inputs.prepare(taught, others, tell, report.stop_requested, report.log):
             raise Stopped

@@ -17,12 +17,10 @@ from scipy.special import expit
 from core.classifier.weights import digest, read_state
 from core.data import splits
 from core.files import write_atomically
-from core.hardware import available_memory as capacity
-from core.hardware import precision
-from core.metrics import auroc as stats
-from core.models.tuning import apply as adapters
-from core.resources import memory
-from core.resources import throughput as speed
+from core.hardware import available_memory, precision
+from core.metrics.auroc import macro, per_finding
+from core.models.tuning.apply import load_trainable_state
+from core.resources import memory, throughput
 from core.training import validation
 from core.training.checkpoint import saved_on_stop
 from core.training.prepare import prepare
@@ -36,8 +34,8 @@ MIN_MEASURED_SECONDS = 10.0
 def finish(session: Session) -> dict[str, Any]:
     """Load the best epoch's weights, predict validation and test, write and return the result."""
     report, position, weights = session.report, session.position, session.weights
-    state, _ = session.ranks.from_main(lambda: read_state(session.folder / BEST))
-    adapters.load_trainable_state(session.model, state)
+    state, _ = session.processes.from_main(lambda: read_state(session.folder / BEST))
+    load_trainable_state(session.model, state)
     if session.ids["test"]:
         prepare(session, "test", at=TRAINED)
     if not session.ids["test"]:
@@ -65,10 +63,10 @@ def finish(session: Session) -> dict[str, Any]:
         "precision": session.accelerator.mixed_precision,
         "peak_device_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
         "host_bytes": psutil.Process().memory_info().rss,
-        "peak_host_bytes": capacity.peak(),
-        "predicted_bytes": memory.predict(session.spec, len(session.dataset.findings)),
+        "peak_host_bytes": available_memory.peak(),
+        "predicted_bytes": memory.predict_memory(session.spec, len(session.dataset.findings)),
     }
-    if session.ranks.main:
+    if session.processes.main:
         write_atomically(session.folder / RESULT, json.dumps(result, indent=2).encode())
     report.progress(1.0, 0.0, "done")
     return result
@@ -86,11 +84,11 @@ def _score(session: Session, split: str) -> dict[str, Any]:
     known = session.best_logits if split == "val" else None
     logits = validation.predict(session, ids, progress) if known is None else known
     probabilities = np.asarray(expit(logits), np.float32)
-    if session.ranks.main:
+    if session.processes.main:
         _write_predictions(session, split, labels, probabilities)
-    each = stats.per_finding(labels, probabilities)
+    each = per_finding(labels, probabilities)
     return {
-        "auroc": _number(stats.macro(each)),
+        "auroc": _number(macro(each)),
         "per_finding": dict(
             zip(session.dataset.findings, map(_number, each.tolist()), strict=True)
         ),
@@ -128,5 +126,5 @@ def _number(value: float) -> float | None:
 def measure_speed(session: Session, cache: Path) -> None:
     """Note how fast this machine is, for what the next run is told to cost; once a workspace."""
     gpu = session.accelerator.device.type == "cuda"
-    chosen = precision.chosen(session.spec.train.precision, gpu=gpu)
-    speed.operations_per_second(cache, chosen, gpu=gpu)
+    chosen = precision.resolve_precision(session.spec.train.precision, gpu=gpu)
+    throughput.operations_per_second(cache, chosen, gpu=gpu)

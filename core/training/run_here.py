@@ -8,11 +8,11 @@ from core.reporter import Reporter
 from core.runs import queue, worker
 from core.runs.run import Run, RunState
 from core.runs.store import Store
-from core.training import trackers as tracking
+from core.training import trackers
 from core.workspace import Workspace
 
 
-def carry_out(
+def run_in_process(
     spec: RunSpec,
     store: Store,
     workspace: Workspace,
@@ -41,7 +41,7 @@ def carry_out(
             if run.fingerprint == wanted and workspace.run(run.id).is_dir():
                 return run
     run = queue.claim_here(store, spec)
-    worker.work(store, workspace, run.id, tracking.run, observer)
+    worker.work(store, workspace, run.id, trackers.run, observer)
     run = store.get(run.id)
     if run.state is not RunState.COMPLETED:
         raise RunError(

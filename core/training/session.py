@@ -18,11 +18,11 @@ from core.data import splits
 from core.data.base import ChestDataset
 from core.data.cache.image_cache import ImageCache
 from core.errors import DataError
-from core.hardware.distributed import Ranks
-from core.metrics import auroc as stats
-from core.models.tuning.registry import Companion
+from core.hardware.distributed import Processes
+from core.metrics.auroc import per_finding
+from core.models.tuning.registry import TrainingHook
 from core.reporter import Reporter
-from core.training.inputs import Feed
+from core.training.inputs import InputSource
 
 TRAINED = 0.95
 """Progress at which training is over and the best epoch is tested."""
@@ -92,15 +92,15 @@ class Session:
         parallel: The same, as accelerate runs it.
         optimizer: Of what trains.
         accelerator: Device and precision.
-        feed: Makes the model's input.
+        inputs: Makes the model's input.
         weights: Where the model came from.
-        companion: What the method does beside the steps; None for most methods.
+        hook: What the method does after each step; None for most methods.
         skipped: Why studies were left out, by id; empty unless the run goes on without bad ones.
         position: How far the run is.
         losses: Of the steps since the loss was last recorded, on the device.
         best_logits: Of the validation split at the best epoch, if this attempt saw it.
         started: When this attempt's epochs began, on the monotonic clock.
-        ranks: This process among those that carry out the run; mostly it is alone.
+        processes: This process among those that carry out the run; mostly it is alone.
         pieces: Parts in which a batch goes through the network.
     """
 
@@ -114,20 +114,20 @@ class Session:
     parallel: nn.Module
     optimizer: torch.optim.Optimizer
     accelerator: Accelerator
-    feed: Feed
+    inputs: InputSource
     weights: Weights
-    companion: Companion | None = None
+    hook: TrainingHook | None = None
     skipped: dict[str, str] = field(default_factory=dict)
     position: Position = field(default_factory=Position)
     losses: list[Tensor] = field(default_factory=list)
     best_logits: NDArray[np.float32] | None = None
     started: float = field(default_factory=time.monotonic)
-    ranks: Ranks = field(default_factory=Ranks)
+    processes: Processes = field(default_factory=Processes)
     pieces: int = 1
 
     def stop_requested(self) -> bool:
         """Whether the user asked to stop; the same answer in all processes, if all ask."""
-        return self.ranks.share(self.report.stop_requested())
+        return self.processes.share(self.report.stop_requested())
 
     def elapsed(self) -> float:
         """Seconds of epochs, in this attempt and those before it."""
@@ -210,7 +210,7 @@ def check_usable(
         )
     ids = chosen["val"]
     labels: NDArray[np.float32] = dataset.labels(ids)
-    if not len(ids) or np.isnan(stats.per_finding(labels, labels)).all():
+    if not len(ids) or np.isnan(per_finding(labels, labels)).all():
         raise DataError(
             f"{dataset.title}: no finding has both positive and negative studies in the "
             f"validation split ({len(ids):,} studies), so that no epoch can be chosen.",

@@ -18,17 +18,15 @@ from core.data.base import ChestDataset
 from core.data.cache.image_cache import ImageCache, cache_side
 from core.data.datasets.registry import open_data
 from core.errors import ConfigurationError
-from core.hardware import distributed as ranks
 from core.hardware import precision
-from core.hardware.distributed import Ranks
+from core.hardware.distributed import Processes, join
 from core.models.backbones import bf16_attention
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
-from core.models.backbones.registry import BackboneCard
-from core.models.tuning import apply as adapters
+from core.models.backbones.build import build_backbone, checkpoint_activations
+from core.models.backbones.registry import BackboneCard, backbone_card
+from core.models.tuning.apply import parameter_groups, training_hook
 from core.reporter import Reporter
 from core.resources import memory
-from core.training import cached_features as frozen
+from core.training import cached_features
 from core.training.batches import batches
 from core.training.compile import Compiled
 from core.training.session import Position, Session, Weights, check_usable, report_skipped
@@ -60,20 +58,20 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
     check_usable(dataset, ids, learns=not imported)
 
     report.progress(0.0, None, "building the model")
-    card = catalogue.card(spec.model.backbone)
+    card = backbone_card(spec.model.backbone)
     model, weights = _model(spec, folder, card, len(dataset.findings), report)
     if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu":
         bf16_attention.install(model, bf16_attention.patches(model))
     parts = batches(train_ids, spec.train.batch_size, spec.train.seed, 0)
     place.refuse(model, min(map(len, parts)))
     if spec.train.activation_checkpointing:
-        backbones.checkpoint_activations(model, card)
+        checkpoint_activations(model, card)
     parallel, optimizer = accelerator.prepare(model, _optimizer(spec, model))
     if spec.train.compile:
         parallel = Compiled(parallel, report.log)
     pictures = ImageCache(cache, dataset, cache_side(spec.model.input_size or card.input_size))
-    feed = frozen.feed(spec, card, pictures, model, accelerator, cache, report.log)
-    companion = adapters.companion(model, spec.adapter, len(parts) * spec.train.epochs)
+    feed = cached_features.input_source(spec, card, pictures, model, accelerator, cache, report.log)
+    companion = training_hook(model, spec.adapter, len(parts) * spec.train.epochs)
     pieces = memory.parts(spec, len(dataset.findings))
     if pieces > 1:
         report.log(f"A batch goes through the network in {pieces} parts.")
@@ -89,7 +87,7 @@ def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session
         weights, companion, dict(dataset.skipped),
         # An adapter that was made elsewhere has its training behind it.
         Position(epoch=spec.train.epochs, unvalidated=True) if imported else Position(),
-        ranks=place, pieces=pieces,
+        processes=place, pieces=pieces,
     )  # fmt: skip
 
 
@@ -97,7 +95,7 @@ def _model(
     spec: RunSpec, folder: Path, card: BackboneCard, findings: int, report: Reporter
 ) -> tuple[nn.Module, Weights]:
     torch.manual_seed(spec.train.seed)
-    model, loaded = backbones.build(
+    model, loaded = build_backbone(
         card,
         findings,
         pretrained=spec.model.pretrained,
@@ -118,7 +116,7 @@ def _model(
 def _optimizer(spec: RunSpec, model: nn.Module) -> torch.optim.Optimizer:
     train = spec.train
     assert train.lr is not None
-    groups = adapters.parameter_groups(
+    groups = parameter_groups(
         model,
         lr=train.lr,
         weight_decay=train.weight_decay,
@@ -130,13 +128,13 @@ def _optimizer(spec: RunSpec, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, fused=True)
 
 
-def _accelerator(spec: RunSpec) -> tuple[Accelerator, Ranks]:
+def _accelerator(spec: RunSpec) -> tuple[Accelerator, Processes]:
     gpu = torch.cuda.is_available() and spec.train.device != "cpu"
-    _refuse_device(spec, gpu)
-    place = ranks.join(spec.train.device, gpu)
+    _check_device(spec, gpu)
+    place = join(spec.train.device, gpu)
     if gpu and ":" in spec.train.device:
         torch.cuda.set_device(int(spec.train.device.split(":")[1]))
-    chosen = precision.chosen(spec.train.precision, gpu=gpu)
+    chosen = precision.resolve_precision(spec.train.precision, gpu=gpu)
     if gpu:
         torch.cuda.reset_peak_memory_stats()
     # accelerate keeps its state for the whole process; several runs of one notebook may differ.
@@ -155,7 +153,7 @@ def _in_words(mixed_precision: str) -> str:
     return "" if mixed_precision == "no" else f" in {mixed_precision}"
 
 
-def _refuse_device(spec: RunSpec, gpu: bool) -> None:
+def _check_device(spec: RunSpec, gpu: bool) -> None:
     wanted, count = spec.train.device, torch.cuda.device_count()
     if wanted.startswith("cuda") and not gpu:
         raise ConfigurationError(

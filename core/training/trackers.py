@@ -17,7 +17,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from core.config.fields import settings
+from core.config.fields import fields
 from core.config.run import RunSpec
 from core.reporter import Reporter
 
@@ -62,10 +62,10 @@ class Kind:
 
 def run(spec: RunSpec, folder: Path, cache: Path, report: Reporter, resume: bool) -> dict[str, Any]:
     """Carry out a run as ``train.run`` does, mirrored to the trackers that it names."""
-    from core.training import loop as train
+    from core.training.loop import fine_tune
 
     with mirrored(spec, folder, report) as told:
-        result = train.run(spec, folder, cache, told, resume=resume)
+        result = fine_tune(spec, folder, cache, told, resume=resume)
         told.summary({f"{split}/auroc": of["auroc"] for split, of in result["scores"].items()})
         return result
 
@@ -225,7 +225,7 @@ class _Lane(threading.Thread):
 def _flat(spec: RunSpec) -> dict[str, Any]:
     """The settings by dotted name, as words and numbers; those that are open are left out."""
     resolved, found = spec.resolved(), {}
-    for setting in settings():
+    for setting in fields():
         section, name = setting.path.split(".")
         value = getattr(getattr(resolved, section), name)
         if value is not None and setting.path != "train.track":

@@ -28,13 +28,13 @@ from core.classifier.weights import read_state, write_state
 from core.config.defaults import EVALUATION_BATCH
 from core.data import splits
 from core.errors import Stopped
-from core.metrics import auroc as stats
 from core.metrics import intervals
-from core.models.tuning import apply as adapters
-from core.resources import validation_schedule as allowance
-from core.resources.validation_schedule import Rounds
+from core.metrics.auroc import macro, per_finding
+from core.models.tuning.apply import load_trainable_state, trainable_state
+from core.resources import validation_schedule
+from core.resources.validation_schedule import ValidationRounds
 from core.training.batches import chunks, one_ahead
-from core.training.cached_features import PrefixFeed
+from core.training.cached_features import CachedFeatures
 from core.training.loss import masked_loss, not_finite
 from core.training.session import Session
 from core.workspace import BEST
@@ -60,7 +60,7 @@ class Budget:
         kept: Epochs that go on from the part: as many as the rounds say, or as can be kept.
     """
 
-    rounds: Rounds
+    rounds: ValidationRounds
     part: list[str]
     more: list[list[str]]
     kept: int
@@ -78,7 +78,7 @@ class _Scores:
 
     @property
     def auroc(self) -> float:
-        return stats.macro(self.each)
+        return macro(self.each)
 
 
 def budget(session: Session) -> Budget | None:
@@ -93,9 +93,9 @@ def budget(session: Session) -> Budget | None:
     spec, ids = session.spec, session.ids["val"]
     if spec.train.validation != "budget" or spec.adapter.imported is not None:
         return None
-    if isinstance(session.feed, PrefixFeed) and session.feed.head_alone:
+    if isinstance(session.inputs, CachedFeatures) and session.inputs.head_alone:
         return None
-    rounds = allowance.rounds(
+    rounds = validation_schedule.validation_rounds(
         images=len(session.ids["train"]),
         epochs=spec.train.epochs,
         validation=len(ids),
@@ -112,7 +112,7 @@ def budget(session: Session) -> Budget | None:
     for one in rounds.middle:
         more.append(_part(session, _without(ids, seen), one.studies - len(seen)))
         seen = [*seen, *more[-1]]
-    size = sum(one.nbytes for one in adapters.trainable_state(session.model).values())
+    size = sum(one.nbytes for one in trainable_state(session.model).values())
     found = Budget(rounds, part, more, max(1, min(rounds.kept, MOST_KEPT // max(1, size))))
     session.report.log(_in_words(found, len(ids)))
     position, told = session.position, hashlib.sha256(" ".join(part).encode()).hexdigest()[:16]
@@ -175,7 +175,7 @@ def validate(session: Session, budget: Budget | None = None) -> None:
 
 def clear(session: Session) -> None:
     """Remove the weights of epochs that have not won."""
-    if session.ranks.main:
+    if session.processes.main:
         shutil.rmtree(session.folder / CANDIDATES, ignore_errors=True)
 
 
@@ -188,17 +188,17 @@ def predict(
         Stopped: The user asked for it between two batches.
     """
     session.parallel.eval()
-    ranks = session.ranks
+    ranks = session.processes
     # Each process predicts its part of every chunk, so that all ask equally often whether to stop.
     parts = [one[ranks.part(len(one))] for one in chunks(ids, EVALUATION_BATCH * ranks.count)]
     found: list[NDArray[np.float32]] = []
-    for i, inputs in one_ahead(lambda i: session.feed.evaluation(parts[i]), 0, len(parts)):
+    for i, inputs in one_ahead(lambda i: session.inputs.evaluation(parts[i]), 0, len(parts)):
         if session.stop_requested():
             raise Stopped
         if progress is not None:
             progress(min(len(ids), i * EVALUATION_BATCH * ranks.count), len(ids))
         with torch.inference_mode(), session.accelerator.autocast():
-            logits = session.feed.forward(session.parallel, inputs.to(session.accelerator.device))
+            logits = session.inputs.forward(session.parallel, inputs.to(session.accelerator.device))
         found.append(logits.float().cpu().numpy())
     each = ranks.gather(found)
     return np.concatenate([one for chunk in zip(*each, strict=True) for one in chunk])
@@ -212,7 +212,7 @@ def _part(session: Session, ids: Sequence[str], count: int) -> list[str]:
     patients = session.dataset.table.loc[list(ids), "patient"].astype(str).tolist()
     chosen = splits.part(patients, labels, count, f"validation {session.spec.train.seed}")
     found = labels[chosen]
-    tells = not np.isnan(stats.per_finding(found, found)).all()
+    tells = not np.isnan(per_finding(found, found)).all()
     return [one for one, inside in zip(ids, chosen, strict=True) if inside and tells]
 
 
@@ -244,7 +244,7 @@ def _race(session: Session, budget: Budget, leading: dict[int, float]) -> list[_
         asked = [*asked, *more]
         seen = {epoch: _further(session, epoch, seen, more) for epoch in leading}
         labels = session.dataset.labels(asked)
-        aurocs = {one: stats.macro(stats.per_finding(labels, seen[one])) for one in leading}
+        aurocs = {one: macro(per_finding(labels, seen[one])) for one in leading}
         leading = _leading(aurocs, count)
     rest = _without(ids, asked)
     row = {one: i for i, one in enumerate([*asked, *rest])}
@@ -278,7 +278,7 @@ def _scores_of(
     loss = float(masked_loss(torch.tensor(logits), torch.tensor(labels)))
     if not math.isfinite(loss):
         raise not_finite(session, "validation loss")
-    return _Scores(curve, epoch, logits, loss, stats.per_finding(labels, logits))
+    return _Scores(curve, epoch, logits, loss, per_finding(labels, logits))
 
 
 def _record(session: Session, scores: _Scores) -> None:
@@ -303,19 +303,19 @@ def _keep_best(session: Session, scores: _Scores) -> None:
 @contextlib.contextmanager
 def _weights_of(session: Session, epoch: int) -> Iterator[NDArray[np.float32]]:
     """Give the model a candidate's weights for a while; yields its logits of the part."""
-    present = adapters.trainable_state(session.model)
-    state, _ = session.ranks.from_main(lambda: read_state(_candidate(session, epoch)))
+    present = trainable_state(session.model)
+    state, _ = session.processes.from_main(lambda: read_state(_candidate(session, epoch)))
     told = state.pop(LOGITS)
-    adapters.load_trainable_state(session.model, state)
+    load_trainable_state(session.model, state)
     try:
         yield told.numpy()
     finally:
-        adapters.load_trainable_state(session.model, present)
+        load_trainable_state(session.model, present)
 
 
 def _keep_candidate(session: Session, scores: _Scores, known: dict[int, float]) -> None:
     """Write the model as it is among those that may win, and drop what is out of the race."""
-    if not session.ranks.main:
+    if not session.processes.main:
         return
     for file in (session.folder / CANDIDATES).glob("*.safetensors"):
         # Those that the last checkpoint tells of stay until the next is written.
@@ -334,7 +334,7 @@ def _candidate(session: Session, epoch: int) -> Path:
 def _write(
     session: Session, path: Path, epoch: int, beside: Mapping[str, Tensor] | None = None
 ) -> None:
-    if not session.ranks.main:
+    if not session.processes.main:
         return
     about = {
         "findings": json.dumps(session.dataset.findings),
@@ -343,4 +343,4 @@ def _write(
         "epoch": str(epoch),
     }
     path.parent.mkdir(exist_ok=True)
-    write_state(path, {**adapters.trainable_state(session.model), **(beside or {})}, about)
+    write_state(path, {**trainable_state(session.model), **(beside or {})}, about)

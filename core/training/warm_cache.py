@@ -12,7 +12,7 @@ from core.config.run import DataSpec, RunSpec
 from core.data import subsets
 from core.data.cache.image_cache import ImageCache, cache_side
 from core.data.datasets.registry import open_data
-from core.models.backbones import registry as catalogue
+from core.models.backbones.registry import backbone_card
 
 Progress = Callable[[int, int], None]
 
@@ -59,7 +59,7 @@ def prepare(spec: RunSpec, cache: Path, progress: Progress | None = None) -> dic
     spec = spec.resolved()
     dataset = open_data(spec.data)
     ids = subsets.labelled(dataset, spec.data) + dataset.ids("val") + dataset.ids("test")
-    size = spec.model.input_size or catalogue.card(spec.model.backbone).input_size
+    size = spec.model.input_size or backbone_card(spec.model.backbone).input_size
     pictures = ImageCache(cache, dataset, cache_side(size))
     missing = len(pictures.missing(ids))
     bad: dict[str, str] | None = {} if spec.data.skip_bad else None
@@ -83,7 +83,7 @@ def whole(
             are no error here, but part of the result.
     """
     dataset = open_data(data.source())
-    short = side or cache_side(catalogue.card(ModelSpec().backbone).input_size)
+    short = side or cache_side(backbone_card(ModelSpec().backbone).input_size)
     copies = ImageCache(cache, dataset, short)
     ids = [str(one) for one in dataset.table.index]
     unreadable: dict[str, str] = {}

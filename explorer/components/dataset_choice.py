@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core.data.datasets import registered as named
+from core.data.datasets import registered
 from core.data.datasets.registry import DATASETS, DatasetEntry, Option
 from core.workspace import Workspace
 
@@ -13,7 +13,7 @@ def entry(workspace: Workspace, data: str) -> DatasetEntry:
     """What is known of a data set, or of one that was registered under a name."""
     if data in DATASETS:
         return DATASETS[data]
-    found = next((one for one in named.names(workspace) if one.name == data), None)
+    found = next((one for one in registered.names(workspace) if one.name == data), None)
     base = DATASETS[stands_for(workspace, data)]
     said = f"{base.title} in {found.data.root}." if found else "It is no longer registered."
     return replace(base, title=data, sentence=said, needs_root=False, splits=(), options={})
@@ -23,12 +23,14 @@ def stands_for(workspace: Workspace, data: str) -> str:
     """The data set of the catalogue that a registered name stands for; a folder if for none."""
     if data in DATASETS:
         return data
-    return next((one.data.name for one in named.names(workspace) if one.name == data), "folder")
+    return next(
+        (one.data.name for one in registered.names(workspace) if one.name == data), "folder"
+    )
 
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
     """The data sets that one can choose, those of the user's own first."""
-    own = [(one.name, one.name) for one in named.names(workspace)]
+    own = [(one.name, one.name) for one in registered.names(workspace)]
     return own + [(entry.title, name) for name, entry in DATASETS.items()]
 
 

@@ -80,7 +80,7 @@ class Loaded:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class Shelf:
+class LruCache:
     """Keeps the few things used last.
 
     Args:
@@ -110,7 +110,7 @@ class Shelf:
             return made
 
 
-class Gallery:
+class ModelCache:
     """Opens runs, data sets and maps, and keeps those used last.
 
     Args:
@@ -121,11 +121,11 @@ class Gallery:
     def __init__(self, workspace: Workspace, store: Store) -> None:
         self._workspace = workspace
         self._store = store
-        self._models = Shelf(MODELS)
-        self._datasets = Shelf(DATASETS)
-        self._predictions = Shelf(PREDICTIONS)
-        self._maps = Shelf(MAPS)
-        self._familiar = Shelf(MODELS)
+        self._models = LruCache(MODELS)
+        self._datasets = LruCache(DATASETS)
+        self._predictions = LruCache(PREDICTIONS)
+        self._maps = LruCache(MAPS)
+        self._familiar = LruCache(MODELS)
 
     def warm(self, *, idle: bool = False) -> None:
         """Load PyTorch and grad-cam in the background, so that the first map comes sooner.
@@ -220,7 +220,7 @@ class Gallery:
             CoreError: As ``core.saliency.out_of_distribution.familiar``, or the data set is gone.
         """
         from core.data.cache.image_cache import ImageCache
-        from core.saliency import out_of_distribution as familiarity
+        from core.saliency import out_of_distribution
 
         loaded = self.model(run_id)
 
@@ -228,13 +228,13 @@ class Gallery:
             dataset = self.dataset(loaded.run.spec.data)
             cache = ImageCache(self._workspace.cache, dataset, loaded.trained.side)
             ids = dataset.ids("val")
-            few = ids[:: max(1, len(ids) // familiarity.MOST)][: familiarity.MOST]
+            few = ids[:: max(1, len(ids) // out_of_distribution.MOST)][: out_of_distribution.MOST]
             cache.ensure(few)
-            return familiarity.familiar(loaded.trained, [cache.get(one) for one in few])
+            return out_of_distribution.familiar(loaded.trained, [cache.get(one) for one in few])
 
         with loaded.lock:
             known = self._familiar.get((loaded.run.id, loaded.run.finished_at), learn)
-            return familiarity.likeness(loaded.trained, known, picture)
+            return out_of_distribution.likeness(loaded.trained, known, picture)
 
     def explain(
         self, run_id: str, study_id: str, finding: str, method: str, layer: str | None
@@ -294,9 +294,9 @@ class Gallery:
         return Request(title="Uploaded picture", image=image, explanation=found)
 
 
-_galleries: dict[Workspace, Gallery] = {}
+_galleries: dict[Workspace, ModelCache] = {}
 
 
-def gallery(workspace: Workspace, store: Store) -> Gallery:
+def model_cache(workspace: Workspace, store: Store) -> ModelCache:
     """The gallery of a workspace, shared by all pages of this process."""
-    return _galleries.setdefault(workspace, Gallery(workspace, store))
+    return _galleries.setdefault(workspace, ModelCache(workspace, store))

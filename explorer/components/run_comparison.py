@@ -25,8 +25,8 @@ from core.evaluation.verdict import (
 )
 from core.evaluation.verdict import titles as settings_titles
 from core.evaluation.verdict import verdict as decide
-from core.metrics import auroc as stats
 from core.metrics import delong, intervals
+from core.metrics.auroc import per_finding
 from core.runs.store import Run, RunState, Store
 from core.workspace import Workspace
 from explorer.figures.palette import Style, run_styles
@@ -227,7 +227,7 @@ def _entry(store: Store, workspace: Workspace, run: Run, title: str, style: Styl
 
 @lru_cache(maxsize=64)
 def _scores(folder: Path, finished_at: float | None) -> Scores:
-    return evaluate.evaluate(folder, SPLIT, groups=False)
+    return evaluate.evaluate_run(folder, SPLIT, groups=False)
 
 
 def _groups(store: Store, workspace: Workspace, runs: Sequence[Run]) -> list[Group]:
@@ -285,7 +285,7 @@ def _clearly_best(runs: tuple[tuple[str, Path, float | None], ...]) -> dict[str,
     except CoreError:
         return {}
     labels, patients = read[0].labels, read[0].patients
-    each = np.array([stats.per_finding(labels, one.scores) for one in read])
+    each = np.array([per_finding(labels, one.scores) for one in read])
     leaders: list[int | None] = []
     tests: list[float] = []
     for f in range(labels.shape[1]):

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from html import escape
 from weakref import WeakKeyDictionary
 
+from core import formatting
 from core.config.run import RunSpec
 from core.reporter import MEAN_AUROC, PART_AUROC
 from core.runs.store import Run, RunState, Store
-from explorer import formatting as wording
 from explorer.figures.curves import spark, swatch
 from explorer.figures.palette import method_style, state_dot
+from explorer.formatting import method_title
 
 ACTIVE = (RunState.STARTING, RunState.RUNNING, RunState.STOPPING)
 EMPTY = (
@@ -76,9 +77,9 @@ def _row(run: Run, values: Sequence[float], selected: bool, place: str) -> str:
         f'{current}><td>{state_dot(run.state)}</td><td class="cxr-name">{escape(run.name)}</td>'
         f'<td class="cxr-wide">{escape(spec.data.called or spec.data.name)}</td>'
         f'<td class="cxr-wide">{escape(spec.model.backbone)}</td>'
-        f'<td class="cxr-mid">{swatch(style)}{escape(wording.adapter(spec))}</td>'
+        f'<td class="cxr-mid">{swatch(style)}{escape(method_title(spec))}</td>'
         f'<td class="cxr-num cxr-mid">{_share(spec)}</td>'
-        f'<td style="white-space:nowrap">{wording.auroc(run.best_auroc)}{curve}</td>'
+        f'<td style="white-space:nowrap">{formatting.auroc(run.best_auroc)}{curve}</td>'
         f"<td>{progress(run, place)}</td>"
         f'<td class="cxr-num cxr-mid">{clock(run)}</td></tr>'
     )
@@ -91,7 +92,7 @@ def progress(run: Run, place: str) -> str:
     if run.state not in ACTIVE:
         return ""
     share = 100 * (run.progress or 0.0)
-    left = f"{wording.duration(run.seconds_left)} left" if run.seconds_left is not None else ""
+    left = f"{formatting.duration(run.seconds_left)} left" if run.seconds_left is not None else ""
     words = left or escape(run.phase or "")
     return (
         f'<div class="cxr-bar cxr-bar-row" role="progressbar" aria-valuenow="{share:.0f}" '
@@ -106,7 +107,7 @@ def clock(run: Run) -> str:
     if run.state in ACTIVE and run.started_at is not None:
         spent = run.seconds or 0.0
         return f'<span data-since="{run.started_at:.1f}" data-spent="{spent:.1f}"></span>'
-    return wording.duration(run.seconds) if run.seconds else "–"
+    return formatting.duration(run.seconds) if run.seconds else "–"
 
 
 def validation(store: Store, runs: Sequence[Run]) -> dict[str, list[float]]:
@@ -133,5 +134,5 @@ _ended: WeakKeyDictionary[Store, dict[tuple[str, float | None], list[float]]] = 
 def _share(spec: RunSpec) -> str:
     listed = spec.data.split_file
     if listed is None:
-        return wording.share(spec.data.label_fraction)
+        return formatting.share(spec.data.label_fraction)
     return f'<span title="{escape(str(listed))}">list</span>'

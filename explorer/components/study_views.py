@@ -12,21 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.data.base import ChestDataset, Study
-from core.data.images.radiograph import Plate
+from core.data.images.radiograph import Radiograph
 from core.errors import CoreError, DataError
 from core.runs.store import Run
-from core.saliency import explain as methods
-from explorer import formatting as wording
-from explorer.components.model_cache import Gallery
+from core.saliency.explain import LIMITS
+from core.saliency.methods.registry import SALIENCY_METHODS
+from explorer.components.model_cache import ModelCache
 from explorer.components.viewer import MAX_VIEWS, View
 from explorer.figures.palette import run_styles
+from explorer.formatting import run_title
 
 if TYPE_CHECKING:
     from core.saliency.request import Request
 
 
 @dataclass(frozen=True)
-class Reading:
+class RunView:
     """What one run says of a study.
 
     Attributes:
@@ -47,13 +48,13 @@ class Reading:
 
 
 def read(
-    gallery: Gallery,
+    gallery: ModelCache,
     runs: Sequence[Run],
     study: str | NDArray[np.uint8],
     finding: str,
     method: str,
     layer: str | None = None,
-) -> list[Reading]:
+) -> list[RunView]:
     """Ask each run where it looks on the same study.
 
     Args:
@@ -61,7 +62,7 @@ def read(
         runs: The runs; a study id is looked up in the first one's data set.
         study: Id of a study, or an uploaded picture of shape (height, width).
         finding: The finding.
-        method: A key of ``core.saliency.explain.METHODS``.
+        method: A key of ``SALIENCY_METHODS``.
         layer: The layer of the map; None takes each network's default.
 
     Returns:
@@ -77,15 +78,15 @@ def read(
             else:
                 request = gallery.explain_picture(run.id, study, finding, method, layer)
         except CoreError as error:
-            found.append(Reading(run, title, style.colour, None, {}, error))
+            found.append(RunView(run, title, style.colour, None, {}, error))
             continue
-        found.append(Reading(run, title, style.colour, request, gallery.thresholds(run.id)))
+        found.append(RunView(run, title, style.colour, request, gallery.thresholds(run.id)))
     return found
 
 
 def views(
-    readings: Sequence[Reading],
-    plate: Plate,
+    readings: Sequence[RunView],
+    plate: Radiograph,
     finding: str,
     *,
     dataset: ChestDataset | None = None,
@@ -137,12 +138,12 @@ def views(
                 title=title,
                 colour=reading.colour,
                 map=found.map,
-                unit=methods.METHODS[found.method].unit,
+                unit=SALIENCY_METHODS[found.method].unit,
                 boxes=boxes,
                 masks=masks,
                 facts=facts,
                 notes=found.notes,
-                alt=f"Chest radiograph with the {methods.METHODS[found.method].title} map of "
+                alt=f"Chest radiograph with the {SALIENCY_METHODS[found.method].title} map of "
                 f"{title}. " + "; ".join(f"{name}: {text}" for name, text in facts),
             )
         )
@@ -151,7 +152,7 @@ def views(
     return (shown if len(shown) <= MAX_VIEWS else shown[1:])[:MAX_VIEWS]
 
 
-def _difference(readings: Sequence[Reading], plain: View, first: str, second: str) -> list[View]:
+def _difference(readings: Sequence[RunView], plain: View, first: str, second: str) -> list[View]:
     """Where one run looks more than another, if both answered."""
     by_id = {one.run.id: one for one in readings if one.request is not None}
     if first not in by_id or second not in by_id or first == second:
@@ -203,7 +204,7 @@ def about(study: Study) -> tuple[tuple[str, str], ...]:
     return tuple(facts)
 
 
-def _facts(reading: Reading) -> tuple[tuple[str, str], ...]:
+def _facts(reading: RunView) -> tuple[tuple[str, str], ...]:
     request = reading.request
     assert request is not None
     found, scores = request.explanation, request.scores
@@ -227,7 +228,7 @@ def _called(probability: float, threshold: float | None) -> str:
     return f" {sign} {threshold:.2f}: called {word}"
 
 
-def table(readings: Sequence[Reading], finding: str, study: Study | None) -> str:
+def table(readings: Sequence[RunView], finding: str, study: Study | None) -> str:
     """HTML of each run's probability of each finding, beside label and operating point.
 
     Args:
@@ -259,7 +260,7 @@ def table(readings: Sequence[Reading], finding: str, study: Study | None) -> str
     )
 
 
-def _row(name: str, readings: Sequence[Reading], finding: str, study: Study | None) -> str:
+def _row(name: str, readings: Sequence[RunView], finding: str, study: Study | None) -> str:
     cells = []
     for one in readings:
         assert one.request is not None
@@ -285,17 +286,17 @@ def _row(name: str, readings: Sequence[Reading], finding: str, study: Study | No
 
 def caveat(method: str) -> str:
     """HTML of what the method shows, where it was published, and what no such map can tell."""
-    one = methods.METHODS[method]
+    one = SALIENCY_METHODS[method]
     return (
         f'<p class="cxr-note"><b>{escape(one.title)}.</b> {escape(one.sentence)} '
-        f'<span class="cxr-muted">{escape(one.paper)}.</span><br>{escape(methods.LIMITS)} '
+        f'<span class="cxr-muted">{escape(one.paper)}.</span><br>{escape(LIMITS)} '
         "Colours are scaled per image unless the scale is set to shared.</p>"
     )
 
 
 def heading(title: str, finding: str, method: str) -> str:
     """The line over the pictures, which also stands on the saved panel."""
-    return f"{title} · {finding.replace('_', ' ')} · {methods.METHODS[method].title}"
+    return f"{title} · {finding.replace('_', ' ')} · {SALIENCY_METHODS[method].title}"
 
 
 def titles(runs: Sequence[Run]) -> list[str]:
@@ -304,10 +305,10 @@ def titles(runs: Sequence[Run]) -> list[str]:
     shared = set.intersection(*map(set, parts)) if len(parts) > 1 else set()
     short = [" · ".join(one for one in each if one not in shared) for each in parts]
     if len(set(short)) < len(short) or not all(short):
-        return [run.name if len(runs) < 2 else wording.run_title(run) for run in runs]
+        return [run.name if len(runs) < 2 else run_title(run) for run in runs]
     return short
 
 
 def names(runs: Sequence[Run]) -> list[tuple[str, str]]:
     """Runs to choose from: (text, id)."""
-    return [(wording.run_title(run), run.id) for run in runs]
+    return [(run_title(run), run.id) for run in runs]

@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.data.base import Box
-from core.data.images.radiograph import Levels, Plate
+from core.data.images.radiograph import Levels, Radiograph
 from core.errors import DataError
-from core.notice import DISCLAIMER
+from core.formatting import DISCLAIMER
 from core.workspace import ASSETS
 
 MAX_VIEWS = 6
@@ -43,7 +43,7 @@ MOST_PIXELS = 4096 * 4096
 """Pixels that a page gets of a picture; a larger one is sent at a half or a third of its size, and
 the page says so. Maps, boxes and measures stay those of the whole picture."""
 
-Picture = Levels | Plate
+Picture = Levels | Radiograph
 
 
 @dataclass(frozen=True)
@@ -194,11 +194,11 @@ def pack_picture(image: Picture) -> dict[str, Any]:
     }
 
 
-def _plate(image: Picture) -> Plate:
-    if isinstance(image, Plate):
+def _plate(image: Picture) -> Radiograph:
+    if isinstance(image, Radiograph):
         return image
     # What is known is the levels alone; ``grey`` is what models get, and none is asked here.
-    return Plate(image, image, bits=8 * image.dtype.itemsize)  # type: ignore[arg-type]
+    return Radiograph(image, image, bits=8 * image.dtype.itemsize)  # type: ignore[arg-type]
 
 
 def _shrunk(levels: Levels) -> Levels:

@@ -62,7 +62,7 @@ def publish(store: Store, workspace: Workspace) -> None:
 
     def export(name: str, format: str) -> dict[str, Any]:
         """Write a finished run for peft, timm (merged) or onnx into its own folder; where it is."""
-        made = exporting.carry_out(workspace, store.get(name), format)
+        made = exporting.export_in_process(workspace, store.get(name), format)
         return {"folder": str(made.folder), "size": made.size, "difference": made.difference}
 
     for verb in (submit, runs, run, stop, resume, delete, export):

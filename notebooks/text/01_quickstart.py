@@ -35,7 +35,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # no progress 
 
 from core import DISCLAIMER, cost, evaluate, train, verdict
 from core.data.datasets.registry import open_dataset
-from core.reporter import Silence
+from core.reporter import NullReporter
 from core.runs import queue, worker
 from core.runs.store import open_store
 from core.saliency import methods, request

@@ -36,8 +36,8 @@ from torch import nn
 
 from core.data.phantoms.dataset import Phantom
 from core.data.datasets.write_folder import save
-from core.evaluation.evaluate import evaluate
-from core.training.run_here import carry_out
+from core.evaluation.evaluate import evaluate_run
+from core.training.run_here import run_in_process
 from core.models import adapters, backbones, catalogue
 from core.runs.store import open_store
 from core.config.run import AdapterSpec, RunSpec

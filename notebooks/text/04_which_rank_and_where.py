@@ -32,9 +32,9 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # no progress 
 from core import sweep
 from core.data.phantoms.dataset import Phantom
 from core.data.datasets.write_folder import save
-from core.evaluation.evaluate import compare, evaluate
-from core.training.run_here import carry_out
-from core.models.tuning.registry import METHODS
+from core.evaluation.evaluate import compare_runs, evaluate_run
+from core.training.run_here import run_in_process
+from core.models.tuning.registry import TUNING_METHODS
 from core.runs.store import open_store
 from core.config.run import RunSpec
 from core.workspace import open_workspace

@@ -31,11 +31,11 @@ from IPython.display import Image, display
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # no progress widgets needed
 
-from core.notice import DISCLAIMER
+from core.formatting import DISCLAIMER
 from core.data.phantoms.dataset import Phantom
 from core.data.datasets.write_folder import save
-from core.evaluation.evaluate import evaluate
-from core.training.run_here import carry_out
+from core.evaluation.evaluate import evaluate_run
+from core.training.run_here import run_in_process
 from core.runs.store import open_store
 from core.saliency import methods, request, scoring
 from core.config.run import RunSpec

@@ -47,7 +47,7 @@ from core.data import checks, images, splits
 from core.data.datasets.registry import open_dataset
 from core.data.phantoms.dataset import Phantom
 from core.data.datasets.write_folder import TABLE, save
-from core.training.run_here import carry_out
+from core.training.run_here import run_in_process
 from core.runs.store import open_store
 from core.config.run import RunSpec
 from core.classifier.trained import load_trained

@@ -30,7 +30,7 @@ from IPython.display import Markdown, display
 warnings.filterwarnings("ignore", message="IProgress not found")  # no progress widgets needed
 
 from core import paper, speed
-from core.training.run_here import carry_out
+from core.training.run_here import run_in_process
 from core.models import adapters
 from core.models.backbones.registry import BACKBONES
 from core.experiments.paper import claims, figure, outcome, plan, tables

@@ -34,8 +34,8 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # no progress 
 from core import foundation
 from core.data.phantoms.dataset import Phantom
 from core.data.datasets.write_folder import save
-from core.evaluation.evaluate import evaluate
-from core.training.run_here import carry_out
+from core.evaluation.evaluate import evaluate_run
+from core.training.run_here import run_in_process
 from core.models.backbones.registry import provenance
 from core.pretraining.trainer import pretrain
 from core.pretraining.recipe import Origin, PretrainSettings

@@ -37,7 +37,7 @@ from core.data.datasets.registry import open_dataset
 from core.data.phantoms.dataset import Phantom
 from core.data.transforms import EvalTransform, TrainTransform
 from core.training.batches import batches, one_ahead
-from core.training.inputs import PixelFeed
+from core.training.inputs import PixelInputs
 
 SIDE, INPUT, BATCH, DISTINCT = 1024, 224, 64, 64
 MEAN, STD = 0.5056, 0.252
@@ -144,7 +144,7 @@ def epochs(root: Path, cache: ImageCache, repeats: int, passes: int) -> dict[str
         Conventional([root / one for one in ids]),
         batch_size=BATCH, shuffle=True, num_workers=CORES, persistent_workers=True,
     )  # fmt: skip
-    feed = PixelFeed(cache, TrainTransform(INPUT, MEAN, STD), EvalTransform(INPUT, MEAN, STD))
+    feed = PixelInputs(cache, TrainTransform(INPUT, MEAN, STD), EvalTransform(INPUT, MEAN, STD))
 
     def conventional() -> None:
         for batch in loader:

@@ -59,19 +59,19 @@ CASES = (
 def measured(case: Case) -> dict[str, int]:
     """Carry out a run; the bytes that it took at most, and those predicted."""
     from core.config.run import RunSpec
-    from core.data.phantoms import dataset as phantom
-    from core.reporter import Silence
-    from core.training import loop as train
+    from core.data.phantoms import dataset
+    from core.reporter import NullReporter
+    from core.training.loop import fine_tune
 
     sizes = {"train": 2 * case.batch, "val": 64, "test": 64, "size": 64}
-    phantom.Phantom.__init__.__kwdefaults__.update(sizes)
+    dataset.Phantom.__init__.__kwdefaults__.update(sizes)
     spec = RunSpec.of(**{
         "data.name": "phantom-5", "data.label_fraction": 1.0, "model.backbone": case.backbone,
         "model.pretrained": False, "adapter.method": case.method, "train.epochs": 1,
         "train.batch_size": case.batch, "train.augmentation": "crop-flip", **case.more,
     })  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        result = train.run(spec, Path(folder) / "run", Path(folder) / "cache", Silence())
+        result = fine_tune(spec, Path(folder) / "run", Path(folder) / "cache", NullReporter())
     key = "peak_device_bytes" if result["device"].startswith("cuda") else "peak_host_bytes"
     return {"measured": result[key], "predicted": result["predicted_bytes"]}
 

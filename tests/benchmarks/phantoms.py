@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from core.data.base import ChestDataset
 from core.data.phantoms.dataset import Phantom
 from core.hardware import precision
-from core.metrics import auroc as stats
+from core.metrics.auroc import macro, per_finding
 from core.models.backbones import bf16_attention
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
-from core.pretraining import collect_images as foundation
+from core.models.backbones.build import build_backbone
+from core.models.backbones.registry import BACKBONES, backbone_card
+from core.pretraining import collect_images
 from core.workspace import open_workspace
 from tests.benchmarks import localizer
 
@@ -57,10 +57,10 @@ def pixel_probe(
 
     def judge(model: Ridge, part: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> Each:
         scores = model.predict(small(part[0])).reshape(part[1].shape)  # one finding comes flat
-        return stats.per_finding(part[1], scores)
+        return per_finding(part[1], scores)
 
     models = [Ridge(penalty).fit(small(train[0]), train[1]) for penalty in PENALTIES]
-    best = models[int(np.argmax([stats.macro(judge(model, val)) for model in models]))]
+    best = models[int(np.argmax([macro(judge(model, val)) for model in models]))]
     return judge(best, test)
 
 
@@ -102,9 +102,9 @@ def network(name: str, findings: int, masks: bool) -> nn.Module:
     """A classifier of single grey channels: an embedded backbone, or one of timm's from nothing."""
     if masks:
         return localizer.Localizer(name, findings).to(memory_format=torch.channels_last)
-    if name in catalogue.BACKBONES:
-        card = catalogue.card(name)
-        found, _ = backbones.build(card, findings)
+    if name in BACKBONES:
+        card = backbone_card(name)
+        found, _ = build_backbone(card, findings)
         bf16_attention.install(found)
         return nn.Sequential(Repeat(card.channels), found)
     model: nn.Module = timm.create_model(name, in_chans=1, num_classes=findings)
@@ -146,15 +146,15 @@ def main() -> None:
     random = np.random.default_rng(0)
     cache = open_workspace(given.workspace).cache
     shipped = Phantom(given.data)
-    many = foundation.phantoms(given.images) if given.data == "phantom-14" else shipped
+    many = collect_images.phantoms(given.images) if given.data == "phantom-14" else shipped
 
     def split(dataset: ChestDataset, name: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         ids = dataset.ids(name)
-        return foundation.gather(dataset, ids, cache, SIDE), dataset.labels(ids)
+        return collect_images.gather(dataset, ids, cache, SIDE), dataset.labels(ids)
 
     train, val, test = split(many, "train"), split(shipped, "val"), split(shipped, "test")
     probe = pixel_probe(train, val, test)
-    print(f"pixel probe {stats.macro(probe):.4f}", file=sys.stderr, flush=True)
+    print(f"pixel probe {macro(probe):.4f}", file=sys.stderr, flush=True)
     if not given.epochs:
         return
 
@@ -189,18 +189,18 @@ def main() -> None:
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-        each = stats.per_finding(test[1], predict(model, test[0]))
-        val_auroc = stats.macro(stats.per_finding(val[1], predict(model, val[0])))
+        each = per_finding(test[1], predict(model, test[0]))
+        val_auroc = macro(per_finding(val[1], predict(model, val[0])))
         print(
             f"epoch {epoch + 1}: loss {np.mean(losses):.4f}, validation {val_auroc:.4f}, "
-            f"test {stats.macro(each):.4f}, {time.monotonic() - started:.0f} s",
+            f"test {macro(each):.4f}, {time.monotonic() - started:.0f} s",
             file=sys.stderr,
             flush=True,
         )
     print(json.dumps({
         "training images": len(train[0]),
-        "pixel probe": round(stats.macro(probe), 4),
-        given.network + (" with masks" if given.masks else ""): round(stats.macro(each), 4),
+        "pixel probe": round(macro(probe), 4),
+        given.network + (" with masks" if given.masks else ""): round(macro(each), 4),
         "per finding": {
             name: [round(float(a), 3), round(float(b), 3)]
             for name, a, b in zip(shipped.findings, probe, each, strict=True)

@@ -17,10 +17,10 @@ from core.classifier.trained import Trained
 from core.config.run import RunSpec
 from core.data.cache.image_cache import cache_side
 from core.data.phantoms.dataset import Phantom
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
-from core.saliency import explain as methods
-from core.saliency.scores import localisation as scoring
+from core.models.backbones.build import build_backbone
+from core.models.backbones.registry import backbone_card
+from core.saliency.explain import explain_images
+from core.saliency.scores import localisation
 
 STUDIES, BATCH, ORIGINAL = 256, 32, 256
 METHODS = ("grad-cam", "hirescam", "attention-relevance", "integrated-gradients")
@@ -28,9 +28,9 @@ METHODS = ("grad-cam", "hirescam", "attention-relevance", "integrated-gradients"
 
 def main() -> None:
     """Print studies a second as JSON."""
-    card = catalogue.card("embedded-mae")
+    card = backbone_card("embedded-mae")
     findings = Phantom(train=1, val=1, test=1, size=64).findings
-    model, _ = backbones.build(card, len(findings))
+    model, _ = build_backbone(card, len(findings))
     side = cache_side(card.input_size)
     trained = Trained(
         model.eval(), card, RunSpec(), findings, evaluation_transform(card, card.input_size), side
@@ -58,8 +58,8 @@ def main() -> None:
 
 def _explain(trained: Trained, images: list[np.ndarray], method: str, region: np.ndarray) -> None:
     sizes = [region.shape] * len(images)
-    for one in methods.explain_pictures(trained, images, "Mass", method, sizes=sizes):
-        scoring.score(one.map, region)
+    for one in explain_images(trained, images, "Mass", method, sizes=sizes):
+        localisation.score(one.map, region)
 
 
 if __name__ == "__main__":

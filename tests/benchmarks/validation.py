@@ -23,12 +23,12 @@ from typing import Any
 import torch
 
 from core.config.run import RunSpec
-from core.data.phantoms import dataset as phantom
-from core.metrics import auroc as stats
-from core.reporter import MEAN_AUROC, PART_AUROC, Silence
+from core.data.phantoms import dataset
+from core.metrics.auroc import macro, per_finding
+from core.reporter import MEAN_AUROC, PART_AUROC, NullReporter
 from core.resources.validation_schedule import A_STEP
-from core.training import loop as train
 from core.training import prepare, validation
+from core.training.loop import train_epoch
 from core.training.setup import setup
 
 TRAIN, VALIDATION, TEST = 4_000, 1_600, 16
@@ -38,7 +38,7 @@ LIMIT = 0.2
 """Points that the mean over the seeds may lie below the paper's way."""
 
 
-class Names(Silence):
+class Names(NullReporter):
     """A reporter that keeps the names of the values it is told."""
 
     def __init__(self) -> None:
@@ -72,9 +72,9 @@ def both_ways(spec: RunSpec, folder: Path, cache: Path) -> dict[str, Any]:
     labels = dict(zip(learnt, session.dataset.labels(learnt), strict=True))
     each: list[float] = []
     while session.position.epoch < spec.train.epochs:
-        train.train_epoch(session, labels)
+        train_epoch(session, labels)
         validation.validate(session, budget)
-        each.append(stats.macro(stats.per_finding(truth, validation.predict(session, ids))))
+        each.append(macro(per_finding(truth, validation.predict(session, ids))))
     scores = Counter(told.names)
     position = session.position
     assert position.best_auroc is not None
@@ -104,7 +104,7 @@ def main() -> None:
     arguments.add_argument("--data", default="phantom-5", choices=["phantom-14", "phantom-5"])
     asked = arguments.parse_args()
     sizes = {"train": TRAIN, "val": VALIDATION, "test": TEST, "size": PICTURE}
-    phantom.Phantom.__init__.__kwdefaults__.update(sizes)
+    dataset.Phantom.__init__.__kwdefaults__.update(sizes)
     found: list[dict[str, Any]] = []
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:

@@ -12,7 +12,7 @@ import pytest
 from core.config.run import RunSpec
 from core.runs import queue, worker
 from core.runs.store import Store, open_store
-from core.training import loop as train
+from core.training.loop import fine_tune
 from core.workspace import open_workspace
 from explorer import app
 from tests.core.conftest import radiographs
@@ -34,7 +34,7 @@ def served(radiographs: Path, tmp_path: Path) -> Iterator[tuple[str, Store]]:
             "train.epochs": 1, "train.device": "cpu", "adapter.method": method,
         }  # fmt: skip
         run = queue.claim_here(store, RunSpec.of(**fields), name=method)
-        worker.work(store, workspace, run.id, lambda *asked: train.run(*asked[:4]))
+        worker.work(store, workspace, run.id, lambda *asked: fine_tune(*asked[:4]))
     blocks = app.build(workspace)
     url = app.show(blocks, host="127.0.0.1", port=app.free_port("127.0.0.1", 7980))
     yield url, store

@@ -1,8 +1,10 @@
 import pytest
 
+from core import formatting
 from core.config.run import RunSpec
 from core.errors import DataError
-from explorer import formatting as wording
+from explorer.formatting import method_title
+from explorer.templates import error_message
 
 
 @pytest.mark.parametrize(
@@ -19,26 +21,26 @@ from explorer import formatting as wording
     ],
 )
 def test_duration(seconds: float | None, words: str) -> None:
-    assert wording.duration(seconds) == words
+    assert formatting.duration(seconds) == words
 
 
 def test_numbers() -> None:
-    assert wording.auroc(0.8064) == "0.806"
-    assert wording.auroc(None) == wording.auroc(float("nan")) == "–"
-    assert wording.points(0.0182) == "+1.8"
-    assert wording.points(-0.004) == "−0.4"
-    assert wording.number(159758) == "159,758"
-    assert wording.share(0.00186) == "0.186%"
-    assert wording.share(1) == "100%"
+    assert formatting.auroc(0.8064) == "0.806"
+    assert formatting.auroc(None) == formatting.auroc(float("nan")) == "–"
+    assert formatting.points(0.0182) == "+1.8"
+    assert formatting.points(-0.004) == "−0.4"
+    assert formatting.number(159758) == "159,758"
+    assert formatting.share(0.00186) == "0.186%"
+    assert formatting.share(1) == "100%"
 
 
 def test_the_rank_is_said_where_there_is_one() -> None:
-    assert wording.adapter(RunSpec()) == "LoRA r 4"
-    assert wording.adapter(RunSpec.of(**{"adapter.method": "full"})) == "Full fine-tuning"
+    assert method_title(RunSpec()) == "LoRA r 4"
+    assert method_title(RunSpec.of(**{"adapter.method": "full"})) == "Full fine-tuning"
 
 
 def test_a_fault_says_cause_and_remedy_and_cannot_break_the_page() -> None:
-    html = wording.fault(DataError("No <folder>.", "Give one."))
+    html = error_message(DataError("No <folder>.", "Give one."))
     assert "No &lt;folder&gt;." in html
     assert "Give one." in html
     assert 'role="alert"' in html

@@ -3,7 +3,7 @@
 import numpy as np
 
 from core.config.run import RunSpec
-from core.metrics import auroc as stats
+from core.metrics.auroc import macro, per_finding
 from core.runs.store import Run, RunState, Store
 from core.workspace import Workspace
 
@@ -43,7 +43,7 @@ def completed(
             labels=labels,
             scores=(1 / (1 + np.exp(-logits))).astype(np.float32),
         )
-    auroc = stats.macro(stats.per_finding(labels, logits))
+    auroc = macro(per_finding(labels, logits))
     store.transition(run.id, RunState.STARTING)
     store.transition(run.id, RunState.RUNNING)
     return store.transition(

@@ -11,11 +11,11 @@ from pathlib import Path
 from core.config.run import RunSpec
 from core.errors import CoreError, Stopped
 from core.hardware.distributed import launched
-from core.reporter import Silence
-from core.training import loop as train
+from core.reporter import NullReporter
+from core.training.loop import fine_tune
 
 
-class Notes(Silence):
+class Notes(NullReporter):
     """Keeps the curves, and asks to stop at a given question."""
 
     def __init__(self, stop: int | None) -> None:
@@ -33,10 +33,10 @@ class Notes(Silence):
 def main(jobs: Path, cache: Path) -> None:
     for job in json.loads(jobs.read_text()):
         folder = Path(job["folder"])
-        report = Notes(job["stop"]) if launched().main else Silence()
+        report = Notes(job["stop"]) if launched().main else NullReporter()
         own = folder if launched().main else folder.with_name("others")
         try:
-            train.run(RunSpec.from_json(job["spec"]), own, cache, report, resume=job["resume"])
+            fine_tune(RunSpec.from_json(job["spec"]), own, cache, report, resume=job["resume"])
             end = "completed"
         except Stopped:
             end = "stopped"

@@ -10,17 +10,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from core.config.run import RunSpec
-from core.experiments import run_grid as carry
-from core.experiments.paper import tasks as paper
+from core.experiments import run_grid
 from core.experiments.paper.grid import Cell
-from core.reporter import Reporter, Silence
+from core.experiments.paper.tasks import MINIATURE, PAPER_METHODS
+from core.reporter import NullReporter, Reporter
 from core.runs.run import Run
 from core.runs.store import open_store
-from core.training import loop as train
+from core.training.loop import fine_tune
 from core.workspace import open_workspace
 
 
-class Lines(Silence):
+class Lines(NullReporter):
     """Prints each epoch and each ending."""
 
     def begins(self, cell: Cell, run: Run) -> Reporter:
@@ -47,26 +47,26 @@ def grid(radiographs: Path, epochs: int = 6) -> list[Cell]:
     }  # fmt: skip
     return [
         Cell(
-            paper.MINIATURE[0],
+            MINIATURE[0],
             method,
             seed,
             RunSpec.of(**fields, **{"adapter.method": method, "train.seed": seed}),
         )
         for seed in range(2)
-        for method in paper.METHODS
+        for method in PAPER_METHODS
     ]
 
 
 def execute(
     spec: RunSpec, folder: Path, cache: Path, report: Reporter, resume: bool
 ) -> dict[str, Any]:
-    return train.run(spec, folder, cache, report, resume=resume)
+    return fine_tune(spec, folder, cache, report, resume=resume)
 
 
 def main() -> None:
     workspace = open_workspace(sys.argv[1])
     store = open_store(workspace, create=True)
-    ending = carry.carry_out(grid(Path(sys.argv[2])), store, workspace, execute, Lines())
+    ending = run_grid.run_grid(grid(Path(sys.argv[2])), store, workspace, execute, Lines())
     print("completed", ending.completed, flush=True)
 
 

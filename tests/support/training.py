@@ -28,18 +28,18 @@ CHECKPOINT_SECONDS = 0.02
 
 def work(root: Path, run_id: str, slow: float = 0.0) -> None:
     """Carry out a run of a workspace; what a forked process does."""
-    from core.resources import validation_schedule as allowance
-    from core.training import loop as train
+    from core.resources import validation_schedule
+    from core.training import loop
 
-    train.CHECKPOINT_SECONDS = CHECKPOINT_SECONDS
-    allowance.LEAST_PART = 2  # for twelve validation studies
+    loop.CHECKPOINT_SECONDS = CHECKPOINT_SECONDS
+    validation_schedule.LEAST_PART = 2  # for twelve validation studies
     workspace = Workspace(root)
     store = open_store(workspace, create=False)
 
     def execute(
         spec: RunSpec, folder: Path, cache: Path, report: Reporter, resume: bool
     ) -> dict[str, Any]:
-        return train.run(spec, folder, cache, report, resume=resume)
+        return loop.fine_tune(spec, folder, cache, report, resume=resume)
 
     os._exit(worker.work(store, workspace, run_id, execute))
 

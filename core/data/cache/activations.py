@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from core.data.cache import disk_space as room
+from core.data.cache import disk_space
 from core.data.cache.shards import Place, Shards, ShardWriter
 
 CHECKSUM = 4
@@ -41,7 +41,7 @@ class Activations:
         self.folder = folder
         self._size = size
         self._shards = Shards(folder)
-        self.removed = room.keep(folder)
+        self.removed = disk_space.keep(folder)
         self._places: dict[str, Place] = {}
 
     def find(self, sources: Mapping[str, str]) -> set[str]:
@@ -60,7 +60,7 @@ class Activations:
 
     def affords(self, count: int) -> bool:
         """Whether there is room for so many arrays more (see ``core.data.cache.disk_space``)."""
-        return room.affords(self.folder, count * (self._size + CHECKSUM))
+        return disk_space.affords(self.folder, count * (self._size + CHECKSUM))
 
     def add(self, sources: Mapping[str, str], arrays: NDArray[np.uint8]) -> None:
         """Keep arrays.

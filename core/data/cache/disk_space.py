@@ -28,7 +28,7 @@ SHARE_OF_FREE = 0.25
 NAMED = 5
 
 
-def refuse(folder: Path, needed: int) -> None:
+def check_disk_space(folder: Path, needed: int) -> None:
     """Refuse to write more copies than there is room for.
 
     Args:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.data.base import MISSING, ChestDataset
-from core.data.cache import disk_space as room
+from core.data.cache import disk_space
 from core.data.cache.decoder_pool import PART, CannotStartError, Decoders, Part, Task, shares
 from core.data.cache.shards import Place, Shards, ShardWriter
-from core.data.datasets.files import refuse_missing
+from core.data.datasets.files import check_missing
 from core.errors import DataError
 
 ALONE_SECONDS = 1.0
@@ -55,7 +55,7 @@ class ImageCache:
     def __init__(self, folder: Path, dataset: ChestDataset, short_side: int) -> None:
         self.dataset = dataset
         self.short_side = short_side
-        place = Path(folder).absolute() / room.PICTURES / f"{dataset.name}-{short_side}"
+        place = Path(folder).absolute() / disk_space.PICTURES / f"{dataset.name}-{short_side}"
         self._task = Task(dataset, short_side, place)
         self._shards = Shards(place)
         self._places: dict[str, Place] = {}
@@ -67,7 +67,7 @@ class ImageCache:
 
     def size(self) -> int:
         """Bytes of the copies of this data set and side."""
-        return room.size_of(self.folder)
+        return disk_space.size_of(self.folder)
 
     def ensure(
         self,
@@ -95,11 +95,11 @@ class ImageCache:
         ids = list(dict.fromkeys(ids))
         missing, gone = self._missing(ids)
         if faults is None:
-            self._refuse_gone(gone, len(ids))
+            self._check_gone(gone, len(ids))
         found = dict.fromkeys(gone, MISSING)
         if missing:
             self._shards.sweep()
-            room.refuse(self.folder, 0)
+            disk_space.check_disk_space(self.folder, 0)
         tell = _Teller(len(ids), len(ids) - len(missing), progress)
         stop = should_stop or (lambda: False)
         for part in self._decoded(missing):
@@ -145,7 +145,7 @@ class ImageCache:
         """
         ids = list(dict.fromkeys(ids))
         missing, gone = self._missing(ids)
-        self._refuse_gone(gone, len(ids))
+        self._check_gone(gone, len(ids))
         return missing
 
     def _missing(self, ids: list[str]) -> tuple[list[str], list[str]]:
@@ -159,8 +159,8 @@ class ImageCache:
         self._places.update(self._shards.find(sources))
         return [one for one, source in sources.items() if self._source(one) != source], gone
 
-    def _refuse_gone(self, gone: list[str], total: int) -> None:
-        refuse_missing(self.dataset.title, gone, total, "Restore the files.")
+    def _check_gone(self, gone: list[str], total: int) -> None:
+        check_missing(self.dataset.title, gone, total, "Restore the files.")
 
     def _source(self, study_id: str) -> str | None:
         place = self._places.get(study_id)
@@ -181,7 +181,7 @@ class ImageCache:
         left = ids[done:]
         if not left:
             return
-        room.refuse(self.folder, int(size / done * len(left)))
+        disk_space.check_disk_space(self.folder, int(size / done * len(left)))
         try:
             yield from self._decoded_beside(left)
         except CannotStartError:

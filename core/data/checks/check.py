@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from core.data import problems as faults
+from core.data import problems
 from core.data.base import SPLITS, ChestDataset
-from core.data.checks import image_checks as picture_checks
-from core.data.checks import image_scan as inspection
+from core.data.checks import image_checks, image_scan
 from core.data.checks.image_scan import Inspection
 from core.data.checks.report import RESTORE, Report, fault, ordered
 from core.data.datasets.files import FileDataset
-from core.data.images import reader as images
+from core.data.images.reader import SUFFIXES
 from core.data.problems import Fault
 from core.errors import DataError
 
@@ -45,7 +44,7 @@ def check(
             nothing to be checked.
     """
     started = time.monotonic()
-    with faults.gathering() as found:
+    with problems.gathering() as found:
         try:
             dataset = opener()
         except DataError as error:
@@ -61,8 +60,8 @@ def check(
         ids = [
             one for one in dict.fromkeys(map(str, dataset.table.index)) if _is_there(dataset, one)
         ]
-        seen = inspection.inspect(dataset, ids, progress, should_stop)
-        found += picture_checks.of_pictures(dataset, seen, should_stop)
+        seen = image_scan.inspect(dataset, ids, progress, should_stop)
+        found += image_checks.of_pictures(dataset, seen, should_stop)
     return Report(
         title=dataset.title,
         split=dataset.split_name,
@@ -112,7 +111,7 @@ def _sizes(root: str) -> dict[str, int]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in images.SUFFIXES:  # noqa: PTH122
+            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122
                 try:
                     size = entry.stat().st_size
                 except OSError:

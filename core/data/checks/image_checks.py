@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from core.data.base import ChestDataset
-from core.data.checks import image_scan as inspection
+from core.data.checks import image_scan
 from core.data.checks.image_scan import Inspection
 from core.data.checks.report import RESTORE, fault
 from core.data.problems import Fault
@@ -33,7 +33,7 @@ def of_pictures(
     bad = [f"{one}: {why}" for one, why in seen.unreadable.items()]
     yield from fault("unreadable pictures", bad, "{} {picture|pictures} cannot be read.", RESTORE)
     yield from _odd_sizes(seen)
-    flat = [one for one, what in seen.looks.items() if what.spread <= inspection.FLAT]
+    flat = [one for one, what in seen.looks.items() if what.spread <= image_scan.FLAT]
     yield from fault(
         "constant pictures",
         flat,
@@ -43,7 +43,7 @@ def of_pictures(
     dark = [
         one
         for one, what in seen.looks.items()
-        if what.spread > inspection.FLAT and what.bright < inspection.BLACK
+        if what.spread > image_scan.FLAT and what.bright < image_scan.BLACK
     ]
     yield from fault(
         "almost black pictures",
@@ -116,7 +116,7 @@ def _doubles(
     splits = dict(zip(map(str, split.index), map(str, split), strict=True))
     across: list[str] = []
     within: list[str] = []
-    for group in inspection.copies(seen.looks):
+    for group in image_scan.copies(seen.looks):
         named = " = ".join(f"{one} ({splits[one]})" for one in group)
         (across if len({splits[one] for one in group}) > 1 else within).append(named)
     yield from fault(
@@ -134,7 +134,7 @@ def _doubles(
     )
     near = [
         f"{a} ({splits[a]}) ≈ {b} ({splits[b]})"
-        for a, b, _ in inspection.near_copies(seen.looks, splits, should_stop)
+        for a, b, _ in image_scan.near_copies(seen.looks, splits, should_stop)
     ]
     yield from fault(
         "near-duplicates across splits",

@@ -12,9 +12,9 @@ from core.data.base import SPLITS
 from core.data.datasets.files import (
     UNSEEN,
     FileDataset,
+    check_empty,
+    check_missing,
     present,
-    refuse_empty,
-    refuse_missing,
     unpacked,
 )
 from core.data.datasets.published_tables import each_once, find_table, read_table
@@ -88,7 +88,7 @@ class Chexpert(FileDataset):
             self.table = self._by_paper()
         elif split == "official":
             self.table = self._officially()
-            splits.refuse_shared_patients(self.table, self.title)
+            splits.check_shared_patients(self.table, self.title)
         else:
             raise unknown_name(
                 "split of CheXpert", split, ("official", "paper"),
@@ -99,14 +99,14 @@ class Chexpert(FileDataset):
             self.split_name += ", frontal views"
         listed = {str(one): str(one) for one in self.table.index}
         self.files = present(self.root, listed)
-        refuse_missing(
+        check_missing(
             self.title,
             [one for one in listed if one not in self.files],
             len(listed),
             f"Complete {self.root}, or cut the tables to the pictures that are there.",
         )
         counts = {one: int((self.table["split"] == one).sum()) for one in SPLITS}
-        refuse_empty(self.title, counts, [f"the tables in {self.root}"])
+        check_empty(self.title, counts, [f"the tables in {self.root}"])
 
     def listed_as(self, study_id: str) -> str:
         """The path from above the release's folder, as in the published lists."""
@@ -132,7 +132,7 @@ class Chexpert(FileDataset):
 
     def _by_paper(self) -> pd.DataFrame:
         self.split_name = "paper (Lian et al. 2024)"
-        self._refuse_other_labels()
+        self._check_other_labels()
         lists = self._lists()
         tables = [self._labels(one) for one in ("train.csv", "valid.csv")]
         test = self._test_labels()
@@ -155,7 +155,7 @@ class Chexpert(FileDataset):
         table = pd.concat(parts)
         return table[~table.index.duplicated()]
 
-    def _refuse_other_labels(self) -> None:
+    def _check_other_labels(self) -> None:
         for name, given, own in (
             ("findings", str(len(self.findings)), "5"), ("uncertainty", self._policy, "mixed")
         ):  # fmt: skip

@@ -11,7 +11,7 @@ import pandas as pd
 
 from core.data import splits
 from core.data.base import SPLITS
-from core.data.datasets.files import FileDataset, pictures_below, refuse_empty, refuse_missing
+from core.data.datasets.files import FileDataset, check_empty, check_missing, pictures_below
 from core.data.datasets.folder_description import Description, describe, pairs
 from core.data.datasets.label_table import read_spreadsheet
 from core.data.problems import examples, refuse, warn
@@ -93,9 +93,9 @@ class Folder(FileDataset):
         self.findings = tuple(one for one in rows.columns if one not in ROLES)
         self.files = {one: one for one in rows.index}
         self.table = self._with_splits(self._with_patients(rows, about.patient))
-        splits.refuse_shared_patients(self.table, self.title)
+        splits.check_shared_patients(self.table, self.title)
         counts = {one: int((self.table["split"] == one).sum()) for one in SPLITS}
-        refuse_empty(self.title, counts, [f"the folders or the column of splits in {self.root}"])
+        check_empty(self.title, counts, [f"the folders or the column of splits in {self.root}"])
 
     def _sorted(self, about: Description) -> pd.DataFrame:
         """Rows of pictures sorted into class folders."""
@@ -163,7 +163,7 @@ class Folder(FileDataset):
         rows["split"] = self._splits_of(rows["split"])
         below = self._inside([str(one) for one in rows.index])
         missing = [one for one, path in below.items() if path is None]
-        refuse_missing(
+        check_missing(
             self.title,
             missing,
             len(below),

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.data.base import MISSING, ChestDataset, Study
-from core.data.images import reader as images
-from core.data.images.radiograph import Plate
-from core.data.images.reader import read_plate
+from core.data.images.radiograph import Radiograph
+from core.data.images.reader import SUFFIXES, VERSION, read_image, read_radiograph
 from core.data.problems import examples, refuse
 from core.errors import DataError
 
@@ -33,7 +32,7 @@ class FileDataset(ChestDataset):
         files: Path of each study's picture, relative to ``root``, by study id.
     """
 
-    reader_version = images.VERSION
+    reader_version = VERSION
     root: Path
     files: dict[str, str]
 
@@ -52,11 +51,11 @@ class FileDataset(ChestDataset):
 
     def read(self, study_id: str, short_side: int | None = None) -> NDArray[np.uint8]:
         """Read one picture; see ``ChestDataset.read``."""
-        return images.read_image(self.path(study_id), short_side)
+        return read_image(self.path(study_id), short_side)
 
-    def plate(self, study_id: str) -> Plate:
+    def plate(self, study_id: str) -> Radiograph:
         """Read one picture at full depth; see ``ChestDataset.plate``."""
-        return read_plate(self.path(study_id))
+        return read_radiograph(self.path(study_id))
 
     def source_key(self, study_id: str) -> str:
         """Size and time of change of the file, and a hash of the folder's path.
@@ -129,7 +128,7 @@ def pictures(folder: Path) -> Iterator[str]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - 112,120 Paths
-                if suffix in images.SUFFIXES and not entry.name.startswith("."):
+                if suffix in SUFFIXES and not entry.name.startswith("."):
                     yield entry.name
     except OSError as error:
         raise DataError(
@@ -164,7 +163,7 @@ def present(root: Path, files: Mapping[str, str]) -> dict[str, str]:
     return {one: path for one, path in files.items() if os.path.isfile(f"{top}/{path}")}  # noqa: PTH113 - 377,110 Paths
 
 
-def refuse_missing(title: str, missing: Sequence[str], listed: int, remedy: str) -> None:
+def check_missing(title: str, missing: Sequence[str], listed: int, remedy: str) -> None:
     """Refuse to go on without pictures that the data set's lists name.
 
     Args:
@@ -190,7 +189,7 @@ def refuse_missing(title: str, missing: Sequence[str], listed: int, remedy: str)
         )
 
 
-def refuse_empty(title: str, counts: dict[str, int], where: Iterable[str]) -> None:
+def check_empty(title: str, counts: dict[str, int], where: Iterable[str]) -> None:
     """Refuse a data set with an empty split.
 
     Args:

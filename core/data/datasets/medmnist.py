@@ -12,7 +12,7 @@ from core.data import findings
 from core.data.base import SPLITS, ChestDataset
 from core.data.datasets.npz import NpzPictures, read_labels
 from core.data.images import grey
-from core.data.images import reader as images
+from core.data.images.reader import VERSION
 from core.errors import DataError
 
 SIZES = (224, 128, 64, 28)
@@ -38,7 +38,7 @@ class MedMnist(ChestDataset):
         DataError: The file is missing or damaged.
     """
 
-    reader_version = images.VERSION
+    reader_version = VERSION
     citation = "Yang et al., Scientific Data 2023, doi 10.1038/s41597-022-01721-8"
 
     def __init__(self, root: Path, flag: str) -> None:

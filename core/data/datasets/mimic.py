@@ -12,9 +12,9 @@ from core.data.base import SPLITS
 from core.data.datasets.files import (
     UNSEEN,
     FileDataset,
+    check_empty,
+    check_missing,
     present,
-    refuse_empty,
-    refuse_missing,
     unpacked,
 )
 from core.data.datasets.published_tables import each_once, find_table, read_table
@@ -90,10 +90,10 @@ class Mimic(FileDataset):
         table = rows[["patient", "split"]].assign(sex="", age=np.nan, view=rows["view"])
         table[list(self.findings)] = labels.loc[rows["study"]].to_numpy()
         self.table = table
-        splits.refuse_shared_patients(self.table, self.title)
+        splits.check_shared_patients(self.table, self.title)
         listed = dict(zip(map(str, rows.index), map(str, rows["file"]), strict=True))
         self.files = present(self.root, listed)
-        refuse_missing(
+        check_missing(
             self.title,
             [one for one in listed if one not in self.files],
             len(listed),
@@ -101,7 +101,7 @@ class Mimic(FileDataset):
             "there.",
         )
         counts = {one: int((self.table["split"] == one).sum()) for one in SPLITS}
-        refuse_empty(self.title, counts, [f"the split table in {self.root}"])
+        check_empty(self.title, counts, [f"the split table in {self.root}"])
 
     def _read(self, what: str, columns: list[str]) -> tuple[Path, pd.DataFrame]:
         name = TABLE.format(what)
@@ -113,10 +113,10 @@ class Mimic(FileDataset):
         read = read_table(path, columns, self.title, REMEDY)[columns]
         for column in columns:
             if column in NUMBERS:
-                self._refuse_identifiers(path, column, read[column])
+                self._check_identifiers(path, column, read[column])
         return path, read
 
-    def _refuse_identifiers(self, path: Path, column: str, cells: pd.Series) -> None:
+    def _check_identifiers(self, path: Path, column: str, cells: pd.Series) -> None:
         odd = [str(one) for one in cells[~cells.str.fullmatch(NUMBERS[column])]]
         if odd:
             # Not to be passed over by a check either: nothing more can be read without them.

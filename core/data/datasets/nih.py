@@ -13,8 +13,8 @@ from PIL import Image
 
 from core.data import findings, splits
 from core.data.base import SPLITS, Box
-from core.data.datasets.files import FileDataset, pictures, refuse_empty, refuse_missing
-from core.data.images.radiograph import Plate
+from core.data.datasets.files import FileDataset, check_empty, check_missing, pictures
+from core.data.images.radiograph import Radiograph
 from core.data.problems import examples, refuse, warn
 from core.errors import DataError
 
@@ -64,7 +64,7 @@ class Nih(FileDataset):
         elif split == "official":
             self.split_name = "official (NIH), validation drawn by patient"
             self.table = self._officially(known)
-            splits.refuse_shared_patients(self.table, self.title)
+            splits.check_shared_patients(self.table, self.title)
         else:
             raise DataError(
                 f"{self.title} has no split “{split}”.",
@@ -73,7 +73,7 @@ class Nih(FileDataset):
             )
         self.files = self._located(list(self.table.index))
         counts = {one: int((self.table["split"] == one).sum()) for one in SPLITS}
-        refuse_empty(self.title, counts, ["the lists in " + str(self.root)])
+        check_empty(self.title, counts, ["the lists in " + str(self.root)])
         self._boxes: dict[str, tuple[Box, ...]] | None = None
         self._originals: dict[str, tuple[tuple[float, float], tuple[float, float]]] | None = None
 
@@ -86,7 +86,7 @@ class Nih(FileDataset):
             self._boxes = self._read_boxes()
         return self._boxes.get(study_id, ())
 
-    def plate(self, study_id: str) -> Plate:
+    def plate(self, study_id: str) -> Radiograph:
         """Read one picture; its spacing is that of the original, told by NIH's table, by the size
         it was resized to. Without those columns none is known.
         """
@@ -229,7 +229,7 @@ class Nih(FileDataset):
             for name in pictures(self.root / folder):
                 places.setdefault(name, f"{folder}/{name}")
         missing = [one for one in ids if one not in places]
-        refuse_missing(
+        check_missing(
             self.title,
             missing,
             len(ids),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from core.data import splits
 from core.data.base import SPLITS
-from core.data.datasets.files import UNSEEN, FileDataset, pictures, refuse_empty, refuse_missing
+from core.data.datasets.files import UNSEEN, FileDataset, check_empty, check_missing, pictures
 from core.data.datasets.published_tables import each_once, find_table, read_table
 from core.data.findings import NIH
 from core.data.problems import examples, refuse, warn
@@ -108,7 +108,7 @@ class Padchest(FileDataset):
         self.table = rows.drop(columns="method")
         self.files = self._located([str(one) for one in rows.index])
         counts = {one: int((self.table["split"] == one).sum()) for one in SPLITS}
-        refuse_empty(self.title, counts, [f"the table in {self.root}"])
+        check_empty(self.title, counts, [f"the table in {self.root}"])
 
     def _rows(self) -> pd.DataFrame:
         """The table's rows, indexed by picture; unlabelled and excluded pictures are left out."""
@@ -127,7 +127,7 @@ class Padchest(FileDataset):
         out = words.map(lambda one: not one or bool(LEFT_OUT & one))
         self._tell_left_out(path, [str(one) for one in read.index[out]])
         read, words = read[~out], words[~out]
-        _refuse_nobody(path, read["PatientID"])
+        _check_nobody(path, read["PatientID"])
         table = pd.DataFrame(index=pd.Index(read.index, name="id"))
         table["patient"] = read["PatientID"].str.strip()
         table["split"] = ""
@@ -155,7 +155,7 @@ class Padchest(FileDataset):
             for name in pictures(folder):
                 places.setdefault(name, f"{below}{name}")
         missing = [one for one in ids if one not in places]
-        refuse_missing(
+        check_missing(
             self.title,
             missing,
             len(ids),
@@ -218,7 +218,7 @@ def _terms(cell: str) -> frozenset[str] | None:
     return frozenset(word for one in found if (word := one.strip().lower()))
 
 
-def _refuse_nobody(path: Path, patients: pd.Series) -> None:
+def _check_nobody(path: Path, patients: pd.Series) -> None:
     nobody = [str(one) for one in patients.index[patients.str.strip() == ""]]
     if nobody:
         refuse(

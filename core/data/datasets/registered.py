@@ -57,7 +57,7 @@ def register(workspace: Workspace, name: str, data: DataSpec) -> Named:
         ConfigurationError: The name cannot be used, or stands for something else.
         DataError: The data set cannot be opened.
     """
-    _refuse_name(name)
+    _check_name(name)
     root = None if data.root is None else data.root.expanduser().absolute()
     plain = data.source().model_copy(update={"root": root, "skip_bad": False})
     for other in names(workspace):
@@ -145,7 +145,7 @@ def name_of(workspace: Workspace, data: DataSpec) -> str | None:
     return None
 
 
-def _refuse_name(name: str) -> None:
+def _check_name(name: str) -> None:
     if not re.fullmatch(PATTERN, name):
         raise ConfigurationError(
             f"“{name[:60]}” cannot be the name of a data set.",

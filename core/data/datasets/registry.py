@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.data import findings
-from core.data import problems as faults
+from core.data import findings, problems
 from core.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
@@ -254,7 +253,7 @@ def open_data(spec: DataSpec) -> ChestDataset:
             )
     if not spec.skip_bad:
         return open_dataset(spec.name, spec.root, spec.split, **options)
-    with faults.passing("missing files") as passed:
+    with problems.passing("missing files") as passed:
         dataset = open_dataset(spec.name, spec.root, spec.split, **options)
     dataset.leave_out_missing(passed["missing files"])
     return dataset

@@ -10,7 +10,7 @@ import pandas as pd
 
 from core.data import findings, splits
 from core.data.base import SPLITS, Box
-from core.data.datasets.files import DicomDataset, pictures, refuse_empty, refuse_missing
+from core.data.datasets.files import DicomDataset, check_empty, check_missing, pictures
 from core.data.problems import examples, refuse
 from core.errors import DataError
 
@@ -58,11 +58,11 @@ class Rsna(DicomDataset):
                 f"{self.title} has no split “{split}”.", "Known: drawn, paper.", field="data.split"
             )
         self.files = dict(zip(rows["id"], rows["file"], strict=True))
-        self._refuse_missing()
+        self._check_missing()
         self.table = _table(rows)
         self._boxes = {} if labelled is None else _boxes(labelled)
         counts = {one: int((self.table["split"] == one).sum()) for one in SPLITS}
-        refuse_empty(self.title, counts, [f"the labels or lists in {self.root}"])
+        check_empty(self.title, counts, [f"the labels or lists in {self.root}"])
 
     def listed_as(self, study_id: str) -> str:
         """The file's path, as in the published lists."""
@@ -140,7 +140,7 @@ class Rsna(DicomDataset):
             parts.append(pd.DataFrame(part).assign(split=split))
         return pd.concat(parts).drop_duplicates("id")
 
-    def _refuse_missing(self) -> None:
+    def _check_missing(self) -> None:
         there = {
             f"{folder}/{name}"
             for folder in FOLDERS
@@ -148,7 +148,7 @@ class Rsna(DicomDataset):
             for name in pictures(self.root / folder)
         }
         missing = [file for file in self.files.values() if file not in there]
-        refuse_missing(
+        check_missing(
             self.title,
             missing,
             len(self.files),

@@ -62,7 +62,7 @@ def decided(cells: pd.DataFrame, names: Sequence[str], policy: str, path: Path) 
         codes, words = pd.factorize(cells[name])
         values = np.array([WORDS.get(str(one).strip().lower(), np.nan) for one in words], float)
         if np.isnan(values).any():
-            _refuse(path, name, cells[name][np.isnan(values)[codes]])
+            _check_words(path, name, cells[name][np.isnan(values)[codes]])
         values[values == UNCERTAIN] = {
             "mixed": MIXED.get(name, np.nan), "ones": 1.0, "zeros": 0.0, "ignore": np.nan,
         }[policy]  # fmt: skip
@@ -70,7 +70,7 @@ def decided(cells: pd.DataFrame, names: Sequence[str], policy: str, path: Path) 
     return table
 
 
-def _refuse(path: Path, name: str, odd: pd.Series) -> None:
+def _check_words(path: Path, name: str, odd: pd.Series) -> None:
     found = [f"{one}: “{word}”" for one, word in odd.items()]
     refuse(
         "unknown labels",

@@ -12,9 +12,9 @@ from core.data.base import SPLITS, Box
 from core.data.datasets.files import (
     UNSEEN,
     DicomDataset,
+    check_empty,
+    check_missing,
     pictures,
-    refuse_empty,
-    refuse_missing,
     unpacked,
 )
 from core.data.datasets.published_tables import each_once, read_table
@@ -80,11 +80,11 @@ class Vindr(DicomDataset):
         )
         table = pd.concat([train, test.assign(split="test")])
         table.insert(0, "patient", table.index)
-        splits.refuse_shared_patients(table, self.title)
+        splits.check_shared_patients(table, self.title)
         self.table = table[~table.index.duplicated()]
         self.files = self._located()
         counts = {one: int((self.table["split"] == one).sum()) for one in SPLITS}
-        refuse_empty(self.title, counts, [f"the tables in {self.root / 'annotations'}"])
+        check_empty(self.title, counts, [f"the tables in {self.root / 'annotations'}"])
         self._boxes: dict[str, tuple[Box, ...]] | None = None
 
     def boxes(self, study_id: str) -> tuple[Box, ...]:
@@ -146,7 +146,7 @@ class Vindr(DicomDataset):
         listed = {str(one): (places[str(split)], str(one))
                   for one, split in self.table["split"].items()}  # fmt: skip
         missing = [one for one, place in listed.items() if place not in there]
-        refuse_missing(
+        check_missing(
             self.title,
             missing,
             len(listed),
@@ -164,7 +164,7 @@ class Vindr(DicomDataset):
             edges = read[list(EDGES)].apply(pd.to_numeric, errors="coerce")
             names = read["class_name"].str.strip().replace(ALIASES)
             wanted = (names != NORMAL) & read["image_id"].isin(self.table.index)
-            self._refuse_boxes(path, read, names, edges.isna().any(axis=1), wanted)
+            self._check_boxes(path, read, names, edges.isna().any(axis=1), wanted)
             rows = zip(read["image_id"], names, edges.to_numpy(float), strict=True)
             for keep, (one, name, (left, top, right, bottom)) in zip(wanted, rows, strict=True):
                 if keep and name in self.findings and self.table.at[one, name] == 1:
@@ -172,7 +172,7 @@ class Vindr(DicomDataset):
                     found.setdefault(str(one), []).append(box)
         return {one: tuple(boxes) for one, boxes in found.items()}
 
-    def _refuse_boxes(
+    def _check_boxes(
         self, path: Path, read: pd.DataFrame, names: pd.Series, gaps: pd.Series, wanted: pd.Series
     ) -> None:
         odd = wanted & (gaps | ~names.isin([*VINDR_27]))

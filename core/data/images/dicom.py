@@ -26,9 +26,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels import pixel_array
 from pydicom.uid import UID, JPEGBaseline8Bit, UID_dictionary
 
-from core.data.images import dicom_display as presentation
-from core.data.images import grey
-from core.data.images.radiograph import Plate
+from core.data.images import dicom_display, grey
+from core.data.images.radiograph import Radiograph
 from core.errors import DataError
 
 # Files in the wild break the standard in ways that do not matter here; no warning for each.
@@ -117,15 +116,15 @@ def read_dicom(name: str, content: bytes, short_side: int | None = None) -> NDAr
     """
     with _faults_in_words(name), _quiet:
         header, stored = _decode_dicom(name, content, short_side)
-        return presentation.present(name, header, stored)
+        return dicom_display.present(name, header, stored)
 
 
-def read_plate(name: str, content: bytes) -> Plate:
+def read_radiograph(name: str, content: bytes) -> Radiograph:
     """Decode one file with all its grey levels; see ``read_dicom``."""
     with _faults_in_words(name), _quiet:
         header, stored = _decode_dicom(name, content, None)
-        shown = presentation.present(name, header, stored)
-        return presentation.plate(header, stored, shown)
+        shown = dicom_display.present(name, header, stored)
+        return dicom_display.plate(header, stored, shown)
 
 
 @contextlib.contextmanager

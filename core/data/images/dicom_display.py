@@ -11,7 +11,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from core.data.images import grey
-from core.data.images.radiograph import Plate
+from core.data.images.radiograph import Radiograph
 from core.errors import DataError
 
 INTERPRETATIONS = frozenset(
@@ -110,11 +110,11 @@ def _used(
     return float(min(low, high)), float(max(low, high))
 
 
-def plate(header: Dataset, stored: NDArray[np.integer], shown: NDArray[np.uint8]) -> Plate:
+def plate(header: Dataset, stored: NDArray[np.integer], shown: NDArray[np.uint8]) -> Radiograph:
     """All grey levels, with the window that ``shown`` was made by wherever that is linear."""
     spacing, at_detector = _spacing(header)
     if stored.ndim != 2:
-        return Plate(shown, shown, spacing=spacing, at_detector=at_detector)
+        return Radiograph(shown, shown, spacing=spacing, at_detector=at_detector)
     lowest = int(stored.min())
     places = stored.astype(np.int64) - lowest
     levels = np.arange(lowest, lowest + int(places.max()) + 1, dtype=np.int64)
@@ -138,7 +138,7 @@ def plate(header: Dataset, stored: NDArray[np.integer], shown: NDArray[np.uint8]
         window = None if window is None else (highest - window[1], highest - window[0])
     table = np.where(pad, 0, table).clip(0, 65535)
     found = table[places]
-    return Plate(
+    return Radiograph(
         levels=found.astype(np.uint8) if highest <= 255 else found.astype(np.uint16),
         grey=shown,
         bits=int(header.BitsStored),

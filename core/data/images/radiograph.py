@@ -11,7 +11,7 @@ Levels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @dataclass(frozen=True, eq=False)
-class Plate:
+class Radiograph:
     """One picture at full depth.
 
     Attributes:
@@ -37,6 +37,6 @@ class Plate:
     intercept: float = 0.0
 
 
-def plain(grey: NDArray[np.uint8]) -> Plate:
+def from_grey(grey: NDArray[np.uint8]) -> Radiograph:
     """The plate of a picture of which nothing but 8 bits is known."""
-    return Plate(grey, grey)
+    return Radiograph(grey, grey)

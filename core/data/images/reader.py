@@ -20,7 +20,7 @@ from core.data.images.grey import (
     resize_pillow,
     stretch,
 )
-from core.data.images.radiograph import Plate, plain
+from core.data.images.radiograph import Radiograph, from_grey
 from core.errors import DataError
 
 VERSION = 2
@@ -118,7 +118,7 @@ def _grey(opened: Image.Image) -> Image.Image:
     return upright if upright.mode == "L" else upright.convert("L")
 
 
-def read_plate(source: Path | bytes) -> Plate:
+def read_radiograph(source: Path | bytes) -> Radiograph:
     """Read a PNG, JPEG, TIFF, BMP or DICOM file with all its grey levels.
 
     Args:
@@ -134,13 +134,13 @@ def read_plate(source: Path | bytes) -> Plate:
     if content[128:132] == b"DICM" or name.lower().endswith((".dcm", ".dicom")):
         from core.data.images import dicom  # pydicom loads when it is needed
 
-        return dicom.read_plate(name, content)
+        return dicom.read_radiograph(name, content)
     deep = _deep(content)
     if deep is None:
-        return plain(image)
+        return from_grey(image)
     counts = np.bincount(deep.ravel())
     low, high = quantiles(counts)
-    return Plate(deep, image, bits=16, window=(float(low), float(high)))
+    return Radiograph(deep, image, bits=16, window=(float(low), float(high)))
 
 
 def _deep(content: bytes) -> NDArray[np.uint16] | None:

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from core.data import findings
 from core.data.base import Box, ChestDataset
 from core.data.images import grey
-from core.data.phantoms import anatomy, film, tissue
+from core.data.phantoms import anatomy, film, report_text, tissue
 from core.data.phantoms import prerendered as drawn
-from core.data.phantoms import report_text as reports
 from core.data.phantoms.pathology import PATHOLOGY, Lesion
 from core.data.phantoms.population import draw_studies
 from core.errors import ConfigurationError, DataError
@@ -254,10 +253,10 @@ class Phantom(ChestDataset):
         row = self._row(study_id)
         scene = self._scene(row, None, REPORT_SIZE)
         remarks = [
-            reports.Remark(name, scene.marked[name], *_site(scene.frame, lesion))
+            report_text.Remark(name, scene.marked[name], *_site(scene.frame, lesion))
             for name, lesion in scene.lesions.items()
         ]
-        return reports.compose(row["view"], remarks, scene.random("report"))
+        return report_text.compose(row["view"], remarks, scene.random("report"))
 
     def drawing(self, study_id: str, without: str | None = None) -> Drawing:
         """Draw a study, maybe without one of its findings.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core.evaluation.verdict import Evidence
-from core.experiments.paper import tasks as paper
 from core.experiments.paper.results import FEWEST, Outcome
+from core.experiments.paper.tasks import CLAIMS
 from core.metrics.intervals import Interval
 from core.metrics.seed_tests import SeedsTest, binomial_interval, seeds_paired
 
@@ -106,7 +106,7 @@ def judge(outcomes: Sequence[Outcome]) -> Judgement:
 
 
 def _ruling(name: str, status: Status, reason: str) -> Ruling:
-    return Ruling(paper.CLAIMS[name], status, reason)
+    return Ruling(CLAIMS[name], status, reason)
 
 
 def _undefined(one: Outcome) -> bool:

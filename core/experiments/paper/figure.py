@@ -12,9 +12,9 @@ from core.evaluation.verdict import Evidence
 from core.experiments.paper.claims import STUDY_GAIN
 from core.experiments.paper.results import EVIDENCE, FULL, LORA, Efficiency, Outcome
 from core.experiments.paper.tables import Report, title
+from core.formatting import DISCLAIMER
 from core.metrics.label_efficiency import percent
-from core.models.backbones.registry import card
-from core.notice import DISCLAIMER
+from core.models.backbones.registry import backbone_card
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,7 +107,7 @@ def _forest(axes: Axes, outcomes: Sequence[Outcome], groups: Sequence[tuple[str,
     axes.axvline(0, color="#9CA3AF", linewidth=0.8, linestyle="--", zorder=0)
     axes.axvline(100 * STUDY_GAIN, color="#9CA3AF", linewidth=0.7, linestyle=":", zorder=0)
     for backbone, data in groups:
-        axes.text(0.0, at, f"{card(backbone).title} · {title(data)}", fontweight="bold",
+        axes.text(0.0, at, f"{backbone_card(backbone).title} · {title(data)}", fontweight="bold",
                   transform=axes.get_yaxis_transform(), va="center", fontsize=8)  # fmt: skip
         at += 1
         for one in outcomes:
@@ -187,7 +187,7 @@ def _efficiency(
     axes.set_xlim(0.008, 1.25)
     axes.set_title(name, fontsize=8.5)
     if first:
-        axes.set_ylabel(f"{card(card_of).title}\ntest AUROC", fontsize=7.5)
+        axes.set_ylabel(f"{backbone_card(card_of).title}\ntest AUROC", fontsize=7.5)
 
 
 def _legends(left: Any, right: Any, panel: Axes) -> None:

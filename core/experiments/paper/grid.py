@@ -10,8 +10,7 @@ from core.config.run import RunSpec
 from core.data.datasets.registry import DATASETS
 from core.errors import ConfigurationError, CoreError, ModelError, unknown_name
 from core.experiments.cells import is_scored, key, pick, standing
-from core.experiments.paper import tasks as paper
-from core.experiments.paper.tasks import Task
+from core.experiments.paper.tasks import MINIATURE, PAPER_METHODS, TASKS, Task
 from core.models.backbones.registry import BACKBONES
 from core.runs.run import Run
 from core.workspace import Workspace
@@ -93,7 +92,7 @@ def choose(
     Raises:
         ConfigurationError: No task has one of these.
     """
-    tasks = paper.MINIATURE if embedded else paper.TASKS
+    tasks = MINIATURE if embedded else TASKS
     data = {one: dict.fromkeys([one, *KIN.get(one, ())]) for one in only}
     known = [task.data for task in tasks]
     for one, names in data.items():
@@ -123,7 +122,7 @@ def choose(
 
 def cells(
     tasks: Iterable[Task],
-    methods: Sequence[str] = paper.METHODS,
+    methods: Sequence[str] = PAPER_METHODS,
     seeds: int = 1,
     roots: Mapping[str, Path] | None = None,
     weights: Mapping[str, Path] | None = None,
@@ -224,11 +223,11 @@ def _priced(
 ) -> Step:
     """Time and disk of a step; pictures are made once, so the first run that needs them pays."""
     from core.data.cache.image_cache import cache_side
-    from core.resources import estimate as cost
+    from core.resources import estimate
 
     spec, data = step.cell.spec, step.cell.task.data
     try:
-        told = cost.estimate(spec, workspace.cache, earlier)
+        told = estimate.estimate(spec, workspace.cache, earlier)
     except CoreError as error:
         return replace(step, obstacle=error)
     fresh = max(0, told.unprepared - counted.get(data, 0))

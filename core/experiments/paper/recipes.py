@@ -11,7 +11,7 @@ from typing import Any
 
 from core.config.run import RunSpec
 from core.errors import unknown_name
-from core.experiments.paper import tasks as paper
+from core.experiments.paper import tasks
 
 RECIPES = {
     "default": "values of the method and the backbone",
@@ -117,14 +117,14 @@ def follow(recipe: str, spec: RunSpec, given: Collection[str] = ()) -> Followed:
 
 def paper_values(
     backbone: str, data: str, fraction: float, method: str
-) -> tuple[paper.Task, dict[str, Any]]:
+) -> tuple[tasks.Task, dict[str, Any]]:
     """What the paper's recipe says for a combination, by the setting's path.
 
     Raises:
         ConfigurationError: The paper has no such task, or did not train it by this method.
     """
-    task = paper.task_of(backbone, data, fraction)
-    paper.recipe(task, method)
+    task = tasks.task_of(backbone, data, fraction)
+    tasks.recipe(task, method)
     spec = task.spec(method).resolved()
     unused = ("adapter.rank", "adapter.alpha", "adapter.dropout", "adapter.targets")
     return task, {

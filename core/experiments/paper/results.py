@@ -12,15 +12,14 @@ from core.evaluation import evaluate
 from core.evaluation.verdict import Evidence, Group, Trial, Verdict, adapter
 from core.evaluation.verdict import verdict as decide
 from core.experiments.cells import pick, standing
-from core.experiments.paper import tasks as paper
-from core.experiments.paper.tasks import Task
+from core.experiments.paper.tasks import PAPER_METHODS, Task, recipe_key
 from core.metrics.bootstrap import DRAWS, bootstrap_macro
 from core.metrics.intervals import Interval
 from core.metrics.label_efficiency import Curve, Needed, curve, labels_needed
 from core.runs.run import Run
 from core.workspace import Workspace
 
-LORA, FULL = paper.METHODS
+LORA, FULL = PAPER_METHODS
 FEWEST = 0.01
 """The label fraction at which the study's question is asked most sharply."""
 
@@ -103,7 +102,7 @@ def gather(
     by_recipe: dict[str, list[Run]] = {}
     for run in known:
         if run is not None and score(run) is not None:
-            by_recipe.setdefault(paper.recipe_key(run.spec), []).append(run)
+            by_recipe.setdefault(recipe_key(run.spec), []).append(run)
     return tuple(_outcome(task, by_recipe, workspace, draws) for task in tasks)
 
 
@@ -119,7 +118,7 @@ def efficiency(outcomes: Iterable[Outcome], draws: int = DRAWS) -> tuple[Efficie
         groups.setdefault((one.task.backbone, one.task.data), []).append(one)
     found = []
     for (backbone, data), same in groups.items():
-        drawn = {method: _curve(method, same, draws) for method in paper.METHODS}
+        drawn = {method: _curve(method, same, draws) for method in PAPER_METHODS}
         target = drawn[LORA].at(FEWEST)
         needed = labels_needed(drawn[FULL], target.auroc) if target else None
         curves = tuple(one for one in drawn.values() if one.levels)
@@ -145,15 +144,15 @@ def _outcome(
 ) -> Outcome:
     sides = {
         method: sorted(
-            by_recipe.get(paper.recipe_key(task.spec(method)), []),
+            by_recipe.get(recipe_key(task.spec(method)), []),
             key=lambda run: run.spec.train.seed,
         )
-        for method in paper.METHODS
+        for method in PAPER_METHODS
     }
     verdict, fault = None, None
     if sides[LORA] and sides[FULL]:
         try:
-            groups = [group_of(sides[method], workspace) for method in paper.METHODS]
+            groups = [group_of(sides[method], workspace) for method in PAPER_METHODS]
             verdict = decide(groups[0], groups[1], "test", draws=draws)
         except CoreError as error:
             fault = error

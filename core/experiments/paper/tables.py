@@ -13,13 +13,13 @@ from typing import Any
 from core.data.datasets.registry import DATASETS
 from core.errors import unknown_name
 from core.evaluation.verdict import Evidence
-from core.experiments.paper import tasks as paper
 from core.experiments.paper.claims import Judgement, points
 from core.experiments.paper.results import EVIDENCE, FEWEST, FULL, LORA, Efficiency, Outcome
+from core.experiments.paper.tasks import PAPER_METHODS
+from core.formatting import DISCLAIMER
 from core.metrics.intervals import Interval
 from core.metrics.label_efficiency import percent, sentence
-from core.models.backbones.registry import card
-from core.notice import DISCLAIMER
+from core.models.backbones.registry import backbone_card
 
 HEAD = (
     "Backbone", "Data", "Labels", "LoRA", "Full", "LoRA − full", "95% interval", "over", "Seeds",
@@ -81,10 +81,10 @@ def row(one: Outcome) -> tuple[str, ...]:
     """The texts of one task, as ``HEAD`` names them; what is not known is a dash."""
     task, found = one.task, one.interval
     gap = points(found.value) if found and not math.isnan(found.value) else "–"
-    published = [_auroc(task.published[method]) for method in paper.METHODS]
+    published = [_auroc(task.published[method]) for method in PAPER_METHODS]
     evidence = EVIDENCE[one.verdict.evidence] if one.verdict else _missing(one)
     return (
-        card(task.backbone).title,
+        backbone_card(task.backbone).title,
         title(task.data),
         f"{100 * task.fraction:g}%",
         _auroc(one.mean(LORA)),
@@ -139,7 +139,7 @@ def summary(report: Report) -> list[str]:
 def labels(report: Report) -> list[str]:
     """How many labels full fine-tuning needs to equal LoRA with the fewest, a sentence each."""
     return [
-        f"{card(one.backbone).title}, {title(one.data)}: "
+        f"{backbone_card(one.backbone).title}, {title(one.data)}: "
         + sentence(one.needed, "full fine-tuning", "LoRA", FEWEST)
         for one in report.efficiency
         if one.needed is not None
@@ -157,7 +157,7 @@ def as_json(report: Report) -> dict[str, Any]:
                 "backbone": one.task.backbone,
                 "data": one.task.data,
                 "label_fraction": one.task.fraction,
-                "auroc": {method: one.mean(method) for method in paper.METHODS},
+                "auroc": {method: one.mean(method) for method in PAPER_METHODS},
                 "seeds": one.seeds,
                 "difference": _interval(one.verdict.difference if one.verdict else None),
                 "over_patients": _interval(one.verdict.over_patients if one.verdict else None),
@@ -257,9 +257,9 @@ def _csv(report: Report) -> str:
             spans = [seeds.value, seeds.low, seeds.high, patients.low, patients.high]
         writer.writerow([
             task.name, task.backbone, task.data, task.fraction,
-            *(_six(one.mean(method)) for method in paper.METHODS), *map(_six, spans), one.seeds,
+            *(_six(one.mean(method)) for method in PAPER_METHODS), *map(_six, spans), one.seeds,
             verdict.evidence if verdict else "", _six(one.share),
-            *(_six(task.published[method]) for method in paper.METHODS),
+            *(_six(task.published[method]) for method in PAPER_METHODS),
         ])  # fmt: skip
     return stream.getvalue().rstrip("\n")
 
@@ -309,7 +309,7 @@ def _missing(one: Outcome) -> str:
     absent = [
         name for name, method in (("LoRA", LORA), ("full", FULL)) if not one.scores.get(method)
     ]
-    return "not run" if len(absent) == len(paper.METHODS) else f"{absent[0]} is missing"
+    return "not run" if len(absent) == len(PAPER_METHODS) else f"{absent[0]} is missing"
 
 
 def _used(rows: Sequence[Sequence[str]]) -> list[int]:

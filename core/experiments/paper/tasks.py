@@ -27,7 +27,7 @@ REFERENCE = "Lian, Zhou, Yu, Wang · arXiv 2401.12215"
 URL = "https://arxiv.org/abs/2401.12215"
 UNPUBLISHED = "not published in a source we could read"
 
-METHODS = ("lora", "full")
+PAPER_METHODS = ("lora", "full")
 SPLIT = "paper"
 """The split into training, validation and test that the study published, where it can be chosen."""
 BATCH = 64
@@ -120,7 +120,7 @@ class Task:
     @property
     def gain(self) -> float | None:
         """Published LoRA minus full fine-tuning, 0 to 1; None unless both are known."""
-        lora, full = (self.published[method] for method in METHODS)
+        lora, full = (self.published[method] for method in PAPER_METHODS)
         return None if lora is None or full is None else lora - full
 
     def spec(
@@ -142,8 +142,8 @@ class Task:
         Raises:
             ConfigurationError: The study has no such method.
         """
-        if method not in METHODS:
-            raise unknown_name("method of the study", method, METHODS, field="adapter.method")
+        if method not in PAPER_METHODS:
+            raise unknown_name("method of the study", method, PAPER_METHODS, field="adapter.method")
         entry = DATASETS.get(self.data)
         split = SPLIT if entry and SPLIT in entry.splits else None
         told = self.recipes[method]
@@ -233,7 +233,9 @@ def _task(
         FULL_READ if read else FULL_LIKE,
         **common,
     )
-    published = {method: PUBLISHED.get((backbone, data, fraction, method)) for method in METHODS}
+    published = {
+        method: PUBLISHED.get((backbone, data, fraction, method)) for method in PAPER_METHODS
+    }
     return Task(backbone, data, fraction, {"lora": lora, "full": full}, published)
 
 
@@ -270,9 +272,9 @@ def _small(backbone: str, data: str, fraction: float) -> Task:
             batch=16,
             warmup=None,
         )
-        for method in METHODS
+        for method in PAPER_METHODS
     }
-    return Task(backbone, data, fraction, recipes, dict.fromkeys(METHODS))
+    return Task(backbone, data, fraction, recipes, dict.fromkeys(PAPER_METHODS))
 
 
 MINIATURE: tuple[Task, ...] = tuple(

@@ -18,8 +18,8 @@ from core.errors import ConfigurationError
 from core.experiments.cells import key, pick, standing
 from core.experiments.paper.results import score, share_of
 from core.metrics.label_efficiency import Curve, Level, curve
-from core.models.backbones.registry import card
-from core.models.tuning.registry import METHODS
+from core.models.backbones.registry import backbone_card
+from core.models.tuning.registry import TUNING_METHODS
 from core.runs.run import Run
 from core.workspace import Workspace
 
@@ -55,7 +55,7 @@ class Start:
     @property
     def title(self) -> str:
         """As a table says it."""
-        return card(self.backbone).title if self.pretrained else "random weights"
+        return backbone_card(self.backbone).title if self.pretrained else "random weights"
 
 
 STARTS = (
@@ -66,7 +66,7 @@ STARTS = (
 
 
 @dataclass(frozen=True)
-class Trip:
+class TransferRun:
     """One run of the grid.
 
     Attributes:
@@ -84,7 +84,7 @@ class Trip:
 
 
 @dataclass(frozen=True)
-class Figure:
+class TransferResult:
     """What a run came to.
 
     Attributes:
@@ -117,7 +117,7 @@ class Row:
 
 def plan(
     sets: Iterable[DataSpec], seeds: int, fractions: Sequence[float] = FRACTIONS
-) -> list[Trip]:
+) -> list[TransferRun]:
     """The runs of the grid: all of it with the first seed, then with the next.
 
     Args:
@@ -132,7 +132,7 @@ def plan(
     """
     sizes = [(data, len(open_data(data).ids("train"))) for data in sets]
     trips = [
-        Trip(start, _spec(start, method, data, fraction, size, seed))
+        TransferRun(start, _spec(start, method, data, fraction, size, seed))
         for seed in range(seeds)
         for data, size in sizes
         for fraction in fractions
@@ -161,7 +161,9 @@ def epochs(method: str, images: int) -> int:
     return min(MOST_EPOCHS, max(LEAST_EPOCHS, round(PICTURES / images)))
 
 
-def figures(trips: Iterable[Trip], runs: Sequence[Run], workspace: Workspace) -> dict[Trip, Figure]:
+def figures(
+    trips: Iterable[TransferRun], runs: Sequence[Run], workspace: Workspace
+) -> dict[TransferRun, TransferResult]:
     """What the completed runs of a workspace came to.
 
     Args:
@@ -175,21 +177,21 @@ def figures(trips: Iterable[Trip], runs: Sequence[Run], workspace: Workspace) ->
         run = pick(known.get(key(trip.spec), ()), workspace)
         value = score(run) if run is not None else None
         if run is not None and value is not None:
-            found[trip] = Figure(value, share_of([run]))
+            found[trip] = TransferResult(value, share_of([run]))
     return found
 
 
-def rows(trips: Iterable[Trip], known: Mapping[Trip, Figure]) -> list[Row]:
+def rows(trips: Iterable[TransferRun], known: Mapping[TransferRun, TransferResult]) -> list[Row]:
     """The table: a row a data set, start and method, also where nothing is known yet.
 
     Args:
         trips: The grid.
         known: What its runs came to.
     """
-    found: dict[tuple[str, str, str], tuple[dict[float, list[float]], list[Figure]]] = {}
+    found: dict[tuple[str, str, str], tuple[dict[float, list[float]], list[TransferResult]]] = {}
     for trip in trips:
         spec = trip.spec
-        names = (called(spec.data), trip.start.title, METHODS[spec.adapter.method].title)
+        names = (data_title(spec.data), trip.start.title, TUNING_METHODS[spec.adapter.method].title)
         scores, done = found.setdefault(names, ({}, []))
         figure = known.get(trip)
         if figure is not None:
@@ -201,7 +203,7 @@ def rows(trips: Iterable[Trip], known: Mapping[Trip, Figure]) -> list[Row]:
     ]
 
 
-def called(data: DataSpec) -> str:
+def data_title(data: DataSpec) -> str:
     """What a data set is called in the table."""
     return data.called or DATASETS[data.name].title
 

@@ -12,17 +12,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from core.experiments.paper.claims import points
-from core.experiments.transfer.grid import Figure, Start, Trip, called
+from core.experiments.transfer.grid import Start, TransferResult, TransferRun, data_title
 from core.metrics.intervals import Interval, holm
 from core.metrics.seed_tests import SeedsTest, binomial_interval, seeds_paired
-from core.models.tuning.registry import METHODS
+from core.models.tuning.registry import TUNING_METHODS
 
 FIRST, OTHERS = "lora", ("full", "linear")
 LEVEL = 0.05
 
 
 @dataclass(frozen=True)
-class Duel:
+class PairwiseTest:
     """LoRA against another way on one data set, from one start, at one label fraction.
 
     Attributes:
@@ -41,28 +41,30 @@ class Duel:
 
 
 @dataclass(frozen=True)
-class Tally:
+class Summary:
     """All duels against one way.
 
     Attributes:
         other: Name of that way.
-        duels: In the order of the grid.
+        tests: In the order of the grid.
         ahead: Number of duels in which LoRA's mean is higher.
         rate: Share of these among all that are no tie, with an exact binomial interval.
     """
 
     other: str
-    duels: tuple[Duel, ...]
+    tests: tuple[PairwiseTest, ...]
     ahead: int
     rate: Interval
 
     @property
-    def standing(self) -> tuple[Duel, ...]:
+    def standing(self) -> tuple[PairwiseTest, ...]:
         """Duels whose difference stands among so many tests."""
-        return tuple(one for one in self.duels if one.adjusted < LEVEL)
+        return tuple(one for one in self.tests if one.adjusted < LEVEL)
 
 
-def tallies(trips: Iterable[Trip], known: Mapping[Trip, Figure]) -> list[Tally]:
+def tallies(
+    trips: Iterable[TransferRun], known: Mapping[TransferRun, TransferResult]
+) -> list[Summary]:
     """Hold LoRA against each other way, as far as it was run.
 
     Args:
@@ -73,20 +75,22 @@ def tallies(trips: Iterable[Trip], known: Mapping[Trip, Figure]) -> list[Tally]:
     for trip in trips:
         spec = trip.spec
         if trip in known:
-            place = scores.setdefault((called(spec.data), trip.start, spec.data.label_fraction), {})
+            place = scores.setdefault(
+                (data_title(spec.data), trip.start, spec.data.label_fraction), {}
+            )
             place.setdefault(spec.adapter.method, {})[spec.train.seed] = known[trip].auroc
     return [_tally(other, scores) for other in OTHERS]
 
 
-def sentence(tally: Tally) -> str:
+def sentence(tally: Summary) -> str:
     """What a tally comes to, for a reader who sees the table beside it."""
-    other = METHODS[tally.other].title.lower()
-    if not tally.duels:
+    other = TUNING_METHODS[tally.other].title.lower()
+    if not tally.tests:
         return f"LoRA against {other}: no pair of runs is done yet."
-    told = f"LoRA against {other}: ahead in {tally.ahead} of {len(tally.duels)}"
+    told = f"LoRA against {other}: ahead in {tally.ahead} of {len(tally.tests)}"
     if not math.isnan(tally.rate.low):
         told += f" (95% interval {100 * tally.rate.low:.0f}% to {100 * tally.rate.high:.0f}%)"
-    tests = sum(not math.isnan(one.adjusted) for one in tally.duels)
+    tests = sum(not math.isnan(one.adjusted) for one in tally.tests)
     if not tests:
         return f"{told}; with one seed no difference can be tested."
     if not tally.standing:
@@ -98,7 +102,7 @@ def sentence(tally: Tally) -> str:
     return f"{told}; among {tests} tests (Holm) stand, in points: {'; '.join(named)}."
 
 
-def as_json(tally: Tally) -> dict[str, object]:
+def as_json(tally: Summary) -> dict[str, object]:
     """A tally as plain values; differences as AUROC, None for what is not defined."""
     return {
         "other": tally.other,
@@ -115,28 +119,28 @@ def as_json(tally: Tally) -> dict[str, object]:
                 "p": _defined(one.test.p),
                 "p_holm": _defined(one.adjusted),
             }
-            for one in tally.duels
+            for one in tally.tests
         ],
     }
 
 
 def _tally(
     other: str, scores: Mapping[tuple[str, Start, float], Mapping[str, Mapping[int, float]]]
-) -> Tally:
-    tests = {}
+) -> Summary:
+    paired = {}
     for place, methods in scores.items():
         ours, theirs = methods.get(FIRST, {}), methods.get(other, {})
         seeds = sorted(ours.keys() & theirs.keys())
         if seeds:
-            tests[place] = seeds_paired([ours[s] for s in seeds], [theirs[s] for s in seeds])
-    adjusted = holm([test.p for test in tests.values()])
-    duels = tuple(
-        Duel(data, start.title, fraction, test, float(p))
-        for ((data, start, fraction), test), p in zip(tests.items(), adjusted, strict=True)
+            paired[place] = seeds_paired([ours[s] for s in seeds], [theirs[s] for s in seeds])
+    adjusted = holm([test.p for test in paired.values()])
+    tests = tuple(
+        PairwiseTest(data, start.title, fraction, test, float(p))
+        for ((data, start, fraction), test), p in zip(paired.items(), adjusted, strict=True)
     )
-    ahead = sum(one.test.difference.value > 0 for one in duels)
-    ties = sum(one.test.difference.value == 0 for one in duels)
-    return Tally(other, duels, ahead, binomial_interval(ahead, len(duels) - ties))
+    ahead = sum(one.test.difference.value > 0 for one in tests)
+    ties = sum(one.test.difference.value == 0 for one in tests)
+    return Summary(other, tests, ahead, binomial_interval(ahead, len(tests) - ties))
 
 
 def _defined(value: float) -> float | None:

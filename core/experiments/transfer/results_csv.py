@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from core.errors import ConfigurationError, DataError
-from core.experiments.transfer.grid import Figure, Trip, called
+from core.experiments.transfer.grid import TransferResult, TransferRun, data_title
 
 COLUMNS = (
     "data", "backbone", "pretrained", "method", "label_fraction", "epochs", "seed",
@@ -18,17 +18,17 @@ COLUMNS = (
 Key = tuple[str, ...]
 
 
-def key(trip: Trip) -> Key:
+def key(trip: TransferRun) -> Key:
     """What a run is found by in the file: the first seven columns."""
     spec = trip.spec
     return (
-        called(spec.data), spec.model.backbone, "yes" if spec.model.pretrained else "no",
+        data_title(spec.data), spec.model.backbone, "yes" if spec.model.pretrained else "no",
         spec.adapter.method, f"{spec.data.label_fraction:g}", str(spec.train.epochs),
         str(spec.train.seed),
     )  # fmt: skip
 
 
-def read(path: Path) -> dict[Key, Figure]:
+def read(path: Path) -> dict[Key, TransferResult]:
     """The figures of a file; none if it is not there.
 
     Raises:
@@ -52,7 +52,7 @@ def read(path: Path) -> dict[Key, Figure]:
             *names, share, auroc = line
             if len(names) != len(COLUMNS) - 2 or not 0 <= float(auroc) <= 1:
                 raise ValueError
-            found[tuple(names)] = Figure(float(auroc), float(share) if share else None)
+            found[tuple(names)] = TransferResult(float(auroc), float(share) if share else None)
         except ValueError as error:
             raise DataError(
                 f"{path}, line {number}, is not one of {len(COLUMNS)} values that end with an "
@@ -62,7 +62,7 @@ def read(path: Path) -> dict[Key, Figure]:
     return found
 
 
-def write(path: Path, figures: Mapping[Key, Figure], order: Iterable[Key]) -> None:
+def write(path: Path, figures: Mapping[Key, TransferResult], order: Iterable[Key]) -> None:
     """Write all figures, those of ``order`` first.
 
     Raises:

@@ -13,9 +13,7 @@ from timm.models import model_entrypoint
 from torch import Tensor, nn
 
 from core.errors import ConfigurationError
-from core.models.backbones import checkpoint_layouts as layouts
-from core.models.backbones import checkpoints
-from core.models.backbones import locate_weights as hub
+from core.models.backbones import checkpoint_layouts, checkpoints, locate_weights
 from core.models.backbones.checkpoints import LoadReport
 from core.models.backbones.registry import BACKBONES, BackboneCard
 
@@ -37,7 +35,7 @@ NO_DROP_PATH = ("densenet", "vgg", "inception_v3", "test_densenet")
 """timm modules whose models have no stochastic depth."""
 
 
-def build(
+def build_backbone(
     card: BackboneCard,
     findings: int,
     *,
@@ -67,11 +65,11 @@ def build(
         ModelError: The weights cannot be found, read or matched.
     """
     size = input_size or card.input_size
-    path = hub.locate(card, weights) if pretrained else None
+    path = locate_weights.locate(card, weights) if pretrained else None
     model = network(card, findings, size, drop_path)
     if path is None:
         return model, LoadReport()
-    state = translated(model, checkpoints.read(path))
+    state = translate_weights(model, checkpoints.read(path))
     return model, checkpoints.load(model, state, name=path.name, digest=checkpoints.sha256(path))
 
 
@@ -91,7 +89,7 @@ def network(card: BackboneCard, findings: int, size: int, drop_path: float = 0.0
     more = {"drop_path_rate": drop_path} if drop_path and family not in NO_DROP_PATH else {}
     try:
         model: Any = timm.create_model(
-            card.architecture, pretrained=False, **arguments(card, findings, size), **more
+            card.architecture, pretrained=False, **model_arguments(card, findings, size), **more
         )
     except (AssertionError, ValueError, RuntimeError) as error:
         raise ConfigurationError(
@@ -134,7 +132,7 @@ def checkpoint_activations(model: nn.Module, card: BackboneCard) -> None:
         ) from error
 
 
-def arguments(card: BackboneCard, findings: int, size: int) -> dict[str, Any]:
+def model_arguments(card: BackboneCard, findings: int, size: int) -> dict[str, Any]:
     """What ``timm.create_model`` is given for a card beside the architecture's name.
 
     Args:
@@ -153,14 +151,14 @@ def _family(card: BackboneCard) -> str:
     return module.rsplit(".", 1)[-1]
 
 
-def translated(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def translate_weights(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Bring the keys of a checkpoint to the names that the model has.
 
     Args:
         model: A timm model.
         state: Tensors as ``checkpoints.read`` gives them, in any known layout.
     """
-    found = layouts.translate(model, state)
+    found = checkpoint_layouts.translate(model, state)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is None or not any(checkpoints.differences(model, found)):
         return found
@@ -169,7 +167,7 @@ def translated(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tenso
     return found if any(checkpoints.differences(model, converted)) else converted
 
 
-def fitting(state: Mapping[str, Tensor]) -> list[BackboneCard]:
+def fitting_backbones(state: Mapping[str, Tensor]) -> list[BackboneCard]:
     """The backbones of the catalogue whose encoder a checkpoint fills.
 
     Args:
@@ -180,6 +178,6 @@ def fitting(state: Mapping[str, Tensor]) -> list[BackboneCard]:
     for card in BACKBONES.values():
         with torch.device("meta"):
             model = network(card, 1, card.input_size)
-            if checkpoints.fits(model, layouts.translate(model, light)):
+            if checkpoints.fits(model, checkpoint_layouts.translate(model, light)):
                 found.append(card)
     return found

@@ -15,7 +15,15 @@ from core.models.backbones.card import CLASS_TOKEN, MAP_MEAN, WEIGHTS, BackboneC
 from core.models.backbones.timm_cards import SUGGESTED, TIMM
 from core.workspace import BACKBONE_FILES
 
-__all__ = ["BACKBONES", "SUGGESTED", "TIMM", "WEIGHTS", "BackboneCard", "card", "provenance"]
+__all__ = [
+    "BACKBONES",
+    "SUGGESTED",
+    "TIMM",
+    "WEIGHTS",
+    "BackboneCard",
+    "backbone_card",
+    "provenance",
+]
 
 IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 CLIP: dict[str, Any] = {
@@ -328,7 +336,7 @@ BACKBONES: dict[str, BackboneCard] = {
 """The backbones with a name of their own; any other timm model is ``timm:NAME``."""
 
 
-def card(name: str) -> BackboneCard:
+def backbone_card(name: str) -> BackboneCard:
     """Look up a backbone.
 
     Args:
@@ -353,7 +361,7 @@ def provenance(name: str) -> dict[str, Any]:
     Raises:
         ModelError: The file is damaged.
     """
-    weights = card(name).weights
+    weights = backbone_card(name).weights
     if weights is None:
         return {}
     path = (BACKBONE_FILES / weights).with_suffix(".json")

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from core.config.run import AdapterSpec
 from core.errors import ModelError
-from core.models.backbones import qkv as attention
+from core.models.backbones import qkv
 from core.models.peft_files.read import ForeignAdapter
 from core.models.peft_files.write import classifier
-from core.models.tuning import apply as adapters
+from core.models.tuning.apply import apply_method, classifier_parameters, merge_adapter
 
 HEEDED = 1e-3
 """Largest difference, as a share of the logits, between an adapter at work and the same merged."""
@@ -40,25 +40,25 @@ def attach(model: nn.Module, adapter: ForeignAdapter) -> nn.Module:
     names = dict(model.named_modules())
     apart = {name.rpartition(".")[2] for name in adapter.layers.keys() - names.keys()}
     if apart & {"q_proj", "k_proj", "v_proj"}:
-        attention.split(model)
+        qkv.split(model)
     for name, parts in adapter.layers.items():
-        _refuse_misfit(model, name, parts)
+        _check_misfit(model, name, parts)
     head = _classifier(model, adapter)
     if adapter.method == "ln-tuning":
-        adapters.apply(model, AdapterSpec(method="ln-tuning"))
+        apply_method(model, AdapterSpec(method="ln-tuning"))
         for name, parts in adapter.layers.items():
             _fill(model.get_submodule(name).state_dict(), parts)
     else:
-        adapters.apply(model, AdapterSpec(method="linear"))
+        apply_method(model, AdapterSpec(method="linear"))
         _inject(model, adapter)
     for name, parts in head.items():
         _fill(model.get_submodule(name).state_dict(), parts)
-    for module in adapters.classifier(model):
+    for module in classifier_parameters(model):
         module.requires_grad_(True)
     return model
 
 
-def refuse_unheeded(model: nn.Module, example: Tensor) -> None:
+def check_supported_modules(model: nn.Module, example: Tensor) -> None:
     """Refuse an adapter past which the model reads its weights: it would change nothing.
 
     Args:
@@ -69,7 +69,7 @@ def refuse_unheeded(model: nn.Module, example: Tensor) -> None:
         ModelError: The model answers as if the adapter were not there.
     """
     model.eval()
-    merged = adapters.merge(copy.deepcopy(model)).eval()
+    merged = merge_adapter(copy.deepcopy(model)).eval()
     with torch.inference_mode():
         own, should = model(example), merged(example)
     if float((own - should).abs().max()) > HEEDED * max(1.0, float(should.abs().max())):
@@ -80,7 +80,7 @@ def refuse_unheeded(model: nn.Module, example: Tensor) -> None:
         )
 
 
-def _refuse_misfit(model: nn.Module, name: str, parts: Mapping[str, Tensor]) -> None:
+def _check_misfit(model: nn.Module, name: str, parts: Mapping[str, Tensor]) -> None:
     try:
         layer: Any = model.get_submodule(name)
     except AttributeError:

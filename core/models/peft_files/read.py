@@ -89,7 +89,7 @@ def read(folder: Path) -> ForeignAdapter:
     if not (folder / CONFIG).is_file():
         raise ModelError(f"{folder} is no adapter of peft's: it has no {CONFIG}.", REMEDY)
     config = _json(folder / CONFIG)
-    _refuse_upwards(folder, config)
+    _check_upwards(folder, config)
     kind = str(config.get("peft_type"))
     if kind not in KINDS:
         raise ModelError(
@@ -220,7 +220,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
     return state
 
 
-def _refuse_upwards(folder: Path, config: Mapping[str, Any]) -> None:
+def _check_upwards(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse names that lead out of the folder, wherever they stand."""
     named = [one.name for one in folder.iterdir()]
     named += [text for one in folder.glob("*.index.json") for text in _texts(_json(one))]

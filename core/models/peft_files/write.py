@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from core.config.run import AdapterSpec
 from core.errors import ModelError
-from core.models.backbones import qkv as attention
+from core.models.backbones import qkv
 from core.models.backbones.qkv import SplitProjection
-from core.models.tuning import apply as adapters
-from core.models.tuning.registry import method
+from core.models.tuning.apply import classifier_parameters
+from core.models.tuning.registry import tuning_method
 
 PARTS = ("q", "k", "v")
 TAIL = 1e-6
@@ -59,7 +59,7 @@ def portable(model: nn.Module, plain: nn.Module, spec: AdapterSpec) -> Any:
     Raises:
         ModelError: The method leaves no adapter.
     """
-    chosen = method(spec.method)
+    chosen = tuning_method(spec.method)
     head = classifier(plain)
     if chosen.name == "ln-tuning":
         found = _norms(model, plain, head)
@@ -79,7 +79,7 @@ def portable(model: nn.Module, plain: nn.Module, spec: AdapterSpec) -> Any:
 
 def classifier(model: nn.Module) -> list[str]:
     """Names of the modules that make up a plain model's classifier."""
-    wanted = adapters.classifier(model)
+    wanted = classifier_parameters(model)
     return [
         name
         for name, module in model.named_modules()
@@ -99,9 +99,9 @@ def separate(model: nn.Module, plain: nn.Module) -> dict[str, Any]:
     Returns:
         What ``timm.create_model`` is given beside the rest to have such a model.
     """
-    if not any(getattr(one, "was_fused", False) for _, one in attention.attentions(model)):
+    if not any(getattr(one, "was_fused", False) for _, one in qkv.attentions(model)):
         return {}
-    attention.split(plain)
+    qkv.split(plain)
     return {"qkv_fused": False}
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from core.config.run import AdapterSpec
 from core.errors import ConfigurationError
-from core.models.tuning import precomputed as counts
-from core.models.tuning.registry import METHODS, Method
+from core.models.tuning import precomputed
+from core.models.tuning.registry import TUNING_METHODS, Method
 
 if TYPE_CHECKING:
     from core.models.backbones.registry import BackboneCard
@@ -46,7 +46,7 @@ def offers(card: BackboneCard, findings: int, input_size: int | None = None) -> 
     Raises:
         ConfigurationError: The input size does not suit the architecture.
     """
-    known = [_known(card, method, findings, input_size) for method in METHODS.values()]
+    known = [_known(card, method, findings, input_size) for method in TUNING_METHODS.values()]
     there = [one for one in known if one is not None]
     return tuple(there) if len(there) == len(known) else counted(card, findings, input_size)
 
@@ -54,13 +54,13 @@ def offers(card: BackboneCard, findings: int, input_size: int | None = None) -> 
 def _known(
     card: BackboneCard, method: Method, findings: int, input_size: int | None
 ) -> Offer | None:
-    from core.models.tuning import apply as adapters
+    from core.models.tuning.apply import count_parameters
 
     spec = AdapterSpec(method=method.name)
-    found = counts.tuned(card, spec, input_size)
+    found = precomputed.tuned(card, spec, input_size)
     if found is None:
         return None
-    count = adapters.count(card, spec, findings, input_size)
+    count = count_parameters(card, spec, findings, input_size)
     return Offer(method, spec.filled(), found.targets, count)
 
 
@@ -69,21 +69,21 @@ def counted(card: BackboneCard, findings: int, input_size: int | None = None) ->
     """The same of the model itself, built for each method; see ``offers``."""
     import torch
 
-    from core.models.backbones import build as backbones
-    from core.models.tuning import apply as adapters
+    from core.models.backbones.build import network
     from core.models.tuning import targets
+    from core.models.tuning.apply import counted_parameters
 
     with torch.device("meta"):
-        plain = backbones.network(card, findings, input_size or card.input_size)
+        plain = network(card, findings, input_size or card.input_size)
     found = []
-    for method in METHODS.values():
+    for method in TUNING_METHODS.values():
         chosen = targets.fitting(plain, method.kind) if "targets" in method.options else ()
         spec = AdapterSpec(method=method.name)
         if "targets" in method.options and spec.targets not in chosen:
             # Where nothing fits, it is told of all layers why.
             spec = spec.model_copy(update={"targets": chosen[0] if chosen else "all"})
         try:
-            count = adapters.counted(card, spec, findings, input_size)
+            count = counted_parameters(card, spec, findings, input_size)
         except ConfigurationError as error:
             found.append(Offer(method, spec.filled(), chosen, None, error.cause))
         else:

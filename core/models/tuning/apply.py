@@ -15,28 +15,13 @@ from typing import TYPE_CHECKING, Any
 from core.config.run import AdapterSpec
 from core.errors import ConfigurationError, ModelError
 from core.models.backbones import head
-from core.models.tuning import precomputed as counts
-from core.models.tuning.registry import METHODS, Companion, Method, method
+from core.models.tuning import precomputed
+from core.models.tuning.registry import Method, TrainingHook, tuning_method
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from core.models.backbones.registry import BackboneCard
-
-__all__ = [
-    "METHODS",
-    "Method",
-    "ParameterCount",
-    "apply",
-    "classifier",
-    "companion",
-    "count",
-    "load_trainable_state",
-    "merge",
-    "method",
-    "parameter_groups",
-    "trainable_state",
-]
 
 
 @dataclass(frozen=True)
@@ -57,7 +42,7 @@ class ParameterCount:
         return self.trainable / self.total
 
 
-def apply(model: nn.Module, spec: AdapterSpec) -> nn.Module:
+def apply_method(model: nn.Module, spec: AdapterSpec) -> nn.Module:
     """Prepare a classifier for one way of tuning, in place.
 
     Everything that does not train is frozen; normalisation by batch keeps its statistics there.
@@ -74,8 +59,8 @@ def apply(model: nn.Module, spec: AdapterSpec) -> nn.Module:
         ConfigurationError: The method is unknown, does not suit the architecture, or its rank is
             larger than a layer.
     """
-    chosen, spec = method(spec.method), spec.filled()
-    _refuse_what_is_not_heeded(chosen, spec)
+    chosen, spec = tuning_method(spec.method), spec.filled()
+    _check_supported(chosen, spec)
     own = chosen.prepare(model, spec) if chosen.prepare is not None else set()
     model.requires_grad_(False)
     if chosen.config is not None:
@@ -93,12 +78,12 @@ def apply(model: nn.Module, spec: AdapterSpec) -> nn.Module:
     return model
 
 
-def classifier(model: nn.Module) -> list[nn.Module]:
+def classifier_parameters(model: nn.Module) -> list[nn.Module]:
     """What stands behind the features: ``fc_norm``, where there is one, and the head."""
     return head.parts(model)
 
 
-def companion(model: nn.Module, spec: AdapterSpec, steps: int) -> Companion | None:
+def training_hook(model: nn.Module, spec: AdapterSpec, steps: int) -> TrainingHook | None:
     """What a method does beside the training loop; None for most of them.
 
     Args:
@@ -106,7 +91,7 @@ def companion(model: nn.Module, spec: AdapterSpec, steps: int) -> Companion | No
         spec: The method and its options.
         steps: Optimizer steps of the whole run.
     """
-    makes = method(spec.method).companion
+    makes = tuning_method(spec.method).companion
     return None if makes is None else makes(model, spec.filled(), steps)
 
 
@@ -169,7 +154,7 @@ def parameter_groups(
 
     ids = blocks.of_parameters(model)
     last = max(ids.values(), default=0)
-    rates = None if spec is None else method(spec.method).rates
+    rates = None if spec is None else tuning_method(spec.method).rates
     filled = None if spec is None else spec.filled()
     spared = {"pos_embed", "cls_token"} | set(
         model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()  # type: ignore[operator]
@@ -198,7 +183,7 @@ def parameter_groups(
     return list(groups.values())
 
 
-def count(
+def count_parameters(
     card: BackboneCard, spec: AdapterSpec, findings: int, input_size: int | None = None
 ) -> ParameterCount:
     """Count the parameters of an adapted backbone, without loading torch where they are known.
@@ -206,29 +191,29 @@ def count(
     Raises:
         ConfigurationError: As ``apply``, or the input size does not suit the architecture.
     """
-    known = counts.tuned(card, spec, input_size)
+    known = precomputed.tuned(card, spec, input_size)
     if known is not None:
         return ParameterCount(known.trainable.at(findings), known.total.at(findings))
-    return counted(card, spec, findings, input_size)
+    return counted_parameters(card, spec, findings, input_size)
 
 
 @lru_cache(maxsize=256)
-def counted(
+def counted_parameters(
     card: BackboneCard, spec: AdapterSpec, findings: int, input_size: int | None = None
 ) -> ParameterCount:
     """The same of the model itself, built without allocating it; arguments as for ``count``."""
     import torch
 
-    from core.models.backbones import build as backbones
+    from core.models.backbones.build import network
 
     with torch.device("meta"):
-        model = backbones.network(card, findings, input_size or card.input_size)
-        apply(model, spec)
+        model = network(card, findings, input_size or card.input_size)
+        apply_method(model, spec)
     each = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return ParameterCount(sum(n for n, trains in each if trains), sum(n for n, _ in each))
 
 
-def merge(model: nn.Module) -> nn.Module:
+def merge_adapter(model: nn.Module) -> nn.Module:
     """Work the adapters into the weights, in place: timm's own layout, the same outputs.
 
     Returns:
@@ -239,11 +224,10 @@ def merge(model: nn.Module) -> nn.Module:
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    from core.models.backbones import qkv as attention
-    from core.models.tuning import ssf as scaling
-    from core.models.tuning import vpt as prompts
+    from core.models.backbones import qkv
+    from core.models.tuning import ssf, vpt
 
-    if prompts.has(model):
+    if vpt.has(model):
         raise ModelError(
             "Visual prompts cannot be merged: they are inputs of the blocks, not weights.",
             "Keep the run as it is, or tune with a method that can be merged, such as lora.",
@@ -255,12 +239,12 @@ def merge(model: nn.Module) -> nn.Module:
         setattr(model.get_submodule(parent), own, layer.get_base_layer())
     if adapted:
         del model.peft_config
-    scaling.work_in(model)
-    attention.fuse(model)
+    ssf.work_in(model)
+    qkv.fuse(model)
     return model.requires_grad_(False)
 
 
-def _refuse_what_is_not_heeded(chosen: Method, spec: AdapterSpec) -> None:
+def _check_supported(chosen: Method, spec: AdapterSpec) -> None:
     spare = [name for name in spec.own() if name not in chosen.options]
     if spare:
         heeded = ", ".join(name.replace("_", "-") for name in chosen.options)
@@ -276,18 +260,17 @@ def _inject(model: nn.Module, chosen: Method, spec: AdapterSpec) -> None:
     import torch
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
-    from core.models.tuning import dropout, targets
-    from core.models.tuning import layer_sizes as widths
+    from core.models.tuning import dropout, layer_sizes, targets
 
     layers = targets.layers(model, chosen, spec)
     arguments = chosen.arguments(spec, layers)
     if "alpha" in chosen.options:
-        widths.require_rank(layers, spec.rank)
+        layer_sizes.require_rank(layers, spec.rank)
     if "initial_rank" in chosen.options:
         _require_room(spec)
-        widths.require_rank(layers, spec.initial_rank or 0, "adapter.initial_rank")
+        layer_sizes.require_rank(layers, spec.initial_rank or 0, "adapter.initial_rank")
     if "vector_length" in arguments:
-        widths.require_vector_length(layers, arguments["vector_length"])
+        layer_sizes.require_vector_length(layers, arguments["vector_length"])
     if any(parameter.is_meta for parameter in model.parameters()):
         arguments.pop("init_lora_weights", None)  # what is not there has no singular vectors
     config = getattr(peft, str(chosen.config))(target_modules=list(layers), **arguments)

@@ -14,10 +14,10 @@ from torch.utils.checkpoint import checkpoint
 
 from core.config.run import AdapterSpec
 from core.models.backbones import blocks, head
-from core.models.backbones import build as backbones
+from core.models.backbones.build import network
 from core.models.backbones.card import BackboneCard
-from core.models.tuning import apply as adapters
-from core.models.tuning import vpt as prompts
+from core.models.tuning import vpt
+from core.models.tuning.apply import apply_method
 
 Half = Callable[[Tensor], Tensor]
 
@@ -81,7 +81,7 @@ def frozen_share(card: BackboneCard, spec: AdapterSpec, size: int) -> float:
         size: Side of its input in pixels.
     """
     with torch.device("meta"):
-        model = adapters.apply(backbones.network(card, 1, size), spec)
+        model = apply_method(network(card, 1, size), spec)
     frozen, total = frozen_blocks(model)
     return max(frozen, 0) / total if total > 0 and hasattr(model, "num_prefix_tokens") else 0.0
 
@@ -119,7 +119,7 @@ def cut(
         model's own mode. None if there is no frozen part, or no such seam.
     """
     first, total = frozen_blocks(model)
-    if first < min(1, total) or prompts.has(model):
+    if first < min(1, total) or vpt.has(model):
         return None
     training = model.training
     generator = torch.Generator().manual_seed(0)

@@ -49,43 +49,45 @@ def adalora(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
 
 def vblora(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
     """VB-LoRA; vectors as long as every layer lets them be."""
-    from core.models.tuning import layer_sizes as widths
+    from core.models.tuning import layer_sizes
 
     return {
         "r": spec.rank,
         "num_vectors": spec.vectors,
-        "vector_length": spec.vector_length or widths.vector_length(layers),
+        "vector_length": spec.vector_length or layer_sizes.vector_length(layers),
         "vblora_dropout": _dropout(spec),
     }
 
 
 def oft(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
     """OFT; blocks as large as every layer lets them be."""
-    from core.models.tuning import layer_sizes as widths
+    from core.models.tuning import layer_sizes
 
-    return {"r": 0, "oft_block_size": widths.block_size(layers, spec.block_size)}
+    return {"r": 0, "oft_block_size": layer_sizes.block_size(layers, spec.block_size)}
 
 
 def boft(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
     """BOFT; blocks as large as every layer lets them be."""
     from core.models.tuning import boft as butterfly
-    from core.models.tuning import layer_sizes as widths
+    from core.models.tuning import layer_sizes
 
     butterfly.use_torch()
     factors = spec.butterflies
     assert factors is not None
     return {
-        "boft_block_size": widths.block_size(layers, spec.block_size, factors, most=8, even=True),
+        "boft_block_size": layer_sizes.block_size(
+            layers, spec.block_size, factors, most=8, even=True
+        ),
         "boft_n_butterfly_factor": factors,
     }
 
 
 def fourierft(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
     """FourierFT; its places in the spectrum always come from one seed."""
-    from core.models.tuning import layer_sizes as widths
+    from core.models.tuning import layer_sizes
 
     assert spec.frequencies is not None
-    widths.require_frequencies(layers, spec.frequencies)
+    layer_sizes.require_frequencies(layers, spec.frequencies)
     return {"n_frequency": spec.frequencies, "scaling": spec.scaling, "random_loc_seed": 0}
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from core.config.run import AdapterSpec
 from core.errors import unknown_name
-from core.models.tuning import peft_configs as given
+from core.models.tuning import peft_configs
 from core.models.tuning.options import Option, options
 from core.models.tuning.peft_configs import Arguments
 
@@ -24,7 +24,7 @@ PLACES = options("targets", "blocks")
 LOW_RANK = options("rank", "alpha", "dropout", "targets", "blocks")
 
 
-class Companion(Protocol):
+class TrainingHook(Protocol):
     """What a method does beside the steps of the one training loop."""
 
     def penalty(self) -> Tensor:
@@ -80,7 +80,7 @@ class Method:
     spares: tuple[str, ...] = field(default=(), repr=False)
     freezes: str | None = field(default=None, repr=False)
     rates: Callable[[AdapterSpec, str], float] | None = field(default=None, repr=False)
-    companion: Callable[[nn.Module, AdapterSpec, int], Companion] | None = field(
+    companion: Callable[[nn.Module, AdapterSpec, int], TrainingHook] | None = field(
         default=None, repr=False
     )
     starts_as_backbone: bool = True
@@ -92,16 +92,16 @@ def _is_norm(_: str, module: nn.Module) -> bool:
 
 
 def _scale_and_shift(model: nn.Module, spec: AdapterSpec) -> set[str]:
-    from core.models.tuning import ssf as scaling
+    from core.models.tuning import ssf
 
-    return scaling.scale_and_shift(model)
+    return ssf.scale_and_shift(model)
 
 
 def _prompts(model: nn.Module, spec: AdapterSpec) -> set[str]:
-    from core.models.tuning import vpt as prompts
+    from core.models.tuning import vpt
 
     assert spec.prompts is not None
-    return prompts.add(model, spec.prompts, deep=spec.prompt_depth == "deep")
+    return vpt.add(model, spec.prompts, deep=spec.prompt_depth == "deep")
 
 
 def _last_blocks(model: nn.Module, spec: AdapterSpec) -> set[str]:
@@ -111,7 +111,7 @@ def _last_blocks(model: nn.Module, spec: AdapterSpec) -> set[str]:
     return blocks.of_the_last(model, spec.last_blocks)
 
 
-def _rank_budget(model: nn.Module, spec: AdapterSpec, steps: int) -> Companion:
+def _rank_budget(model: nn.Module, spec: AdapterSpec, steps: int) -> TrainingHook:
     from core.models.tuning.adalora import RankBudget
 
     assert spec.orthogonality is not None
@@ -123,7 +123,7 @@ def _faster_b(spec: AdapterSpec, name: str) -> float:
     return spec.rate_ratio if ".lora_B." in name else 1.0
 
 
-METHODS: dict[str, Method] = {
+TUNING_METHODS: dict[str, Method] = {
     "full": Method(
         name="full",
         title="Full fine-tuning",
@@ -143,7 +143,7 @@ METHODS: dict[str, Method] = {
         paper="Hu et al. 2022 (arXiv 2106.09685)",
         options=LOW_RANK,
         config="LoraConfig",
-        arguments=given.lora,
+        arguments=peft_configs.lora,
     ),
     "rslora": Method(
         name="rslora",
@@ -152,7 +152,7 @@ METHODS: dict[str, Method] = {
         paper="Kalajdzievski 2023 (arXiv 2312.03732)",
         options=LOW_RANK,
         config="LoraConfig",
-        arguments=given.like_lora(use_rslora=True),
+        arguments=peft_configs.like_lora(use_rslora=True),
     ),
     "dora": Method(
         name="dora",
@@ -161,7 +161,7 @@ METHODS: dict[str, Method] = {
         paper="Liu et al. 2024 (arXiv 2402.09353)",
         options=LOW_RANK,
         config="LoraConfig",
-        arguments=given.like_lora(use_dora=True),
+        arguments=peft_configs.like_lora(use_dora=True),
     ),
     "pissa": Method(
         name="pissa",
@@ -170,7 +170,7 @@ METHODS: dict[str, Method] = {
         paper="Meng et al. 2024 (arXiv 2404.02948)",
         options=LOW_RANK,
         config="LoraConfig",
-        arguments=given.like_lora(init_lora_weights="pissa"),
+        arguments=peft_configs.like_lora(init_lora_weights="pissa"),
         kind="linear",
     ),
     "olora": Method(
@@ -180,7 +180,7 @@ METHODS: dict[str, Method] = {
         paper="Büyükakyüz 2024 (arXiv 2406.01775)",
         options=LOW_RANK,
         config="LoraConfig",
-        arguments=given.like_lora(init_lora_weights="olora"),
+        arguments=peft_configs.like_lora(init_lora_weights="olora"),
         kind="linear",
     ),
     "lora+": Method(
@@ -190,7 +190,7 @@ METHODS: dict[str, Method] = {
         paper="Hayou et al. 2024 (arXiv 2402.12354)",
         options=LOW_RANK | options("rate_ratio"),
         config="LoraConfig",
-        arguments=given.lora,
+        arguments=peft_configs.lora,
         rates=_faster_b,
     ),
     "lora-fa": Method(
@@ -200,7 +200,7 @@ METHODS: dict[str, Method] = {
         paper="Zhang et al. 2023 (arXiv 2308.03303)",
         options=LOW_RANK,
         config="LoraConfig",
-        arguments=given.lora,
+        arguments=peft_configs.lora,
         freezes=".lora_A.",
     ),
     "adalora": Method(
@@ -211,7 +211,7 @@ METHODS: dict[str, Method] = {
         options=LOW_RANK | options("initial_rank", "orthogonality"),
         config="AdaLoraConfig",
         freezes=".ranknum.",
-        arguments=given.adalora,
+        arguments=peft_configs.adalora,
         companion=_rank_budget,
     ),
     "loha": Method(
@@ -221,7 +221,7 @@ METHODS: dict[str, Method] = {
         paper="Hyeon-Woo et al. 2022 (arXiv 2108.06098)",
         options=options("rank", "alpha", "targets", "blocks"),
         config="LoHaConfig",
-        arguments=given.alpha,
+        arguments=peft_configs.alpha,
     ),
     "lokr": Method(
         name="lokr",
@@ -230,7 +230,7 @@ METHODS: dict[str, Method] = {
         paper="Yeh et al. 2024 (arXiv 2309.14859)",
         options=options("rank", "alpha", "targets", "blocks"),
         config="LoKrConfig",
-        arguments=given.alpha,
+        arguments=peft_configs.alpha,
     ),
     "vera": Method(
         name="vera",
@@ -239,7 +239,7 @@ METHODS: dict[str, Method] = {
         paper="Kopiczko et al. 2024 (arXiv 2310.11454)",
         options=options("rank", "dropout", "targets", "blocks"),
         config="VeraConfig",
-        arguments=given.vera,
+        arguments=peft_configs.vera,
         kind="linear",
     ),
     "vblora": Method(
@@ -250,7 +250,7 @@ METHODS: dict[str, Method] = {
         paper="Li et al. 2024 (arXiv 2405.15179)",
         options=options("rank", "dropout", "targets", "blocks", "vectors", "vector_length"),
         config="VBLoRAConfig",
-        arguments=given.vblora,
+        arguments=peft_configs.vblora,
         kind="linear",
         starts_as_backbone=False,
     ),
@@ -261,7 +261,7 @@ METHODS: dict[str, Method] = {
         paper="Qiu et al. 2023 (arXiv 2306.07280)",
         options=PLACES | options("block_size"),
         config="OFTConfig",
-        arguments=given.oft,
+        arguments=peft_configs.oft,
         kind="pointwise",
     ),
     "boft": Method(
@@ -271,7 +271,7 @@ METHODS: dict[str, Method] = {
         paper="Liu et al. 2024 (arXiv 2311.06243)",
         options=PLACES | options("block_size", "butterflies"),
         config="BOFTConfig",
-        arguments=given.boft,
+        arguments=peft_configs.boft,
         kind="pointwise",
     ),
     "fourierft": Method(
@@ -282,7 +282,7 @@ METHODS: dict[str, Method] = {
         paper="Gao et al. 2024 (arXiv 2405.03003)",
         options=PLACES | options("frequencies", "scaling"),
         config="FourierFTConfig",
-        arguments=given.fourierft,
+        arguments=peft_configs.fourierft,
         kind="linear",
         starts_as_backbone=False,
     ),
@@ -293,7 +293,7 @@ METHODS: dict[str, Method] = {
         paper="Liu et al. 2022 (arXiv 2205.05638)",
         options=options("blocks"),
         config="IA3Config",
-        arguments=given.ia3,
+        arguments=peft_configs.ia3,
         parts=("k", "v", "mlp"),
         spares=("fc1", "fc1_g", "fc1_x"),
     ),
@@ -339,12 +339,12 @@ METHODS: dict[str, Method] = {
 """The methods by name, in the order in which they are offered."""
 
 
-def method(name: str) -> Method:
+def tuning_method(name: str) -> Method:
     """Look up a method.
 
     Raises:
         ConfigurationError: There is none of that name; the nearest known ones are told.
     """
-    if name not in METHODS:
-        raise unknown_name("method", name, METHODS, field="adapter.method")
-    return METHODS[name]
+    if name not in TUNING_METHODS:
+        raise unknown_name("method", name, TUNING_METHODS, field="adapter.method")
+    return TUNING_METHODS[name]

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from core.models.backbones import head
-from core.models.backbones import qkv as attention
+from core.models.backbones import head, qkv
 
 
 class Scale(nn.Module):
@@ -47,10 +46,8 @@ def scale_and_shift(model: nn.Module) -> set[str]:
     Returns:
         The names of their parameters.
     """
-    if any(
-        getattr(module, "q_bias", None) is not None for _, module in attention.attentions(model)
-    ):
-        attention.split(model)  # biases that stand beside the matrix would be neither
+    if any(getattr(module, "q_bias", None) is not None for _, module in qkv.attentions(model)):
+        qkv.split(model)  # biases that stand beside the matrix would be neither
     behind = {id(one) for part in head.parts(model) for one in part.modules()}
     modules: list[Any] = list(model.modules())
     for module in modules:

@@ -9,8 +9,7 @@ from torch import nn
 
 from core.config.run import AdapterSpec
 from core.errors import ConfigurationError
-from core.models.backbones import blocks, head
-from core.models.backbones import qkv as attention
+from core.models.backbones import blocks, head, qkv
 from core.models.tuning.registry import Kind, Method
 
 PARTS: dict[str, tuple[str, ...]] = {
@@ -76,7 +75,7 @@ def fitting(model: nn.Module, kind: Kind = "convolution") -> tuple[str, ...]:
     """
     able = {name for name, layer in model.named_modules() if _is(layer, kind)}
     dense = [name for name in _dense_layers(model) if name in able]
-    attended = any(True for _ in attention.attentions(model))
+    attended = any(True for _ in qkv.attentions(model))
     choices: tuple[str, ...] = ("qv", "qkv", "attn") if attended else ()
     if dense:
         choices += ("mlp",)
@@ -86,7 +85,7 @@ def fitting(model: nn.Module, kind: Kind = "convolution") -> tuple[str, ...]:
 
 def _there(model: nn.Module, parts: tuple[str, ...]) -> tuple[str, ...]:
     """Those of some parts of a block that a model has."""
-    attended = any(True for _ in attention.attentions(model))
+    attended = any(True for _ in qkv.attentions(model))
     dense = bool(_dense_layers(model))
     return tuple(part for part in parts if (dense if part == "mlp" else attended))
 
@@ -97,15 +96,15 @@ def _of_parts(model: nn.Module, parts: tuple[str, ...], method: Method) -> list[
     wanted = set(parts)
     names: list[str] = []
     if wanted - {"mlp"}:
-        found = list(attention.attentions(model))
+        found = list(qkv.attentions(model))
         if not found:
             raise _unsuited(
                 model, method, "query and value of attention, which it has not, or not apart"
             )
         if wanted & set("qkv"):
-            attention.split(model)
+            qkv.split(model)
         for name, module in found:
-            each = attention.projections(name, module)
+            each = qkv.projections(name, module)
             names += [each[part] for part in each if part in wanted]
     if "mlp" in wanted:
         dense = _dense_layers(model)
@@ -121,17 +120,17 @@ def _matching(model: nn.Module, method: Method, pattern: str) -> list[str]:
     # Compiled when the specification was made, so that it is a regular expression.
     names = [name for name in candidates if re.fullmatch(pattern, name)]
     parts = {
-        name: list(attention.projections(name, module).values())[:3]
-        for name, module in attention.attentions(model)
+        name: list(qkv.projections(name, module).values())[:3]
+        for name, module in qkv.attentions(model)
     }
     fused = {f"{name}.qkv": each for name, each in parts.items()}
     split = [one for each in parts.values() for one in each]
     chosen = [one for one in split if re.fullmatch(pattern, one)]
     chosen += [one for name in names if name in fused for one in fused[name]]
     names = [name for name in names if name not in fused]
-    _refuse_the_ends(model, names, pattern)
+    _check_not_ends(model, names, pattern)
     if chosen:
-        attention.split(model)
+        qkv.split(model)
         names += [name for name in split if name in chosen]
     if not names:
         near = candidates[len(candidates) // 2] if candidates else ""
@@ -148,7 +147,7 @@ def _candidates(model: nn.Module) -> list[str]:
     return [name for name, layer in model.named_modules() if _is(layer, "convolution")]
 
 
-def _refuse_the_ends(model: nn.Module, names: list[str], pattern: str) -> None:
+def _check_not_ends(model: nn.Module, names: list[str], pattern: str) -> None:
     """A pattern must reach neither the patch embedding (or stem) nor the classifier."""
     numbers = blocks.of_parameters(model)
     heads = head.names(model)

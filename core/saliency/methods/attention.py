@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.errors import ModelError
-from core.models.tuning import vpt as prompts
+from core.models.tuning import vpt
 from core.saliency.methods import layers
 from core.saliency.methods.cams import finite
 
@@ -88,7 +88,7 @@ def recorded(model: nn.Module) -> Iterator[list[Tensor]]:
             f"{type(base).__name__} has no attention over patch tokens.",
             "Choose a method for feature maps, such as grad-cam.",
         )
-    if prompts.has(base):
+    if vpt.has(base):
         raise ModelError(
             "Visual prompts take part in the attention, and what passes through them belongs to no "
             "patch.",

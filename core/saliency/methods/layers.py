@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import ModelError, unknown_name
-from core.models.tuning import vpt as prompts
+from core.models.tuning import vpt
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def site(model: nn.Module, layer: str | None = None) -> Site:
     return Site(
         name=chosen,
         module=module,
-        prefix=(prefix_tokens(base) or 0) + prompts.before_patches(base, chosen),
+        prefix=(prefix_tokens(base) or 0) + vpt.before_patches(base, chosen),
         channels_last=getattr(base, "output_fmt", "NCHW") == "NHWC",
     )
 

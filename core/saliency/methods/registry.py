@@ -149,7 +149,7 @@ def _by_centre(model: nn.Module, pixels: Tensor, asked: Asked) -> Coarse:
     return Coarse(centre_gaussian(*pixels.shape[-2:])[None].repeat(len(pixels), 0), "no layer")
 
 
-METHODS: dict[str, Explainer] = {
+SALIENCY_METHODS: dict[str, Explainer] = {
     "grad-cam": Explainer(
         "Grad-CAM",
         "Features of one layer, weighted by the mean gradient of the finding's logit.",
@@ -280,9 +280,9 @@ def explainer(method: str) -> Explainer:
     Raises:
         ConfigurationError: There is no such method.
     """
-    if method not in METHODS:
-        raise unknown_name("saliency method", method, METHODS)
-    return METHODS[method]
+    if method not in SALIENCY_METHODS:
+        raise unknown_name("saliency method", method, SALIENCY_METHODS)
+    return SALIENCY_METHODS[method]
 
 
 def centre_gaussian(height: int, width: int) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.notice import DISCLAIMER
+from core.formatting import DISCLAIMER
 
 TILE = 1.25
 """Side of a tile in inches."""

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from core.errors import WriteError
+from core.formatting import DISCLAIMER
 from core.metrics.intervals import Interval, PairedTest
-from core.notice import DISCLAIMER
 from core.saliency.explain import LIMITS
-from core.saliency.methods.registry import METHODS
+from core.saliency.methods.registry import SALIENCY_METHODS
 from core.saliency.report.report import Report
-from core.saliency.scores import score_maps as judging
-from core.saliency.scores import summary
+from core.saliency.scores import score_maps, summary
 
 TITLES = {
     "hit": "pointing game",
@@ -181,17 +180,17 @@ def _notes(report: Report) -> list[str]:
         "beside it. Energy: the share of the map in it, to be read beside its share of the "
         f"picture (area). Fixed threshold: {asked.threshold:g} of the map's peak. Best IoU knows "
         "the truth and is an upper bound.",
-        *[f"{METHODS[name].title}: {METHODS[name].sentence} {METHODS[name].paper}."
+        *[f"{SALIENCY_METHODS[name].title}: {SALIENCY_METHODS[name].sentence} {SALIENCY_METHODS[name].paper}."
           for name in asked.methods],
         LIMITS,
     ]  # fmt: skip
 
 
 def _scores(report: Report) -> Table:
-    names = judging.scores_of(report.judged.rows)
+    names = score_maps.scores_of(report.judged.rows)
     head = ("method", "finding", "run", "studies", "area", *(TITLES[name] for name in names))
     rows = [
-        (METHODS[one.method].title, _words(one.finding), one.run, f"{one.studies:,}",
+        (SALIENCY_METHODS[one.method].title, _words(one.finding), one.run, f"{one.studies:,}",
          _figure(one.area), *(_interval(one.scores[name]) for name in names))
         for one in report.cells
     ]  # fmt: skip
@@ -199,7 +198,7 @@ def _scores(report: Report) -> Table:
 
 
 def _differences(report: Report) -> Table:
-    names = judging.scores_of(report.judged.rows)
+    names = score_maps.scores_of(report.judged.rows)
     head = ("first", "minus", "finding", "studies", *(TITLES[name] for name in names))
     rows = [
         (_named(one.first, report), _named(one.second, report), _words(one.finding),
@@ -222,7 +221,7 @@ def _checks(report: Report) -> Table:
             last += " (fails)" if one.sanity.flagged else ""
         figures = (one.insertion, one.deletion, one.road, one.noise, one.shift)
         rows.append(
-            (METHODS[one.method].title, _words(one.finding), one.run, f"{one.studies:,}",
+            (SALIENCY_METHODS[one.method].title, _words(one.finding), one.run, f"{one.studies:,}",
              *map(_figure, figures), first, last)
         )  # fmt: skip
     return Table("Without anybody's boxes", head, rows)
@@ -233,7 +232,7 @@ def _beside(report: Report) -> Table:
     things = [str(name) for name in shares.columns if not str(name).endswith(" studies")]
     head = ("method", "run", *(name.replace("on ", "share on ") for name in things))
     rows = [
-        (METHODS[method].title, run,
+        (SALIENCY_METHODS[method].title, run,
          *(f"{_figure(row[name])} ({int(row[f'{name} studies']):,})" for name in things))
         for (method, run), (_, row) in zip(shares.index.to_list(), shares.iterrows(), strict=True)
     ]  # fmt: skip
@@ -243,8 +242,8 @@ def _beside(report: Report) -> Table:
 def _agreement(report: Report) -> Table:
     head = ("run", "method", "other run", "other method", "maps", "rank correlation")
     rows: list[tuple[str, ...]] = [
-        (row["run"], METHODS[row["method"]].title, row["other_run"],
-         METHODS[row["other_method"]].title, f"{row['studies']:,}", _figure(row["correlation"]))
+        (row["run"], SALIENCY_METHODS[row["method"]].title, row["other_run"],
+         SALIENCY_METHODS[row["other_method"]].title, f"{row['studies']:,}", _figure(row["correlation"]))
         for row in report.judged.agreement.to_dict("records")
     ]  # fmt: skip
     return Table("Agreement of maps", head, rows, texts=4)
@@ -296,7 +295,7 @@ def _html_table(table: Table) -> str:
 
 def _named(which: tuple[str, str], report: Report) -> str:
     run, method = which
-    return f"{run}, {METHODS[method].title}"
+    return f"{run}, {SALIENCY_METHODS[method].title}"
 
 
 def _words(finding: str) -> str:

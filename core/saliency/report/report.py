@@ -16,12 +16,10 @@ from core.data import splits
 from core.data.base import ChestDataset
 from core.data.subsets import listed
 from core.errors import CoreError
-from core.saliency import explain as methods
-from core.saliency.report import contact_sheet as sheet
-from core.saliency.scores import label_free as checks
-from core.saliency.scores import localisation as scoring
-from core.saliency.scores import score_maps as judging
-from core.saliency.scores import summary
+from core.saliency.explain import explain_study
+from core.saliency.methods.registry import SALIENCY_METHODS
+from core.saliency.report import contact_sheet
+from core.saliency.scores import label_free, localisation, score_maps, summary
 from core.saliency.scores.label_free import Checked
 from core.saliency.scores.localisation import marked_region
 from core.saliency.scores.sanity import HARDLY
@@ -124,12 +122,12 @@ def make(
     """
     models = {run.name: run.trained for run in runs}
     seen, said = learnt_from(runs, dataset, data)
-    judged = judging.judge(models, dataset, asked, seen, progress)
+    judged = score_maps.judge(models, dataset, asked, seen, progress)
     checked: list[Checked] = []
     more: list[str] = []
     if check:
         pictures = _few(judged.rows, dataset, check)
-        checked, more = checks.check_all(models, pictures, asked.methods)
+        checked, more = label_free.check_all(models, pictures, asked.methods)
     sheets: dict[str, bytes] = {}
     if shown:
         sheets = contact_sheets(models, dataset, judged.rows, asked, shown)
@@ -219,10 +217,10 @@ def _controls(runs: Sequence[Run], judged: Judged) -> Iterator[str]:
     pairs = zip(*(judged.agreement[one] for one in columns), strict=True)
     for first, method, second, other_method, shared in pairs:
         one_is_blind = len({first, second} & blind) == 1
-        if method != other_method or not one_is_blind or methods.METHODS[method].baseline:
+        if method != other_method or not one_is_blind or SALIENCY_METHODS[method].baseline:
             continue
         run, control = (second, first) if first in blind else (first, second)
-        title = methods.METHODS[method].title
+        title = SALIENCY_METHODS[method].title
         if np.isnan(shared):
             verdict = "one of the two has even maps, so there is nothing to compare"
         elif shared >= HARDLY:
@@ -258,7 +256,7 @@ def contact_sheets(
     Returns:
         PNG by title.
     """
-    method = next((name for name in asked.methods if not methods.METHODS[name].baseline), None)
+    method = next((name for name in asked.methods if not SALIENCY_METHODS[name].baseline), None)
     if method is None:
         return {}
     own = rows[rows["method"] == method]
@@ -268,12 +266,12 @@ def contact_sheets(
     order = lift.groupby(["finding", "study"])["lift"].mean().sort_values(ascending=False)
     best = list(order.index[:count])
     worst = [one for one in order.index[::-1][:count] if one not in best]
-    title = methods.METHODS[method].title
+    title = SALIENCY_METHODS[method].title
     found = {}
     for word, chosen in (("best", best), ("worst", worst)):
         if chosen:
             drawn = _rows(models, dataset, chosen, method)
-            found[f"{title}: the {len(chosen)} {word} studies"] = sheet.draw(
+            found[f"{title}: the {len(chosen)} {word} studies"] = contact_sheet.draw(
                 drawn, f"{title}: the {word} of {len(order):,} studies, {dataset.title}"
             )
     return found
@@ -284,8 +282,8 @@ def _rows(
     dataset: ChestDataset,
     chosen: Sequence[tuple[str, str]],
     method: str,
-) -> list[sheet.Row]:
-    tiles: dict[str, list[sheet.Tile]] = {name: [] for name in models}
+) -> list[contact_sheet.Row]:
+    tiles: dict[str, list[contact_sheet.Tile]] = {name: [] for name in models}
     for finding, study in chosen:
         image = dataset.read(study)
         region = marked_region(dataset, study, finding, (image.shape[0], image.shape[1]))
@@ -294,11 +292,11 @@ def _rows(
             if finding not in trained.findings:
                 continue
             without = None
-            if methods.METHODS[method].paired:
+            if SALIENCY_METHODS[method].paired:
                 without = dataset.counterfactual(study, finding)
-            made = methods.explain_study(trained, image, finding, method, without=without)
-            energy = scoring.energy_inside(made.map, region)
+            made = explain_study(trained, image, finding, method, without=without)
+            energy = localisation.energy_inside(made.map, region)
             share = "nothing" if np.isnan(energy) else f"{energy:.0%} in, {region.mean():.0%} area"
             title = f"{finding.replace('_', ' ')} p {made.probability:.2f}\n{share}"
-            tiles[name].append(sheet.Tile(image, made.map, region, title))
-    return [sheet.Row(name, tuple(own)) for name, own in tiles.items() if own]
+            tiles[name].append(contact_sheet.Tile(image, made.map, region, title))
+    return [contact_sheet.Row(name, tuple(own)) for name, own in tiles.items() if own]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from core.classifier.trained import Trained
 from core.errors import CoreError
 from core.saliency import explain as methods
+from core.saliency.methods.registry import SALIENCY_METHODS
 from core.saliency.scores import sanity, stability
 from core.saliency.scores.faithfulness import faithfulness
 from core.saliency.scores.sanity import Sanity
@@ -56,7 +57,7 @@ class Checked:
         """What the sanity check says, in words."""
         if self.sanity is None:
             return "A baseline: it knows no model, so there is nothing to forget."
-        return self.sanity.sentence(methods.METHODS[self.method].title)
+        return self.sanity.sentence(SALIENCY_METHODS[self.method].title)
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values; what is not defined is None."""
@@ -86,7 +87,7 @@ def check(
         trained: The run's model.
         images: Grey pictures of any size; all count for the curves, the first few for sanity.
         finding: One of ``trained.findings``.
-        method: A key of ``methods.METHODS`` that needs no second picture.
+        method: A key of ``SALIENCY_METHODS`` that needs no second picture.
         seed: Of noise and of random weights.
 
     Raises:
@@ -107,7 +108,7 @@ def check(
     ]
     few = pixels[:SANITY_STUDIES]
     forgets = None
-    if not methods.METHODS[method].baseline:
+    if not SALIENCY_METHODS[method].baseline:
         forgets = sanity.cascade(trained.model, few, explain, most=SANITY_STEPS, seed=seed)
     return Checked(
         run=name,
@@ -133,7 +134,7 @@ def check_all(
     Args:
         runs: Models by name.
         images: Pictures by finding.
-        asked: Keys of ``methods.METHODS``; those that need a second picture are passed over.
+        asked: Keys of ``SALIENCY_METHODS``; those that need a second picture are passed over.
 
     Returns:
         What was found, and what could not be done, a sentence each.
@@ -143,13 +144,13 @@ def check_all(
     for name, trained in runs.items():
         for finding, pictures in images.items():
             for method in asked:
-                skipped = methods.METHODS[method].paired or finding not in trained.findings
+                skipped = SALIENCY_METHODS[method].paired or finding not in trained.findings
                 if skipped or not pictures:
                     continue
                 try:
                     found.append(check(name, trained, pictures, finding, method))
                 except CoreError as error:
-                    notes.append(f"{methods.METHODS[method].title}, {name}: {error.cause}")
+                    notes.append(f"{SALIENCY_METHODS[method].title}, {name}: {error.cause}")
     return found, list(dict.fromkeys(notes))
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from core.data.base import Box, ChestDataset
 from core.errors import DataError
-from core.saliency.scores import localisation as scoring
+from core.saliency.scores import localisation
 
 Map = NDArray[np.float32]
 Region = NDArray[np.bool_]
@@ -216,7 +216,7 @@ def _check(values: Map, region: Region) -> None:
 
 def marked_region(
     dataset: ChestDataset, study_id: str, finding: str, shape: tuple[int, int]
-) -> scoring.Region | None:
+) -> localisation.Region | None:
     """What a data set knows of a finding's place: its mask, else its boxes, else None.
 
     Args:
@@ -228,5 +228,5 @@ def marked_region(
     region = dataset.mask(study_id, finding)
     if region is None:
         own = [box for box in dataset.boxes(study_id) if box.finding == finding]
-        region = scoring.region_of(own, shape)
+        region = localisation.region_of(own, shape)
     return region if region.any() else None

@@ -20,7 +20,9 @@ from core.data.base import ChestDataset
 from core.errors import ConfigurationError, CoreError, DataError
 from core.saliency import explain as methods
 from core.saliency.explain import Explanation
-from core.saliency.scores import localisation as scoring
+from core.saliency.methods import registry
+from core.saliency.methods.registry import SALIENCY_METHODS
+from core.saliency.scores import localisation
 from core.saliency.scores.localisation import marked_region
 from core.saliency.scores.stability import correlation
 
@@ -41,7 +43,7 @@ class Question:
 
     Attributes:
         findings: Names of findings.
-        methods: Keys of ``methods.METHODS``.
+        methods: Keys of ``SALIENCY_METHODS``.
         split: ``train``, ``val``, ``test``, several of them, or all three.
         most: Studies of each finding at most, drawn by ``seed``; None takes all.
         tolerance: Of the pointing game, in pixels of the original picture.
@@ -88,8 +90,8 @@ class _Seen:
 
     ids: list[str]
     images: list[NDArray[np.uint8]]
-    regions: list[scoring.Region]
-    beside: list[dict[str, scoring.Region]]
+    regions: list[localisation.Region]
+    beside: list[dict[str, localisation.Region]]
     without: list[NDArray[np.uint8]] | None
 
 
@@ -147,7 +149,7 @@ def judge(
 
 def _check(runs: dict[str, Trained], dataset: ChestDataset, asked: Question) -> None:
     for method in asked.methods:
-        methods.explainer(method)
+        registry.explainer(method)
     if not (runs and asked.methods and asked.findings and asked.split):
         raise ConfigurationError(
             "Nothing to explain is named.", "Name a run, a method, a finding and a split."
@@ -182,7 +184,7 @@ def _studies(
 
 
 def _read(dataset: ChestDataset, ids: list[str], finding: str, asked: Question) -> _Seen:
-    paired = asked.counterfactual or any(methods.METHODS[name].paired for name in asked.methods)
+    paired = asked.counterfactual or any(SALIENCY_METHODS[name].paired for name in asked.methods)
     found = _Seen([], [], [], [], [] if paired else None)
     for one in ids:
         image = dataset.read(one)
@@ -193,7 +195,7 @@ def _read(dataset: ChestDataset, ids: list[str], finding: str, asked: Question) 
         found.ids.append(one)
         found.images.append(image)
         found.regions.append(region)
-        found.beside.append({BESIDE: scoring.border_of(shape)} | dataset.distractors(one))
+        found.beside.append({BESIDE: localisation.border_of(shape)} | dataset.distractors(one))
         if found.without is not None:
             other = dataset.counterfactual(one, finding)
             if other is None:
@@ -222,17 +224,17 @@ def _explain(
             continue
         truth = None
         if asked.counterfactual:
-            made = methods.explain_pictures(
+            made = methods.explain_images(
                 trained, given.images, finding, "counterfactual", without=given.without
             )
             truth = [_thumb(one.map) for one in made]
         for method in asked.methods:
             try:
-                maps = methods.explain_pictures(
+                maps = methods.explain_images(
                     trained, given.images, finding, method, without=given.without
                 )
             except CoreError as error:
-                tally.notes[f"{methods.METHODS[method].title}, {name}: {error.cause}"] = None
+                tally.notes[f"{SALIENCY_METHODS[method].title}, {name}: {error.cause}"] = None
                 continue
             thumbs[name, method] = [_thumb(one.map) for one in maps]
             for i, one in enumerate(maps):
@@ -254,12 +256,12 @@ def _explain(
 
 
 def _row(one: Explanation, given: _Seen, i: int, asked: Question) -> dict[str, Any]:
-    found = scoring.score(
+    found = localisation.score(
         one.map, given.regions[i], tolerance=asked.tolerance, threshold=asked.threshold
     )
     empty = np.isnan(found.energy)
     beside = {
-        f"on {name}": np.nan if empty else scoring.energy_inside(one.map, mask)
+        f"on {name}": np.nan if empty else localisation.energy_inside(one.map, mask)
         for name, mask in given.beside[i].items()
     }
     return {

@@ -10,9 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.metrics.intervals import Interval, PairedTest
-from core.saliency.methods.registry import METHODS
-from core.saliency.scores import patient_means as averages
-from core.saliency.scores import score_maps as judging
+from core.saliency.methods.registry import SALIENCY_METHODS
+from core.saliency.scores import patient_means, score_maps
 
 MEAN = "mean over findings"
 
@@ -67,7 +66,7 @@ def cells(rows: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> list[Cell]
         draws: Resamples of the patients.
         seed: Seed of the resamples.
     """
-    names = judging.scores_of(rows)
+    names = score_maps.scores_of(rows)
     found = []
     for method, run in _pairs(rows):
         own = rows[(rows["method"] == method) & (rows["run"] == run)]
@@ -75,7 +74,7 @@ def cells(rows: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> list[Cell]
             part = own if finding == MEAN else own[own["finding"] == finding]
             patients = _patients(part)
             scores = {
-                name: averages.mean_interval(
+                name: patient_means.mean_interval(
                     _table(part, name), patients, draws=draws, seed=seed
                 )
                 for name in names
@@ -97,8 +96,8 @@ def contrasts(rows: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> list[C
     """
     runs = list(dict.fromkeys(rows["run"]))
     names = list(dict.fromkeys(rows["method"]))
-    looking = [name for name in names if not METHODS[name].baseline]
-    yardsticks = [name for name in names if METHODS[name].baseline]
+    looking = [name for name in names if not SALIENCY_METHODS[name].baseline]
+    yardsticks = [name for name in names if SALIENCY_METHODS[name].baseline]
     asked = [((runs[0], m), (other, m)) for other in runs[1:] for m in looking]
     asked += [((run, m), (run, b)) for run, m, b in itertools.product(runs, looking, yardsticks)]
     found = []
@@ -112,10 +111,10 @@ def contrasts(rows: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> list[C
             one = a if finding == MEAN else a[a["finding"] == finding]
             other = b.loc[one.index]
             scores = {
-                name: averages.paired_difference(
+                name: patient_means.paired_difference(
                     _table(one, name), _table(other, name), _patients(one), draws=draws, seed=seed
                 )
-                for name in judging.scores_of(rows)
+                for name in score_maps.scores_of(rows)
             }
             found.append(Contrast(first, second, finding, len(one), scores))
     return found

@@ -7,10 +7,10 @@ from typing import Any
 
 from core.config.run import RunSpec
 from core.errors import ConfigurationError
-from core.hardware import available_memory as capacity
+from core.hardware import available_memory
 from core.resources import memory
 
-METHODS = ("lora", "rslora", "lora+")
+JOINT_METHODS = ("lora", "rslora", "lora+")
 """Methods whose update is a product of two matrices beside a weight that all runs share."""
 
 SAME = (
@@ -32,7 +32,7 @@ WHOLE = {"accumulation": (None, 1), "activation_checkpointing": (False,), "compi
 """Settings of ``TrainSpec`` that save memory or time of one run, with what they may be."""
 
 
-def refuse(specs: Sequence[RunSpec]) -> None:
+def check_compatible(specs: Sequence[RunSpec]) -> None:
     """Refuse runs that cannot be trained together.
 
     Args:
@@ -44,7 +44,7 @@ def refuse(specs: Sequence[RunSpec]) -> None:
     """
     plans = [spec.resolved() for spec in specs]
     for plan in plans:
-        _refuse_one(plan)
+        _check_one(plan)
     first = plans[0]
     for other in plans[1:]:
         if other.data.source() != first.data.source():
@@ -64,11 +64,11 @@ def refuse(specs: Sequence[RunSpec]) -> None:
                     "optimizers and label fractions; queue the others apart.",
                     field=path,
                 )
-    _refuse_memory(plans)
+    _check_memory(plans)
 
 
-def _refuse_memory(plans: Sequence[RunSpec]) -> None:
-    needed, there = memory.predict_together(plans), capacity.of(plans[0].train.device).total
+def _check_memory(plans: Sequence[RunSpec]) -> None:
+    needed, there = memory.predict_together(plans), available_memory.of(plans[0].train.device).total
     if needed is not None and needed > there:
         raise ConfigurationError(
             f"{len(plans)} runs together need about {memory.in_words(needed)} of memory; there are "
@@ -78,11 +78,11 @@ def _refuse_memory(plans: Sequence[RunSpec]) -> None:
         )
 
 
-def _refuse_one(plan: RunSpec) -> None:
-    if plan.adapter.method not in METHODS or plan.adapter.imported is not None:
+def _check_one(plan: RunSpec) -> None:
+    if plan.adapter.method not in JOINT_METHODS or plan.adapter.imported is not None:
         raise ConfigurationError(
             f"Runs of the method {plan.adapter.method} cannot be trained together.",
-            f"Choose {' or '.join(METHODS)}, or queue them one after the other.",
+            f"Choose {' or '.join(JOINT_METHODS)}, or queue them one after the other.",
             field="adapter.method",
         )
     if plan.train.precision == "fp16":

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from core.training.batches import WHOLE, step_seed
-from core.training.cached_features import PrefixFeed
-from core.training.inputs import PixelFeed
+from core.training.cached_features import CachedFeatures
+from core.training.inputs import PixelInputs
 from core.training.joint.stacked_model import Stacked
 from core.training.session import Session
 
@@ -59,7 +59,7 @@ class Engine:
         self._abandoned = False
         for number, session in enumerate(sessions):
             session.parallel = _Member(self, number, session)
-            session.feed = self._feed.of(_pixels(session))
+            session.inputs = self._feed.of(_pixels(session))
             session.accelerator.backward = self._backward_of(number)
             # The fused kernel takes memory as it lies; some members' weights lie transposed.
             for group in session.optimizer.param_groups:
@@ -163,7 +163,7 @@ class SharedFeed:
         feed: Makes them.
     """
 
-    def __init__(self, feed: PixelFeed) -> None:
+    def __init__(self, feed: PixelInputs) -> None:
         self._feed = feed
         self._made: dict[tuple[str, ...], Tensor] = {}
         self._lock = threading.Lock()
@@ -182,7 +182,7 @@ class SharedFeed:
         """What the model takes, of inputs on its device."""
         return self._feed.pixels(inputs)
 
-    def of(self, own: PixelFeed) -> MemberFeed:
+    def of(self, own: PixelInputs) -> MemberFeed:
         """A member's feed, with training batches of its own."""
         return MemberFeed(own, self)
 
@@ -190,7 +190,7 @@ class SharedFeed:
 class MemberFeed:
     """A member's own training batches, and validation batches that all share."""
 
-    def __init__(self, own: PixelFeed, shared: SharedFeed) -> None:
+    def __init__(self, own: PixelInputs, shared: SharedFeed) -> None:
         self._own, self._shared = own, shared
 
     def training(
@@ -223,8 +223,8 @@ class _Member(nn.Module):
         return self._engine.ask(Request(self._number, kind, inputs, drawn))
 
 
-def _pixels(session: Session) -> PixelFeed:
+def _pixels(session: Session) -> PixelInputs:
     """Whole pictures, for which all members' networks run as one."""
-    feed = session.feed.pixels if isinstance(session.feed, PrefixFeed) else session.feed
-    assert isinstance(feed, PixelFeed)
+    feed = session.inputs.pixels if isinstance(session.inputs, CachedFeatures) else session.inputs
+    assert isinstance(feed, PixelInputs)
     return feed

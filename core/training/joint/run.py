@@ -9,9 +9,8 @@ from typing import Any
 
 from core.errors import Stopped
 from core.runs.joint_worker import Member
-from core.training import loop as train
-from core.training import memory_errors
-from core.training.joint import compatibility as fitting
+from core.training import loop, memory_errors
+from core.training.joint import compatibility
 from core.training.joint.engine import End, Engine
 from core.training.session import Session
 from core.training.setup import setup
@@ -34,7 +33,7 @@ def run(members: Sequence[Member], cache: Path) -> Iterator[tuple[int, End]]:
         ConfigurationError: They cannot be trained together.
         CoreError: What would stop one of them at its very beginning.
     """
-    fitting.refuse([member.spec for member in members])
+    compatibility.check_compatible([member.spec for member in members])
     sessions = [_session(member, cache) for member in members]
     left = dict(enumerate(sessions))
     for number in _decode(left):
@@ -82,7 +81,7 @@ def _live(engine: Engine, place: int, session: Session) -> None:
     """A member's whole life after its setup, in its own thread."""
     try:
         with memory_errors.memory_explained(session.spec):
-            result = train.carry_out(session)
+            result = loop.train(session)
         engine.leave(place, lambda: result)
     except BaseException as error:
         engine.leave(place, _raising(error))

@@ -255,7 +255,7 @@ class Stacked:
         for slot in self._slots:
             slot.tie()
         self._parameters = list({id(slot.stacked): slot.stacked for slot in self._slots}.values())
-        self._refuse_rest(models[0])
+        self._check_rest(models[0])
 
     def _stacked(
         self, name: str, module: nn.Module, layers: Sequence[Any], of_head: bool
@@ -270,7 +270,7 @@ class Stacked:
             return Apart(layers, self.rows)
         return None
 
-    def _refuse_rest(self, first: nn.Module) -> None:
+    def _check_rest(self, first: nn.Module) -> None:
         known = {id(slot.parameter) for slot in self._slots}
         for name, parameter in first.named_parameters():
             if parameter.requires_grad and id(parameter) not in known:

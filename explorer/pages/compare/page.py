@@ -13,16 +13,13 @@ from core.evaluation.verdict import counterpart
 from core.runs import queue
 from core.runs.store import Run, RunState
 from core.workspace import STYLES
-from explorer import formatting as wording
-from explorer.components import model_cache as galleries
-from explorer.components import run_comparison as comparison
-from explorer.components import study_list as worklist
-from explorer.components import study_views as lightbox
-from explorer.components import viewer
+from explorer.components import model_cache, run_comparison, study_list, study_views, viewer
 from explorer.components.live_region import QUIET, live
 from explorer.components.run_comparison import Comparison
 from explorer.context import Context
-from explorer.pages.compare import view as scoreboard
+from explorer.formatting import run_title
+from explorer.pages.compare import view
+from explorer.templates import error_message
 
 TITLE = "Compare"
 
@@ -33,7 +30,7 @@ ASK = "Press “Show where each looks” to see the same radiograph under each r
 
 def build(context: Context, tab: gr.Tab) -> None:
     """Lay out the choice of runs, the comparison, and the same radiograph under each run."""
-    shelf = galleries.gallery(context.workspace, context.store)
+    shelf = model_cache.model_cache(context.workspace, context.store)
     style = (STYLES / "compare.css").read_text(encoding="utf-8")
     with gr.Row(equal_height=False, elem_classes="cxr-group"):
         chosen = gr.Dropdown(
@@ -41,7 +38,7 @@ def build(context: Context, tab: gr.Tab) -> None:
             label="Runs",
             info="Two to six. Their other seeds in this workspace count in the verdict too.",
             multiselect=True,
-            max_choices=comparison.MOST,
+            max_choices=run_comparison.MOST,
             elem_id="compare-runs",
             scale=4,
         )
@@ -92,7 +89,7 @@ def build(context: Context, tab: gr.Tab) -> None:
             # Another page sent the user here: ``receive`` shows what it asked for.
             return [gr.skip()] * len(shown)
         if not ids:
-            ids = comparison.suggestion(_completed(context))
+            ids = run_comparison.suggestion(_completed(context))
         return _show(context, ids, reference, before)
 
     def receive(asked: dict[str, Any] | None, ids: list[str] | None, before: str) -> list[Any]:
@@ -115,7 +112,7 @@ def build(context: Context, tab: gr.Tab) -> None:
         return _explain(context, shelf, ids or [], name, at)
 
     def step(ids: list[str] | None, name: str | None, at: str | None, by: int) -> Any:
-        return worklist.step(_studies(context, shelf, ids or [], name), at, by)
+        return study_list.step(_studies(context, shelf, ids or [], name), at, by)
 
     def redraw(event: Any) -> None:
         event.then(offer, [chosen, *studies], studies, **QUIET).then(
@@ -153,22 +150,22 @@ def build(context: Context, tab: gr.Tab) -> None:
 
 def _completed(context: Context) -> list[Run]:
     runs = context.store.list(states=[RunState.COMPLETED])
-    return [run for run in runs if comparison.has_predictions(run, context.workspace)]
+    return [run for run in runs if run_comparison.has_predictions(run, context.workspace)]
 
 
 def _wanted(context: Context, asked: Sequence[str], now: list[str]) -> list[str]:
     """The runs that another page or the address asked for; one run joins those already chosen."""
     found = []
-    for name in asked[: comparison.MOST]:
+    for name in asked[: run_comparison.MOST]:
         try:
             found.append(context.store.get(name).id)
         except CoreError as error:
             gr.Warning(str(error), title="Not in this workspace", duration=8)
     found = list(dict.fromkeys(found))
     if len(asked) == 1 and found:
-        if now and len(now) < comparison.MOST:
+        if now and len(now) < run_comparison.MOST:
             return list(dict.fromkeys([*now, *found]))
-        return comparison.suggestion(_completed(context), found[0]) or found
+        return run_comparison.suggestion(_completed(context), found[0]) or found
     return found
 
 
@@ -177,13 +174,13 @@ def _show(context: Context, ids: list[str], reference: str | None, before: str) 
     runs = context.store.list(states=list(SHOWN))
     known = {run.id for run in runs}
     ids = [one for one in ids if one in known]
-    choices = [(wording.run_title(run), run.id) for run in runs]
+    choices = [(run_title(run), run.id) for run in runs]
     groups: list[tuple[str, str]] = []
     if len(ids) < 2:
-        html = scoreboard.empty(len(_completed(context)))
+        html = view.empty(len(_completed(context)))
     else:
-        found = comparison.gather(context.store, context.workspace, ids, reference)
-        html = scoreboard.page(found)
+        found = run_comparison.gather(context.store, context.workspace, ids, reference)
+        html = view.page(found)
         groups = _references(found)
         reference = _chosen_reference(found)
     scored = len(ids) > 1 and all(one in {run.id for run in _completed(context)} for one in ids)
@@ -218,8 +215,8 @@ def _queue(context: Context, act: str, ids: list[str], reference: str | None) ->
             spec = _completed(context)[0].spec
             specs = [counterpart(spec, "lora" if spec.adapter.method == "full" else "full")]
         elif act == "seeds":
-            found = comparison.gather(context.store, context.workspace, ids, reference)
-            specs = comparison.missing_seeds(found.groups)
+            found = run_comparison.gather(context.store, context.workspace, ids, reference)
+            specs = run_comparison.missing_seeds(found.groups)
         for spec in specs:
             queue.submit(context.store, spec)
     except CoreError as error:
@@ -234,12 +231,12 @@ def _queue(context: Context, act: str, ids: list[str], reference: str | None) ->
 
 
 def _studies(
-    context: Context, shelf: galleries.Gallery, ids: list[str], finding: str | None
+    context: Context, shelf: model_cache.ModelCache, ids: list[str], finding: str | None
 ) -> list[str]:
     dataset = shelf.dataset(context.store.get(ids[0]).spec.data)
     if finding not in dataset.findings:
         return []
-    return worklist.studies(
+    return study_list.studies(
         dataset,
         "test" if dataset.ids("test") else "val",
         finding=finding or "",
@@ -252,7 +249,7 @@ def _studies(
 
 def _offer(
     context: Context,
-    shelf: galleries.Gallery,
+    shelf: model_cache.ModelCache,
     ids: list[str],
     finding: str | None,
     study: str | None,
@@ -271,7 +268,7 @@ def _offer(
     return [
         gr.Dropdown(choices=names, value=finding),
         gr.Dropdown(
-            choices=worklist.choices(dataset, listed),
+            choices=study_list.choices(dataset, listed),
             value=study if study in listed else next(iter(listed), None),
         ),
     ]
@@ -279,7 +276,7 @@ def _offer(
 
 def _explain(
     context: Context,
-    shelf: galleries.Gallery,
+    shelf: model_cache.ModelCache,
     ids: list[str],
     finding: str | None,
     study_id: str | None,
@@ -290,16 +287,18 @@ def _explain(
         runs = [context.store.get(one) for one in ids]
         dataset = shelf.dataset(runs[0].spec.data)
         study = dataset.study(study_id)
-        readings = lightbox.read(shelf, runs, study_id, finding, METHOD)
+        readings = study_views.read(shelf, runs, study_id, finding, METHOD)
         plate = dataset.plate(study_id)
         apart = (runs[0].id, runs[1].id) if len(runs) == 2 else None
-        views = lightbox.views(readings, plate, finding, dataset=dataset, study=study, apart=apart)
+        views = study_views.views(
+            readings, plate, finding, dataset=dataset, study=study, apart=apart
+        )
         value = viewer.viewer_value(
             views,
             study=study_id,
-            heading=lightbox.heading(study_id, finding, METHOD),
+            heading=study_views.heading(study_id, finding, METHOD),
             steps=True,
         )
-        return [value, lightbox.caveat(METHOD)]
+        return [value, study_views.caveat(METHOD)]
     except CoreError as error:
-        return [viewer.viewer_value([], empty=str(error)), wording.fault(error)]
+        return [viewer.viewer_value([], empty=str(error)), error_message(error)]

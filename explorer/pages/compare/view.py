@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from core import formatting
 from core.evaluation.verdict import Evidence, Group
 from core.metrics.intervals import Interval
 from core.runs.store import RunState
-from explorer import formatting as wording
 from explorer.components.run_comparison import (
     WANTED_SEEDS,
     Comparison,
@@ -18,10 +18,11 @@ from explorer.components.run_comparison import (
     Judged,
     missing_seeds,
 )
-from explorer.figures import dots as compare
+from explorer.figures import dots
 from explorer.figures.curves import Curve, chart
 from explorer.figures.dots import Dot, Point, Scale
 from explorer.figures.markers import mark
+from explorer.templates import error_message
 
 EVIDENCE: dict[Evidence, tuple[str, str]] = {
     "above": ("good", "clearly better"),
@@ -88,7 +89,7 @@ def verdict(found: Comparison) -> str:
 def _line(one: Judged) -> str:
     if one.verdict is None:
         assert one.fault is not None
-        return wording.fault(one.fault)
+        return error_message(one.fault)
     tone, words = EVIDENCE[one.verdict.evidence]
     return (
         f'<div class="cxr-claim"><span class="cxr-state"><span class="cxr-dot cxr-dot-{tone}" '
@@ -127,7 +128,7 @@ def _more_seeds(found: Comparison) -> str:
     if not found.judged or not missing:
         return ""
     seconds = [one.run.seconds for one in found.entries if one.run.seconds]
-    takes = f", about {wording.duration(max(seconds) * len(missing))}" if seconds else ""
+    takes = f", about {formatting.duration(max(seconds) * len(missing))}" if seconds else ""
     runs = f"{len(missing)} run{'s' if len(missing) > 1 else ''}"
     return (
         f'<button class="cxr-button" data-act="seeds" '
@@ -148,18 +149,18 @@ def _forest(found: Comparison) -> str:
     rows = ""
     for judged, one in shown:
         words = (
-            f"{judged.group.title}: {wording.points(one.difference.value)} points; over seeds "
+            f"{judged.group.title}: {formatting.points(one.difference.value)} points; over seeds "
             f"{_points(one.difference)}, over patients {_points(one.over_patients)}"
         )
         dot = Dot(one.difference, judged.style, words, wider=one.over_patients)
         rows += (
             f'<div class="cxr-dots-name">{mark(judged.style)} {escape(judged.group.title)}'
-            f"{_seeds(judged.group)}</div>{compare.dots([dot], scale)}"
+            f"{_seeds(judged.group)}</div>{dots.dots([dot], scale)}"
         )
     reference = f"points against {found.reference.title}{_seeds(found.reference, plain=True)}"
     return (
         '<figure class="cxr-forest" aria-label="Differences of the mean AUROC">'
-        f'{rows}<div></div>{compare.axis(scale, reference)}<figcaption class="cxr-muted cxr-small">'
+        f'{rows}<div></div>{dots.axis(scale, reference)}<figcaption class="cxr-muted cxr-small">'
         "Thick: 95% interval over seeds. Thin: over patients of the test split.</figcaption>"
         "</figure>"
     )
@@ -174,7 +175,7 @@ def _seeds(group: Group, plain: bool = False) -> str:
 def _points(interval: Interval) -> str:
     if math.isnan(interval.low):
         return "not known"
-    low, high = wording.points(interval.low), wording.points(interval.high)
+    low, high = formatting.points(interval.low), formatting.points(interval.high)
     return f"{low} to {high}"
 
 
@@ -206,9 +207,9 @@ def cost(entries: Sequence[Entry]) -> str:
         trainable, total = one.run.trainable, one.run.total
         if one.scores is None or not trainable or math.isnan(one.scores.macro.value):
             continue
-        share = f" ({wording.share(trainable / total)})" if total else ""
+        share = f" ({formatting.share(trainable / total)})" if total else ""
         words = (
-            f"{one.title}: AUROC {_range(one.scores.macro)}, {wording.number(trainable)} "
+            f"{one.title}: AUROC {_range(one.scores.macro)}, {formatting.number(trainable)} "
             f"trainable parameters{share}"
         )
         points.append(Point(one.title, trainable, one.scores.macro, one.style, words))
@@ -218,7 +219,7 @@ def cost(entries: Sequence[Entry]) -> str:
             f'<div class="cxr-panel"><h3>{title}</h3>'
             '<p class="cxr-muted">No run has been scored on the test split yet.</p></div>'
         )
-    return f'<div class="cxr-panel">{compare.cost_and_score(points, title=title)}</div>'
+    return f'<div class="cxr-panel">{dots.cost_and_score(points, title=title)}</div>'
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -257,7 +258,7 @@ def findings(found: Comparison) -> str:
         f'patients</span></h3><div class="cxr-scroll"><table class="cxr-table"><thead><tr>'
         '<th scope="col">Finding</th><th class="cxr-num" scope="col">Positive</th>'
         f'<th class="cxr-plot" scope="col"></th>{heads}</tr></thead><tbody>{body}</tbody>'
-        f"<tfoot><tr><td></td><td></td><td>{compare.axis(scale, 'AUROC')}</td>"
+        f"<tfoot><tr><td></td><td></td><td>{dots.axis(scale, 'AUROC')}</td>"
         f'<td colspan="{len(scored)}"></td></tr></tfoot></table></div>'
         '<p class="cxr-muted cxr-small">95% intervals: of findings by DeLong with a patient’s '
         "studies taken together, of the mean by bootstrap over patients. Bold: ranks clearly "
@@ -279,15 +280,15 @@ def _finding_row(
         value = interval or Interval(math.nan, math.nan, math.nan)
         words = f"{readable}, {entry.title}: {_range(value)}"
         lanes.append(Dot(value, entry.style, words))
-        text = wording.auroc(value.value)
+        text = formatting.auroc(value.value)
         text = f"<b>{text}</b>" if best == entry.run.id else text
         numbers += f'<td class="cxr-num" title="{escape(words)}">{text}</td>'
-    count = "" if positives is None else wording.number(positives)
+    count = "" if positives is None else formatting.number(positives)
     kind = ' class="cxr-mean"' if positives is None else ""
     return (
         f'<tr data-key="{escape(name)}"{kind}><th scope="row">{escape(readable)}</th>'
         f'<td class="cxr-num cxr-muted">{count}</td><td class="cxr-plot">'
-        f"{compare.dots(lanes, scale)}</td>{numbers}</tr>"
+        f"{dots.dots(lanes, scale)}</td>{numbers}</tr>"
     )
 
 
@@ -322,13 +323,13 @@ def settings(found: Comparison) -> str:
 def _trains(one: Entry) -> str:
     if not one.run.trainable or not one.run.total:
         return "–"
-    share = wording.share(one.run.trainable / one.run.total)
-    return f"{wording.number(one.run.trainable)} ({share})"
+    share = formatting.share(one.run.trainable / one.run.total)
+    return f"{formatting.number(one.run.trainable)} ({share})"
 
 
 _OUTCOMES = (
     ("trains", _trains),
-    ("wall time", lambda one: wording.duration(one.run.seconds)),
+    ("wall time", lambda one: formatting.duration(one.run.seconds)),
     ("device", lambda one: one.run.device or "–"),
 )
 
@@ -336,10 +337,10 @@ _OUTCOMES = (
 def _range(interval: Interval) -> str:
     if math.isnan(interval.value):
         return "not defined (one class only)"
-    text = wording.auroc(interval.value)
+    text = formatting.auroc(interval.value)
     if math.isnan(interval.low):
         return f"{text}, no interval"
-    return f"{text}, 95% interval {wording.auroc(interval.low)} to {wording.auroc(interval.high)}"
+    return f"{text}, 95% interval {formatting.auroc(interval.low)} to {formatting.auroc(interval.high)}"
 
 
 def _once(notes: Iterable[str]) -> list[str]:

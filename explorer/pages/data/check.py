@@ -11,13 +11,14 @@ import time
 from dataclasses import dataclass, field
 from html import escape
 
+from core import formatting
 from core.config.run import DataSpec
 from core.data.checks import check as checks
 from core.data.checks.report import Report
 from core.data.datasets.registry import open_data
 from core.data.problems import Fault
 from core.errors import CoreError
-from explorer import formatting as wording
+from explorer.templates import error_message
 
 KEPT = 32
 """Checks that are remembered, the latest."""
@@ -117,7 +118,7 @@ def panel(check: Check | None) -> str:
     elif check.running:
         body = _progress(check)
     elif check.fault is not None:
-        body = wording.fault(check.fault)
+        body = error_message(check.fault)
     else:
         assert check.report is not None
         body = _report(check.report)
@@ -150,7 +151,7 @@ def _progress(check: Check) -> str:
     left = ""
     if check.done:
         seconds = spent / check.done * (check.total - check.done)
-        left = f", about {wording.duration(seconds)} left"
+        left = f", about {formatting.duration(seconds)} left"
     words = f"{check.done:,} of {check.total:,} pictures decoded{left}"
     return (
         f'<div class="cxr-bar" role="img" aria-label="{escape(words)}">'

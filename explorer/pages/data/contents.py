@@ -13,14 +13,15 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from core import formatting
 from core.config.run import LABEL_FRACTIONS
 from core.data import splits
 from core.data.base import SPLITS, ChestDataset
 from core.data.cache.image_cache import ImageCache
 from core.errors import CoreError
-from explorer import formatting as wording
 from explorer.figures import prevalence
 from explorer.figures.prevalence import Count, Selection
+from explorer.templates import error_message
 
 PAGE = 20
 THUMBNAIL = 144
@@ -86,9 +87,9 @@ def about(dataset: ChestDataset) -> str:
     table = dataset.table
     sizes = {name: len(dataset.ids(name)) for name in SPLITS}
     facts = [
-        (wording.number(len(table)), "images"),
-        (wording.number(table["patient"].nunique()), "patients"),
-        *((wording.number(sizes[name]), prevalence.SPLITS[name]) for name in SPLITS),
+        (formatting.number(len(table)), "images"),
+        (formatting.number(table["patient"].nunique()), "patients"),
+        *((formatting.number(sizes[name]), prevalence.SPLITS[name]) for name in SPLITS),
         (str(len(dataset.findings)), "finding" if len(dataset.findings) == 1 else "findings"),
     ]
     figures = "".join(
@@ -206,7 +207,7 @@ def _cached(cache: ImageCache, ids: Sequence[str]) -> str:
     try:
         cache.ensure(list(ids))
     except CoreError as error:
-        return wording.fault(error)
+        return error_message(error)
     return ""
 
 

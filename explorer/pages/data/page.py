@@ -10,25 +10,21 @@ import gradio as gr
 from core.config.run import DataSpec
 from core.data.base import ChestDataset
 from core.data.cache.image_cache import ImageCache
-from core.data.datasets import registered as named
+from core.data.datasets import registered
 from core.data.datasets.registry import DATASETS
 from core.errors import CoreError
 from core.runs.store import Run, RunState
 from core.workspace import STYLES
-from explorer import formatting as wording
-from explorer.components import dataset_choice, viewer
-from explorer.components import model_cache as galleries
-from explorer.components import study_list as worklist
-from explorer.components import study_views as lightbox
+from explorer.components import dataset_choice, model_cache, study_list, study_views, viewer
 from explorer.components.live_region import QUIET, after, live
-from explorer.components.model_cache import Gallery
+from explorer.components.model_cache import ModelCache
 from explorer.components.viewer import View
 from explorer.context import Context
 from explorer.pages.data import check as checkup
-from explorer.pages.data import contents as holdings
-from explorer.pages.data import register as registering
+from explorer.pages.data import contents, register
 from explorer.pages.data.check import Checks
 from explorer.pages.data.contents import ANY, NONE, Filter
+from explorer.templates import error_message
 
 TITLE = "Data"
 
@@ -40,7 +36,7 @@ EMPTY = "Choose a study of the sheet to see it here."
 
 def build(context: Context, tab: gr.Tab) -> None:
     """Lay out the choice of data, the sheet beside the chosen study, and the tables below."""
-    shelf = galleries.gallery(context.workspace, context.store)
+    shelf = model_cache.model_cache(context.workspace, context.store)
     style = (STYLES / "data.css").read_text(encoding="utf-8")
     with gr.Row(equal_height=False, elem_classes="cxr-group"):
         name = gr.Dropdown(
@@ -69,7 +65,7 @@ def build(context: Context, tab: gr.Tab) -> None:
             min_width=130, scale=0,
         )  # fmt: skip
     wanted = gr.State(None)
-    registering.dialogue(context.workspace, wanted, style)
+    register.dialogue(context.workspace, wanted, style)
     about = live(elem_id="data-about", css_template=style)
     report = live(elem_id="data-check", css_template=style)
     clock = gr.Timer(CHECK_SECONDS, active=False)
@@ -110,9 +106,9 @@ def build(context: Context, tab: gr.Tab) -> None:
 
     def step(at: str | None, *question: Any, by: int) -> Any:
         dataset = _open(context, shelf, *question[:3])
-        ids = holdings.studies(dataset, Filter(question[3], question[4]))
-        found = worklist.step(ids, at, by)
-        return [found, ids.index(found) // holdings.PAGE if found else 0]
+        ids = contents.studies(dataset, Filter(question[3], question[4]))
+        found = study_list.step(ids, at, by)
+        return [found, ids.index(found) // contents.PAGE if found else 0]
 
     def opened(event: Any) -> None:
         event.then(lambda: [0, None], None, [page, study], **QUIET).then(
@@ -187,11 +183,11 @@ def _spec(context: Context, key: str, root: str | None, split: str | None) -> Da
     entry = dataset_choice.entry(context.workspace, key)
     folder = Path(root.strip()) if entry.needs_root and root and root.strip() else None
     asked = DataSpec(name=key, root=folder, split=(split or None) if entry.splits else None)
-    return named.resolved(context.workspace, asked)
+    return registered.resolved(context.workspace, asked)
 
 
 def _open(
-    context: Context, shelf: Gallery, key: str, root: str | None, split: str | None
+    context: Context, shelf: ModelCache, key: str, root: str | None, split: str | None
 ) -> ChestDataset:
     return shelf.dataset(_spec(context, key, root, split))
 
@@ -228,7 +224,7 @@ def _receive(context: Context, asked: dict[str, Any] | None) -> list[Any]:
 
 def _show(
     context: Context,
-    shelf: Gallery,
+    shelf: ModelCache,
     checks: Checks,
     key: str,
     root: str,
@@ -250,16 +246,16 @@ def _show(
         offered = _findings(dataset.findings)
         known = finding if finding in [value for _, value in offered] else ANY
         return [
-            holdings.about(dataset),
+            contents.about(dataset),
             _page(context, dataset, Filter(part, known), page, study),
-            holdings.tables(dataset, _whole(seed)),
+            contents.tables(dataset, _whole(seed)),
             gr.Dropdown(choices=offered, value=known),
             *check,
         ]
     except CoreError as error:
         field = (error.field or "data.root").replace(".", "-")
-        beside = f'<div data-beside="{field}">{wording.fault(error)}</div>'
-        said = beside if field == "data-root" else wording.fault(error)
+        beside = f'<div data-beside="{field}">{error_message(error)}</div>'
+        said = beside if field == "data-root" else error_message(error)
         return [said, "", "", gr.skip(), *check]
 
 
@@ -280,13 +276,13 @@ def _check(
         if act == "stop" and known is not None:
             known.stop()
     except CoreError as error:
-        return [wording.fault(error), gr.Timer(active=False)]
+        return [error_message(error), gr.Timer(active=False)]
     return [checkup.panel(known), gr.Timer(active=known is not None and known.running)]
 
 
 def _sheet(
     context: Context,
-    shelf: Gallery,
+    shelf: ModelCache,
     key: str,
     root: str,
     split: str | None,
@@ -299,28 +295,28 @@ def _sheet(
         dataset = _open(context, shelf, key, root, split)
         return _page(context, dataset, Filter(part, finding), page, study)
     except CoreError as error:
-        return wording.fault(error)
+        return error_message(error)
 
 
 def _page(
     context: Context, dataset: ChestDataset, wanted: Filter, page: int, study: str | None
 ) -> str:
-    cache = ImageCache(context.workspace.cache, dataset, holdings.THUMBNAIL)
-    return holdings.sheet(dataset, cache, holdings.studies(dataset, wanted), page, study)
+    cache = ImageCache(context.workspace.cache, dataset, contents.THUMBNAIL)
+    return contents.sheet(dataset, cache, contents.studies(dataset, wanted), page, study)
 
 
 def _tables(
     context: Context,
-    shelf: Gallery,
+    shelf: ModelCache,
     key: str,
     root: str,
     split: str | None,
     seed: float | None,
 ) -> str:
     try:
-        return holdings.tables(_open(context, shelf, key, root, split), _whole(seed))
+        return contents.tables(_open(context, shelf, key, root, split), _whole(seed))
     except CoreError as error:
-        return wording.fault(error)
+        return error_message(error)
 
 
 def _whole(seed: float | None) -> int:
@@ -329,7 +325,7 @@ def _whole(seed: float | None) -> int:
 
 def _look(
     context: Context,
-    shelf: Gallery,
+    shelf: ModelCache,
     key: str,
     root: str,
     split: str | None,
@@ -351,7 +347,7 @@ def _look(
             title=study_id,
             boxes=study.boxes,
             masks=masks,
-            facts=lightbox.about(study),
+            facts=study_views.about(study),
         )
         value = viewer.viewer_value([view], study=f"{key} {study_id}", steps=True, truth=True)
     except CoreError as error:

@@ -10,12 +10,12 @@ from typing import Any
 import gradio as gr
 
 from core.config.run import RunSpec
-from core.data.datasets import registered as named
+from core.data.datasets import registered
 from core.data.datasets.registered import Named
 from core.errors import ConfigurationError, CoreError
 from core.workspace import Workspace
-from explorer import formatting as wording
 from explorer.components.live_region import live
+from explorer.templates import error_message
 
 COLUMNS = ("path", "patient", "split")
 """Columns that the dialogue asks for by what they hold; dataset.json may name others."""
@@ -64,7 +64,7 @@ def dialogue(workspace: Workspace, wanted: gr.State, style: str) -> None:
     def drop(event: gr.EventData) -> list[Any]:
         asked = event._data
         try:
-            named.forget(workspace, str(asked.get("name")))
+            registered.forget(workspace, str(asked.get("name")))
         except CoreError as error:
             return [fault(error), listing(workspace), gr.skip()]
         return ["", listing(workspace), {"name": None, "serial": next(_serial)}]
@@ -114,12 +114,12 @@ def register(
     chosen: dict[str, Any] = {f"data.{key}": one.strip() for key, one in said.items()}
     asked = {"data.name": "folder", "data.root": Path(root.strip()), **chosen}
     spec = RunSpec.of(**{path: value for path, value in asked.items() if value != ""})
-    return named.register(workspace, name.strip(), spec.data)
+    return registered.register(workspace, name.strip(), spec.data)
 
 
 def listing(workspace: Workspace) -> str:
     """HTML of the names there are, each with a button that forgets it."""
-    found = named.names(workspace)
+    found = registered.names(workspace)
     if not found:
         return '<p class="cxr-muted cxr-small">No name is registered yet.</p>'
     rows = "".join(_row(one) for one in found)
@@ -135,7 +135,7 @@ def fault(error: CoreError) -> str:
     field = (error.field or "named.name").replace("data.", "named.").replace(".", "-")
     if field == "named-columns":
         field = "named-path"
-    return f'<div data-beside="{escape(field)}">{wording.fault(error)}</div>'
+    return f'<div data-beside="{escape(field)}">{error_message(error)}</div>'
 
 
 def _row(one: Named) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 import gradio as gr
 
-from core.notice import DISCLAIMER
+from core.formatting import DISCLAIMER
 from core.workspace import STYLES
 from explorer.components.live_region import live
 from explorer.context import Context
-from explorer.pages.help import documents as reading
+from explorer.pages.help import documents
 from explorer.pages.help.documents import Text
 
 TITLE = "Help"
@@ -56,9 +56,9 @@ def content() -> str:
     return (
         '<div class="cxr-help"><div>'
         f"{_panel('Where to begin', f'<ol>{steps}</ol>')}"
-        f"{_panel('Tutorial notebooks', _notebooks(reading.notebooks()))}</div><div>"
+        f"{_panel('Tutorial notebooks', _notebooks(documents.notebooks()))}</div><div>"
         f"{_panel('What the words mean', f'<dl>{words}</dl>')}"
-        f"{_panel('Documentation', _pages(reading.pages()))}"
+        f"{_panel('Documentation', _pages(documents.pages()))}"
         f"{_panel('Limits', f'<p>{DISCLAIMER}. Nothing leaves this machine.</p>')}</div></div>"
     )
 

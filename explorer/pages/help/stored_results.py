@@ -24,7 +24,7 @@ from core.experiments.paper.claims import points
 from core.experiments.transfer import grid, pairwise_tests, results_csv
 from core.metrics.intervals import Interval
 from core.metrics.seed_tests import binomial_interval, seeds_paired
-from core.models.backbones.registry import card
+from core.models.backbones.registry import backbone_card
 from core.workspace import ASSETS
 
 TRANSFER, VERDICT = ASSETS / "results" / "transfer.csv", ASSETS / "results" / "verdict.csv"
@@ -75,10 +75,10 @@ def transfer_values() -> dict[str, str]:
     }
     for summary in pairwise_tests.tallies(known, known):
         name = f"transfer-{summary.other}"
-        ordered = sorted(summary.duels, key=lambda test: test.test.difference.value)
+        ordered = sorted(summary.tests, key=lambda test: test.test.difference.value)
         found |= {
             name: pairwise_tests.sentence(summary),
-            f"{name}-wins": f"{summary.ahead} of {len(summary.duels)}",
+            f"{name}-wins": f"{summary.ahead} of {len(summary.tests)}",
             f"{name}-interval": _percentages(summary.rate),
             f"{name}-clear": str(len(summary.standing)),
             f"{name}-largest": _difference(ordered[-1]),
@@ -104,13 +104,13 @@ def verdict_values() -> dict[str, str]:
         "verdict-mean": points(over_tasks.value),
         "verdict-mean-interval": f"{points(over_tasks.low)} to {points(over_tasks.high)}",
         "verdict-largest": points(float(largest["difference"])),
-        "verdict-largest-task": f"{card(largest['backbone']).title}: "
+        "verdict-largest-task": f"{backbone_card(largest['backbone']).title}: "
         f"{DATASETS[largest['data']].title.lower()}, {_labels(float(largest['label_fraction']))}",
         "verdict-share": f"{100 * min(shares):.2f}% to {100 * max(shares):.2f}%",
     }
 
 
-def _run(key: results_csv.Key) -> grid.Trip:
+def _run(key: results_csv.Key) -> grid.TransferRun:
     """The run of the grid that a line of ``transfer.csv`` belongs to."""
     title, backbone, pretrained, method, fraction, epochs, seed = key
     start = next(
@@ -127,7 +127,7 @@ def _run(key: results_csv.Key) -> grid.Trip:
         adapter=AdapterSpec(method=method),
         train=TrainSpec(epochs=int(epochs), seed=int(seed)),
     )
-    return grid.Trip(start, spec)
+    return grid.TransferRun(start, spec)
 
 
 def _gap_of_random(rows: list[grid.Row], data: str, fraction: float) -> float:
@@ -141,7 +141,7 @@ def _gap_of_random(rows: list[grid.Row], data: str, fraction: float) -> float:
     return min(mean for is_random, mean in means if not is_random) - random
 
 
-def _difference(test: pairwise_tests.Duel) -> str:
+def _difference(test: pairwise_tests.PairwiseTest) -> str:
     gap = test.test.difference
     return (
         f"{points(gap.value)} points ({test.data}, {_labels(test.fraction)}, from {test.start}; "
@@ -153,7 +153,7 @@ def _verdict_table(tasks: list[dict[str, str]]) -> str:
     fractions = list(dict.fromkeys(_labels(float(task["label_fraction"])) for task in tasks))
     cells: dict[str, dict[str, str]] = {}
     for task in tasks:
-        row = f"{card(task['backbone']).title}: {DATASETS[task['data']].title.lower()}"
+        row = f"{backbone_card(task['backbone']).title}: {DATASETS[task['data']].title.lower()}"
         gap, low, high = (
             points(float(task[name])) for name in ("difference", "patients_low", "patients_high")
         )

@@ -7,9 +7,8 @@ from typing import Any
 import gradio as gr
 
 from core.config.run import RunSpec
-from core.models.backbones.registry import card
-from explorer.pages.launch import form
-from explorer.pages.launch import preview as launching
+from core.models.backbones.registry import backbone_card
+from explorer.pages.launch import form, preview
 
 AUGMENTATIONS = [
     ("default", form.DEFAULTED),
@@ -109,7 +108,7 @@ def group(fields: dict[str, Any], start: dict[str, Any]) -> None:
         start,
     )
     fields["train.track"] = gr.CheckboxGroup(
-        launching.trackers(),
+        preview.trackers(),
         value=start["train.track"],
         label="Mirror the curves, too, to",
         elem_id=form.element("train.track"),
@@ -140,7 +139,7 @@ def _checkbox(path: str, label: str, start: dict[str, Any]) -> gr.Checkbox:
 
 def _number(path: str, label: str, start: dict[str, Any]) -> gr.Textbox:
     if path == "model.input_size":
-        shown = _published(card(RunSpec().model.backbone).input_size)
+        shown = _published(backbone_card(RunSpec().model.backbone).input_size)
     else:
         shown = resolved(RunSpec(), path) if path in RESOLVED else OPEN.get(path, "")
     return gr.Textbox(

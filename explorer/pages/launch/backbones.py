@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from core.errors import CoreError
-from core.models.backbones.registry import BACKBONES, SUGGESTED, WEIGHTS, card
+from core.models.backbones.registry import BACKBONES, SUGGESTED, WEIGHTS, backbone_card
 
 
 def choices() -> list[tuple[str, str]]:
@@ -30,7 +30,7 @@ def about(name: str) -> str:
         name: A backbone's name; of an unknown one nothing is shown.
     """
     try:
-        one = card(name)
+        one = backbone_card(name)
     except CoreError:
         return ""
     address, _, rest = one.url.partition(" ")

@@ -6,14 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from core.config.fields import settings
+from core.config.fields import fields
 from core.config.run import LABEL_FRACTIONS, OPTIONS, OWN, RunSpec
 from core.errors import ConfigurationError
 
 OTHER = "other"
 """The choice of label fraction that opens the free entry."""
 
-PATHS = tuple(setting.path for setting in settings() if setting.path != "data.called")
+PATHS = tuple(setting.path for setting in fields() if setting.path != "data.called")
 """Settings that the form has a field for. A registered name stands in that of the data set."""
 TRACK = "train.track"
 """The setting whose field holds a list of names."""
@@ -154,7 +154,7 @@ def text(value: float | None) -> str:
 def compact(spec: RunSpec) -> str:
     """What differs from the defaults as JSON, for the page's address; empty if nothing does."""
     changed = {}
-    for setting in settings():
+    for setting in fields():
         section, name = setting.path.split(".")
         value = json.loads(spec.model_dump_json())[section].get(name, setting.default)
         if value != setting.default:
@@ -194,7 +194,7 @@ def _required(path: str) -> bool:
 
 
 def _default(path: str) -> Any:
-    return next(setting.default for setting in settings() if setting.path == path)
+    return next(setting.default for setting in fields() if setting.path == path)
 
 
 def _label(path: str) -> str:

@@ -7,23 +7,23 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from core import formatting
 from core.data.datasets.registry import DATASETS
 from core.errors import CoreError
 from core.models.tuning.applicability import Offer
-from core.models.tuning.registry import METHODS
-from explorer import formatting as wording
+from core.models.tuning.registry import TUNING_METHODS
 
 WAITING = '<p class="cxr-sentence">Counting what each method would train …</p>'
 
 
 def found(values: Mapping[str, Any]) -> tuple[Offer, ...]:
     """What each method would do to the form's backbone; nothing while its settings are faulty."""
-    from core.models.backbones import registry as catalogue
+    from core.models.backbones.registry import backbone_card
     from core.models.tuning.applicability import offers
 
     size = values["model.input_size"]
     try:
-        card = catalogue.card(values["model.backbone"] or "")
+        card = backbone_card(values["model.backbone"] or "")
         return offers(card, findings(values["data.name"]), int(size) if size else None)
     except (CoreError, ValueError):
         return ()
@@ -36,7 +36,7 @@ def findings(data: str) -> int:
 
 def card(method: str) -> str:
     """A method's sentence and where it is described."""
-    one = METHODS[method]
+    one = TUNING_METHODS[method]
     merges = "" if one.merges else " It cannot be merged into the backbone."
     paper = f" {_linked(one.paper)}." if one.paper else ""
     return f'<p class="cxr-sentence">{escape(one.sentence)}{merges}{paper}</p>'
@@ -71,8 +71,8 @@ def _row(one: Offer, method: str) -> str:
     current = ' aria-current="true"' if name == method else ""
     return (
         f'<tr data-act="pick" data-method="{name}" tabindex="0"{current}><td>{title}</td>'
-        f'<td class="cxr-num">{wording.number(one.count.trainable)}</td>'
-        f'<td class="cxr-num">{wording.share(one.count.share)}</td>'
+        f'<td class="cxr-num">{formatting.number(one.count.trainable)}</td>'
+        f'<td class="cxr-num">{formatting.share(one.count.share)}</td>'
         f"<td>{escape(one.method.sentence)}</td></tr>"
     )
 

@@ -15,14 +15,12 @@ from core.config.run import LABEL_FRACTIONS, RunSpec
 from core.data.datasets.registry import DATASETS, DatasetEntry
 from core.errors import CoreError
 from core.experiments.paper import recipes
-from core.models.backbones.registry import card
+from core.models.backbones.registry import backbone_card
 from core.workspace import Workspace
 from explorer.components import dataset_choice
 from explorer.components.live_region import QUIET, after, live
 from explorer.context import Context
-from explorer.pages.launch import advanced, backbones, form, tuning
-from explorer.pages.launch import method_table as methodtable
-from explorer.pages.launch import preview as launching
+from explorer.pages.launch import advanced, backbones, form, method_table, preview, tuning
 from explorer.pages.launch import sweep as sweeping
 
 TITLE = "Launch"
@@ -46,7 +44,7 @@ def build(context: Context, tab: gr.Tab) -> None:
                 advanced.group(fields, start)
         with gr.Column(scale=2, min_width=340, elem_classes="cxr-side"):
             button = gr.Button("Launch run", variant="primary", size="lg", elem_id="launch-button")
-            cost = live(launching.WAITING, elem_id="launch-cost")
+            cost = live(preview.WAITING, elem_id="launch-cost")
     inputs = [fields[path] for path in form.PATHS] + [percent]
     offered = [fields[path] for path in _OFFERED]
     notes = [data_note, model_note, tuned.method_note, percent, tuned.recipe_note]
@@ -69,7 +67,7 @@ def build(context: Context, tab: gr.Tab) -> None:
 
     def reckon(*values: Any) -> str:
         *settings, percent = values
-        return launching.consequence(
+        return preview.consequence(
             context.store, context.workspace.cache, _settings(settings), percent
         )
 
@@ -250,18 +248,18 @@ def _offer(workspace: Workspace, values: dict[str, Any]) -> list[Any]:
     entry = dataset_choice.entry(workspace, name)
     split = values["data.split"] if values["data.split"] in entry.splits else ""
     try:
-        backbone = card(values["model.backbone"] or "")
+        backbone = backbone_card(values["model.backbone"] or "")
         takes_file, size = backbone.source in ("file", "hub"), backbone.input_size
     except CoreError:
         takes_file, size = False, None
-    hidden = launching.unused(values)
+    hidden = preview.unused(values)
     chosen = RunSpec.of(
         **{
             "model.backbone": values["model.backbone"] or "",
             "adapter.method": method,
             "train.optimizer": values["train.optimizer"],
-            "train.batch_size": launching.sensible(values["train.batch_size"], 16, 4096),
-            "train.epochs": launching.sensible(values["train.epochs"], 6, 10_000),
+            "train.batch_size": preview.sensible(values["train.batch_size"], 16, 4096),
+            "train.epochs": preview.sensible(values["train.epochs"], 6, 10_000),
         }
     ).resolved()
     updates: dict[str, Any] = {
@@ -287,7 +285,7 @@ def _offer(workspace: Workspace, values: dict[str, Any]) -> list[Any]:
     sentences = [
         _data_sentence(entry),
         backbones.about(values["model.backbone"] or ""),
-        methodtable.card(method),
+        method_table.card(method),
     ]
     free = gr.update(visible=values["data.label_fraction"] == form.OTHER)
     return [updates[path] for path in _OFFERED] + [*sentences, free]
@@ -332,9 +330,9 @@ def _submit(
         if chosen:
             queued = sweeping.submit(context.store, *form_holds, chosen)
         else:
-            queued = launching.submit(context.store, *form_holds)
+            queued = preview.submit(context.store, *form_holds)
     except CoreError as error:
-        return [*stay, launching.faulty(error)]
+        return [*stay, preview.faulty(error)]
     names = queued[0].name if len(queued) == 1 else f"{len(queued)} runs"
     gr.Info(names, title="Queued", duration=4)
     return [*context.request("runs", run=queued[0].id), gr.skip()]
@@ -350,8 +348,8 @@ def _fill(workspace: Workspace, asked: dict[str, Any] | None, width: int) -> lis
         else:
             spec = RunSpec.from_json(asked["spec"])
     except CoreError as error:
-        return [gr.skip()] * width + [launching.faulty(error)]
-    values, percent = form.values_of(launching.as_asked(workspace, spec))
+        return [gr.skip()] * width + [preview.faulty(error)]
+    values, percent = form.values_of(preview.as_asked(workspace, spec))
     values["train.augmentation"] = values["train.augmentation"] or form.DEFAULTED
     values["data.name"] = gr.update(
         choices=dataset_choice.choices(workspace), value=values["data.name"]

@@ -7,21 +7,21 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from core import formatting
 from core.config import command_line
 from core.config.run import AdapterSpec, DataSpec, RunSpec
-from core.data.datasets import registered as named
+from core.data.datasets import registered
 from core.data.datasets.registry import DATASETS
 from core.errors import ConfigurationError, CoreError
-from core.models.tuning.registry import METHODS
-from core.resources import estimate as cost
-from core.resources import memory, preflight
+from core.models.tuning.registry import TUNING_METHODS
+from core.resources import estimate, memory, preflight
 from core.runs import queue
 from core.runs.store import Run, RunState, Store
 from core.training import trackers as tracking
 from core.workspace import Workspace
-from explorer import formatting as wording
 from explorer.components.dataset_choice import options
 from explorer.pages.launch import form
+from explorer.templates import error_message
 
 MOST_REPEATS = 20
 WAITING = (
@@ -32,7 +32,11 @@ ADAPTER = tuple(name for name in AdapterSpec.model_fields if name != "method")
 
 def heeds(method: str) -> set[str]:
     """Paths of the adapter's settings that a method uses."""
-    return {f"adapter.{name}" for name in METHODS[method].options} if method in METHODS else set()
+    return (
+        {f"adapter.{name}" for name in TUNING_METHODS[method].options}
+        if method in TUNING_METHODS
+        else set()
+    )
 
 
 def trackers() -> list[tuple[str, str]]:
@@ -72,7 +76,7 @@ def spec_of(values: Mapping[str, Any], percent: float | None) -> RunSpec:
 
 def as_asked(workspace: Workspace, spec: RunSpec) -> RunSpec:
     """A run as the form shows it: by the name its data set is registered under, if it still is."""
-    name = named.name_of(workspace, spec.data)
+    name = registered.name_of(workspace, spec.data)
     data = spec.data.model_copy(update={"called": None})
     if name is not None:
         kept = ("label_fraction", "subset_seed", "split_file", "skip_bad")
@@ -83,11 +87,11 @@ def as_asked(workspace: Workspace, spec: RunSpec) -> RunSpec:
 def consequence(store: Store, cache: Path, values: Mapping[str, Any], percent: float | None) -> str:
     """HTML of what a run would learn from, train and take; or of what is wrong with the form."""
     try:
-        spec = named.resolved_run(store.workspace, spec_of(values, percent))
+        spec = registered.resolved_run(store.workspace, spec_of(values, percent))
         done = store.list(states=[RunState.COMPLETED], limit=50)
         earlier = [(run.spec, run.seconds_alone) for run in done if run.seconds_alone]
-        found = cost.estimate(spec, cache, earlier)
-        memory.refuse(spec, len(found.positives))
+        found = estimate.estimate(spec, cache, earlier)
+        memory.check_memory(spec, len(found.positives))
     except CoreError as error:
         return faulty(error)
     address = escape(form.address(spec), quote=True)
@@ -114,7 +118,7 @@ def submit(
     Raises:
         CoreError: Whatever would stop the run; nothing is queued then.
     """
-    spec = named.resolved_run(store.workspace, spec_of(values, percent))
+    spec = registered.resolved_run(store.workspace, spec_of(values, percent))
     count = repeated(repeats)
     preflight.check(spec)
     seeds = range(spec.train.seed, spec.train.seed + count)
@@ -146,7 +150,7 @@ def faulty(error: CoreError) -> str:
     """HTML of a fault; the page shows it beside the field at fault, too."""
     field = error.field or ""
     cause = error.cause.removeprefix("The settings are not valid. ").removeprefix(f"{field}: ")
-    shown = wording.fault(CoreError(cause, error.remedy))
+    shown = error_message(CoreError(cause, error.remedy))
     beside = "f-percent" if field == "data.label_fraction" else form.element(field)
     return (
         '<div class="cxr-panel" id="launch-fault">'
@@ -155,12 +159,12 @@ def faulty(error: CoreError) -> str:
     )
 
 
-def _figures(found: cost.Cost) -> str:
+def _figures(found: estimate.Cost) -> str:
     rows = [
-        ("Labelled images", wording.number(found.images),
-         f"of {wording.number(found.patients)} patients"),
-        ("Trains", wording.share(found.share), "of the parameters"),
-        ("Takes about", wording.duration(found.seconds), ""),
+        ("Labelled images", formatting.number(found.images),
+         f"of {formatting.number(found.patients)} patients"),
+        ("Trains", formatting.share(found.share), "of the parameters"),
+        ("Takes about", formatting.duration(found.seconds), ""),
         ("Memory", "unknown" if found.memory is None else f"about {memory.in_words(found.memory)}",
          f"of {memory.in_words(found.capacity)}"),
     ]  # fmt: skip
@@ -171,23 +175,25 @@ def _figures(found: cost.Cost) -> str:
     return f'<dl class="cxr-figures">{cells}</dl>'
 
 
-def _parameters(found: cost.Cost) -> str:
-    words = f"{wording.number(found.trainable)} of {wording.number(found.total)} parameters train"
+def _parameters(found: estimate.Cost) -> str:
+    words = (
+        f"{formatting.number(found.trainable)} of {formatting.number(found.total)} parameters train"
+    )
     width = max(100 * found.share, 0.15)
     return (
         f'<div class="cxr-bar" role="img" aria-label="{words}"><i style="width:{width:.2f}%"></i>'
         f'</div><p class="cxr-muted cxr-small">{words}. Time: {escape(found.basis)}. '
-        f"Validated on {wording.number(found.val_images)}, tested on "
-        f"{wording.number(found.test_images)} images.</p>"
+        f"Validated on {formatting.number(found.val_images)}, tested on "
+        f"{formatting.number(found.test_images)} images.</p>"
     )
 
 
-def _positives(found: cost.Cost) -> str:
+def _positives(found: estimate.Cost) -> str:
     most = max([*found.positives.values(), 1])
     rows = []
     for name, count in found.positives.items():
         none = ' class="cxr-none"' if count == 0 else ""
-        shown = "none" if count == 0 else wording.number(count)
+        shown = "none" if count == 0 else formatting.number(count)
         bar = f'<i style="width:{100 * count / most:.1f}%"></i>' if count else ""
         rows.append(
             f"<span{none}>{escape(name.replace('_', ' '))}</span>"
@@ -200,7 +206,7 @@ def _positives(found: cost.Cost) -> str:
     )
 
 
-def _notes(found: cost.Cost) -> str:
+def _notes(found: estimate.Cost) -> str:
     return "".join(f'<p class="cxr-warn">{escape(note)}</p>' for note in found.notes)
 
 

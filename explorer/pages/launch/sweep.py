@@ -8,16 +8,17 @@ from typing import Any
 
 import gradio as gr
 
+from core import formatting
 from core.config.run import LABEL_FRACTIONS
-from core.data.datasets import registered as named
+from core.data.datasets import registered
 from core.errors import ConfigurationError, CoreError
 from core.experiments import sweep
-from core.models.tuning.registry import METHODS
+from core.models.tuning.registry import TUNING_METHODS
 from core.resources import memory
 from core.runs.store import Run, Store
-from core.training.joint import compatibility as fitting
-from explorer import formatting as wording
-from explorer.pages.launch import preview as launching
+from core.training.joint import compatibility
+from explorer.pages.launch import preview
+from explorer.templates import error_message
 
 NOTHING = '<p class="cxr-muted cxr-small">Nothing chosen: one run for each seed.</p>'
 
@@ -55,10 +56,10 @@ def planned(
         CoreError: Whatever would stop one of the runs.
     """
     if chosen.methods:  # the form leaves out what its own method does not heed
-        wide = max(chosen.methods, key=lambda name: len(launching.heeds(name)))
+        wide = max(chosen.methods, key=lambda name: len(preview.heeds(name)))
         values = {**values, "adapter.method": wide}
-    spec = named.resolved_run(store.workspace, launching.spec_of(values, percent))
-    count = launching.repeated(repeats)
+    spec = registered.resolved_run(store.workspace, preview.spec_of(values, percent))
+    count = preview.repeated(repeats)
     specs = sweep.grid(
         spec,
         list(chosen.methods),
@@ -68,7 +69,7 @@ def planned(
     )
     found = sweep.plan(specs, store, store.workspace.cache)
     if chosen.together and found.new:
-        fitting.refuse(found.new)
+        compatibility.check_compatible(found.new)
     return found
 
 
@@ -108,11 +109,11 @@ def sentence(
     try:
         found = planned(store, values, percent, repeats, chosen)
     except CoreError as error:
-        return wording.fault(error), "Launch run"
+        return error_message(error), "Launch run"
     count = len(found.new)
     words = f"<b>{count} run{'s' * (count != 1)}</b>"
     if count:
-        words += f", about <b>{wording.duration(found.seconds)}</b> one after the other"
+        words += f", about <b>{formatting.duration(found.seconds)}</b> one after the other"
     if count and chosen.together:
         needed = memory.predict_together(found.new)
         words += f"; together {_at_most(needed)}, each with the result that it has alone"
@@ -143,7 +144,7 @@ def lay_out() -> tuple[list[Any], gr.HTML]:
         elem_id="f-sweep",
     ):
         methods = gr.CheckboxGroup(
-            [(method.title, name) for name, method in METHODS.items()],
+            [(method.title, name) for name, method in TUNING_METHODS.items()],
             label="Methods",
             elem_id="f-sweep-methods",
         )

@@ -14,10 +14,9 @@ from core.errors import CoreError
 from core.experiments.paper import recipes
 from core.models.tuning.applicability import Offer, defaults
 from core.models.tuning.options import OPTIONS
-from core.models.tuning.registry import METHODS
+from core.models.tuning.registry import TUNING_METHODS
 from explorer.components.live_region import live
-from explorer.pages.launch import form
-from explorer.pages.launch import method_table as methodtable
+from explorer.pages.launch import form, method_table
 
 SHOWN = tuple(name for name in OPTIONS if name not in ("rank", "alpha", "dropout"))
 """Settings of methods that stand in a row of their own."""
@@ -58,14 +57,14 @@ def group(fields: dict[str, Any], start: Mapping[str, Any]) -> Tuning:
         )
         recipe_note = gr.HTML("", apply_default_css=False, elem_id="recipe-note")
         fields["adapter.method"] = gr.Radio(
-            [(method.title, name) for name, method in METHODS.items()],
+            [(method.title, name) for name, method in TUNING_METHODS.items()],
             value=start["adapter.method"],
             label="Method",
             elem_id=form.element("adapter.method"),
             elem_classes="cxr-choices",
         )
-        method_note = gr.HTML(methodtable.card(start["adapter.method"]), apply_default_css=False)
-        methods = live(methodtable.WAITING, elem_id="launch-methods")
+        method_note = gr.HTML(method_table.card(start["adapter.method"]), apply_default_css=False)
+        methods = live(method_table.WAITING, elem_id="launch-methods")
         with gr.Row():
             for name in ("rank", "alpha"):
                 fields[f"adapter.{name}"] = _number(f"adapter.{name}", start)
@@ -85,7 +84,7 @@ def group(fields: dict[str, Any], start: Mapping[str, Any]) -> Tuning:
 
 def looks(method: str) -> dict[str, dict[str, Any]]:
     """How the rows' fields look for a method, by path: hidden, or with its default in grey."""
-    heeded, known = METHODS[method].options, defaults(METHODS[method])
+    heeded, known = TUNING_METHODS[method].options, defaults(TUNING_METHODS[method])
     found: dict[str, dict[str, Any]] = {}
     for name, path in zip(SHOWN, PATHS, strict=True):
         found[path] = {"visible": name in heeded}
@@ -96,11 +95,11 @@ def looks(method: str) -> dict[str, dict[str, Any]]:
 
 def survey(values: Mapping[str, Any]) -> list[Any]:
     """The methods and the targets that fit the backbone, and the table of all methods."""
-    offered = methodtable.found(values)
+    offered = method_table.found(values)
     if not offered:
         return [gr.skip(), gr.skip(), ""]
     method = values["adapter.method"]
-    table = methodtable.table(offered, method, values["data.name"])
+    table = method_table.table(offered, method, values["data.name"])
     return [_methods(offered, method), _targets(offered, method, values["adapter.targets"]), table]
 
 

@@ -9,14 +9,13 @@ import gradio as gr
 
 from core.config.run import RunSpec
 from core.errors import CoreError
-from core.experiments.paper import tasks as paper
+from core.experiments.paper import tasks
 from core.resources import preflight
 from core.runs import queue
 from core.workspace import STYLES
 from explorer.components.live_region import QUIET, live
 from explorer.context import Context
-from explorer.pages.paper import report as paperreport
-from explorer.pages.paper import results as replication
+from explorer.pages.paper import report, results
 from explorer.pages.paper import tasks as paperboard
 from explorer.pages.paper.results import Board
 
@@ -24,7 +23,7 @@ TITLE = "Paper"
 
 ERRANDS = ("launch", "runs", "compare")
 """Pages that this one sends the user to."""
-MOST_SEEDS = replication.WANTED_SEEDS
+MOST_SEEDS = results.WANTED_SEEDS
 
 
 def build(context: Context, tab: gr.Tab) -> None:
@@ -53,7 +52,7 @@ def build(context: Context, tab: gr.Tab) -> None:
         found = _gather(context)
         if not opened or found.weighing:
             return [gr.skip(), gr.skip()]
-        html = paperreport.page(found, context.workspace)
+        html = report.page(found, context.workspace)
         now = str(hash(html))
         return [gr.skip(), gr.skip()] if now == before else [html, now]
 
@@ -73,11 +72,11 @@ def build(context: Context, tab: gr.Tab) -> None:
 
 
 def _gather(context: Context, most: int = 0) -> Board:
-    return replication.gather(context.store.list(), context.workspace, most=most)
+    return results.gather(context.store.list(), context.workspace, most=most)
 
 
 def _board(context: Context, found: Board) -> str:
-    return paperboard.page(found, paperreport.judgements(found, context.workspace))
+    return paperboard.page(found, report.judgements(found, context.workspace))
 
 
 def _act(context: Context, asked: dict[str, Any], pages: list[str]) -> list[Any]:
@@ -104,10 +103,10 @@ def _act(context: Context, asked: dict[str, Any], pages: list[str]) -> list[Any]
 
 def _spec(context: Context, name: str, method: str) -> RunSpec:
     runs = context.store.list()
-    task = paper.task(name)
-    board = replication.gather(runs, context.workspace, most=0)
+    task = tasks.task(name)
+    board = results.gather(runs, context.workspace, most=0)
     cell = next(one for one in (*board.miniature, *board.tasks) if one.task is task)
-    return replication.next_spec(cell, method, runs)
+    return results.next_spec(cell, method, runs)
 
 
 def _queue(context: Context, act: str, asked: dict[str, Any]) -> None:
@@ -115,10 +114,10 @@ def _queue(context: Context, act: str, asked: dict[str, Any]) -> None:
     cells = _gather(context).miniature
     seeds = 1
     if act == "first":
-        cells = tuple(cell for cell in cells if cell.task is replication.FIRST)
+        cells = tuple(cell for cell in cells if cell.task is results.FIRST)
     elif str(asked.get("seeds")).isdigit():
         seeds = min(max(int(asked["seeds"]), 1), MOST_SEEDS)
-    wanted = replication.missing(cells, seeds)
+    wanted = results.missing(cells, seeds)
     for spec in {(one.data.name, one.adapter.method): one for one in wanted}.values():
         preflight.check(spec)
     for spec in wanted:

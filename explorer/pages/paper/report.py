@@ -8,14 +8,13 @@ from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from core.experiments.paper import claims, figure, tables
-from core.experiments.paper import results as outcome
+from core.experiments.paper import claims, figure, results, tables
 from core.experiments.paper.claims import Judgement, Ruling, Status
 from core.experiments.paper.results import FEWEST, Outcome
 from core.experiments.paper.tables import Report
+from core.formatting import DISCLAIMER
 from core.metrics.label_efficiency import sentence
-from core.models.backbones.registry import card
-from core.notice import DISCLAIMER
+from core.models.backbones.registry import backbone_card
 from core.workspace import Workspace
 from explorer.figures.label_efficiency import NAMES, efficiency
 from explorer.figures.markers import mark
@@ -50,10 +49,10 @@ def outcomes(cells: Sequence[Cell], workspace: Workspace) -> tuple[Outcome, ...]
     return tuple(
         Outcome(
             cell.task,
-            {side.method: outcome.scores_of(side.runs) for side in cell.sides},
+            {side.method: results.scores_of(side.runs) for side in cell.sides},
             cell.verdict,
             cell.fault,
-            outcome.share_of(cell.lora.runs),
+            results.share_of(cell.lora.runs),
             {side.method: tuple(workspace.run(r.id) for r in side.runs) for side in cell.sides},
         )
         for cell in cells
@@ -104,7 +103,7 @@ def _section(title: str, cells: Sequence[Cell], option: str, workspace: Workspac
     found = outcomes(cells, workspace)
     judged = claims.judge(found)
     command = f"python -m core paper{option} --seeds {max(judged.seeds, 1)}"
-    report = Report(judged, outcome.efficiency(found), command)
+    report = Report(judged, results.efficiency(found), command)
     told = "".join(f"<li>{escape(line)}</li>" for line in tables.summary(report))
     pictures = _pictures(report)
     return (
@@ -126,7 +125,7 @@ def _labels(report: Report) -> str:
         words = ""
         if one.needed is not None:
             words = sentence(one.needed, NAMES["full"], NAMES[LORA], FEWEST)
-        name = f"{card(one.backbone).title} · {tables.title(one.data)}"
+        name = f"{backbone_card(one.backbone).title} · {tables.title(one.data)}"
         charts += (
             f'<div>{efficiency(one.curves, title=name)}<p class="cxr-small">{escape(words)}</p>'
             "</div>"

@@ -16,14 +16,14 @@ from core.evaluation.verdict import Group, Verdict, adapter
 from core.evaluation.verdict import verdict as decide
 from core.experiments.paper import tasks as paper
 from core.experiments.paper.tasks import MINIATURE, TASKS, Task
-from core.models.backbones.registry import BACKBONES, card
+from core.models.backbones.registry import BACKBONES, backbone_card
 from core.runs.store import Run, RunState
 from core.workspace import BACKBONE_FILES, Workspace
-from explorer.components import run_comparison as comparison
+from explorer.components import run_comparison
 from explorer.components.run_table import ACTIVE
 
-LORA, FULL = paper.METHODS
-WANTED_SEEDS = comparison.WANTED_SEEDS
+LORA, FULL = paper.PAPER_METHODS
+WANTED_SEEDS = run_comparison.WANTED_SEEDS
 FIRST = paper.task("embedded-mae-phantom-14-10")
 """The task to begin with: the launch form's own data, backbone and label fraction."""
 
@@ -206,7 +206,7 @@ def seconds(cells: Iterable[Cell], wanted: Sequence[RunSpec]) -> float | None:
 
 def backbone(task: Task) -> str:
     """The task's backbone for people."""
-    return card(task.backbone).title
+    return backbone_card(task.backbone).title
 
 
 def data(task: Task) -> str:
@@ -223,15 +223,15 @@ def _cell(
 ) -> Cell:
     lora, full = (
         _side(method, by_recipe.get(_recipe(task.name, method), []), workspace)
-        for method in paper.METHODS
+        for method in paper.PAPER_METHODS
     )
     asked = sum(
         by_question.get((task.backbone, task.data, task.fraction, method), 0)
-        for method in paper.METHODS
+        for method in paper.PAPER_METHODS
     )
     counted = sum(
         _scored(run, workspace)
-        for method in paper.METHODS
+        for method in paper.PAPER_METHODS
         for run in by_recipe.get(_recipe(task.name, method), [])
     )
     return Cell(task, lora, full, asked - counted)
@@ -249,7 +249,7 @@ def _side(method: str, runs: Sequence[Run], workspace: Workspace) -> Side:
 
 
 def _scored(run: Run, workspace: Workspace) -> bool:
-    return _test_auroc(run) is not None and comparison.has_predictions(run, workspace)
+    return _test_auroc(run) is not None and run_comparison.has_predictions(run, workspace)
 
 
 def _test_auroc(run: Run) -> float | None:
@@ -258,7 +258,7 @@ def _test_auroc(run: Run) -> float | None:
 
 
 def _group(side: Side, workspace: Workspace) -> Group:
-    trials = tuple(comparison.trial_of(run, workspace) for run in side.runs)
+    trials = tuple(run_comparison.trial_of(run, workspace) for run in side.runs)
     return Group(adapter(trials[0].spec), trials[0].spec, trials)
 
 
@@ -290,7 +290,7 @@ def _judge(pair: _Pair) -> _Outcome:
     if known is not None:
         return known
     try:
-        outcome: _Outcome = decide(pair.lora, pair.full, comparison.SPLIT), None
+        outcome: _Outcome = decide(pair.lora, pair.full, run_comparison.SPLIT), None
     except CoreError as error:
         outcome = None, error
     while len(_judged) >= MOST_JUDGED:
@@ -308,7 +308,7 @@ def _questions() -> frozenset[tuple[str, str, float, str]]:
     return frozenset(
         (task.backbone, task.data, task.fraction, method)
         for task in (*TASKS, *MINIATURE)
-        for method in paper.METHODS
+        for method in paper.PAPER_METHODS
     )
 
 

@@ -7,22 +7,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from itertools import groupby
 
+from core import formatting
 from core.evaluation.verdict import Evidence, adapter
-from core.experiments.paper import tasks as paper
 from core.experiments.paper.claims import Judgement
-from core.experiments.paper.tasks import Task
+from core.experiments.paper.tasks import PAPER_METHODS, REFERENCE, TITLE, UNPUBLISHED, URL, Task
+from core.formatting import DISCLAIMER
 from core.metrics.intervals import Interval
 from core.models.backbones.registry import BACKBONES
-from core.notice import DISCLAIMER
 from core.runs.store import RunState
-from explorer import formatting as wording
-from explorer.figures import dots as compare
+from explorer.figures import dots
 from explorer.figures.dots import Dot, Scale
 from explorer.figures.markers import mark
 from explorer.figures.palette import OTHER, Style, method_style, state_dot
-from explorer.pages.paper import report as paperreport
-from explorer.pages.paper import results as replication
+from explorer.pages.paper import report, results
 from explorer.pages.paper.results import FIRST, FULL, LORA, WANTED_SEEDS, Board, Cell, Side
+from explorer.templates import error_message
 
 EVIDENCE: dict[Evidence, tuple[str, str]] = {
     "above": ("good", "LoRA clearly better"),
@@ -63,10 +62,10 @@ def _study(board: Board, judged: tuple[Judgement, Judgement]) -> str:
         "with few. Does that need all of their parameters? Lian, Zhou, Yu and Wang held LoRA, "
         "which trains small additions to query and value of each block, against full fine-tuning "
         "in 18 transfer tasks: two backbones, three data sets, three label fractions.</p>"
-        f"{paperreport.rulings(*judged)}"
-        f'<p class="cxr-small cxr-muted">{escape(paper.TITLE)}. '
-        f'<a href="{paper.URL}" target="_blank" rel="noopener noreferrer">'
-        f"{escape(paper.REFERENCE)}</a>. The claims are the abstract’s, in other words; each "
+        f"{report.rulings(*judged)}"
+        f'<p class="cxr-small cxr-muted">{escape(TITLE)}. '
+        f'<a href="{URL}" target="_blank" rel="noopener noreferrer">'
+        f"{escape(REFERENCE)}</a>. The claims are the abstract’s, in other words; each "
         "figure is of one run, without an interval.</p></div>"
         f"<div>{answer(board)}</div></section>"
     )
@@ -105,7 +104,7 @@ def _tally(cells: Sequence[Cell]) -> str:
 
 def _steps(cells: Sequence[Cell]) -> str:
     """The buttons that bring the scaled-down tasks on."""
-    if any(replication.needs(cell.task) for cell in cells):
+    if any(results.needs(cell.task) for cell in cells):
         return ""
     begun = any(side.runs or side.going for cell in cells for side in cell.sides)
     if not begun:
@@ -116,16 +115,16 @@ def _steps(cells: Sequence[Cell]) -> str:
             f"fine-tuning once each: {words}.</p>"
         )
         return f'{first}<div class="cxr-row">{_all_button(cells, 1)}</div>'
-    seeds = 1 if replication.missing(cells, 1) else WANTED_SEEDS
+    seeds = 1 if results.missing(cells, 1) else WANTED_SEEDS
     return f'<div class="cxr-row">{_all_button(cells, seeds)}</div>'
 
 
 def _all_button(cells: Sequence[Cell], seeds: int) -> str:
-    wanted = replication.missing(cells, seeds)
+    wanted = results.missing(cells, seeds)
     if not wanted:
         return ""
-    takes = replication.seconds(cells, wanted)
-    time = f", about {wording.duration(takes)}" if takes else ""
+    takes = results.seconds(cells, wanted)
+    time = f", about {formatting.duration(takes)}" if takes else ""
     runs = f"{len(wanted)} run{'s' if len(wanted) > 1 else ''}"
     what = "once each" if seeds == 1 else f"with {seeds} seeds each"
     return (
@@ -161,7 +160,7 @@ def _tasks(cells: Sequence[Cell]) -> str:
         "software, by patient; the study’s own lists of 1% and 10% are not used.</p>"
         '<p class="cxr-small cxr-muted">Published figures: full fine-tuning with MRM is the MRM '
         "paper’s, LoRA is from the study’s abstract. A dash means: "
-        f"{paper.UNPUBLISHED}. So the published difference is known for {known} of {len(cells)} "
+        f"{UNPUBLISHED}. So the published difference is known for {known} of {len(cells)} "
         "tasks, and the 13 of 18 cannot be checked one by one.</p>"
         f'<ul class="cxr-small cxr-muted">{_sources(cells)}</ul>'
         f"{_table('The tasks of the study', body, scale, published=True)}</section>"
@@ -202,7 +201,7 @@ def _table(label: str, body: str, scale: Scale, *, published: bool) -> str:
         f'<th class="cxr-num cxr-first" scope="col">{mark(method_style(LORA))} LoRA</th>'
         f'<th class="cxr-num" scope="col">{mark(method_style(FULL))} Full</th>'
         f'<th class="cxr-num" scope="col" title="{_POINTS}">Points</th>'
-        f'<th class="cxr-plot" scope="col">{compare.axis(scale, "LoRA − full, points")}</th>'
+        f'<th class="cxr-plot" scope="col">{dots.axis(scale, "LoRA − full, points")}</th>'
         '<th scope="col">Evidence</th>'
     )
     top = (
@@ -224,7 +223,7 @@ def _by_data(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
 def _group(cells: Sequence[Cell], scale: Scale, *, published: bool) -> str:
     """One backbone on one data set: what it needs, then a row a label fraction."""
     task = cells[0].task
-    backbone, data = replication.backbone(task), replication.data(task)
+    backbone, data = results.backbone(task), results.data(task)
     width = 7 + 3 * published
     rows = "".join(_row(cell, scale, published) for cell in cells)
     return (
@@ -234,8 +233,8 @@ def _group(cells: Sequence[Cell], scale: Scale, *, published: bool) -> str:
 
 
 def _lacking(task: Task) -> str:
-    needed = replication.needs(task)
-    if not replication.possible(task):
+    needed = results.needs(task)
+    if not results.possible(task):
         words = "Cannot be run with this version: it does not read this data set."
         return f'<span class="cxr-state">{_dot("bad", hollow=True)}{words}</span>'
     if needed:
@@ -248,8 +247,8 @@ def _row(cell: Cell, scale: Scale, published: bool) -> str:
     task = cell.task
     figures = ""
     if published:
-        each = [wording.auroc(task.published[method]) for method in paper.METHODS]
-        gap = "–" if task.gain is None else wording.points(task.gain)
+        each = [formatting.auroc(task.published[method]) for method in PAPER_METHODS]
+        gap = "–" if task.gain is None else formatting.points(task.gain)
         figures = "".join(
             _number(text, f"published {name}")
             for text, name in zip((*each, gap), ("LoRA", "full", "points"), strict=True)
@@ -274,7 +273,7 @@ def _mean(side: Side, more: str = "") -> str:
     count = len(side.runs)
     seeds = f"{count} seed{'s' if count > 1 else ''}"
     small = f'<br><span class="cxr-muted cxr-small">{seeds}</span>' if count else ""
-    return _number(f"{wording.auroc(side.auroc)}{small}", NAMES[side.method], more)
+    return _number(f"{formatting.auroc(side.auroc)}{small}", NAMES[side.method], more)
 
 
 def _difference(cell: Cell) -> str:
@@ -283,9 +282,9 @@ def _difference(cell: Cell) -> str:
     over = _best_known(cell)
     small = ""
     if over is not None:
-        low, high = wording.points(over.low), wording.points(over.high)
+        low, high = formatting.points(over.low), formatting.points(over.high)
         small = f'<br><span class="cxr-muted cxr-small">{low} to {high}</span>'
-    return f"{wording.points(cell.verdict.difference.value)}{small}"
+    return f"{formatting.points(cell.verdict.difference.value)}{small}"
 
 
 def _best_known(cell: Cell) -> Interval | None:
@@ -308,7 +307,7 @@ def _evidence(cell: Cell) -> str:
         return states
     if cell.fault is not None:
         return f'<span class="cxr-state">{_dot("bad", hollow=True)}cannot be compared</span>'
-    if not replication.possible(cell.task):
+    if not results.possible(cell.task):
         return ""
     for side, other in ((cell.lora, cell.full), (cell.full, cell.lora)):
         if side.runs and not other.runs:
@@ -332,7 +331,7 @@ def _progress(side: Side) -> str:
 
 def _launch(cell: Cell) -> str:
     task = cell.task
-    if not replication.possible(task):
+    if not results.possible(task):
         return '<span class="cxr-muted cxr-small">not possible</span>'
     return (
         '<span class="cxr-both">'
@@ -363,7 +362,7 @@ def recipe(task: Task, method: str) -> str:
 
 def _in_words(task: Task, method: str) -> str:
     return escape(
-        f"{adapter(task.spec(method))}: {replication.backbone(task)}, {replication.data(task)}, "
+        f"{adapter(task.spec(method))}: {results.backbone(task)}, {results.data(task)}, "
         f"{_percent(task.fraction)} of the labels"
     )
 
@@ -377,7 +376,7 @@ def _said(cell: Cell, width: int) -> str:
     if cell.verdict is not None:
         words = f"<span>{escape(cell.verdict.sentence)}</span>"
     elif cell.fault is not None:
-        words = wording.fault(cell.fault)
+        words = error_message(cell.fault)
     small = f' <span class="cxr-muted">{escape(" ".join(notes))}</span>' if notes else ""
     button = ""
     if cell.lora.runs and cell.full.runs:
@@ -425,7 +424,7 @@ _PUBLISHED = Style(OTHER.colour, OTHER.dash, OTHER.dasharray, "diamond")
 def _dots(cell: Cell, scale: Scale) -> str:
     row = []
     if cell.task.gain is not None:
-        words = f"Published: {wording.points(cell.task.gain)} points, no interval"
+        words = f"Published: {formatting.points(cell.task.gain)} points, no interval"
         row.append(Dot(Interval(cell.task.gain, math.nan, math.nan), _PUBLISHED, words))
     if cell.verdict is not None:
         row.append(
@@ -436,7 +435,7 @@ def _dots(cell: Cell, scale: Scale) -> str:
                 wider=cell.verdict.over_patients,
             )
         )
-    return compare.dots(row, scale)
+    return dots.dots(row, scale)
 
 
 def _dot(tone: str, hollow: bool = False) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from core import formatting
 from core.config.command_line import command_line
 from core.reporter import MEAN_AUROC, PART_AUROC
 from core.resources import memory
@@ -16,11 +17,11 @@ from core.runs import queue
 from core.runs.curves import Curves
 from core.runs.store import MetricRow, Run, RunState, Store
 from core.workspace import RESULT, Workspace
-from explorer import formatting as wording
 from explorer.components.run_table import ACTIVE, clock
 from explorer.figures.curves import Curve, chart, swatch
 from explorer.figures.palette import Style, method_style, state_dot
-from explorer.pages.runs import export as exporting
+from explorer.formatting import method_title
+from explorer.pages.runs import export
 
 LOG_BYTES = 12_000
 STOPPABLE = (RunState.QUEUED, RunState.STARTING, RunState.RUNNING)
@@ -71,7 +72,7 @@ def _buttons(run: Run) -> list[str]:
         _button(run, "new", "New from this run", True, ""),
         _button(run, "compare", "Compare", done, "Only completed runs can be compared"),
         _button(run, "saliency", "Saliency", done, "The run has no finished model yet"),
-        exporting.menu(run),
+        export.menu(run),
         _button(
             run, "delete", "Delete", idle, "Stop it first",
             confirm=f"Delete “{run.name}” with its weights, curves and predictions? "
@@ -139,7 +140,7 @@ def _progress(run: Run) -> str:
     share = 100 * (run.progress or 0.0)
     words = [f"{share:.0f}%", escape(run.phase or "")]
     if run.seconds_left is not None:
-        words.append(f"{wording.duration(run.seconds_left)} left")
+        words.append(f"{formatting.duration(run.seconds_left)} left")
     return (
         f'<div class="cxr-bar" role="progressbar" aria-valuenow="{share:.0f}" aria-valuemin="0" '
         f'aria-valuemax="100" aria-label="Progress"><i style="width:{share:.1f}%"></i></div>'
@@ -154,27 +155,27 @@ def _facts(run: Run, rows: list[MetricRow], folder: Path) -> str:
     if run.best_auroc is not None:
         best = max(means, key=lambda row: row.value, default=None)
         where = f" at epoch {best.epoch:g}" if best else ""
-        facts.append(("best validation AUROC", wording.auroc(run.best_auroc) + where))
-        facts.append(("last", wording.auroc(run.last_auroc)))
+        facts.append(("best validation AUROC", formatting.auroc(run.best_auroc) + where))
+        facts.append(("last", formatting.auroc(run.last_auroc)))
     elif parts:
         best = max(parts, key=lambda row: row.value)
-        words = f"{wording.auroc(best.value)} at epoch {best.epoch:g}"
+        words = f"{formatting.auroc(best.value)} at epoch {best.epoch:g}"
         facts.append(("best AUROC on a part of the validation split", words))
     test = (run.scores or {}).get("test") or {}
     if test.get("auroc") is not None:
-        facts.insert(0, ("test AUROC", wording.auroc(test["auroc"])))
+        facts.insert(0, ("test AUROC", formatting.auroc(test["auroc"])))
     if run.trainable and run.total:
         facts.append(
             (
                 "trains",
-                f"{wording.share(run.trainable / run.total)} "
-                f"({wording.number(run.trainable)} of {wording.number(run.total)})",
+                f"{formatting.share(run.trainable / run.total)} "
+                f"({formatting.number(run.trainable)} of {formatting.number(run.total)})",
             )
         )
     if run.device:
         facts.append(("on", escape(run.device)))
     if run.state is RunState.COMPLETED and (folder / RESULT).exists():
-        said = memory.told(json.loads((folder / RESULT).read_text()))
+        said = memory.memory_message(json.loads((folder / RESULT).read_text()))
         facts += [("memory", said)] if said else []
     if run.attempts > 1:
         facts.append(("attempts", str(run.attempts)))
@@ -286,7 +287,7 @@ def _score_row(
         '<div class="cxr-bar" aria-hidden="true" title="from 0.5, chance, to 1">'
         f'<i style="width:{100 * share:.1f}%;background:{style.colour}"></i></div>'
     )
-    shown, other = wording.auroc(value), wording.auroc(validation)
+    shown, other = formatting.auroc(value), formatting.auroc(validation)
     marked = "" if strong else f' data-finding="{name}"'
     if strong:
         name, shown = f"<b>{name}</b>", f"<b>{shown}</b>"
@@ -343,4 +344,4 @@ def _settings(run: Run) -> str:
 
 def legend(run: Run) -> str:
     """HTML of a run's curve and method, to stand before its name."""
-    return f"{swatch(method_style(run.spec.adapter.method))}{escape(wording.adapter(run.spec))}"
+    return f"{swatch(method_style(run.spec.adapter.method))}{escape(method_title(run.spec))}"

@@ -18,7 +18,7 @@ from pathlib import Path
 from core.errors import CoreError, RunError, unknown_name
 from core.runs.store import Run, RunState
 from core.workspace import Workspace
-from explorer import formatting as wording
+from explorer.templates import error_message
 
 FORMATS = {
     "peft": ("peft adapter", "Adapter and classifier, for peft on a plain timm model"),
@@ -43,7 +43,7 @@ class Exported:
     difference: float
 
 
-def refuse(run: Run, format: str) -> None:
+def check_export(run: Run, format: str) -> None:
     """Refuse what cannot be exported, before anything is started.
 
     Raises:
@@ -55,13 +55,13 @@ def refuse(run: Run, format: str) -> None:
         raise RunError(f"The run {run.id} is {run.state}; only completed runs can be exported.")
 
 
-def carry_out(workspace: Workspace, run: Run, format: str) -> Exported:
+def export_in_process(workspace: Workspace, run: Run, format: str) -> Exported:
     """Export a run into its own folder, where an earlier export of the format is replaced.
 
     Raises:
         CoreError: As ``refuse``, and whatever the export says.
     """
-    refuse(run, format)
+    check_export(run, format)
     command = [
         sys.executable, "-m", "core", "export", run.id, "--format", format, "--force", "--json",
         "--workspace", str(workspace.root),
@@ -146,4 +146,4 @@ def outcome(run: Run, format: str, exported: Exported) -> str:
 def failure(run: Run, format: str, error: CoreError) -> str:
     """HTML of an export that was refused or failed."""
     heading = f"<b>{escape(run.name)}</b> as {escape(FORMATS.get(format, (format,))[0])}:"
-    return f"<p>{heading}</p>{wording.fault(error)}"
+    return f"<p>{heading}</p>{error_message(error)}"

@@ -17,13 +17,13 @@ from core.errors import CoreError
 from core.runs import queue
 from core.runs.store import Run
 from core.workspace import STYLES
-from explorer import formatting as wording
-from explorer.components import run_table as runlist
+from explorer.components import run_table
 from explorer.components.live_region import QUIET, live
 from explorer.context import Context
 from explorer.pages.runs import detail as rundetail
 from explorer.pages.runs import export as exporting
-from explorer.pages.runs import scores as scoresheet
+from explorer.pages.runs import scores
+from explorer.templates import error_message
 
 TITLE = "Runs"
 
@@ -112,14 +112,14 @@ def _show(context: Context, chosen: Selection) -> list[Any]:
     runs = context.store.list(limit=MOST_ROWS)
     run, fault = None, ""
     if chosen["follow"] or chosen["run"] is None:
-        run = runlist.latest(runs)
+        run = run_table.latest(runs)
     else:
         try:
             run = context.store.get(chosen["run"])
         except CoreError as error:
-            fault = wording.fault(error) if runs else ""
+            fault = error_message(error) if runs else ""
     chosen = {"run": run.id if run else chosen["run"], "follow": chosen["follow"]}
-    table = runlist.table(context.store, runs, chosen["run"], chosen["follow"])
+    table = run_table.table(context.store, runs, chosen["run"], chosen["follow"])
     below = fault
     if run:
         below = rundetail.detail(context.store, context.workspace, run, chosen["follow"])
@@ -132,7 +132,7 @@ def _sheet(context: Context, chosen: Selection) -> str:
         run = context.store.get(chosen["run"]) if chosen["run"] else None
     except CoreError:
         run = None
-    return scoresheet.sheet(run, context.workspace) if run else ""
+    return scores.sheet(run, context.workspace) if run else ""
 
 
 def _act(context: Context, chosen: Selection, asked: dict[str, Any], others: int) -> list[Any]:
@@ -174,9 +174,9 @@ def _export(context: Context, asked: dict[str, Any], cache: Path) -> Iterator[li
         yield [gr.skip()] * 3
         return
     try:
-        exporting.refuse(run, format)
+        exporting.check_export(run, format)
         yield [gr.Row(visible=True), exporting.busy(run, format), gr.DownloadButton(visible=False)]
-        made = exporting.carry_out(context.workspace, run, format)
+        made = exporting.export_in_process(context.workspace, run, format)
         file = exporting.pack(made, run, format, cache)
     except CoreError as error:
         failed = exporting.failure(run, format, error)

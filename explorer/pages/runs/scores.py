@@ -8,6 +8,7 @@ from functools import lru_cache
 from html import escape
 from pathlib import Path
 
+from core import formatting
 from core.errors import CoreError
 from core.evaluation import evaluate
 from core.evaluation.evaluate import FindingScore, Scores
@@ -16,14 +17,14 @@ from core.metrics import calibration
 from core.metrics.intervals import Interval
 from core.runs.store import Run
 from core.workspace import Workspace
-from explorer import formatting as wording
-from explorer.components import run_comparison as comparison
-from explorer.figures import dots as compare
+from explorer.components import run_comparison
+from explorer.figures import dots
 from explorer.figures.dots import Dot, Scale
 from explorer.figures.label_efficiency import reliability
 from explorer.figures.palette import Style, method_style
+from explorer.templates import error_message
 
-SPLIT = comparison.SPLIT
+SPLIT = run_comparison.SPLIT
 HEAD = (
     ("AUROC", "95% interval by DeLong, a patient’s studies taken together"),
     ("AP", "Area under the precision-recall curve; chance is the prevalence"),
@@ -38,12 +39,12 @@ KINDS = {"sex": "Sex", "age": "Age", "view": "View"}
 
 def sheet(run: Run, workspace: Workspace) -> str:
     """HTML of a completed run's scores on the test split; empty for any other."""
-    if not comparison.has_predictions(run, workspace):
+    if not run_comparison.has_predictions(run, workspace):
         return ""
     try:
         scores, bins = _scored(workspace.run(run.id), run.finished_at)
     except CoreError as error:
-        return f'<section class="cxr-panel">{wording.fault(error)}</section>'
+        return f'<section class="cxr-panel">{error_message(error)}</section>'
     style = method_style(run.spec.adapter.method)
     chart = reliability(bins, style, title="Reliability, all findings together")
     return (
@@ -62,7 +63,7 @@ def _scored(
 ) -> tuple[Scores, tuple[calibration.ReliabilityBin, ...]]:
     found = evaluate.read_predictions(folder, SPLIT)
     pooled = calibration.reliability(found.labels.ravel(), found.scores.ravel())
-    return evaluate.evaluate(folder, SPLIT), pooled
+    return evaluate.evaluate_run(folder, SPLIT), pooled
 
 
 def _table(scores: Scores) -> str:
@@ -72,7 +73,7 @@ def _table(scores: Scores) -> str:
     rows = "".join(_row(one) for one in scores.findings)
     mean = (
         '<tr><th scope="row"><b>Mean</b></th><td></td>'
-        f'<td class="cxr-num"><b>{wording.auroc(scores.macro.value)}</b>{_small(scores.macro)}</td>'
+        f'<td class="cxr-num"><b>{formatting.auroc(scores.macro.value)}</b>{_small(scores.macro)}</td>'
         '<td colspan="6"></td></tr>'
     )
     return (
@@ -91,8 +92,8 @@ def _row(one: FindingScore) -> str:
             one.calibration_error, one.scaled_error,
         )  # fmt: skip
         cells = (
-            f'<td class="cxr-num">{wording.auroc(one.auroc.value)}{_small(one.auroc)}</td>'
-            + "".join(f'<td class="cxr-num">{wording.auroc(value)}</td>' for value in values)
+            f'<td class="cxr-num">{formatting.auroc(one.auroc.value)}{_small(one.auroc)}</td>'
+            + "".join(f'<td class="cxr-num">{formatting.auroc(value)}</td>' for value in values)
         )
     name = escape(one.finding.replace("_", " "))
     return (
@@ -105,8 +106,8 @@ def _small(interval: Interval) -> str:
     if math.isnan(interval.low):
         return ""
     return (
-        f' <span class="cxr-muted cxr-small">{wording.auroc(interval.low)} to '
-        f"{wording.auroc(interval.high)}</span>"
+        f' <span class="cxr-muted cxr-small">{formatting.auroc(interval.low)} to '
+        f"{formatting.auroc(interval.high)}</span>"
     )
 
 
@@ -132,7 +133,7 @@ def _subgroups(scores: Scores, style: Style) -> str:
     return (
         '<h3>Subgroups: AUROC with 95% interval over patients</h3><div class="cxr-scroll">'
         f'<table class="cxr-table cxr-groups" aria-label="AUROC by subgroup"><tbody>{rows}</tbody>'
-        f"<tfoot><tr><td></td><td></td><td>{compare.axis(scale, 'AUROC')}</td><td></td></tr>"
+        f"<tfoot><tr><td></td><td></td><td>{dots.axis(scale, 'AUROC')}</td><td></td></tr>"
         '</tfoot></table></div><p class="cxr-muted cxr-small">Each kind averages the findings that '
         "all its groups have, so that their means can be compared. With more than two groups the "
         "gap’s interval is widened for the number of pairs that it was chosen from.</p>"
@@ -142,13 +143,13 @@ def _subgroups(scores: Scores, style: Style) -> str:
 def _kind(one: Subgroups, style: Style, scale: Scale) -> str:
     rows = []
     for i, group in enumerate(one.groups):
-        words = f"{KINDS[one.by]} {group.name}: {wording.auroc(group.auroc.value)}"
+        words = f"{KINDS[one.by]} {group.name}: {formatting.auroc(group.auroc.value)}"
         name = KINDS[one.by] if i == 0 else ""
-        shown = wording.auroc(group.auroc.value)
+        shown = formatting.auroc(group.auroc.value)
         rows.append(
             f'<tr data-key="{one.by}-{i}"><th scope="row">{name}</th><td>{escape(group.name)} '
             f'<span class="cxr-muted cxr-small">{group.studies:,}</span></td>'
-            f'<td class="cxr-plot">{compare.dots([Dot(group.auroc, style, words)], scale)}</td>'
+            f'<td class="cxr-plot">{dots.dots([Dot(group.auroc, style, words)], scale)}</td>'
             f'<td class="cxr-num">{shown}</td></tr>'
         )
     rows += _gap(one)
@@ -158,11 +159,11 @@ def _kind(one: Subgroups, style: Style, scale: Scale) -> str:
 def _gap(one: Subgroups) -> Iterable[str]:
     if not one.between:
         return
-    low, high = wording.points(one.gap.low), wording.points(one.gap.high)
+    low, high = formatting.points(one.gap.low), formatting.points(one.gap.high)
     clear = "clear" if one.gap.low > 0 else "not clear"
     unknown = f" Not known of {one.unknown:,} studies." if one.unknown else ""
     yield (
         f'<tr data-key="{one.by}-gap"><td></td><td colspan="3" class="cxr-muted cxr-small">Gap '
         f"{escape(one.between[0])} − {escape(one.between[1])}: "
-        f"{wording.points(one.gap.value)} points ({low} to {high}), {clear}.{unknown}</td></tr>"
+        f"{formatting.points(one.gap.value)} points ({low} to {high}), {clear}.{unknown}</td></tr>"
     )

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from core.data.images.radiograph import Plate
+from core.data.images.radiograph import Radiograph
 from core.errors import DataError
-from core.notice import DISCLAIMER
-from core.saliency import explain as methods
+from core.formatting import DISCLAIMER
 from core.saliency.dicom_export import Legend, overlay, secondary_capture
-from explorer.components.study_views import Reading
+from core.saliency.explain import LIMITS
+from core.saliency.methods.registry import SALIENCY_METHODS
+from explorer.components.study_views import RunView
 
 KINDS = {
     "npy": "raw maps (.npy)",
@@ -27,7 +28,7 @@ KINDS = {
 
 
 def pack(
-    kind: str, readings: Sequence[Reading], plate: Plate, study: str | None, place: Path
+    kind: str, readings: Sequence[RunView], plate: Radiograph, study: str | None, place: Path
 ) -> Path:
     """Write what is shown into one zip file.
 
@@ -61,10 +62,12 @@ def pack(
     return file
 
 
-def _contents(kind: str, reading: Reading, plate: Plate, study: str | None) -> dict[str, bytes]:
+def _contents(
+    kind: str, reading: RunView, plate: Radiograph, study: str | None
+) -> dict[str, bytes]:
     assert reading.request is not None
     found = reading.request.explanation
-    one = methods.METHODS[found.method]
+    one = SALIENCY_METHODS[found.method]
     if kind == "npy":
         raw = io.BytesIO()
         np.save(raw, found.map, allow_pickle=False)
@@ -80,7 +83,7 @@ def _contents(kind: str, reading: Reading, plate: Plate, study: str | None) -> d
             "grid": list(found.grid),
             "unit": one.unit,
             "shape": list(found.map.shape),
-            "notes": [*found.notes, methods.LIMITS, f"{DISCLAIMER}."],
+            "notes": [*found.notes, LIMITS, f"{DISCLAIMER}."],
         }
         return {"npy": raw.getvalue(), "json": json.dumps(about, indent=2).encode()}
     legend = Legend(

@@ -18,18 +18,14 @@ from core.config.run import RunSpec
 from core.errors import CoreError
 from core.runs import queue
 from core.runs.store import RunState
-from core.saliency import explain as methods
-from explorer import formatting as wording
-from explorer.components import model_cache as galleries
-from explorer.components import study_list as worklist
-from explorer.components import viewer
+from core.saliency.methods.registry import SALIENCY_METHODS
+from explorer.components import model_cache, study_list, viewer
 from explorer.components.live_region import QUIET, after, live
 from explorer.context import Context
-from explorer.pages.saliency import download as takeaway
-from explorer.pages.saliency import uploads
-from explorer.pages.saliency import view as viewing
+from explorer.pages.saliency import download, uploads, view
 from explorer.pages.saliency.uploads import Upload, Uploads
 from explorer.pages.saliency.view import DEFAULT_LAYER, Question
+from explorer.templates import error_message
 
 TITLE = "Saliency"
 
@@ -41,7 +37,7 @@ When a run has completed, this page shows where its model looks on a radiograph.
 
 
 @dataclass(frozen=True)
-class Desk:
+class Controls:
     """The controls of the page."""
 
     run: gr.Dropdown
@@ -76,7 +72,7 @@ class Desk:
 
 
 @dataclass(frozen=True)
-class Shop:
+class UploadPanel:
     """Where a picture of one's own is opened, and files are taken away."""
 
     upload: gr.UploadButton
@@ -89,7 +85,7 @@ class Shop:
 
 def build(context: Context, tab: gr.Tab) -> None:
     """Lay out the controls on the left, the pictures on the right, the words below them."""
-    shelf = galleries.gallery(context.workspace, context.store)
+    shelf = model_cache.model_cache(context.workspace, context.store)
     held = Uploads()
     nothing = live(elem_id="saliency-nothing")
     with gr.Row(equal_height=False, visible=False) as page:
@@ -121,27 +117,27 @@ def build(context: Context, tab: gr.Tab) -> None:
     def show(request: gr.Request, *given: Any) -> list[Any]:
         stale = gr.DownloadButton(visible=False)  # it holds what was shown before
         try:
-            found = viewing.show(context, shelf, asked(str(request.session_hash), *given))
+            found = view.show(context, shelf, asked(str(request.session_hash), *given))
         except CoreError as error:  # the picture is gone
             empty = viewer.viewer_value([], empty=str(error))
-            return [empty, "", wording.fault(error), gr.skip(), gr.skip(), stale]
+            return [empty, "", error_message(error), gr.skip(), gr.skip(), stale]
         return [*found, stale]
 
     def compare(request: gr.Request, *given: Any) -> str:
         try:
-            return viewing.likeness(shelf, asked(str(request.session_hash), *given))
+            return view.likeness(shelf, asked(str(request.session_hash), *given))
         except CoreError:  # what is shown says why
             return ""
 
     def offer(*filters: Any) -> list[Any]:
-        return viewing.offer(context, shelf, *filters)
+        return view.offer(context, shelf, *filters)
 
     def arrive(wanted: dict[str, Any] | None, *filters: Any) -> list[Any]:
         shelf.warm()
         if wanted is not None and not filters[0]:
             # Another page or the address sent the user here: ``receive`` shows what it asked for.
             return [gr.skip()] * len(desk.choices)
-        return viewing.offer(context, shelf, *filters)
+        return view.offer(context, shelf, *filters)
 
     def foresee() -> None:
         """Whoever has a finished run may look into it next: what that needs is loaded meanwhile."""
@@ -155,7 +151,7 @@ def build(context: Context, tab: gr.Tab) -> None:
         finding = wanted.get("finding") or finding
         beside = wanted.get("others") or others
         where = [wanted["run"], beside, finding, which, order, wanted.get("study") or study]
-        return viewing.offer(context, shelf, *where)
+        return view.offer(context, shelf, *where)
 
     def forget(request: gr.Request) -> list[Any]:
         """Back to the data set: the picture is dropped at once."""
@@ -177,7 +173,7 @@ def build(context: Context, tab: gr.Tab) -> None:
             own = held.get(str(request.session_hash), token or "")
             path = uploads.keep(own, context.workspace.uploads)
         except CoreError as error:
-            return wording.fault(error)
+            return error_message(error)
         return f'<p class="cxr-note" role="status">Kept, pixels alone: {path}</p>'
 
     def pack(kind: str, request: gr.Request, *given: Any) -> list[Any]:
@@ -197,7 +193,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     )
     offered = [desk.run, desk.others]
     context.pulses["saliency"].click(
-        lambda run, others: [*_guide(context), *viewing.runs_offered(context, run, others)],
+        lambda run, others: [*_guide(context), *view.runs_offered(context, run, others)],
         offered,
         [nothing, page, *offered],
         **QUIET,
@@ -211,8 +207,8 @@ def build(context: Context, tab: gr.Tab) -> None:
     dropped = [desk.picture, shop.keep, shop.likeness]
     desk.study.input(forget, None, dropped, **QUIET).then(show, desk.question, shown, **QUIET)
     moves = (
-        (pictures.next_study, lambda ids, now: worklist.step(ids, now, 1)),
-        (pictures.previous_study, lambda ids, now: worklist.step(ids, now, -1)),
+        (pictures.next_study, lambda ids, now: study_list.step(ids, now, 1)),
+        (pictures.previous_study, lambda ids, now: study_list.step(ids, now, -1)),
         (drawn.click, lambda ids, now: random.choice(ids) if ids else None),
     )
     for event, move in moves:
@@ -236,13 +232,13 @@ def _for_kind(pack: Any, kind: str) -> Any:
         try:
             found: list[Any] = pack(kind, request, *given)
         except CoreError as error:
-            return [gr.DownloadButton(visible=False), wording.fault(error)]
+            return [gr.DownloadButton(visible=False), error_message(error)]
         return found
 
     return made
 
 
-def _shop() -> Shop:
+def _shop() -> UploadPanel:
     upload = gr.UploadButton(
         "Open a picture of your own", size="sm", min_width=80, elem_id="saliency-upload"
     )
@@ -253,16 +249,16 @@ def _shop() -> Shop:
     with gr.Row():
         buttons = {
             kind: gr.Button(f"Save {title}", size="sm", min_width=80, elem_id=f"saliency-{kind}")
-            for kind, title in takeaway.KINDS.items()
+            for kind, title in download.KINDS.items()
         }
     file = gr.DownloadButton(
         "Download as zip", size="sm", visible=False, variant="primary", elem_id="saliency-file"
     )
-    return Shop(upload, keep, buttons, file, live(elem_id="saliency-said"), likeness)
+    return UploadPanel(upload, keep, buttons, file, live(elem_id="saliency-said"), likeness)
 
 
-def _controls() -> Desk:
-    return Desk(
+def _controls() -> Controls:
+    return Controls(
         run=gr.Dropdown([], label="Run", elem_id="saliency-run"),
         others=gr.Dropdown(
             [],
@@ -280,21 +276,21 @@ def _controls() -> Desk:
             elem_id="saliency-which",
         ),
         order=gr.Dropdown(
-            worklist.orders([]),
+            study_list.orders([]),
             value="listed",
             label="Order",
             elem_id="saliency-order",
         ),
         study=gr.Dropdown([], label="Study", allow_custom_value=True, elem_id="saliency-study"),
         method=gr.Dropdown(
-            [(_method_title(name), name) for name in methods.METHODS],
-            value=next(iter(methods.METHODS)),
+            [(_method_title(name), name) for name in SALIENCY_METHODS],
+            value=next(iter(SALIENCY_METHODS)),
             label="Method",
             elem_id="saliency-method",
         ),
         layer=gr.Dropdown([DEFAULT_LAYER], value="", label="Layer", elem_id="saliency-layer"),
         apart=gr.Dropdown(
-            [viewing.NONE],
+            [view.NONE],
             value="",
             label="Difference map",
             info="Where one model looks more than another.",
@@ -307,7 +303,7 @@ def _controls() -> Desk:
 
 
 def _method_title(name: str) -> str:
-    one = methods.METHODS[name]
+    one = SALIENCY_METHODS[name]
     return f"{one.title} (slow)" if one.slow else one.title
 
 
@@ -329,12 +325,12 @@ def _take(held: Uploads, session: str, path: str | None) -> list[Any]:
 
 
 def _pack(
-    context: Context, shelf: galleries.Gallery, kind: str, question: Question, place: Path
+    context: Context, shelf: model_cache.ModelCache, kind: str, question: Question, place: Path
 ) -> list[Any]:
     """Make the file to take away; of a user's own picture it goes when the page is closed."""
-    _, readings, plate = viewing.answers(context, shelf, question)
+    _, readings, plate = view.answers(context, shelf, question)
     study = None if question.upload else question.study
-    file = takeaway.pack(kind, readings, plate, study, place)
+    file = download.pack(kind, readings, plate, study, place)
     if question.upload is not None:
         question.upload.folders.append(file.parent)
     return [gr.DownloadButton(value=file, visible=True), ""]

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.data.images.radiograph import Plate
-from core.data.images.reader import read_plate
+from core.data.images.radiograph import Radiograph
+from core.data.images.reader import read_radiograph
 from core.errors import DataError
 
 
@@ -32,7 +32,7 @@ class Upload:
     """
 
     token: str
-    plate: Plate
+    plate: Radiograph
     coloured: bool = False
     folders: list[Path] = field(default_factory=list)
 
@@ -52,7 +52,7 @@ class Uploads:
         """
         try:
             content = file.read_bytes()
-            found = Upload(secrets.token_hex(8), read_plate(content), coloured(content))
+            found = Upload(secrets.token_hex(8), read_radiograph(content), coloured(content))
         except OSError as error:
             raise DataError(
                 f"The picture did not arrive ({error.strerror}).", "Open it again."

@@ -15,18 +15,16 @@ from typing import Any
 import gradio as gr
 
 from core.data.base import ChestDataset
-from core.data.images.radiograph import Plate
+from core.data.images.radiograph import Radiograph
 from core.errors import CoreError, DataError
 from core.runs.store import Run, RunState
-from core.saliency import explain as methods
-from explorer import formatting as wording
-from explorer.components import study_list as worklist
-from explorer.components import study_views as lightbox
-from explorer.components import viewer
-from explorer.components.model_cache import Gallery, Predictions
-from explorer.components.study_views import Reading
+from core.saliency.methods.registry import SALIENCY_METHODS
+from explorer.components import study_list, study_views, viewer
+from explorer.components.model_cache import ModelCache, Predictions
+from explorer.components.study_views import RunView
 from explorer.context import Context
 from explorer.pages.saliency.uploads import Upload
+from explorer.templates import error_message
 
 NO_RUNS = "No completed run yet. Start one on the Launch page; its model can be inspected here."
 DEFAULT_LAYER = ("Default of the network", "")
@@ -42,7 +40,7 @@ class Question:
         others: Ids of the runs beside it.
         study: Id of a study of the main run's data set.
         finding: The finding.
-        method: A key of ``core.saliency.explain.METHODS``.
+        method: A key of ``SALIENCY_METHODS``.
         layer: The layer of the map; empty takes each network's default.
         apart: Ids of two of the runs with a space between, whose maps are subtracted; or empty.
         upload: A picture of the user's own, in place of the study.
@@ -67,7 +65,7 @@ def runs_offered(context: Context, run: str | None, others: list[str] | None) ->
     """The two lists of runs, and the main and the others that are still there."""
     runs = completed(context)
     known = {one.id for one in runs}
-    named = lightbox.names(runs)
+    named = study_views.names(runs)
     beside = [pair for pair in named if pair[1] != run]
     return [
         gr.Dropdown(choices=named, value=run if run in known else None),
@@ -77,7 +75,7 @@ def runs_offered(context: Context, run: str | None, others: list[str] | None) ->
 
 def offer(
     context: Context,
-    shelf: Gallery,
+    shelf: ModelCache,
     run_id: str | None,
     others: list[str] | None,
     finding: str | None,
@@ -101,7 +99,7 @@ def offer(
     try:
         dataset = shelf.dataset(run.spec.data)
         finding = finding if finding in dataset.findings else dataset.findings[0]
-        order = order if beside or order not in worklist.PAIRED else "listed"
+        order = order if beside or order not in study_list.PAIRED else "listed"
         ids, won = _listed(shelf, [run.id, *beside], dataset, finding, which, order)
     except CoreError:
         # The pictures' place says why; the other lists stay usable.
@@ -112,24 +110,24 @@ def offer(
         chosen_study = ids[0] if ids else None
     split = "test" if dataset.ids("test") else "val"
     label = f"Study ({len(ids):,} of the {split} split)"
-    if len(ids) > worklist.LISTED:
-        label += f", first {worklist.LISTED} listed"
+    if len(ids) > study_list.LISTED:
+        label += f", first {study_list.LISTED} listed"
     if won is not None:
         label += f"; the first {won:,} are so"
-    names = lightbox.titles([run, *(by_id[one] for one in beside)])
+    names = study_views.titles([run, *(by_id[one] for one in beside)])
     return [
         *runs_offered(context, run.id, beside),
         gr.Dropdown(
             choices=[(one.replace("_", " "), one) for one in dataset.findings], value=finding
         ),
-        gr.Dropdown(choices=worklist.choices(dataset, ids), value=chosen_study, label=label),
-        gr.Dropdown(choices=worklist.orders(names), value=order),
+        gr.Dropdown(choices=study_list.choices(dataset, ids), value=chosen_study, label=label),
+        gr.Dropdown(choices=study_list.orders(names), value=order),
         ids,
     ]
 
 
 def _listed(
-    shelf: Gallery,
+    shelf: ModelCache,
     run_ids: Sequence[str],
     dataset: ChestDataset,
     finding: str,
@@ -147,7 +145,7 @@ def _listed(
             except DataError:
                 continue
             cuts.append(shelf.thresholds(run_id).get(finding, 0.5))
-    ids = worklist.studies(
+    ids = study_list.studies(
         dataset,
         split,
         finding=finding,
@@ -157,10 +155,10 @@ def _listed(
         predictions=predictions,
         cuts=cuts,
     )
-    return ids, worklist.decided(dataset, ids, finding, order, predictions, cuts)
+    return ids, study_list.decided(dataset, ids, finding, order, predictions, cuts)
 
 
-def show(context: Context, shelf: Gallery, asked: Question) -> list[Any]:
+def show(context: Context, shelf: ModelCache, asked: Question) -> list[Any]:
     """Pictures, words below them, words beside them, the layers and the differences on offer."""
     try:
         if not asked.run:
@@ -175,12 +173,12 @@ def show(context: Context, shelf: Gallery, asked: Question) -> list[Any]:
         return [value, below, "", layers, _differences(runs, asked.apart)]
     except CoreError as error:
         empty = viewer.viewer_value([], empty=f"{error.cause} {error.remedy}".strip())
-        return [empty, "", wording.fault(error), gr.skip(), gr.skip()]
+        return [empty, "", error_message(error), gr.skip(), gr.skip()]
 
 
 def answers(
-    context: Context, shelf: Gallery, asked: Question
-) -> tuple[list[Run], list[Reading], Plate]:
+    context: Context, shelf: ModelCache, asked: Question
+) -> tuple[list[Run], list[RunView], Radiograph]:
     """What each run says of the study or picture, and the picture itself.
 
     Raises:
@@ -194,11 +192,11 @@ def answers(
         source = asked.study or ""
         plate = shelf.dataset(runs[0].spec.data).plate(source)
     layer = asked.layer or None
-    readings = lightbox.read(shelf, runs, source, asked.finding, asked.method, layer)
+    readings = study_views.read(shelf, runs, source, asked.finding, asked.method, layer)
     return runs, readings, plate
 
 
-def likeness(shelf: Gallery, asked: Question) -> str:
+def likeness(shelf: ModelCache, asked: Question) -> str:
     """HTML of whether a user's own picture is like those the main run was validated on."""
     if asked.upload is None or not asked.run:
         return ""
@@ -232,11 +230,11 @@ def likeness(shelf: Gallery, asked: Question) -> str:
 
 
 def _shown(
-    shelf: Gallery,
+    shelf: ModelCache,
     asked: Question,
     runs: Sequence[Run],
-    readings: Sequence[Reading],
-    plate: Plate,
+    readings: Sequence[RunView],
+    plate: Radiograph,
 ) -> tuple[str, str]:
     own = asked.upload is not None
     dataset = None if own else shelf.dataset(runs[0].spec.data)
@@ -244,7 +242,7 @@ def _shown(
     title = study.id if study else "Uploaded picture"
     pair = asked.apart.split()
     value = viewer.viewer_value(
-        lightbox.views(
+        study_views.views(
             readings,
             plate,
             asked.finding,
@@ -253,18 +251,18 @@ def _shown(
             apart=(pair[0], pair[1]) if len(pair) == 2 else None,
         ),
         study=title if study else f"picture {asked.upload.token if asked.upload else ''}",
-        heading=lightbox.heading(title, asked.finding, asked.method),
+        heading=study_views.heading(title, asked.finding, asked.method),
         steps=study is not None,
     )
     address = json.dumps({"saliency": runs[0].id, "study": study.id if study else None})
-    table = lightbox.table(readings, asked.finding, study)
-    caveat = lightbox.caveat(asked.method)
+    table = study_views.table(readings, asked.finding, study)
+    caveat = study_views.caveat(asked.method)
     return value, f'<div data-address="{escape(address)}">{table}{caveat}</div>'
 
 
 def _differences(runs: Sequence[Run], now: str) -> Any:
     """The pairs of runs whose maps can be subtracted, by name."""
-    named = list(zip(lightbox.titles(runs), runs, strict=True))
+    named = list(zip(study_views.titles(runs), runs, strict=True))
     pairs = [
         (f"{title} − {other}", f"{first.id} {second.id}")
         for i, (title, first) in enumerate(named)
@@ -276,9 +274,9 @@ def _differences(runs: Sequence[Run], now: str) -> Any:
     )
 
 
-def _layers(shelf: Gallery, asked: Question) -> Any:
+def _layers(shelf: ModelCache, asked: Question) -> Any:
     """The layers of the run's network, last first, where the method takes one."""
-    if not methods.METHODS[asked.method].by_layer:
+    if not SALIENCY_METHODS[asked.method].by_layer:
         return gr.Dropdown(interactive=False, info="This method uses the whole network.")
     from core.saliency.methods import layers
 

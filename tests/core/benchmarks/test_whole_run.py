@@ -12,13 +12,15 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-from core.benchmarks import auroc_parity as parity
-from core.benchmarks import conventional_loop as loop
-from core.benchmarks import hf_trainer as trainer
-from core.benchmarks import joint_training as ranks
-from core.benchmarks import measurement as measured
-from core.benchmarks import png_folder as pictures
-from core.benchmarks import whole_run as endtoend
+from core.benchmarks import (
+    auroc_parity,
+    conventional_loop,
+    hf_trainer,
+    joint_training,
+    measurement,
+    png_folder,
+    whole_run,
+)
 from core.benchmarks.measurement import Row, middle, peak_bytes
 from core.benchmarks.png_folder import Shape
 from core.benchmarks.registry import BENCHMARKS, chosen
@@ -32,7 +34,7 @@ SHAPE = Shape(train=8, val=16, epochs=2, side=160, size=128, batch=4, workers=0)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """PNG files and their table."""
     root = tmp_path_factory.mktemp("shape") / "png"
-    pictures.write(root, SHAPE)
+    png_folder.write(root, SHAPE)
     return root
 
 
@@ -41,36 +43,36 @@ def test_the_folder_has_the_shape(folder: Path) -> None:
         assert (file.size, file.mode) == ((160, 160), "L")
     counts = pd.read_csv(folder / "labels.csv")["split"].value_counts().to_dict()
     assert counts == {"train": 8, "val": 16, "test": 16}
-    opened = open_data(endtoend.specification(folder, SHAPE).data)
-    files, labels, findings = pictures.read(folder, "val")
+    opened = open_data(whole_run.specification(folder, SHAPE).data)
+    files, labels, findings = png_folder.read(folder, "val")
     assert opened.findings == findings
     ids = [str(one.relative_to(folder)) for one in files]
     assert (opened.labels(ids) == labels).all()
 
 
-@pytest.mark.parametrize("side", [endtoend.train, loop.train, trainer.train])
+@pytest.mark.parametrize("side", [whole_run.train, conventional_loop.train, hf_trainer.train])
 def test_a_side_trains_and_validates_all_epochs(folder: Path, side: Callable[..., Any]) -> None:
     found = side(folder, SHAPE)
     assert 0 < found["auroc"] <= 1
-    assert len(found["epochs"]) == SHAPE.epochs - (side is endtoend.train)
+    assert len(found["epochs"]) == SHAPE.epochs - (side is whole_run.train)
     assert 0 < sum(found["epochs"]) < found["seconds"]
     assert found["peak_bytes"] > 1e8
-    if side is endtoend.train:
+    if side is whole_run.train:
         assert 0 < found["cache_seconds"] < found["seconds"]
 
 
 def test_a_seed_decides_the_new_weights() -> None:
     def adapter(seed: int) -> Tensor:
-        state = loop.model(replace(SHAPE, seed=seed), 3).state_dict()
+        state = conventional_loop.model(replace(SHAPE, seed=seed), 3).state_dict()
         return next(value for name, value in state.items() if "lora_A" in name)
 
     assert adapter(0).equal(adapter(0))
     assert not adapter(0).equal(adapter(1))
-    assert endtoend.specification(Path("png"), replace(SHAPE, seed=1)).train.seed == 1
+    assert whole_run.specification(Path("png"), replace(SHAPE, seed=1)).train.seed == 1
 
 
 def test_parity_tells_each_seed_and_the_interval_between() -> None:
-    row = parity._row("auroc/loop", [0.70, 0.72, 0.71], [0.69, 0.70, 0.71])
+    row = auroc_parity._row("auroc/loop", [0.70, 0.72, 0.71], [0.69, 0.70, 0.71])
     assert row.ours == pytest.approx(0.71)
     assert row.ratio == pytest.approx(0.71 / 0.70)
     low, high = row.more["difference_spread"]
@@ -88,7 +90,7 @@ def test_a_ratio_above_one_is_always_ours_to_have() -> None:
 
 
 def test_standard_output_is_for_the_answer(capfd: pytest.CaptureFixture[str]) -> None:
-    assert measured.apart(print, "chatter") is None
+    assert measurement.apart(print, "chatter") is None
     out, err = capfd.readouterr()
     assert "chatter" in err
     assert not out
@@ -96,9 +98,9 @@ def test_standard_output_is_for_the_answer(capfd: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize("together", [True, False])
 def test_all_ranks_are_trained_to_their_end(tmp_path: Path, together: bool) -> None:
-    shape = ranks.Sweep("embedded-mae", 64, train=16, held=12, epochs=1, repeats=1)
-    assert len(ranks.seconds(tmp_path, shape, together)) == 1
-    for rank in ranks.RANKS:
+    shape = joint_training.Sweep("embedded-mae", 64, train=16, held=12, epochs=1, repeats=1)
+    assert len(joint_training.seconds(tmp_path, shape, together)) == 1
+    for rank in joint_training.RANKS:
         assert json.loads((tmp_path / f"1-{rank}" / "result.json").read_text())["best_epoch"] == 1
 
 

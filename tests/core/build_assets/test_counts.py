@@ -9,17 +9,16 @@ import pytest
 
 from core.build_assets import counts as counting
 from core.config.run import AdapterSpec, RunSpec
-from core.hardware import available_memory as capacity
-from core.models.backbones import registry as catalogue
+from core.hardware import available_memory
 from core.models.backbones.card import BackboneCard
-from core.models.tuning import apply as adapters
-from core.models.tuning import precomputed as counts
+from core.models.backbones.registry import BACKBONES, backbone_card
+from core.models.tuning import precomputed
 from core.models.tuning.applicability import counted, offers
-from core.models.tuning.registry import METHODS
-from core.resources import memory
-from core.resources import throughput as speed
+from core.models.tuning.apply import count_parameters, counted_parameters
+from core.models.tuning.registry import TUNING_METHODS
+from core.resources import memory, throughput
 
-EMBEDDED = [card for card in catalogue.BACKBONES.values() if card.source == "embedded"]
+EMBEDDED = [card for card in BACKBONES.values() if card.source == "embedded"]
 OFTEN = ("full", "linear", "lora", "vpt")
 """Methods whose memory is counted again each time; it takes a second each."""
 
@@ -45,13 +44,13 @@ def test_every_method_trains_what_was_counted(card: BackboneCard, findings: int)
     assert offers(card, findings) == counted(card, findings)
     for rank in counting.RANKS:
         spec = AdapterSpec(rank=rank)
-        assert counts.tuned(card, spec, None) is not None
-        now = adapters.counted(card, spec, findings)
-        assert adapters.count(card, spec, findings, card.input_size) == now
-        assert adapters.count(card, AdapterSpec(rank=rank, alpha=7), findings) == now
+        assert precomputed.tuned(card, spec, None) is not None
+        now = counted_parameters(card, spec, findings)
+        assert count_parameters(card, spec, findings, card.input_size) == now
+        assert count_parameters(card, AdapterSpec(rank=rank, alpha=7), findings) == now
 
 
-@pytest.mark.parametrize("method", METHODS if os.environ.get("CXR_LONG") else OFTEN)
+@pytest.mark.parametrize("method", TUNING_METHODS if os.environ.get("CXR_LONG") else OFTEN)
 @pytest.mark.parametrize("precision", counting.PRECISIONS)
 def test_every_method_holds_what_was_counted(
     method: str, precision: str, monkeypatch: pytest.MonkeyPatch
@@ -64,11 +63,11 @@ def test_every_method_holds_what_was_counted(
 
 
 def test_all_of_it_is_there_and_the_operations_are_right() -> None:
-    assert counts._all().keys() == {card.name for card in EMBEDDED}
-    wanted = {counts.key(spec) for spec in counting.specs()}
+    assert precomputed._all().keys() == {card.name for card in EMBEDDED}
+    wanted = {precomputed.key(spec) for spec in counting.specs()}
     for card in EMBEDDED:
-        assert counts._all()[card.name]["methods"].keys() == wanted
-        assert speed.count_operations(card.name, card.input_size) == counts.operations(
+        assert precomputed._all()[card.name]["methods"].keys() == wanted
+        assert throughput.count_operations(card.name, card.input_size) == precomputed.operations(
             card.name, card.input_size
         )
 
@@ -89,34 +88,36 @@ def test_all_of_it_is_there_and_the_operations_are_right() -> None:
 def test_what_was_not_counted_beforehand_is_counted_now(changes: dict[str, object]) -> None:
     usual = {"train.device": "cpu", "train.precision": "fp32"}
     one, other = (RunSpec.of(**usual | more) for more in ({}, changes))
-    card = catalogue.card("embedded-mae")
+    card = backbone_card("embedded-mae")
     if "adapter.rank" in changes or "adapter.targets" in changes:
-        trains = [adapters.count(card, spec.adapter, 14).trainable for spec in (one, other)]
+        trains = [count_parameters(card, spec.adapter, 14).trainable for spec in (one, other)]
         assert trains[1] > trains[0]
     if "train.augmentation" not in changes:  # LoRA's step holds the same
         assert memory.footprint(one, 14) != memory.footprint(other, 14)
     if "model.input_size" in changes:
-        assert speed.forward_operations(card.name, 64) < speed.forward_operations(card.name, 128)
+        assert throughput.forward_operations(card.name, 64) < throughput.forward_operations(
+            card.name, 128
+        )
 
 
 def test_a_file_that_is_gone_only_costs_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    card = catalogue.card("embedded-mae")
-    known = adapters.count(card, AdapterSpec(), 14)
-    monkeypatch.setattr(counts, "FILE", tmp_path / "counts.json")
-    counts._all.cache_clear()
+    card = backbone_card("embedded-mae")
+    known = count_parameters(card, AdapterSpec(), 14)
+    monkeypatch.setattr(precomputed, "FILE", tmp_path / "counts.json")
+    precomputed._all.cache_clear()
     try:
-        assert counts.tuned(card, AdapterSpec(), None) is None
-        assert adapters.count(card, AdapterSpec(), 14) == known
+        assert precomputed.tuned(card, AdapterSpec(), None) is None
+        assert count_parameters(card, AdapterSpec(), 14) == known
     finally:
         monkeypatch.undo()
-        counts._all.cache_clear()
+        precomputed._all.cache_clear()
 
 
 def test_the_embedded_backbones_are_told_of_without_torch(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)], check=False)
-    assert ended.returncode == (10 if capacity.gpu() else 0)
+    assert ended.returncode == (10 if available_memory.gpu() else 0)
 
 
 def test_the_processor_is_asked_alike_with_torch_and_without() -> None:

@@ -12,10 +12,10 @@ from core import files
 from core.classifier import build, trained, weights
 from core.data.transforms import crop_geometry
 from core.errors import DataError, ModelError
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
-from core.reporter import Silence
-from core.training import loop as train
+from core.models.backbones.build import network
+from core.models.backbones.registry import backbone_card
+from core.reporter import NullReporter
+from core.training.loop import fine_tune
 
 STATE = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor(3)}
 
@@ -78,14 +78,14 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, content: Any) -> 
 
 
 def test_the_centre_crop_keeps_its_share_at_any_input_size() -> None:
-    card = catalogue.card("cxr-mae")
+    card = backbone_card("cxr-mae")
     seen = []
     for size in (112, 224, 448):
         transform = build.evaluation_transform(card, size)
         geometry = crop_geometry(1024, 1024, size, transform.resize)
         seen.append(size / geometry.scale)
     assert seen == pytest.approx([1024 * 224 / 256] * 3)
-    assert build.evaluation_transform(catalogue.card("mrm"), 128).resize == 128
+    assert build.evaluation_transform(backbone_card("mrm"), 128).resize == 128
 
 
 def test_a_run_without_weights_or_result_says_so(tmp_path: Path) -> None:
@@ -98,13 +98,13 @@ def test_a_run_without_weights_or_result_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["linear", "full"])
 def test_frozen_weights_have_to_be_those_of_the_run(tiny, tmp_path: Path, method: str) -> None:
     weights = tmp_path / "own.pth"
-    state = backbones.network(catalogue.card("timm:test_vit"), 2, 64).state_dict()
+    state = network(backbone_card("timm:test_vit"), 2, 64).state_dict()
     torch.save(state, weights)
     folder = tmp_path / "run"
     spec = tiny(
         model__pretrained=True, model__weights=weights, adapter__method=method, train__epochs=1
     )
-    result = train.run(spec, folder, tmp_path / "cache", Silence())
+    result = fine_tune(spec, folder, tmp_path / "cache", NullReporter())
     assert trained.read_result(folder) == result
     found = trained.load_trained(folder)
     assert found.spec == spec.resolved()

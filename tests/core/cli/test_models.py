@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from core.cli.app import main
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
-from core.models.backbones.registry import BACKBONES
+from core.models.backbones.build import build_backbone, hub
+from core.models.backbones.registry import BACKBONES, provenance
 from tests.support import paths
 
 GOLDEN = paths.GOLDEN / "models"
@@ -41,13 +40,13 @@ def test_the_shipped_backbone_by_name_and_by_file(check: Check) -> None:
     code, out, _ = check("embedded-mae", "--json")
     assert code == 0
     told: dict[str, Any] = json.loads(out)
-    assert told["report"]["sha256"] == catalogue.provenance("embedded-mae")["sha256"]
+    assert told["report"]["sha256"] == provenance("embedded-mae")["sha256"]
     assert len(told["report"]["matched"]) == 148
     assert told["report"]["missing"] == ["fc_norm.weight", "fc_norm.bias", "head.weight",
                                          "head.bias"]  # fmt: skip
     assert told["features"]["length"] == 192
     assert told["card"]["licence"]
-    weights = backbones.hub.locate(BACKBONES["embedded-mae"], None)
+    weights = hub.locate(BACKBONES["embedded-mae"], None)
     code, out, _ = check(weights, "--json")
     assert code == 0
     again = json.loads(out)
@@ -88,7 +87,7 @@ def test_a_difference_ends_with_exit_code_1(check: Check, tmp_path: Path) -> Non
 
 
 def test_a_file_that_fits_several_is_said_to(check: Check, tmp_path: Path) -> None:
-    model, _ = backbones.build(BACKBONES["mrm"], 1, pretrained=False)
+    model, _ = build_backbone(BACKBONES["mrm"], 1, pretrained=False)
     torch.save(model.state_dict(), tmp_path / "vit.pth")
     code, out, _ = check(tmp_path / "vit.pth")
     assert code == 0

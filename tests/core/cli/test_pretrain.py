@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from core.cli.app import app
 from core.data.phantoms.dataset import Phantom
 from core.errors import CoreError
-from core.pretraining import collect_images as foundation
+from core.pretraining import collect_images
 
 QUICK = ["--steps", "3", "--batch-size", "4", "--images", "0"]
 
@@ -43,7 +43,7 @@ def call(workspace: Path, *words: object) -> Result:
 @pytest.fixture(autouse=True)
 def few_studies(monkeypatch: pytest.MonkeyPatch) -> None:
     """The readout is what costs time here."""
-    monkeypatch.setattr(foundation, "PROBE_STUDIES", 24)
+    monkeypatch.setattr(collect_images, "PROBE_STUDIES", 24)
 
 
 def test_a_set_of_ones_own_makes_weights_and_a_card(own: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from core.config.defaults import EMBEDDED_RATES
-from core.config.fields import settings
+from core.config.fields import fields
 from core.config.run import OPTIONS, DataSpec, RunSpec
 from core.errors import ConfigurationError, unknown_name
 
@@ -41,7 +41,7 @@ def test_the_way_to_validate_is_part_of_a_run_where_it_is_not_the_paper_s() -> N
     ]
     assert len({one.fingerprint() for one in (way, *budgets)}) == 3
     assert [RunSpec.from_json(one.to_json()) for one in budgets] == budgets
-    assert "validate" in {setting.option for setting in settings()}
+    assert "validate" in {setting.option for setting in fields()}
 
 
 def test_one_source_whatever_is_drawn_from_it() -> None:
@@ -123,10 +123,10 @@ def test_unknown_settings_are_refused() -> None:
 
 
 def test_option_names_are_unique() -> None:
-    options = [setting.option for setting in settings()]
+    options = [setting.option for setting in fields()]
     assert len(options) == len(set(options))
     assert {"data", "root", "backbone", "method", "rank", "label-fraction", "seed"} <= set(options)
-    assert all(setting.description for setting in settings())
+    assert all(setting.description for setting in fields())
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_known_ones() -> None:

@@ -203,7 +203,7 @@ def test_a_patient_in_two_splits_is_named() -> None:
         {"patient": ["a", "b", "b", "c"], "split": ["train", "train", "val", "test"]}
     )
     with pytest.raises(DataError, match=r"1 patients .*\(b\)"):
-        splits.refuse_shared_patients(table, "Set")
+        splits.check_shared_patients(table, "Set")
 
 
 # --- lists ---------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ import pytest
 
 from core.evaluation.predictions import Predictions
 from core.evaluation.subgroups import all_subgroups, subgroups
-from core.metrics import auroc as stats
 from core.metrics import bootstrap
+from core.metrics.auroc import per_finding
 
 
 def predictions(studies: int = 600, penalty: float = 0.0) -> Predictions:
@@ -72,7 +72,7 @@ def test_a_finding_that_one_group_lacks_is_averaged_in_none() -> None:
     assert found is not None
     assert found.findings == ("Edema", "Mass")
     women = one.sex == "F"
-    each = stats.per_finding(labels[women], one.scores[women])
+    each = per_finding(labels[women], one.scores[women])
     assert found.groups[0].auroc.value == pytest.approx(each[:2].mean())
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from core.config.run import RunSpec
 from core.errors import DataError, Stopped
-from core.experiments import run_grid as carry
+from core.experiments import run_grid
 from core.experiments.paper.grid import Cell
-from core.reporter import Reporter, Silence
+from core.reporter import NullReporter, Reporter
 from core.runs import queue
 from core.runs.store import Run, RunState, Store, open_store
 from core.workspace import Workspace, open_workspace
@@ -73,7 +73,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_numbers(
     assert third.communicate(timeout=240)[0].splitlines() == ["completed 0"]
 
 
-class Notes(Silence):
+class Notes(NullReporter):
     """Keeps what it is told."""
 
     def __init__(self) -> None:
@@ -118,11 +118,11 @@ def test_a_failure_does_not_keep_the_others_from_being_run(
     cells: list[Cell], store: Store, workspace: Workspace
 ) -> None:
     notes = Notes()
-    ending = carry.carry_out(cells, store, workspace, Worker({"lora": DataError}), notes)
+    ending = run_grid.run_grid(cells, store, workspace, Worker({"lora": DataError}), notes)
     assert (ending.completed, len(ending.failed), ending.stopped) == (2, 2, False)
     assert notes.said[:2] == [("begins", "lora", 0), ("failed", "lora", 0)]
     mended = Worker()
-    ending = carry.carry_out(cells, store, workspace, mended, Notes())
+    ending = run_grid.run_grid(cells, store, workspace, mended, Notes())
     assert (ending.completed, ending.failed) == (2, ())
     assert mended.done == [("lora", 0), ("lora", 1)]
     assert len(store.list()) == 4
@@ -132,7 +132,7 @@ def test_a_failure_does_not_keep_the_others_from_being_run(
 def test_a_run_that_is_stopped_ends_the_grid(
     cells: list[Cell], store: Store, workspace: Workspace
 ) -> None:
-    ending = carry.carry_out(cells, store, workspace, Worker({"full": Stopped}), Notes())
+    ending = run_grid.run_grid(cells, store, workspace, Worker({"full": Stopped}), Notes())
     assert (ending.completed, ending.stopped) == (1, True)
     assert len(store.list()) == 2
 
@@ -153,7 +153,7 @@ def test_queued_runs_are_taken_and_those_of_others_waited_for(
         store.transition(other.id, RunState.COMPLETED)
 
     worker, notes = Worker(), Notes()
-    ending = carry.carry_out(cells[:2], store, workspace, worker, notes, wait)
+    ending = run_grid.run_grid(cells[:2], store, workspace, worker, notes, wait)
     assert ending.completed == 1
     assert worker.done == [("lora", 0)]
     assert ("waits", "full", 0) in notes.said

@@ -87,11 +87,11 @@ def test_equal_runs_that_are_done_or_waiting_are_left_out(
 
 
 def test_the_time_adds_up(store: Store, workspace: Workspace) -> None:
-    from core.resources import estimate as cost
+    from core.resources import estimate
 
     specs = sweep.grid(RunSpec(), ["lora", "full"], seeds=[0, 1])
     planned = sweep.plan(specs, store, workspace.cache)
-    each = [cost.estimate(spec, workspace.cache).seconds for spec in specs[::2]]
+    each = [estimate.estimate(spec, workspace.cache).seconds for spec in specs[::2]]
     assert planned.seconds == pytest.approx(2 * sum(each), rel=0.05)
     assert planned.hours == planned.seconds / 3600
     assert "measured speed" in planned.basis

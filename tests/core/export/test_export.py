@@ -20,15 +20,15 @@ from core.classifier.trained import load_trained
 from core.classifier.weights import read_state, write_state
 from core.errors import ConfigurationError, CoreError, DataError, ModelError
 from core.export import export
-from core.models.tuning.registry import METHODS
-from core.reporter import Silence
-from core.training import loop as train
+from core.models.tuning.registry import TUNING_METHODS
+from core.reporter import NullReporter
+from core.training.loop import fine_tune
 from core.workspace import BEST, RESULT
 from tests.support.paths import ROOT
 
 Runs = Callable[..., Path]
 
-ADAPTERS = [name for name, one in METHODS.items() if one.config or name == "ln-tuning"]
+ADAPTERS = [name for name, one in TUNING_METHODS.items() if one.config or name == "ln-tuning"]
 """Methods that leave something peft can carry."""
 
 LIMITED = """
@@ -61,7 +61,7 @@ def runs(radiographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
             "adapter.method": method, "train.epochs": 1, "train.device": "cpu",
         }  # fmt: skip
         spec = RunSpec.of(**{**fields, **{k.replace("__", "."): v for k, v in changes.items()}})
-        train.run(spec, root / key, root / "cache", Silence())
+        fine_tune(spec, root / key, root / "cache", NullReporter())
         strengthen(root / key)
         made[key] = root / key
         return made[key]
@@ -139,7 +139,7 @@ def test_another_program_gets_the_runs_logits_from_the_cards_own_code(
     runs: Runs, tmp_path: Path, format: str
 ) -> None:
     run, out = runs(), tmp_path / "out"
-    written = export.export(run, format, out)
+    written = export.export_run(run, format, out)
     assert sorted(written.files) == sorted(one.name for one in out.iterdir())
     assert written.size == sum(one.stat().st_size for one in out.iterdir())
     assert apart(elsewhere(out), own(run)) < (1e-4 if format == "onnx" else 1e-5)
@@ -147,7 +147,7 @@ def test_another_program_gets_the_runs_logits_from_the_cards_own_code(
     assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TUNING_METHODS)
 def test_every_method_merges_and_goes_to_peft_or_says_why_not(
     runs: Runs, tmp_path: Path, method: str
 ) -> None:
@@ -156,22 +156,22 @@ def test_every_method_merges_and_goes_to_peft_or_says_why_not(
     import timm
 
     try:
-        export.export(run, "merged", tmp_path / "merged")
+        export.export_run(run, "merged", tmp_path / "merged")
     except ModelError as refused:
         remedy = refused.remedy
-        written = export.export(run, "onnx", tmp_path / "onnx")
+        written = export.export_run(run, "onnx", tmp_path / "onnx")
         assert ("format onnx" in remedy, written.difference < 1e-4) == (True, True)
     else:
         model = timm.create_model(f"local-dir:{tmp_path / 'merged'}", pretrained=True).eval()
         with torch.inference_mode():
             assert apart(model(pixels()), logits) < 1e-5
     if method in ADAPTERS:
-        written = export.export(run, "peft", tmp_path / "peft")
+        written = export.export_run(run, "peft", tmp_path / "peft")
         assert written.difference < 1e-5
         assert apart(reloaded(tmp_path / "peft"), logits) < 1e-5
         return
     with pytest.raises(ModelError, match="leaves no adapter") as caught:
-        export.export(run, "peft", tmp_path / "peft")
+        export.export_run(run, "peft", tmp_path / "peft")
     assert "format merged" in caught.value.remedy
     assert not (tmp_path / "peft").exists()
 
@@ -208,9 +208,9 @@ def test_other_architectures_are_carried_too(
     runs: Runs, tmp_path: Path, backbone: str, method: str, changes: dict[str, Any]
 ) -> None:
     run = runs(method, backbone, **changes)
-    assert export.export(run, "merged", tmp_path / "merged").difference < 1e-4
+    assert export.export_run(run, "merged", tmp_path / "merged").difference < 1e-4
     if method in ADAPTERS:
-        assert export.export(run, "peft", tmp_path / "peft").difference < 1e-4
+        assert export.export_run(run, "peft", tmp_path / "peft").difference < 1e-4
 
 
 def test_weights_that_timm_fetches_are_not_kept_beside_the_adapter(
@@ -231,20 +231,20 @@ def test_weights_that_timm_fetches_are_not_kept_beside_the_adapter(
     monkeypatch.setenv("HF_HUB_CACHE", str(hub))
     changes = {"model__pretrained": True, "model__input_size": None}
     run = runs("lora", f"timm:{name}", **changes)
-    export.export(run, "peft", tmp_path / "out")
+    export.export_run(run, "peft", tmp_path / "out")
     assert not (tmp_path / "out" / export.BACKBONE).exists()
     assert "pretrained=True" in snippet(tmp_path / "out")
     plain(snippet(tmp_path / "out"), tmp_path / "out")
     resized = runs(
         "lora", f"timm:{name}", model__pretrained=True
     )  # at 64 px: timm resizes otherwise
-    export.export(resized, "peft", tmp_path / "resized")
+    export.export_run(resized, "peft", tmp_path / "resized")
     assert (tmp_path / "resized" / export.BACKBONE).exists()
 
 
 def test_the_card_tells_data_scores_terms_and_limits(runs: Runs, tmp_path: Path) -> None:
     run = runs()
-    export.export(run, "peft", tmp_path / "out")
+    export.export_run(run, "peft", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     result = json.loads((run / RESULT).read_text())
     for finding in ("Pneumonia", "Plate"):
@@ -260,13 +260,13 @@ def test_the_card_tells_data_scores_terms_and_limits(runs: Runs, tmp_path: Path)
 
 def test_nothing_is_written_over(runs: Runs, tmp_path: Path) -> None:
     run, out = runs(), tmp_path / "out"
-    export.export(run, "merged", out)
+    export.export_run(run, "merged", out)
     before = {one.name: one.stat().st_mtime_ns for one in out.iterdir()}
     with pytest.raises(ConfigurationError, match="earlier export") as caught:
-        export.export(run, "merged", out)
+        export.export_run(run, "merged", out)
     assert "--force" in caught.value.remedy
     assert {one.name: one.stat().st_mtime_ns for one in out.iterdir()} == before
-    export.export(run, "peft", out, force=True)
+    export.export_run(run, "peft", out, force=True)
     assert not (out / "model.safetensors").exists()
     assert (out / "adapter_model.safetensors").exists()
 
@@ -275,10 +275,10 @@ def test_nothing_is_written_over(runs: Runs, tmp_path: Path) -> None:
     (theirs / "thesis.txt").write_text("years of work")
     for place in (theirs, theirs / "thesis.txt"):
         with pytest.raises(ConfigurationError, match="no earlier export"):
-            export.export(run, "merged", place, force=True)
+            export.export_run(run, "merged", place, force=True)
     assert (theirs / "thesis.txt").read_text() == "years of work"
     with pytest.raises(ConfigurationError, match="cannot be written"):
-        export.export(run, "merged", theirs / "thesis.txt" / "out")
+        export.export_run(run, "merged", theirs / "thesis.txt" / "out")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["out", "theirs"]
 
 
@@ -301,10 +301,10 @@ def test_a_run_that_has_not_finished_is_refused(runs: Runs, tmp_path: Path) -> N
     shutil.copytree(runs(), folder)
     (folder / RESULT).unlink()
     with pytest.raises(DataError, match="no result yet") as caught:
-        export.export(folder, "peft", tmp_path / "out")
+        export.export_run(folder, "peft", tmp_path / "out")
     assert "Wait until it has completed" in caught.value.remedy
     with pytest.raises(CoreError, match="Did you mean peft"):
-        export.export(runs(), "pef", tmp_path / "out")
+        export.export_run(runs(), "pef", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -312,7 +312,7 @@ def test_a_graph_takes_any_batch(runs: Runs, tmp_path: Path) -> None:
     import onnxruntime
 
     run = runs()
-    export.export(run, "onnx", tmp_path / "out")
+    export.export_run(run, "onnx", tmp_path / "out")
     session = onnxruntime.InferenceSession(str(tmp_path / "out" / "model.onnx"))
     for count in (1, 2, 5):
         (logits,) = session.run(None, {"pixels": pixels(count).numpy()})

@@ -20,13 +20,12 @@ from core.cli.app import main
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, ModelError
 from core.evaluation import evaluate
-from core.export import export
-from core.export import import_adapter as importing
+from core.export import export, import_adapter
 from core.models.peft_files import read as foreign
-from core.reporter import Silence
+from core.reporter import NullReporter
 from core.resources import preflight
 from core.saliency import request
-from core.training import loop as train
+from core.training.loop import fine_tune
 from core.workspace import ADAPTER
 
 Tiny = Callable[..., RunSpec]
@@ -42,8 +41,8 @@ def there(tiny: Tiny, tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / method
         # A rate at which even a short training moves what it trains.
         spec = tiny(adapter__method=method, train__lr=0.02, **EXACT)
-        train.run(spec, folder, tmp_path / "cache", Silence())
-        export.export(folder, "peft", folder / "peft")
+        fine_tune(spec, folder, tmp_path / "cache", NullReporter())
+        export.export_run(folder, "peft", folder / "peft")
         return folder
 
     return make
@@ -56,9 +55,9 @@ def source(tiny: Tiny, folder: Path, **changes: Any) -> RunSpec:
 
 
 def carry_out(adapter: Path, spec: RunSpec, folder: Path) -> dict[str, Any]:
-    whole, _ = importing.prepare(adapter, spec)
-    importing.keep(adapter, folder)
-    return train.run(whole, folder, folder.parent / "cache", Silence())
+    whole, _ = import_adapter.prepare(adapter, spec)
+    import_adapter.keep(adapter, folder)
+    return fine_tune(whole, folder, folder.parent / "cache", NullReporter())
 
 
 @pytest.mark.parametrize("method", ["lora", "dora", "lokr", "ia3", "ln-tuning"])
@@ -83,7 +82,7 @@ def test_an_imported_run_is_compared_explained_and_exported_like_any_other(
 ) -> None:
     run, back = there(), tmp_path / "back"
     carry_out(run / "peft", source(tiny, run), back)
-    assert evaluate.compare(run, back).studies == 16
+    assert evaluate.compare_runs(run, back).studies == 16
     for method in ("grad-cam", "attention-rollout"):
         asked = {"study": "test-02.png", "method": method}
         mine, theirs = (request.explain_run(one, "Plate", **asked) for one in (run, back))  # type: ignore[arg-type]
@@ -91,7 +90,7 @@ def test_an_imported_run_is_compared_explained_and_exported_like_any_other(
         assert a.probability == pytest.approx(b.probability, abs=1e-5)
         assert np.abs(a.map - b.map).max() < 1e-3 * max(1.0, float(a.map.max()))
     for format in ("peft", "merged"):
-        assert export.export(back, format, tmp_path / format).difference < 1e-5
+        assert export.export_run(back, format, tmp_path / format).difference < 1e-5
     card = (tmp_path / "peft" / "README.md").read_text()
     assert "it was tuned elsewhere. Tested on A folder" in card
     again = foreign.read(tmp_path / "peft")
@@ -109,7 +108,7 @@ def test_what_plain_peft_and_timm_made_is_imported(tiny: Tiny, tmp_path: Path) -
     wrapped = peft.get_peft_model(model, config).eval()
     wrapped.save_pretrained(str(tmp_path / "adapter"), save_embedding_layers=False)
     spec = tiny(model__pretrained=True, model__weights=tmp_path / "backbone.pth")
-    whole, notes = importing.prepare(tmp_path / "adapter", spec)
+    whole, notes = import_adapter.prepare(tmp_path / "adapter", spec)
     assert (whole.adapter.rank, whole.adapter.alpha, whole.adapter.targets) == (2, 4, "qkv")
     assert whole.title() == "LoRA r 2, imported · timm:test_vit · folder"
     assert any("holds no fc_norm" in note for note in notes)
@@ -127,18 +126,18 @@ def test_an_adapter_goes_only_with_its_own_weights_and_findings(
     run = there()
     other = source(tiny, run, model__weights=None, model__pretrained=False, train__seed=5)
     with pytest.raises(ModelError, match="made for another backbone") as caught:
-        importing.prepare(run / "peft", other)
+        import_adapter.prepare(run / "peft", other)
     assert "backbone.safetensors" in caught.value.remedy
     spec = source(tiny, run)
     about = run / "peft" / export.ABOUT
     told = json.loads(about.read_text())
     about.write_text(json.dumps(told | {"findings": ["Plate", "Pneumonia"]}))
     with pytest.raises(ModelError, match="outputs are Plate, Pneumonia; the data set's"):
-        importing.prepare(run / "peft", spec)
+        import_adapter.prepare(run / "peft", spec)
     phantoms = {"data__name": "phantom-5", "data__root": None}
     about.unlink()
     with pytest.raises(ModelError, match="has 2 outputs, the data set 5 findings"):
-        importing.prepare(run / "peft", source(tiny, run, **phantoms))
+        import_adapter.prepare(run / "peft", source(tiny, run, **phantoms))
 
 
 def test_a_run_holds_on_to_the_adapter_it_was_made_of(

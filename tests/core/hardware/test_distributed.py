@@ -16,10 +16,9 @@ from torch import nn
 from core.classifier.weights import read_state
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, CoreError
-from core.hardware import distributed as ranks
-from core.hardware.distributed import Ranks
+from core.hardware.distributed import Processes, join, others_explained
 from core.runs.store import open_store
-from core.training import loop as train
+from core.training.loop import fine_tune
 from core.workspace import BEST, RESULT, open_workspace
 from tests.core.training.test_loop import Notes
 from tests.support.paths import ROOT
@@ -57,31 +56,31 @@ def agree(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def test_each_process_takes_its_part_and_together_they_take_all() -> None:
     for count, studies in ((1, 5), (2, 7), (3, 2), (4, 128)):
-        parts = [list(range(studies))[Ranks(i, count).part(studies)] for i in range(count)]
+        parts = [list(range(studies))[Processes(i, count).part(studies)] for i in range(count)]
         assert [one for part in parts for one in part] == list(range(studies))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_what_several_processes_cannot_do_as_one_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="3 processes were started for batches of 2"):
-        Ranks(0, 3).refuse(nn.Linear(1, 1), 2)
+        Processes(0, 3).refuse(nn.Linear(1, 1), 2)
     with pytest.raises(ConfigurationError, match="batch normalisation would train"):
-        Ranks(0, 2).refuse(nn.Sequential(nn.BatchNorm2d(3)), 8)
-    Ranks(0, 2).refuse(nn.Sequential(nn.BatchNorm2d(3)).requires_grad_(False), 8)
-    Ranks().refuse(nn.BatchNorm2d(3), 1)
+        Processes(0, 2).refuse(nn.Sequential(nn.BatchNorm2d(3)), 8)
+    Processes(0, 2).refuse(nn.Sequential(nn.BatchNorm2d(3)).requires_grad_(False), 8)
+    Processes().refuse(nn.BatchNorm2d(3), 1)
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "64")
     with pytest.raises(ConfigurationError, match="64 processes were started for"):
-        ranks.join("auto", gpu=True)
+        join("auto", gpu=True)
     with pytest.raises(ConfigurationError, match="cannot all work on cuda:0"):
-        ranks.join("cuda:0", gpu=True)
+        join("cuda:0", gpu=True)
 
 
 def test_the_death_of_another_process_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
-        with ranks.others_explained():
+        with others_explained():
             raise RuntimeError("[pair.cc:547] Connection closed by peer [127.0.1.1]:4711")
 
     with pytest.raises(RuntimeError, match="Connection closed"):
@@ -112,7 +111,7 @@ def test_two_processes_learn_what_one_learns(tiny: Callable[..., RunSpec], tmp_p
 
     for name, spec, rows in (("lora", tiny(**LORA), told[0]), ("full", tiny(**FULL), told[3])):
         notes, alone = Notes(), tmp_path / f"alone-{name}"
-        result = train.run(spec, alone, tmp_path / "cache", notes)
+        result = fine_tune(spec, alone, tmp_path / "cache", notes)
         assert agree(weights(alone), weights(tmp_path / name))
         names, values = zip(*[row for row in rows["rows"] if "images_per" not in row[0]],
                             strict=True)  # fmt: skip

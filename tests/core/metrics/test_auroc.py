@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from core.metrics import auroc as stats
 from core.metrics import delong, intervals, operating_point
+from core.metrics.auroc import auroc, average_precision, macro, per_finding
 from tests.support.paths import GOLDEN
 
 CASES = json.loads((GOLDEN / "metrics" / "delong.json").read_text())["cases"]
@@ -46,12 +46,12 @@ def test_auroc_is_the_share_of_pairs_won(seed: int, studies: int, levels: int) -
     labels = generator.integers(0, 2, studies)
     scores = generator.integers(0, levels, studies).astype(np.float32)
     if labels.min() == labels.max():
-        assert math.isnan(stats.auroc(labels, scores))
+        assert math.isnan(auroc(labels, scores))
         return
     gaps = scores[labels == 1][:, None] - scores[labels == 0][None]
-    assert stats.auroc(labels, scores) == pytest.approx(((gaps > 0) + 0.5 * (gaps == 0)).mean())
-    assert stats.auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
-    assert stats.average_precision(labels, scores) == pytest.approx(
+    assert auroc(labels, scores) == pytest.approx(((gaps > 0) + 0.5 * (gaps == 0)).mean())
+    assert auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
+    assert average_precision(labels, scores) == pytest.approx(
         average_precision_score(labels, scores)
     )
 
@@ -59,22 +59,22 @@ def test_auroc_is_the_share_of_pairs_won(seed: int, studies: int, levels: int) -
 def test_unknown_labels_are_left_out_and_one_class_is_not_defined() -> None:
     labels = np.array([[1, 0, np.nan], [0, 0, 1], [np.nan, 0, 0], [1, 0, 1]])
     scores = np.array([[0.9, 0.1, 0.5], [0.2, 0.9, 0.8], [0.99, 0.3, 0.1], [0.1, 0.4, 0.7]])
-    each = stats.per_finding(labels, scores)
+    each = per_finding(labels, scores)
     assert each[0] == 0.5
     assert math.isnan(each[1])
     assert each[2] == 1.0
-    assert stats.macro(each) == 0.75
-    assert math.isnan(stats.macro([math.nan, math.nan]))
-    assert math.isnan(stats.average_precision([0, 0], [0.1, 0.2]))
+    assert macro(each) == 0.75
+    assert math.isnan(macro([math.nan, math.nan]))
+    assert math.isnan(average_precision([0, 0], [0.1, 0.2]))
 
 
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="score is NaN"):
-        stats.auroc([0, 1], [0.1, math.nan])
+        auroc([0, 1], [0.1, math.nan])
     with pytest.raises(ValueError, match=r"1, 0 or NaN"):
-        stats.auroc([0, 2], [0.1, 0.2])
+        auroc([0, 2], [0.1, 0.2])
     with pytest.raises(ValueError, match="both be"):
-        stats.per_finding(np.zeros((3, 2)), np.zeros((3, 1)))
+        per_finding(np.zeros((3, 2)), np.zeros((3, 1)))
     with pytest.raises(ValueError, match="patients"):
         delong.delong_interval([0, 1, 1], [0.1, 0.2, 0.3], ["P1", "P2"])
 

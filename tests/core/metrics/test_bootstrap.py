@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from core.metrics import auroc as stats
 from core.metrics import bootstrap
+from core.metrics.auroc import macro, per_finding
 from core.metrics.delong import delong_paired
 
 
@@ -30,7 +30,7 @@ def test_bootstrap_draws_are_aurocs_of_resampled_patients() -> None:
     for i, pick in enumerate(picks):
         rows = np.concatenate([np.flatnonzero(of == one) for one in pick])
         for model, scores in enumerate((a, b)):
-            slow = stats.macro(stats.per_finding(labels[rows], scores[rows]))
+            slow = macro(per_finding(labels[rows], scores[rows]))
             assert drawn[model, i] == pytest.approx(slow, rel=1e-6)
 
 

@@ -8,8 +8,8 @@ from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
-from core.metrics import auroc as stats
 from core.metrics import calibration
+from core.metrics.auroc import auroc
 
 
 def chances(studies: int = 20_000, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +52,7 @@ def test_the_temperature_is_found_again_and_keeps_every_rank() -> None:
         assert found == pytest.approx(made, rel=0.05)
         mended = calibration.scaled(shown, found)
         assert mended == pytest.approx(chance, abs=0.02)
-        assert stats.auroc(labels, mended) == pytest.approx(stats.auroc(labels, shown), abs=1e-12)
+        assert auroc(labels, mended) == pytest.approx(auroc(labels, shown), abs=1e-12)
         assert log_loss(labels, mended) <= log_loss(labels, shown) + 1e-9
 
 

@@ -5,14 +5,14 @@ import math
 import pytest
 from scipy.stats import binomtest, ttest_ind, ttest_rel
 
-from core.metrics import seed_tests as seeds
+from core.metrics import seed_tests
 
 LORA = [0.812, 0.806, 0.821, 0.809, 0.815]
 FULL = [0.790, 0.801, 0.799, 0.809, 0.780]
 
 
 def test_pairs_agree_with_scipy() -> None:
-    found = seeds.seeds_paired(LORA, FULL)
+    found = seed_tests.seeds_paired(LORA, FULL)
     expected = ttest_rel(LORA, FULL)
     bounds = expected.confidence_interval(0.95)
     assert found.p == pytest.approx(expected.pvalue)
@@ -23,7 +23,7 @@ def test_pairs_agree_with_scipy() -> None:
 
 
 def test_groups_agree_with_welch() -> None:
-    found = seeds.seeds_unpaired(LORA, FULL[:3])
+    found = seed_tests.seeds_unpaired(LORA, FULL[:3])
     expected = ttest_ind(LORA, FULL[:3], equal_var=False)
     bounds = expected.confidence_interval(0.95)
     assert found.p == pytest.approx(expected.pvalue)
@@ -32,26 +32,29 @@ def test_groups_agree_with_welch() -> None:
 
 
 def test_one_seed_decides_nothing() -> None:
-    for test in (seeds.seeds_paired([0.9], [0.8]), seeds.seeds_unpaired([0.9], [0.8, 0.7])):
+    for test in (
+        seed_tests.seeds_paired([0.9], [0.8]),
+        seed_tests.seeds_unpaired([0.9], [0.8, 0.7]),
+    ):
         assert test.difference.value > 0
         assert math.isnan(test.p)
         assert math.isnan(test.difference.low)
 
 
 def test_equal_runs_do_not_differ() -> None:
-    same = seeds.seeds_paired([0.8, 0.9], [0.8, 0.9])
+    same = seed_tests.seeds_paired([0.8, 0.9], [0.8, 0.9])
     assert (same.difference.value, same.p, same.wins, same.ties) == (0, 1, 0, 2)
     assert math.isnan(same.win_rate.value)
 
 
 def test_seeds_must_pair() -> None:
     with pytest.raises(ValueError, match="pairs"):
-        seeds.seeds_paired([0.9, 0.8], [0.7])
+        seed_tests.seeds_paired([0.9, 0.8], [0.7])
 
 
 @pytest.mark.parametrize(("wins", "trials"), [(0, 7), (13, 18), (18, 18)])
 def test_binomial_interval_is_exact(wins: int, trials: int) -> None:
-    found = seeds.binomial_interval(wins, trials)
+    found = seed_tests.binomial_interval(wins, trials)
     exact = binomtest(wins, trials).proportion_ci(0.95, "exact")
     assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
     assert found.value == wins / trials

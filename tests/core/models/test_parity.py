@@ -33,10 +33,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from core.config.run import AdapterSpec
 from core.errors import ModelError
 from core.models import parity
-from core.models.backbones import build as backbones
-from core.models.backbones import qkv as attention
+from core.models.backbones import qkv
+from core.models.backbones.build import build_backbone, network
 from core.models.backbones.registry import BACKBONES, BackboneCard
-from core.models.tuning import apply as adapters
+from core.models.tuning.apply import apply_method, count_parameters, merge_adapter, parameter_groups
 from core.training import schedule
 from tests.support import paths
 
@@ -62,7 +62,7 @@ def golden() -> dict[str, Tensor]:
 
 
 def loaded(golden: dict[str, Tensor], name: str = CHECKPOINTS[0], size: int | None = None) -> Any:
-    model, report = backbones.build(small(name), 14, weights=GOLDEN / name, input_size=size)
+    model, report = build_backbone(small(name), 14, weights=GOLDEN / name, input_size=size)
     put(model, {key: golden[key] for key in HEAD})
     assert set(report.missing) == set(HEAD)
     return model.eval()
@@ -78,7 +78,7 @@ def put(model: nn.Module, values: dict[str, Tensor]) -> None:
 
 
 def with_lora(golden: dict[str, Tensor], name: str = CHECKPOINTS[0]) -> Any:
-    model = adapters.apply(loaded(golden, name), LORA)
+    model = apply_method(loaded(golden, name), LORA)
     put(
         model,
         {
@@ -111,7 +111,7 @@ def test_logits_with_lora_active_and_merged(name: str, golden: dict[str, Tensor]
     model = with_lora(golden, name)
     with torch.inference_mode():
         assert distance(model(golden["x"]), golden["logits_lora"]) <= 1e-5
-    merged = adapters.merge(model)
+    merged = merge_adapter(model)
     assert merged.state_dict().keys() == loaded(golden, name).state_dict().keys()
     with torch.inference_mode():
         assert distance(merged(golden["x"]), golden["logits_lora"]) <= 1e-5
@@ -131,12 +131,12 @@ def ten_steps(model: nn.Module, optimizer: torch.optim.Optimizer, golden: Any) -
 
 def groups(model: nn.Module, **more: Any) -> list[dict[str, Any]]:
     settings = {"lr": 0.01, "weight_decay": 0.0, "layer_decay": 1.0} | more
-    return adapters.parameter_groups(model, **settings)
+    return parameter_groups(model, **settings)
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_ten_steps_of_full_fine_tuning_with_sgd(name: str, golden: dict[str, Tensor]) -> None:
-    model = adapters.apply(loaded(golden, name), AdapterSpec(method="full"))
+    model = apply_method(loaded(golden, name), AdapterSpec(method="full"))
     optimizer = torch.optim.SGD(groups(model), momentum=0.9)
     assert ten_steps(model, optimizer, golden) == pytest.approx(
         REFERENCE["loss_fft_sgd"], abs=1e-5, rel=0
@@ -145,7 +145,7 @@ def test_ten_steps_of_full_fine_tuning_with_sgd(name: str, golden: dict[str, Ten
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_ten_steps_of_full_fine_tuning_with_adamw(name: str, golden: dict[str, Tensor]) -> None:
-    model = adapters.apply(loaded(golden, name), AdapterSpec(method="full"))
+    model = apply_method(loaded(golden, name), AdapterSpec(method="full"))
     grouped = groups(model, lr=1e-3, weight_decay=0.05, layer_decay=0.65)
     assert ten_steps(model, torch.optim.AdamW(grouped), golden) == pytest.approx(
         REFERENCE["loss_fft_adamw_layer_decay"], abs=1e-5, rel=0
@@ -196,13 +196,11 @@ def test_the_comparison_notices_another_model(golden: dict[str, Tensor], tmp_pat
 def test_layer_decay_groups_of_vit_base() -> None:
     told = REFERENCE["layer_decay_vit_base"]
     with torch.device("meta"):
-        model = adapters.apply(
-            backbones.network(BACKBONES["mrm"], 14, 224), AdapterSpec(method="full")
-        )
+        model = apply_method(network(BACKBONES["mrm"], 14, 224), AdapterSpec(method="full"))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     ours = {
         names[id(parameter)]: [group["lr_scale"], group["weight_decay"]]
-        for group in adapters.parameter_groups(
+        for group in parameter_groups(
             model, lr=1.0, weight_decay=told["weight_decay"], layer_decay=told["layer_decay"]
         )
         for parameter in group["params"]
@@ -215,7 +213,7 @@ def test_layer_decay_groups_of_vit_base() -> None:
 @pytest.mark.parametrize("rank", [4, 8, 16, 32])
 def test_trainable_parameters_of_vit_base(rank: int) -> None:
     told = REFERENCE["trainable_params"]["vit_base_patch16_224, 14 classes"][str(rank)]
-    counted = adapters.count(BACKBONES["mrm"], AdapterSpec(rank=rank), 14)
+    counted = count_parameters(BACKBONES["mrm"], AdapterSpec(rank=rank), 14)
     assert counted.trainable == told["trainable"]
     assert counted.total == told["total_with_adapter"]
     assert counted.share * 100 == pytest.approx(told["percent"], rel=1e-12)
@@ -228,11 +226,9 @@ def test_lora_leaves_the_key_untouched(golden: dict[str, Tensor]) -> None:
     moved = {name for name, value in model.state_dict().items() if distance(value, before[name])}
     assert moved == {name for name, p in model.named_parameters() if p.requires_grad}
     assert not any(".k." in name for name in moved)
-    adapters.merge(model)
+    merge_adapter(model)
     plain = loaded(golden)
-    for (_, ours), (_, theirs) in zip(
-        attention.attentions(model), attention.attentions(plain), strict=True
-    ):
+    for (_, ours), (_, theirs) in zip(qkv.attentions(model), qkv.attentions(plain), strict=True):
         for part in range(3):
             apart = distance(ours.qkv.weight.chunk(3)[part], theirs.qkv.weight.chunk(3)[part])
             assert (apart == 0) == (part == 1)

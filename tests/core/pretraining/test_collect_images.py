@@ -11,7 +11,7 @@ from PIL import Image
 from core.data.datasets.custom_folder import Folder
 from core.data.phantoms.dataset import Phantom
 from core.errors import ConfigurationError
-from core.pretraining import collect_images as foundation
+from core.pretraining import collect_images
 from core.pretraining.masked_autoencoder import Features, MaskedAutoencoder
 
 SIDE = 36
@@ -37,7 +37,7 @@ def test_only_training_pictures_are_taken(tmp_path: Path, pictures: list[np.ndar
     own = folder(
         tmp_path / "own", {"train": pictures[:8], "val": pictures[8:10], "test": pictures[10:12]}
     )
-    taken = foundation.collect(None, [own], tmp_path / "cache", SIDE)
+    taken = collect_images.collect(None, [own], tmp_path / "cache", SIDE)
     assert taken.pictures.shape == (8, SIDE, SIDE)
     assert taken.times.tolist() == [1] * 8
     assert taken.reports is None
@@ -55,7 +55,7 @@ def test_what_another_set_holds_out_is_left_out(tmp_path: Path, pictures: list[n
         tmp_path / "other",
         {"train": pictures[3:6] + pictures[14:16], "val": pictures[12:14], "test": pictures[:2]},
     )
-    taken = foundation.collect(None, [one, other], tmp_path / "cache", SIDE)
+    taken = collect_images.collect(None, [one, other], tmp_path / "cache", SIDE)
     first, second = taken.sets
     assert (first["pictures"], first["left_out"]) == (6, 2)
     assert (second["pictures"], second["left_out"]) == (2, 3)
@@ -69,8 +69,13 @@ def test_real_pictures_make_up_their_share(tmp_path: Path, pictures: list[np.nda
         tmp_path / "small",
         {"train": pictures[12:14], "val": pictures[14:16], "test": pictures[16:18]},
     )
-    taken = foundation.collect(
-        foundation.phantoms(24), [large, small], tmp_path / "cache", SIDE, share=0.6, reports=True
+    taken = collect_images.collect(
+        collect_images.phantoms(24),
+        [large, small],
+        tmp_path / "cache",
+        SIDE,
+        share=0.6,
+        reports=True,
     )
     shares = [told["share"] for told in taken.sets]
     assert sum(shares) == pytest.approx(1, abs=0.01)
@@ -83,9 +88,9 @@ def test_real_pictures_make_up_their_share(tmp_path: Path, pictures: list[np.nda
 
 def test_nothing_and_senseless_shares_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="needs pictures"):
-        foundation.collect(None, [], tmp_path, SIDE)
+        collect_images.collect(None, [], tmp_path, SIDE)
     with pytest.raises(ConfigurationError, match="between 0 and 1"):
-        foundation.collect(foundation.phantoms(2), [], tmp_path, SIDE, share=1.0)
+        collect_images.collect(collect_images.phantoms(2), [], tmp_path, SIDE, share=1.0)
 
 
 def test_a_readout_scores_a_set_of_ones_own(tmp_path: Path, pictures: list[np.ndarray]) -> None:
@@ -96,5 +101,5 @@ def test_a_readout_scores_a_set_of_ones_own(tmp_path: Path, pictures: list[np.nd
         "test_vit", 32, masked=0.5, predicted=0.5, decoder_width=32, decoder_depth=1,
         variance_floor=0.001,
     )  # fmt: skip
-    score = foundation.readout(tmp_path / "cache", 32, own)(Features(model.encoder))
+    score = collect_images.readout(tmp_path / "cache", 32, own)(Features(model.encoder))
     assert 0 <= score <= 1

@@ -16,11 +16,8 @@ from core.config import command_line
 from core.config.run import RunSpec
 from core.data import splits
 from core.errors import ConfigurationError, CoreError, DataError, ModelError
-from core.reporter import Silence
-from core.resources import estimate as cost
-from core.resources import preflight
-from core.resources import throughput as speed
-from core.resources import validation_schedule as allowance
+from core.reporter import NullReporter
+from core.resources import estimate, preflight, throughput, validation_schedule
 from core.training.setup import setup
 from core.training.warm_cache import prepare
 from tests.support.measured import note_speed
@@ -37,8 +34,8 @@ def cache(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("method", ["full", "linear", "lora", "dora"])
 def test_it_counts_what_the_run_will_use(tiny, cache: Path, method: str) -> None:
     spec = tiny(adapter__method=method, adapter__rank=2, data__label_fraction=0.5)
-    said = cost.estimate(spec, cache)
-    session = setup(spec.resolved(), cache, cache, Silence())
+    said = estimate.estimate(spec, cache)
+    session = setup(spec.resolved(), cache, cache, NullReporter())
     assert (said.trainable, said.total) == (session.weights.trainable, session.weights.total)
     assert said.share == session.weights.trainable / session.weights.total
     ids = session.ids["train"]
@@ -52,7 +49,7 @@ def test_it_counts_what_the_run_will_use(tiny, cache: Path, method: str) -> None
 def test_it_is_the_speed_in_the_run_s_precision_that_counts(tiny, tmp_path: Path) -> None:
     (tmp_path / "speed.json").write_text('{"cpu fp32": 1e10, "cpu bf16": 4e10}')
     whole, half = (
-        cost.estimate(tiny(train__epochs=2000, train__precision=one), tmp_path).seconds
+        estimate.estimate(tiny(train__epochs=2000, train__precision=one), tmp_path).seconds
         for one in ("fp32", "bf16")
     )
     assert 2 < whole / half < 4
@@ -60,7 +57,7 @@ def test_it_is_the_speed_in_the_run_s_precision_that_counts(tiny, tmp_path: Path
 
 def test_more_work_takes_longer(tiny, cache: Path) -> None:
     def seconds(**changes: object) -> float:
-        return cost.estimate(tiny(**changes), cache).seconds
+        return estimate.estimate(tiny(**changes), cache).seconds
 
     times = [seconds(adapter__method=one) for one in ("linear", "lora", "full")]
     assert times == sorted(times)
@@ -71,24 +68,24 @@ def test_more_work_takes_longer(tiny, cache: Path) -> None:
 def test_validation_by_budget_costs_what_the_run_then_predicts(
     tiny, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(allowance, "LEAST_PART", 2)
+    monkeypatch.setattr(validation_schedule, "LEAST_PART", 2)
     settings = {"train__epochs": 6, "train__validation": "budget"}
-    whole = cost.estimate(tiny(train__epochs=6), cache).seconds
-    spared = cost.estimate(tiny(**settings, train__validation_share=0.05), cache)
-    rounds = allowance.rounds(
+    whole = estimate.estimate(tiny(train__epochs=6), cache).seconds
+    spared = estimate.estimate(tiny(**settings, train__validation_share=0.05), cache)
+    rounds = validation_schedule.validation_rounds(
         images=spared.images, epochs=6, validation=12, share=0.05,
         method="lora",
     )  # fmt: skip
     assert rounds is not None
     card, pace = "timm:test_vit", 1e10
-    once = speed.forward_operations(card, 64) / pace + cost.MILLISECONDS_A_PICTURE / 1000
+    once = throughput.forward_operations(card, 64) / pace + estimate.MILLISECONDS_A_PICTURE / 1000
     assert whole - spared.seconds == pytest.approx((7 * 12 - rounds.studies(6, 12)) * once)
-    assert cost.estimate(tiny(**settings, train__validation_share=0.9), cache).seconds == whole
+    assert estimate.estimate(tiny(**settings, train__validation_share=0.9), cache).seconds == whole
 
 
 def test_a_frozen_part_that_is_kept_costs_once_a_copy(tiny, cache: Path) -> None:
     def seconds(**changes: Any) -> float:
-        said = cost.estimate(tiny(train__epochs=10, **changes), cache)
+        said = estimate.estimate(tiny(train__epochs=10, **changes), cache)
         return said.seconds - said.starting - said.preparing
 
     kept = {"adapter__method": "last-k", "train__augmentation": "none", "train__drop_path": 0.0}
@@ -96,8 +93,8 @@ def test_a_frozen_part_that_is_kept_costs_once_a_copy(tiny, cache: Path) -> None
     assert seconds(**kept) < 0.6 * seconds(**kept | {"train__drop_path": 0.1})
     assert seconds(**kept | crops) == seconds(**kept | crops | {"train__drop_path": 0.1})
     probe = {"adapter__method": "linear"}
-    forward = speed.forward_operations("timm:test_vit", 64) / 1e10
-    once = forward + cost.MILLISECONDS_A_PICTURE / 1000
+    forward = throughput.forward_operations("timm:test_vit", 64) / 1e10
+    once = forward + estimate.MILLISECONDS_A_PICTURE / 1000
     four = seconds(**probe, train__augmented_copies=4)
     assert four - seconds(**probe) == pytest.approx(3 * 40 * once)
     fifty = seconds(**kept | {"train__augmentation": None}, train__augmented_copies=50)
@@ -107,22 +104,24 @@ def test_a_frozen_part_that_is_kept_costs_once_a_copy(tiny, cache: Path) -> None
 def test_an_earlier_run_of_the_same_kind_is_believed(tiny, cache: Path) -> None:
     spec = tiny()
     earlier = [(tiny(train__epochs=3), 1.0), (tiny(train__seed=5), 77.0), (spec, 99.0)]
-    said = cost.estimate(spec, cache, earlier)
+    said = estimate.estimate(spec, cache, earlier)
     assert said.seconds == 77
     assert "last run like this" in said.basis
-    said = cost.estimate(spec, cache, earlier[:1])
+    said = estimate.estimate(spec, cache, earlier[:1])
     assert "measured speed" in said.basis
 
 
 def test_before_the_machine_was_measured_a_usual_one_is_told_of(tiny, tmp_path: Path) -> None:
-    cold = cost.estimate(tiny(train__epochs=2000), tmp_path)
+    cold = estimate.estimate(tiny(train__epochs=2000), tmp_path)
     assert "usual processor, until a run has measured this one" in cold.basis
     assert not (tmp_path / "speed.json").exists()
-    note_speed(tmp_path, cpu=speed.usual("fp32"))
-    warm = cost.estimate(tiny(train__epochs=2000, train__precision="fp32"), tmp_path)
+    note_speed(tmp_path, cpu=throughput.usual("fp32"))
+    warm = estimate.estimate(tiny(train__epochs=2000, train__precision="fp32"), tmp_path)
     assert "this machine's measured speed" in warm.basis
     assert warm.seconds == pytest.approx(
-        cost.estimate(tiny(train__epochs=2000, train__precision="fp32"), tmp_path / "new").seconds
+        estimate.estimate(
+            tiny(train__epochs=2000, train__precision="fp32"), tmp_path / "new"
+        ).seconds
     )
 
 
@@ -143,22 +142,22 @@ def test_notes_say_what_should_be_known(
     tiny, radiographs: Path, tmp_path: Path, cache: Path
 ) -> None:
     root = relabelled(radiographs, tmp_path / "few", 3)
-    said = " ".join(cost.estimate(tiny(data__root=root), cache).notes)
+    said = " ".join(estimate.estimate(tiny(data__root=root), cache).notes)
     assert "No positive image for Pneumonia" in said
     assert "Fewer than five positive images for Plate" in said
     assert "random weights" in said
-    assert cost.estimate(tiny(adapter__method="full"), cache).notes == ()
+    assert estimate.estimate(tiny(adapter__method="full"), cache).notes == ()
     leaky = tiny(model__backbone="cxr-mae", model__input_size=None, adapter__method="full")
-    assert "It has seen" in " ".join(cost.estimate(leaky, cache).notes)
+    assert "It has seen" in " ".join(estimate.estimate(leaky, cache).notes)
 
 
 def test_a_folder_that_changed_is_read_again(
     tiny, radiographs: Path, tmp_path: Path, cache: Path
 ) -> None:
     spec = tiny(data__root=relabelled(radiographs, tmp_path / "own", 3))
-    assert cost.estimate(spec, cache).positives["Plate"] == 3
+    assert estimate.estimate(spec, cache).positives["Plate"] == 3
     relabelled(radiographs, tmp_path / "own", 7)
-    assert cost.estimate(spec, cache).positives["Plate"] == 7
+    assert estimate.estimate(spec, cache).positives["Plate"] == 7
 
 
 @pytest.mark.parametrize(
@@ -239,8 +238,8 @@ def test_the_command_names_what_differs() -> None:
 
 def test_pictures_that_are_not_prepared_take_their_time(tiny, cache: Path) -> None:
     spec = tiny()
-    before = cost.estimate(spec, cache)
+    before = estimate.estimate(spec, cache)
     prepare(spec, cache)
-    after = cost.estimate(spec, cache)
-    per_picture = cost.MILLISECONDS_TO_DECODE / 1000 / (os.cpu_count() or 1)
+    after = estimate.estimate(spec, cache)
+    per_picture = estimate.MILLISECONDS_TO_DECODE / 1000 / (os.cpu_count() or 1)
     assert before.seconds - after.seconds == pytest.approx(68 * per_picture)

@@ -9,13 +9,12 @@ from typer.testing import CliRunner
 from core.cli.app import app
 from core.config.run import AdapterSpec, RunSpec
 from core.errors import ConfigurationError
-from core.hardware import available_memory as capacity
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
-from core.models.tuning import apply as adapters
-from core.models.tuning.registry import METHODS
-from core.resources import memory
-from core.resources import tensor_memory as footprint
+from core.hardware import available_memory
+from core.models.backbones.build import checkpoint_activations, network
+from core.models.backbones.registry import backbone_card
+from core.models.tuning.apply import apply_method
+from core.models.tuning.registry import TUNING_METHODS
+from core.resources import memory, tensor_memory
 
 
 def vit(method: str = "full", **changes: object) -> RunSpec:
@@ -25,11 +24,11 @@ def vit(method: str = "full", **changes: object) -> RunSpec:
 
 
 def model_of(method: str, device: str, *, again: bool = False) -> torch.nn.Module:
-    card = catalogue.card("timm:test_vit")
+    card = backbone_card("timm:test_vit")
     with torch.device("meta"):
-        model = adapters.apply(backbones.network(card, 2, 64), AdapterSpec(method=method))
+        model = apply_method(network(card, 2, 64), AdapterSpec(method=method))
     if again:
-        backbones.checkpoint_activations(model, card)
+        checkpoint_activations(model, card)
     model = model.to_empty(device=device) if device != "meta" else model.to("meta")
     with torch.no_grad():
         for one in [*model.parameters(), *model.buffers()] if device != "meta" else []:
@@ -44,17 +43,17 @@ def test_a_step_without_memory_counts_what_a_real_one_holds(
     method: str, half: torch.dtype | None, again: bool
 ) -> None:
     real, real_pictures = model_of(method, "cpu", again=again), torch.zeros(4, 3, 64, 64)
-    with footprint._Live(real) as live:
+    with tensor_memory._Live(real) as live:
         live.add(real_pictures)
         with torch.autocast("cpu", half or torch.bfloat16, enabled=half is not None):
             loss = real(real_pictures)
         loss.float().mean().backward()
     pictures = torch.empty(4, 3, 64, 64, device="meta")
-    counted = footprint.step(model_of(method, "meta", again=again), pictures, half, gpu=False)
+    counted = tensor_memory.step(model_of(method, "meta", again=again), pictures, half, gpu=False)
     assert max(counted.forward, counted.backward) == pytest.approx(live.peak, rel=0.05)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TUNING_METHODS)
 def test_every_method_is_counted(method: str) -> None:
     found = memory.footprint(vit(method), 2)
     assert found is not None
@@ -65,14 +64,14 @@ def test_every_method_is_counted(method: str) -> None:
 def test_memory_is_a_straight_line_over_the_batch() -> None:
     def step(batch: int) -> int:
         pictures = torch.empty(batch, 3, 64, 64, device="meta")
-        return footprint.step(model_of("full", "meta"), pictures, None, gpu=False).forward
+        return tensor_memory.step(model_of("full", "meta"), pictures, None, gpu=False).forward
 
     assert step(24) - step(16) == step(16) - step(8) > 0
 
 
 def test_what_saves_memory_needs_less() -> None:
     def needed(method: str = "full", **changes: object) -> int:
-        found = memory.predict(vit(method, train__batch_size=256, **changes), 2)
+        found = memory.predict_memory(vit(method, train__batch_size=256, **changes), 2)
         assert found is not None
         return found
 
@@ -93,10 +92,12 @@ def test_the_largest_batch_fits_and_twice_of_it_does_not() -> None:
 
 
 def test_what_cannot_fit_is_refused_with_what_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capacity, "host", lambda: capacity.Capacity(int(3e9), int(2e9)))
-    memory.refuse(vit(), 2)
+    monkeypatch.setattr(
+        available_memory, "host", lambda: available_memory.Capacity(int(3e9), int(2e9))
+    )
+    memory.check_memory(vit(), 2)
     with pytest.raises(ConfigurationError) as caught:
-        memory.refuse(vit(train__batch_size=4096, train__accumulation=1), 2)
+        memory.check_memory(vit(train__batch_size=4096, train__accumulation=1), 2)
     assert caught.value.field == "train.batch_size"
     assert "there are 3.0 GB" in caught.value.cause
     fitting = memory.largest_batch(vit(), 2, 3e9)
@@ -107,18 +108,22 @@ def test_a_batch_is_cut_into_as_few_parts_as_fit(monkeypatch: pytest.MonkeyPatch
     large = vit(train__batch_size=4096)
     assert memory.parts(vit(), 2) == 1
     assert memory.parts(vit(train__accumulation=3), 2) == 3
-    monkeypatch.setattr(capacity, "host", lambda: capacity.Capacity(int(3e9), int(2e9)))
+    monkeypatch.setattr(
+        available_memory, "host", lambda: available_memory.Capacity(int(3e9), int(2e9))
+    )
     count, found = memory.parts(large, 2), memory.footprint(large, 2)
     assert found is not None
     assert found.peak(4096, count) <= memory.ROOM * 3e9 < found.peak(4096, count // 2)
-    assert memory.predict(large, 2) == found.peak(4096, count)
-    memory.refuse(large, 2)
+    assert memory.predict_memory(large, 2) == found.peak(4096, count)
+    memory.check_memory(large, 2)
 
 
 def test_what_does_not_fit_in_single_pictures_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capacity, "host", lambda: capacity.Capacity(int(0.8e9), int(0.8e9)))
+    monkeypatch.setattr(
+        available_memory, "host", lambda: available_memory.Capacity(int(0.8e9), int(0.8e9))
+    )
     with pytest.raises(ConfigurationError, match="Even single pictures need") as caught:
-        memory.refuse(vit(), 2)
+        memory.check_memory(vit(), 2)
     assert "smaller backbone" in caught.value.remedy
     assert "accumulation" not in caught.value.remedy
 
@@ -127,14 +132,18 @@ def test_nothing_is_counted_where_no_backbone_could_fill_half_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "footprint", lambda spec, findings: pytest.fail("counted"))
-    monkeypatch.setattr(capacity, "host", lambda: capacity.Capacity(int(16e9), int(16e9)))
+    monkeypatch.setattr(
+        available_memory, "host", lambda: available_memory.Capacity(int(16e9), int(16e9))
+    )
     assert memory.parts(RunSpec(), 14) == 1
 
 
 def test_the_command_line_refuses_before_a_run_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capacity, "host", lambda: capacity.Capacity(int(64e9), int(64e9)))
+    monkeypatch.setattr(
+        available_memory, "host", lambda: available_memory.Capacity(int(64e9), int(64e9))
+    )
     words = ["train", "--data", "phantom-1", "--backbone", "timm:vit_large_patch16_224",
              "--method", "full", "--batch-size", "4096", "--device", "cpu", "--no-pretrained",
              "--accumulation", "1", "--workspace", str(tmp_path)]  # fmt: skip
@@ -156,14 +165,14 @@ def test_a_control_group_bounds_what_there_is(
     (inner.parent / "memory.max").write_text("1000\n")
     (inner.parent / "memory.current").write_text("700\n")
     (inner.parent / "memory.stat").write_text("anon 600\ninactive_file 100\n")
-    monkeypatch.setattr(capacity, "PROCESS", process)
-    monkeypatch.setattr(capacity, "GROUPS", groups)
-    assert capacity.host() == capacity.Capacity(1000, 400)
+    monkeypatch.setattr(available_memory, "PROCESS", process)
+    monkeypatch.setattr(available_memory, "GROUPS", groups)
+    assert available_memory.host() == available_memory.Capacity(1000, 400)
 
 
 def test_the_peak_of_a_process_is_at_least_what_it_has_now() -> None:
     held = bytearray(50_000_000)
-    before = capacity.peak()
+    before = available_memory.peak()
     held[:] = b"x" * len(held)
     del held
-    assert capacity.peak() >= before > 50_000_000
+    assert available_memory.peak() >= before > 50_000_000

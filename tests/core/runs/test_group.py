@@ -9,8 +9,7 @@ from dataclasses import replace
 import pytest
 
 from core.config.run import RunSpec
-from core.runs import processes, queue
-from core.runs import stop as stopping
+from core.runs import processes, queue, stop
 from core.runs.run import Run, RunState
 from core.runs.store import Store
 
@@ -25,7 +24,7 @@ def specs(count: int) -> list[RunSpec]:
 
 
 def test_those_that_wait_are_claimed_with_the_first(store: Store) -> None:
-    runs = store.create_party(specs(3))
+    runs = store.create_group(specs(3))
     alone = queue.submit(store, RunSpec())
     store.request_stop(runs[1].id)
     first = store.claim_next({"cpu": 1})
@@ -40,7 +39,7 @@ def test_those_that_wait_are_claimed_with_the_first(store: Store) -> None:
 
 
 def test_a_party_takes_one_slot(store: Store) -> None:
-    runs = store.create_party(specs(3))
+    runs = store.create_group(specs(3))
     alone = queue.submit(store, RunSpec())
     first = store.claim_next({"cpu": 2})
     assert first is not None
@@ -54,7 +53,7 @@ def test_a_party_takes_one_slot(store: Store) -> None:
 
 
 def test_who_is_resumed_goes_on_alone(store: Store) -> None:
-    runs = store.create_party(specs(2))
+    runs = store.create_group(specs(2))
     store.request_stop(runs[0].id)
     again = queue.resume(store, runs[0].id)
     assert (again.state, again.party) == (RunState.QUEUED, None)
@@ -64,8 +63,8 @@ def test_who_is_resumed_goes_on_alone(store: Store) -> None:
 def test_a_process_is_not_killed_while_others_of_it_go_on(
     store: Store, monkeypatch: pytest.MonkeyPatch, until: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(stopping, "ASK_AFTER", 0.0)
-    monkeypatch.setattr(stopping, "KILL_AFTER", 0.0)
+    monkeypatch.setattr(stop, "ASK_AFTER", 0.0)
+    monkeypatch.setattr(stop, "KILL_AFTER", 0.0)
     with subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -77,7 +76,7 @@ def test_a_process_is_not_killed_while_others_of_it_go_on(
             replace(queue.submit(store, spec), state=state, **at_work)
             for spec, state in zip(specs(2), [RunState.STOPPING, RunState.RUNNING], strict=True)
         )
-        enforcing = stopping.Stopping()
+        enforcing = stop.Stopping()
         for _ in range(3):
             enforcing.enforce([one, other])
             time.sleep(0.05)

@@ -11,8 +11,7 @@ import pytest
 
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, NotFiniteError, Stopped
-from core.runs import joint_worker as group
-from core.runs import queue
+from core.runs import joint_worker, queue
 from core.runs.joint_worker import Member
 from core.runs.store import Run, RunState, Store
 from core.workspace import Workspace
@@ -25,9 +24,9 @@ RESULT = {"scores": {"test": {"auroc": 0.8, "per_finding": {}, "studies": 3}}}
 def do(store: Store, workspace: Workspace) -> Callable[..., tuple[list[Run], int]]:
     """Carry out three runs in this process."""
 
-    def carry_out(execute: group.Execute) -> tuple[list[Run], int]:
+    def carry_out(execute: joint_worker.Execute) -> tuple[list[Run], int]:
         ids = [queue.claim_here(store, RunSpec(), f"run {i}").id for i in range(3)]
-        code = group.work(store, workspace, ids, execute)
+        code = joint_worker.work(store, workspace, ids, execute)
         return [store.get(one) for one in ids], code
 
     return carry_out
@@ -116,5 +115,5 @@ def test_one_that_was_stopped_before_it_began_is_left_out(
         assert len(members) == 1
         yield 0, lambda: RESULT
 
-    assert group.work(store, workspace, ids, execute) == 0
+    assert joint_worker.work(store, workspace, ids, execute) == 0
     assert [store.get(one).state for one in ids] == ["stopped", "completed"]

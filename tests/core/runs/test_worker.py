@@ -13,7 +13,7 @@ import pytest
 
 from core.config.run import RunSpec
 from core.errors import NotFiniteError, RunError, Stopped
-from core.reporter import Reporter, Silence
+from core.reporter import NullReporter, Reporter
 from core.runs import queue, store_reporter, worker
 from core.runs.provenance import commit, environment
 from core.runs.store import Run, RunState, Store
@@ -23,7 +23,7 @@ from tests.support.paths import ROOT
 Execute = worker.Execute
 
 
-class Noting(Silence):
+class Noting(NullReporter):
     """An observer that notes what it is told."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from core.classifier.trained import Trained
 from core.config.run import RunSpec
 from core.data.phantoms.dataset import Phantom
 from core.data.transforms import EvalTransform
-from core.models.backbones.registry import card
+from core.models.backbones.registry import backbone_card
 
 SIDE = 32
 
@@ -30,6 +30,8 @@ def untrained(phantoms: Phantom) -> Callable[..., Trained]:
         sized = {"img_size": SIDE} if "vit" in name else {}
         model = timm.create_model(name, num_classes=14, **sized, **settings).eval()
         transform = EvalTransform(SIDE, 0.5, 0.25, 3)
-        return Trained(model, card(f"timm:{name}"), RunSpec(), phantoms.findings, transform, SIDE)
+        return Trained(
+            model, backbone_card(f"timm:{name}"), RunSpec(), phantoms.findings, transform, SIDE
+        )
 
     return make

@@ -14,7 +14,7 @@ from pydicom.uid import UID
 
 from core.data.images.reader import read_image
 from core.errors import DataError
-from core.notice import DISCLAIMER
+from core.formatting import DISCLAIMER
 from core.saliency.dicom_export import Legend, overlay, secondary_capture
 
 LEGEND = Legend("LoRA r 4", "Pleural_Thickening", 0.73, "Grad-CAM", "norm1", "a × b", 0.2)

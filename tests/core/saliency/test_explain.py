@@ -11,16 +11,18 @@ from torch import nn
 from core.data.phantoms.dataset import Phantom
 from core.data.transforms import EvalTransform
 from core.errors import ConfigurationError, DataError, ModelError, NotFiniteError
-from core.saliency import explain as methods
+from core.saliency.explain import coarse, explain, explain_images, explain_study, notes
 from core.saliency.methods import layers, rise
 from core.saliency.methods.attention import attention_rollout, recorded
 from core.saliency.methods.gradients import integrated_gradients, smooth_grad
+from core.saliency.methods.registry import SALIENCY_METHODS
 from core.saliency.request import explain_study_of
+from core.saliency.upsample import enlarge
 
 SIDE = 32
-ALL = list(methods.METHODS)
-LOOKING = [name for name, one in methods.METHODS.items() if not one.baseline]
-OF_ANY_NETWORK = [name for name in LOOKING if methods.METHODS[name].networks == "any"]
+ALL = list(SALIENCY_METHODS)
+LOOKING = [name for name, one in SALIENCY_METHODS.items() if not one.baseline]
+OF_ANY_NETWORK = [name for name in LOOKING if SALIENCY_METHODS[name].networks == "any"]
 
 
 class Spot(nn.Module):
@@ -43,7 +45,7 @@ class Spot(nn.Module):
 
 def explained(model: nn.Module, pixels: torch.Tensor, finding: int, method: str) -> np.ndarray:
     """Maps by any method; the same patients without the finding are darker."""
-    return methods.explain(model, pixels, finding, method=method, without=0.2 * pixels)
+    return explain(model, pixels, finding, method=method, without=0.2 * pixels)
 
 
 def vit(**changes: object) -> VisionTransformer:
@@ -100,7 +102,7 @@ def test_every_method_finds_the_bright_spot(method):
     pixels[0, 0, 8:12, 20:24] = 1
     pixels[1, 0, 24:28, 4:8] = 1
     without = torch.full_like(pixels, 0.01)
-    maps = methods.explain(Spot(), pixels, 0, method=method, without=without)
+    maps = explain(Spot(), pixels, 0, method=method, without=without)
     for found, centre in zip(maps, ((10, 22), (26, 6)), strict=True):
         peak = np.unravel_index(found.argmax(), found.shape)
         assert np.hypot(peak[0] + 0.5 - centre[0], peak[1] + 0.5 - centre[1]) <= 4, method
@@ -116,7 +118,7 @@ def test_grad_cam_is_the_published_formula(pixels):
     features = kept["a"][:, 3:].detach()
     weights = gradient[:, 3:].mean(dim=1, keepdim=True)
     expected = (weights * features).sum(dim=2).clamp_min(0).reshape(2, 4, 4).numpy()
-    found = methods.coarse(model, pixels.detach(), 1, "grad-cam")
+    found = coarse(model, pixels.detach(), 1, "grad-cam")
     assert found.layer == "blocks.2.norm1"
     np.testing.assert_allclose(found.values, expected, rtol=1e-4, atol=1e-9)
 
@@ -124,7 +126,7 @@ def test_grad_cam_is_the_published_formula(pixels):
 def test_the_scale_is_kept():
     pixels = torch.full((2, 1, SIDE, SIDE), 0.1)
     pixels[0, 0, 8:12, 8:12], pixels[1, 0, 8:12, 8:12] = 0.5, 1.0
-    dim, bright = methods.coarse(Spot(), pixels, 0, "hirescam").values.max(axis=(1, 2))
+    dim, bright = coarse(Spot(), pixels, 0, "hirescam").values.max(axis=(1, 2))
     assert bright == pytest.approx(4 * dim, rel=1e-5)
 
 
@@ -152,7 +154,7 @@ def test_rollout_is_the_product_of_mixed_attention(pixels):
 )  # fmt: skip
 def test_layer_and_grid_come_from_the_network(name, settings, side, grid):
     model = timm.create_model(name, num_classes=2, **settings)
-    found = methods.coarse(model, torch.randn(1, 3, side, side), 1, "layercam")
+    found = coarse(model, torch.randn(1, 3, side, side), 1, "layercam")
     assert found.values.shape == (1, *grid)
     assert found.layer in layers.names(model)
 
@@ -160,18 +162,18 @@ def test_layer_and_grid_come_from_the_network(name, settings, side, grid):
 def test_a_wide_input_has_a_wide_grid():
     model = vit(img_size=(16, 32))
     pixels = torch.randn(1, 3, 16, 32)
-    assert methods.coarse(model, pixels, 0, "grad-cam").values.shape == (1, 2, 4)
-    assert methods.coarse(model, pixels, 0, "attention-rollout").values.shape == (1, 2, 4)
+    assert coarse(model, pixels, 0, "grad-cam").values.shape == (1, 2, 4)
+    assert coarse(model, pixels, 0, "attention-rollout").values.shape == (1, 2, 4)
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "attention-relevance"])
 def test_adapters_inside_and_around_the_network_do_not_hide_it(method, pixels):
     settings = peft.LoraConfig(r=2, target_modules=["qkv"])
-    expected = methods.explain(vit(), pixels, 0, method=method)
+    expected = explain(vit(), pixels, 0, method=method)
     injected = peft.inject_adapter_in_model(settings, vit())
-    np.testing.assert_allclose(methods.explain(injected, pixels, 0, method=method), expected)
+    np.testing.assert_allclose(explain(injected, pixels, 0, method=method), expected)
     around = peft.get_peft_model(vit(), settings)
-    np.testing.assert_allclose(methods.explain(around, pixels, 0, method=method), expected)
+    np.testing.assert_allclose(explain(around, pixels, 0, method=method), expected)
     assert layers.default(around) == "blocks.2.norm1"
 
 
@@ -179,25 +181,25 @@ def test_any_block_can_be_chosen(pixels):
     model = vit()
     chosen = layers.names(model)
     assert chosen == ["blocks.0.norm1", "blocks.1.norm1", "blocks.2.norm1", "blocks.2"]
-    maps = [methods.explain(model, pixels, 0, layer=layer) for layer in chosen]
+    maps = [explain(model, pixels, 0, layer=layer) for layer in chosen]
     assert not np.allclose(maps[0], maps[2])
 
 
 def test_faults_are_said_in_words(pixels):
     model = vit()
     with pytest.raises(ConfigurationError, match="Did you mean grad-cam"):
-        methods.explain(model, pixels, 0, method="gradcam")
+        explain(model, pixels, 0, method="gradcam")
     with pytest.raises(ModelError, match=r"Unknown layer “blocks\.9\.norm1”"):
-        methods.explain(model, pixels, 0, layer="blocks.9.norm1")
+        explain(model, pixels, 0, layer="blocks.9.norm1")
     with pytest.raises(ModelError, match="cannot be laid over a picture"):
-        methods.explain(model, pixels, 0, layer="head")
+        explain(model, pixels, 0, layer="head")
     for layer in ("aside", "unused"):
         with pytest.raises(ModelError, match="no influence on the output"):
-            methods.explain(Spot(), pixels[:, :1], 0, layer=layer)
+            explain(Spot(), pixels[:, :1], 0, layer=layer)
     with pytest.raises(DataError, match="no output 3"):
-        methods.explain(model, pixels, 3)
+        explain(model, pixels, 3)
     with pytest.raises(ModelError, match="no attention over patch tokens"):
-        methods.explain(Spot(), pixels[:, :1], 0, method="attention-rollout")
+        explain(Spot(), pixels[:, :1], 0, method="attention-rollout")
 
 
 @pytest.mark.parametrize("method", LOOKING)
@@ -211,15 +213,15 @@ def test_diverged_weights_make_an_error_and_no_map(method, pixels):
 
 
 def test_an_empty_and_an_even_map_are_noted():
-    assert "zero everywhere" in methods.notes(np.zeros((4, 4), np.float32), "grad-cam")[0]
-    assert "same everywhere" in methods.notes(np.ones((4, 4), np.float32), "grad-cam")[0]
-    assert methods.notes(np.eye(4, dtype=np.float32), "grad-cam") == ()
-    assert "not depend" in methods.notes(np.eye(4, dtype=np.float32), "eigencam")[0]
+    assert "zero everywhere" in notes(np.zeros((4, 4), np.float32), "grad-cam")[0]
+    assert "same everywhere" in notes(np.ones((4, 4), np.float32), "grad-cam")[0]
+    assert notes(np.eye(4, dtype=np.float32), "grad-cam") == ()
+    assert "not depend" in notes(np.eye(4, dtype=np.float32), "eigencam")[0]
 
 
 def test_enlarging_puts_each_value_at_its_patch_centre():
     small = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
-    large = methods.enlarge(small, (9, 12))
+    large = enlarge(small, (9, 12))
     np.testing.assert_allclose(large[:, 1::3, 1::3], small)
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(small)[None], (9, 12), mode="bilinear"
@@ -246,7 +248,7 @@ def test_ablation_cam_weights_are_falls_of_the_logit(pixels):
         hook.remove()
     by_channel = torch.stack(weights, dim=1)[:, None]
     expected = (by_channel * features[0][:, 1:]).sum(dim=2).clamp_min(0).reshape(2, 4, 4)
-    found = methods.coarse(model, pixels, 1, "ablation-cam").values
+    found = coarse(model, pixels, 1, "ablation-cam").values
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-6)
 
 
@@ -290,20 +292,20 @@ def test_the_counterfactual_is_zero_where_the_patient_is_the_same():
     pixels = torch.full((1, 1, SIDE, SIDE), 0.01)
     without = pixels.clone()
     pixels[0, 0, 8:12, 20:24] = 1
-    found = methods.coarse(Spot(), pixels, 0, "counterfactual", without=without).values[0]
+    found = coarse(Spot(), pixels, 0, "counterfactual", without=without).values[0]
     assert found.max() > 0
     assert not found[:, :8].any()
     assert not found[8:].any()
-    same = methods.coarse(Spot(), pixels, 0, "counterfactual", without=pixels).values
+    same = coarse(Spot(), pixels, 0, "counterfactual", without=pixels).values
     assert not same.any()
     with pytest.raises(DataError, match="only phantoms have"):
-        methods.explain(Spot(), pixels, 0, method="counterfactual")
+        explain(Spot(), pixels, 0, method="counterfactual")
     with pytest.raises(DataError, match="another size"):
-        methods.explain(Spot(), pixels, 0, method="counterfactual", without=pixels[..., 2:])
+        explain(Spot(), pixels, 0, method="counterfactual", without=pixels[..., 2:])
 
 
 def test_the_baseline_is_a_bell_in_the_middle_that_knows_no_model(pixels):
-    first, second = (methods.explain(vit(depth=n), pixels, 0, method="centre-gaussian")
+    first, second = (explain(vit(depth=n), pixels, 0, method="centre-gaussian")
                      for n in (1, 2))  # fmt: skip
     np.testing.assert_array_equal(first, second)
     assert np.unravel_index(first[0].argmax(), first[0].shape) in [(15, 15), (15, 16), (16, 15)]
@@ -336,9 +338,9 @@ def test_several_pictures_give_what_each_gives_alone(untrained):
     of_two_sizes = [Phantom(train=1, val=1, test=1, size=side) for side in (64, 80)]
     images = [phantoms.read(phantoms.ids("test")[0]) for phantoms in of_two_sizes]
     wide = np.ascontiguousarray(images[1][:50])
-    many = methods.explain_pictures(model, [*images, wide], "Mass")
+    many = explain_images(model, [*images, wide], "Mass")
     for one, image in zip(many, [*images, wide], strict=True):
-        alone = methods.explain_study(model, image, "Mass")
+        alone = explain_study(model, image, "Mass")
         assert one.map.shape == image.shape
         np.testing.assert_allclose(one.map, alone.map, rtol=1e-3, atol=1e-7)
         assert one.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
@@ -347,12 +349,12 @@ def test_several_pictures_give_what_each_gives_alone(untrained):
 def test_tiny_and_huge_pictures_are_explained_with_a_sentence(untrained):
     model = untrained()
     noise = np.random.default_rng(0).integers(0, 255, (2500, 3000), np.uint8)
-    tiny = methods.explain_study(model, noise[:10, :10], "Mass")
+    tiny = explain_study(model, noise[:10, :10], "Mass")
     assert tiny.map.shape == (10, 10)
     assert any("only 10 × 10 px" in note for note in tiny.notes)
-    huge = methods.explain_study(model, noise, "Mass")
+    huge = explain_study(model, noise, "Mass")
     assert huge.map.shape == (2500, 3000)
     assert np.isfinite(huge.map[:, 260:2740]).all()
     assert any("covers about" in note for note in huge.notes)
     with pytest.raises(DataError, match="does not know the finding “Broken rib”"):
-        methods.explain_study(model, noise[:10, :10], "Broken rib")
+        explain_study(model, noise[:10, :10], "Broken rib")

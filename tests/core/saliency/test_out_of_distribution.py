@@ -19,7 +19,7 @@ from core.data.datasets.nih import Nih
 from core.data.images.reader import read_image
 from core.data.phantoms.dataset import Phantom
 from core.errors import DataError
-from core.saliency import out_of_distribution as familiarity
+from core.saliency import out_of_distribution
 
 SIDE = 64
 Pictures = list[NDArray[np.uint8]]
@@ -49,39 +49,40 @@ def temple() -> NDArray[np.uint8]:
 
 
 def test_a_photograph_is_unlike_and_another_phantom_is_not(trained, phantoms) -> None:
-    known = familiarity.familiar(trained, phantoms("val", 24))
+    known = out_of_distribution.familiar(trained, phantoms("val", 24))
     assert known.threshold > known.largest > 0
-    assert familiarity.likeness(trained, known, temple()).unlike
+    assert out_of_distribution.likeness(trained, known, temple()).unlike
     noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
-    assert familiarity.likeness(trained, known, noise).unlike
+    assert out_of_distribution.likeness(trained, known, noise).unlike
     for one in phantoms("test", 4):
-        assert not familiarity.likeness(trained, known, one).unlike
-    first = familiarity.likeness(trained, known, phantoms("val", 1)[0])
+        assert not out_of_distribution.likeness(trained, known, one).unlike
+    first = out_of_distribution.likeness(trained, known, phantoms("val", 1)[0])
     assert first.distance < known.largest
 
 
 def test_features_have_unit_length_and_leave_no_hook(trained, phantoms) -> None:
     pictures = phantoms("val", 5)
-    found = familiarity.features(trained, pictures, batch=2)
+    found = out_of_distribution.features(trained, pictures, batch=2)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
-    np.testing.assert_allclose(found, familiarity.features(trained, pictures), atol=1e-5)
+    np.testing.assert_allclose(found, out_of_distribution.features(trained, pictures), atol=1e-5)
     assert not any(module._forward_hooks for module in trained.model.modules())
     assert all(torch.isfinite(weight).all() for weight in trained.model.parameters())
 
 
 def test_too_few_pictures_are_no_reference(trained, phantoms) -> None:
     with pytest.raises(DataError, match="9 validation pictures do not tell"):
-        familiarity.familiar(trained, phantoms("val", 9))
+        out_of_distribution.familiar(trained, phantoms("val", 9))
 
 
 @pytest.mark.real
 def test_another_hospital_is_not_unlike_and_a_temple_is(trained, real_data: Path) -> None:
     nih = Nih(real_data / "nih_chestxray14")
-    known = familiarity.familiar(trained, [nih.read(one) for one in nih.ids("val")[:48]])
+    known = out_of_distribution.familiar(trained, [nih.read(one) for one in nih.ids("val")[:48]])
     children = sorted((real_data / "kermany_pneumonia" / "train" / "NORMAL").glob("*.jpeg"))
     unlike = [
-        familiarity.likeness(trained, known, read_image(one)).unlike for one in children[::120]
+        out_of_distribution.likeness(trained, known, read_image(one)).unlike
+        for one in children[::120]
     ]
     assert len(unlike) >= 10
     assert np.mean(unlike) <= 0.2
-    assert familiarity.likeness(trained, known, temple()).unlike
+    assert out_of_distribution.likeness(trained, known, temple()).unlike

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from core.config.run import RunSpec
-from core.data.cache import disk_space as room
+from core.data.cache import disk_space
 from core.errors import ConfigurationError, Stopped
-from core.models.tuning import frozen_prefix as prefix
-from core.training import loop as train
-from core.training.cached_features import PrefixFeed
-from core.training.inputs import PixelFeed
+from core.models.tuning import frozen_prefix
+from core.training.cached_features import CachedFeatures
+from core.training.inputs import PixelInputs
+from core.training.loop import fine_tune
 from core.training.setup import setup
 from tests.core.training.test_loop import Notes
 
@@ -28,13 +28,13 @@ Run = Callable[..., dict[str, float]]
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pictures have gone through the frozen part for keeping."""
     counts: list[int] = []
-    compute = PrefixFeed._compute
+    compute = CachedFeatures._compute
 
-    def counting(self: PrefixFeed, versions: Any) -> None:
+    def counting(self: CachedFeatures, versions: Any) -> None:
         counts.append(len(self._absent(versions)))
         compute(self, versions)
 
-    monkeypatch.setattr(PrefixFeed, "_compute", counting)
+    monkeypatch.setattr(CachedFeatures, "_compute", counting)
     return counts
 
 
@@ -47,7 +47,7 @@ def losses(tiny, tmp_path: Path) -> Run:
     ) -> dict[str, float]:
         notes = report or Notes()
         spec = tiny(**{"train__precision": "fp32", "train__lr": 0.01} | changes)
-        result = train.run(spec, tmp_path / name, tmp_path / "cache", notes, resume=resume)
+        result = fine_tune(spec, tmp_path / name, tmp_path / "cache", notes, resume=resume)
         curves = {f"{n} {s}": v for n, v, _, s in notes.metrics if n.endswith("/loss")}
         return curves | {split: one["auroc"] for split, one in result["scores"].items()}
 
@@ -55,7 +55,7 @@ def losses(tiny, tmp_path: Path) -> Run:
 
 
 def without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefix, "cut", lambda *_: None)
+    monkeypatch.setattr(frozen_prefix, "cut", lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_another_seed_rate_or_fraction_reads_what_is_there(losses: Run, counted:
 
 def test_a_damaged_file_is_computed_again(losses: Run, counted: list[int], tmp_path: Path) -> None:
     whole = losses(**LAST)
-    for file in (tmp_path / "cache" / room.FEATURES).glob("*/*.u8"):
+    for file in (tmp_path / "cache" / disk_space.FEATURES).glob("*/*.u8"):
         content = bytearray(file.read_bytes())
         content[100] ^= 255
         file.write_bytes(content)
@@ -116,10 +116,10 @@ def test_without_room_the_run_goes_on(
     settings: dict[str, Any],
 ) -> None:  # fmt: skip
     wanted = losses("wanted", **settings)
-    features = tmp_path / "cache" / room.FEATURES
+    features = tmp_path / "cache" / disk_space.FEATURES
     features.rename(tmp_path / "away")
     counted.clear()
-    monkeypatch.setattr(room, "SHARE_OF_FREE", 0.0)
+    monkeypatch.setattr(disk_space, "SHARE_OF_FREE", 0.0)
     notes = Notes()
     assert losses("no room", notes, **settings) == pytest.approx(wanted, abs=1e-5)
     said = " ".join(notes.lines)
@@ -152,7 +152,7 @@ def test_bf16_keeps_half_and_differs_by_its_rounding(losses: Run, tmp_path: Path
     half = losses("bf16", **LAST, train__precision="bf16")
     sizes = sorted(
         sum(file.stat().st_size for file in folder.glob("*.u8"))
-        for folder in (tmp_path / "cache" / room.FEATURES).iterdir()
+        for folder in (tmp_path / "cache" / disk_space.FEATURES).iterdir()
     )
     bytes_each = 17 * 64
     assert sizes == [STUDIES * (bytes_each * 2 + 4), STUDIES * (bytes_each * 4 + 4)]
@@ -162,14 +162,14 @@ def test_bf16_keeps_half_and_differs_by_its_rounding(losses: Run, tmp_path: Path
 
 def feed_of(spec: RunSpec, folder: Path) -> tuple[Any, list[str]]:
     notes = Notes()
-    return setup(spec.resolved(), folder, folder / "cache", notes).feed, notes.lines
+    return setup(spec.resolved(), folder, folder / "cache", notes).inputs, notes.lines
 
 
 def test_nothing_is_kept_that_would_change_or_not_pay(tiny, tmp_path: Path) -> None:
     def kept(**changes: Any) -> bool:
         feed, _ = feed_of(tiny(**changes), tmp_path)
-        assert isinstance(feed, PrefixFeed | PixelFeed)
-        return isinstance(feed, PrefixFeed)
+        assert isinstance(feed, CachedFeatures | PixelInputs)
+        return isinstance(feed, CachedFeatures)
 
     assert kept(**PROBE)
     assert kept(**LAST)
@@ -178,7 +178,7 @@ def test_nothing_is_kept_that_would_change_or_not_pay(tiny, tmp_path: Path) -> N
     assert not kept(**LAST | {"adapter__last_blocks": 5})
     assert not kept(**LAST | {"adapter__method": "lora"})
     feed, lines = feed_of(tiny(**LAST | {"train__drop_path": 0.1}), tmp_path)
-    assert isinstance(feed, PixelFeed)
+    assert isinstance(feed, PixelInputs)
     assert "first 4 of 6 blocks are frozen, but stochastic depth" in " ".join(lines)
 
 

@@ -10,9 +10,9 @@ from core.classifier.build import evaluation_transform
 from core.data.cache.image_cache import ImageCache, cache_side
 from core.data.datasets.registry import open_dataset
 from core.data.transforms import TrainTransform
-from core.models.backbones import registry as catalogue
+from core.models.backbones.registry import backbone_card
 from core.training import batches
-from core.training.inputs import PixelFeed
+from core.training.inputs import PixelInputs
 
 SIDE = 64
 
@@ -76,10 +76,10 @@ def ids(radiographs: Path) -> list[str]:
 
 def pixel_feed(
     radiographs: Path, cache: Path, augmentation: str, copies: int | None = None
-) -> PixelFeed:
-    card = catalogue.card("timm:test_vit")
+) -> PixelInputs:
+    card = backbone_card("timm:test_vit")
     pictures = ImageCache(cache, open_dataset("folder", radiographs), cache_side(SIDE))
-    return PixelFeed(
+    return PixelInputs(
         pictures,
         TrainTransform(SIDE, card.mean, card.std, augmentation=augmentation),
         evaluation_transform(card, SIDE),

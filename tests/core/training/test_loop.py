@@ -19,12 +19,11 @@ from core.config.run import RunSpec
 from core.data.datasets.registry import open_dataset
 from core.data.images.reader import read_image
 from core.errors import ConfigurationError, DataError, NotFiniteError, OutOfMemoryError, Stopped
-from core.metrics import auroc as stats
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
-from core.reporter import Silence
-from core.training import checkpoint, memory_errors, result, schedule
-from core.training import loop as train
+from core.metrics.auroc import macro, per_finding
+from core.models.backbones.build import network
+from core.models.backbones.registry import backbone_card
+from core.reporter import NullReporter
+from core.training import checkpoint, loop, memory_errors, result, schedule
 from core.training.loss import masked_loss
 from core.training.setup import setup
 from core.workspace import BEST, RESULT, SPEC
@@ -32,7 +31,7 @@ from core.workspace import BEST, RESULT, SPEC
 Run = Callable[..., tuple[Path, dict[str, Any]]]
 
 
-class Notes(Silence):
+class Notes(NullReporter):
     """A reporter that keeps what it is told, and asks to stop at the ``stop``-th question."""
 
     def __init__(self, stop: int | None = None) -> None:
@@ -74,15 +73,15 @@ def run(tmp_path: Path, tiny) -> Run:
 
     def carry_out(
         name: str = "run",
-        report: Silence | None = None,
+        report: NullReporter | None = None,
         resume: bool = False,
         spec: RunSpec | None = None,
         **changes: Any,
     ) -> tuple[Path, dict[str, Any]]:
         folder = tmp_path / name
         chosen = spec or tiny(**changes)
-        return folder, train.run(
-            chosen, folder, tmp_path / "cache", report or Silence(), resume=resume
+        return folder, loop.fine_tune(
+            chosen, folder, tmp_path / "cache", report or NullReporter(), resume=resume
         )
 
     return carry_out
@@ -97,10 +96,10 @@ def test_a_long_enough_run_notes_how_fast_the_machine_is(
     tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
-    train.run(tiny(train__epochs=1), tmp_path / "short", cache, Silence())
+    loop.fine_tune(tiny(train__epochs=1), tmp_path / "short", cache, NullReporter())
     assert not (cache / "speed.json").exists()
     monkeypatch.setattr(result, "MIN_MEASURED_SECONDS", 0.0)
-    train.run(tiny(train__epochs=1), tmp_path / "long", cache, Silence())
+    loop.fine_tune(tiny(train__epochs=1), tmp_path / "long", cache, NullReporter())
     assert all(value > 0 for value in json.loads((cache / "speed.json").read_text()).values())
 
 
@@ -148,11 +147,11 @@ def test_a_run_writes_what_its_scores_come_from(run: Run, method: str) -> None:
             saved = dict(file)
         assert list(saved["ids"]) == dataset.ids(split)
         assert np.array_equal(saved["labels"], dataset.labels(dataset.ids(split)), equal_nan=True)
-        each = stats.per_finding(saved["labels"], saved["scores"])
+        each = per_finding(saved["labels"], saved["scores"])
         said = result["scores"][split]
         assert said["studies"] == count
         assert list(said["per_finding"].values()) == each.tolist()
-        assert said["auroc"] == stats.macro(each)
+        assert said["auroc"] == macro(each)
         again = [read_image(dataset.path(one), trained.side) for one in dataset.ids(split)]
         np.testing.assert_allclose(trained.probabilities(again), saved["scores"], atol=2e-3)  # bf16
     assert result["best_auroc"] == pytest.approx(result["scores"]["val"]["auroc"])
@@ -176,9 +175,9 @@ def test_lora_trains_only_its_own_matrices_and_the_classifier(tiny, tmp_path: Pa
     folder = tmp_path / "run"
     folder.mkdir()
     spec = tiny(adapter__method="lora", train__lr=0.01).resolved()
-    session = setup(spec, folder, tmp_path / "cache", Silence())
+    session = setup(spec, folder, tmp_path / "cache", NullReporter())
     before = {name: one.detach().clone() for name, one in session.model.state_dict().items()}
-    train.fit(session)
+    loop.fit(session)
     after = session.model.state_dict()
     changed = {name for name, one in after.items() if not torch.equal(one, before[name])}
     assert changed == {name for name, one in session.model.named_parameters() if one.requires_grad}
@@ -242,7 +241,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
     _, result = run("whole", whole)
     fatal = Fatal(stop=5)
     with monkeypatch.context() as quick:
-        quick.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+        quick.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
         with pytest.raises(Killed):
             run("killed", fatal)
     notes = Notes()
@@ -291,7 +290,7 @@ def test_a_full_disk_is_said_and_leaves_no_partial_file(run: Run, tmp_path: Path
 
 def overflowing_weights(path: Path) -> Path:
     """Weights that are finite, with outputs that are not."""
-    state = backbones.network(catalogue.card("timm:test_vit"), 2, 64).state_dict()
+    state = network(backbone_card("timm:test_vit"), 2, 64).state_dict()
     state["patch_embed.proj.weight"].fill_(3e38)
     torch.save(state, path)
     return path
@@ -416,15 +415,15 @@ def test_mixed_precision_and_sgd_work_too(run: Run, method: str) -> None:
 
 
 def test_a_method_s_own_part_is_told_apart_from_the_loss(tiny, tmp_path: Path) -> None:
-    session = setup(tiny(adapter__method="adalora").resolved(), tmp_path, tmp_path, Silence())
-    assert session.companion is not None
-    assert setup(tiny().resolved(), tmp_path, tmp_path, Silence()).companion is None
-    before = float(session.companion.penalty().detach())
+    session = setup(tiny(adapter__method="adalora").resolved(), tmp_path, tmp_path, NullReporter())
+    assert session.hook is not None
+    assert setup(tiny().resolved(), tmp_path, tmp_path, NullReporter()).hook is None
+    before = float(session.hook.penalty().detach())
     ids = session.ids["train"][:8]
     session.cache.ensure(ids, lambda done, total: None, lambda: False)
-    inputs = session.feed.evaluation(ids)
+    inputs = session.inputs.evaluation(ids)
     targets = torch.from_numpy(session.dataset.labels(ids))
-    loss = train.step(session, inputs, targets, 0)
+    loss = loop.training_step(session, inputs, targets, 0)
     assert 0.5 < float(loss) < 0.9  # of a head that knows nothing yet, without the penalty
     assert before > 0.9
 

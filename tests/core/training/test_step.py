@@ -10,10 +10,10 @@ from torch import nn
 
 from core.errors import ConfigurationError
 from core.resources import memory
-from core.training import loop as train
 from core.training import prepare
 from core.training.batches import pieces_of
 from core.training.compile import Compiled
+from core.training.loop import fine_tune
 from core.training.setup import setup
 from tests.core.training.test_loop import Notes
 
@@ -30,7 +30,7 @@ def losses(tmp_path: Path, tiny) -> Losses:
 
     def of(name: str, **changes: Any) -> list[float]:
         notes = Notes()
-        train.run(tiny(**PLAIN | changes), tmp_path / name, tmp_path / "cache", notes)
+        fine_tune(tiny(**PLAIN | changes), tmp_path / name, tmp_path / "cache", notes)
         return [value for one, value, _, _ in notes.metrics if one == "train/loss"]
 
     return of
@@ -59,7 +59,7 @@ def test_activations_computed_again_are_not_kept(tmp_path: Path, tiny) -> None:
         spec = tiny(**PLAIN, adapter__method="full", train__activation_checkpointing=again)
         session = setup(spec.resolved(), tmp_path / str(again), tmp_path / "cache", Notes())
         prepare.prepare(session, "train")
-        inputs = session.feed.evaluation(session.ids["train"][:8])
+        inputs = session.inputs.evaluation(session.ids["train"][:8])
         sizes = []
 
         def note(tensor: torch.Tensor) -> torch.Tensor:
@@ -67,7 +67,7 @@ def test_activations_computed_again_are_not_kept(tmp_path: Path, tiny) -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda one: one):
-            session.feed.forward(session.parallel.train(), inputs)
+            session.inputs.forward(session.parallel.train(), inputs)
         return sum(sizes)
 
     assert kept(again=True) < 0.5 * kept(again=False)

@@ -9,10 +9,10 @@ import pytest
 
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, Stopped
-from core.reporter import Silence
+from core.reporter import NullReporter
 from core.runs import queue, worker
 from core.runs.store import RunState, open_store
-from core.training import trackers as tracking
+from core.training import trackers
 from core.training.trackers import Kind, mirrored
 from core.workspace import Workspace
 
@@ -22,10 +22,10 @@ Tiny = Callable[..., RunSpec]
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the trackers import takes long on a busy machine."""
-    monkeypatch.setattr(tracking, "LAST_SECONDS", 300.0)
+    monkeypatch.setattr(trackers, "LAST_SECONDS", 300.0)
 
 
-class Noting(Silence):
+class Noting(NullReporter):
     """The run's own reporter, which notes its lines."""
 
     def __init__(self) -> None:
@@ -68,13 +68,13 @@ def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def test_a_run_is_mirrored_and_a_broken_tracker_does_not_hurt_it(
     tiny: Tiny, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not tracking.installed("tensorboard"):
+    if not trackers.installed("tensorboard"):
         pytest.skip("TensorBoard is not installed: pip install tensorboard")
     broken = Kind("Broken", "json", lambda place: Faulty("log", fails))
-    monkeypatch.setitem(tracking.TRACKERS, "wandb", broken)
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", broken)
     store = open_store(workspace, create=True)
     run = queue.claim_here(store, tiny(train__track="wandb,tensorboard", train__epochs=2))
-    assert worker.work(store, workspace, run.id, tracking.run) == 0
+    assert worker.work(store, workspace, run.id, trackers.run) == 0
     run = store.get(run.id)
     assert run.state is RunState.COMPLETED
     shown = events(workspace.root / "tracking" / "tensorboard" / run.id)
@@ -94,7 +94,7 @@ def test_a_run_is_mirrored_and_a_broken_tracker_does_not_hurt_it(
 
 @pytest.mark.filterwarnings("ignore")  # those of MLflow and what it brings along
 def test_a_resumed_run_goes_on_in_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not tracking.installed("mlflow"):
+    if not trackers.installed("mlflow"):
         pytest.skip("MLflow is not installed: pip install mlflow")
     if importlib.util.find_spec("alembic") is None:  # mlflow-skinny has no SQL store
         monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -109,7 +109,7 @@ def test_a_resumed_run_goes_on_in_mlflow(tmp_path: Path, monkeypatch: pytest.Mon
     from mlflow import MlflowClient
 
     client = MlflowClient()
-    experiment = client.get_experiment_by_name(tracking.PROJECT)
+    experiment = client.get_experiment_by_name(trackers.PROJECT)
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.data.params["adapter.method"] == "lora"
@@ -122,7 +122,7 @@ def test_a_fault_of_a_tracker_is_one_line(
     at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = Kind("Broken", "json", lambda place: Faulty(at, fails))
-    monkeypatch.setitem(tracking.TRACKERS, "wandb", broken)
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", broken)
     report = Noting()
     with mirrored(tracked("wandb"), tmp_path / "runs" / "abc", report) as told:
         for step in range(50):
@@ -135,8 +135,8 @@ def test_a_tracker_that_hangs_is_not_waited_for(
 ) -> None:
     answer = threading.Event()
     hanging = Kind("Hanging", "json", lambda place: Faulty("start", lambda: answer.wait() or None))
-    monkeypatch.setitem(tracking.TRACKERS, "wandb", hanging)
-    monkeypatch.setattr(tracking, "STOPPED_SECONDS", 0.01)
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", hanging)
+    monkeypatch.setattr(trackers, "STOPPED_SECONDS", 0.01)
     report = Noting()
 
     def stopped() -> None:
@@ -152,7 +152,7 @@ def test_a_tracker_that_hangs_is_not_waited_for(
 
 def test_a_tracker_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = Kind("Missing", "no_such_package", lambda place: None)
-    monkeypatch.setitem(tracking.TRACKERS, "wandb", missing)
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", missing)
     report = Noting()
     with mirrored(tracked("wandb"), tmp_path / "runs" / "abc", report) as told:
         told.metric("train/loss", 1.0, epoch=0, step=0)
@@ -173,7 +173,7 @@ def test_who_is_told_of_a_run_does_not_change_what_it_is() -> None:
 
 
 def test_the_settings_are_words_and_numbers() -> None:
-    found: dict[str, Any] = tracking._flat(RunSpec.of(**{"data.root": Path("/data")}))
+    found: dict[str, Any] = trackers._flat(RunSpec.of(**{"data.root": Path("/data")}))
     assert found["data.root"] == "/data"
     assert found["adapter.rank"] == 4
     assert {type(value) for value in found.values()} <= {str, int, float, bool}

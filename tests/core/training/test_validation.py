@@ -9,10 +9,9 @@ import pytest
 from core.classifier.trained import load_trained
 from core.classifier.weights import read_state
 from core.errors import Stopped
-from core.reporter import Silence
-from core.resources import validation_schedule as allowance
-from core.training import loop as train
-from core.training import validation
+from core.reporter import NullReporter
+from core.resources import validation_schedule
+from core.training import loop, validation
 from core.training.session import Session
 from core.training.setup import setup
 from core.workspace import BEST
@@ -26,14 +25,14 @@ BUDGET = {"train__validation": "budget", "train__validation_share": 0.055}
 @pytest.fixture
 def run(tmp_path: Path, tiny, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Carry out a tiny run whose split of 12 studies is large for its budget."""
-    monkeypatch.setattr(allowance, "LEAST_PART", 2)
+    monkeypatch.setattr(validation_schedule, "LEAST_PART", 2)
 
     def carry_out(
-        name: str, report: Silence, resume: bool = False, **changes: Any
+        name: str, report: NullReporter, resume: bool = False, **changes: Any
     ) -> tuple[Path, dict[str, Any]]:
         spec = tiny(**{"train__epochs": EPOCHS, "train__lr": 0.01} | changes)
         folder, cache = tmp_path / name, tmp_path / "cache"
-        return folder, train.run(spec, folder, cache, report, resume=resume)
+        return folder, loop.fine_tune(spec, folder, cache, report, resume=resume)
 
     return carry_out
 
@@ -107,8 +106,8 @@ def test_a_linear_probe_on_features_is_scored_the_paper_s_way(run: Run) -> None:
 def test_a_very_short_run_scores_its_part_now_and_then(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(allowance, "LEAST_PART", 8)
-    monkeypatch.setattr(allowance, "LEAST_PARTS", 3)
+    monkeypatch.setattr(validation_schedule, "LEAST_PART", 8)
+    monkeypatch.setattr(validation_schedule, "LEAST_PARTS", 3)
     notes = Notes()
     run("short", notes, **BUDGET | {"train__validation_share": 0.02, "train__epochs": 7})
     assert list(curve(notes, "val-part/auroc")) == [3, 6, 7]
@@ -139,8 +138,8 @@ def test_a_stopped_run_goes_on_exactly(run: Run) -> None:
 def test_a_killed_run_goes_on_exactly(
     run: Run, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
-    run("pictures", Silence(), train__epochs=1)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    run("pictures", NullReporter(), train__epochs=1)
     whole = Notes()
     _, expected = run("whole", whole, adapter__method=method, **BUDGET)
     # In training, and while the last epoch's part and then the candidate are predicted.
@@ -155,7 +154,7 @@ def test_a_killed_run_goes_on_exactly(
 
 
 def test_a_run_that_is_stopped_leaves_the_best_weights_so_far(run: Run, tmp_path: Path) -> None:
-    run("pictures", Silence(), train__epochs=1)
+    run("pictures", NullReporter(), train__epochs=1)
     notes = Notes(stop=10)
     with pytest.raises(Stopped):
         run("stopped", notes, **BUDGET)
@@ -170,7 +169,7 @@ def test_a_run_that_is_stopped_leaves_the_best_weights_so_far(run: Run, tmp_path
 def test_the_part_is_the_same_for_a_seed(run: Run, tiny, tmp_path: Path) -> None:
     def part(seed: int) -> list[str]:
         spec = tiny(train__epochs=EPOCHS, train__seed=seed, **BUDGET).resolved()
-        session = setup(spec, tmp_path, tmp_path / "cache", Silence())
+        session = setup(spec, tmp_path, tmp_path / "cache", NullReporter())
         budget = validation.budget(session)
         assert budget is not None
         assert 0 < len(budget.part) <= 3
@@ -182,7 +181,7 @@ def test_the_part_is_the_same_for_a_seed(run: Run, tiny, tmp_path: Path) -> None
 
 def test_scores_on_other_studies_drop_out_of_the_race(run: Run, tiny, tmp_path: Path) -> None:
     spec = tiny(train__epochs=EPOCHS, **BUDGET).resolved()
-    session = setup(spec, tmp_path, tmp_path / "cache", Silence())
+    session = setup(spec, tmp_path, tmp_path / "cache", NullReporter())
     first = validation.budget(session)
     assert first is not None
     session.position.candidates = {1: 0.9}

@@ -10,7 +10,7 @@ from core.config.run import RunSpec
 from core.runs import queue
 from core.runs.store import open_store
 from core.workspace import open_workspace
-from explorer.components import model_cache as gallery
+from explorer.components import model_cache
 
 
 @pytest.mark.parametrize("idle", [True, False])
@@ -18,11 +18,11 @@ def test_libraries_are_loaded_beforehand_unless_a_run_wants_the_processor(
     idle: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = "xml.dom.pulldom"  # nobody else needs it
-    monkeypatch.setattr(gallery, "HEAVY", (module,))
+    monkeypatch.setattr(model_cache, "HEAVY", (module,))
     monkeypatch.delitem(sys.modules, module, raising=False)
     workspace = open_workspace(tmp_path)
     store = open_store(workspace, create=True)
-    shelf = gallery.Gallery(workspace, store)
+    shelf = model_cache.ModelCache(workspace, store)
 
     def loaded() -> bool:
         shelf.warm(idle=idle)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.data.phantoms.dataset import Phantom
-from explorer.components import study_list as worklist
+from explorer.components import study_list
 from explorer.components.model_cache import Predictions
 
 FINDING = "Effusion"
@@ -25,7 +25,7 @@ def predictions(data: Phantom, scores: np.ndarray) -> Predictions:
 
 def listed(data: Phantom, order: str, *scores: np.ndarray, cuts: tuple[float, ...] = ()) -> list:
     given = [predictions(data, one) for one in scores]
-    return worklist.studies(
+    return study_list.studies(
         data, "test", finding=FINDING, present=False, marked=False, order=order,
         predictions=given, cuts=cuts,
     )  # fmt: skip
@@ -48,11 +48,11 @@ def test_where_one_run_is_right_and_the_other_wrong_comes_first(data: Phantom) -
     assert set(found[:3]) == {ids[i] for i in wrong}
     assert sorted(found) == sorted(ids)
     both = [predictions(data, good), predictions(data, bad)]
-    count = worklist.decided(data, ids, FINDING, "gained", both, (0.2, 0.2))
+    count = study_list.decided(data, ids, FINDING, "gained", both, (0.2, 0.2))
     assert count == 3
-    assert worklist.decided(data, ids, FINDING, "lost", both, (0.2, 0.2)) == 0
-    assert worklist.decided(data, ids, FINDING, "lost", both[::-1], (0.2, 0.2)) == 3
-    assert worklist.decided(data, ids, FINDING, "wrong", both, (0.2, 0.2)) is None
+    assert study_list.decided(data, ids, FINDING, "lost", both, (0.2, 0.2)) == 0
+    assert study_list.decided(data, ids, FINDING, "lost", both[::-1], (0.2, 0.2)) == 3
+    assert study_list.decided(data, ids, FINDING, "wrong", both, (0.2, 0.2)) is None
 
 
 def test_disagreement_and_wrongness(data: Phantom) -> None:
@@ -67,14 +67,14 @@ def test_disagreement_and_wrongness(data: Phantom) -> None:
 
 
 def test_one_run_alone_is_offered_no_order_of_two() -> None:
-    assert not {name for _, name in worklist.orders(["LoRA"])} & set(worklist.PAIRED)
-    titles = [title for title, _ in worklist.orders(["LoRA", "full", "linear"])]
+    assert not {name for _, name in study_list.orders(["LoRA"])} & set(study_list.PAIRED)
+    titles = [title for title, _ in study_list.orders(["LoRA", "full", "linear"])]
     assert "LoRA right, full wrong" in titles
     assert "full right, LoRA wrong" in titles
 
 
 def test_steps_go_round() -> None:
-    assert worklist.step(["a", "b"], "b", 1) == "a"
-    assert worklist.step(["a", "b"], "a", -1) == "b"
-    assert worklist.step(["a", "b"], "gone", 1) == "a"
-    assert worklist.step([], "a", 1) is None
+    assert study_list.step(["a", "b"], "b", 1) == "a"
+    assert study_list.step(["a", "b"], "a", -1) == "b"
+    assert study_list.step(["a", "b"], "gone", 1) == "a"
+    assert study_list.step([], "a", 1) is None

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from core.data.base import Box
-from core.data.images.radiograph import Plate
+from core.data.images.radiograph import Radiograph
 from core.errors import DataError
-from core.notice import DISCLAIMER
+from core.formatting import DISCLAIMER
 from explorer.components import viewer
 from explorer.components.viewer import View
 
@@ -54,7 +54,9 @@ def test_a_difference_keeps_its_sign_and_zero_in_the_middle():
 
 def test_a_plate_brings_its_window_its_scale_and_its_spacing():
     levels = np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
-    plate = Plate(levels, np.zeros((16, 16), np.uint8), 12, (100.0, 900.0), (0.2, 0.1), True, -2, 5)
+    plate = Radiograph(
+        levels, np.zeros((16, 16), np.uint8), 12, (100.0, 900.0), (0.2, 0.1), True, -2, 5
+    )
     packed = viewer.pack_picture(plate)
     np.testing.assert_array_equal(unpacked(packed, np.uint16), levels)
     assert (packed["depth"], packed["top"], packed["window"]) == (12, 4080, (100.0, 900.0))

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from core.data.base import Box
-from core.data.images.radiograph import Plate
-from core.notice import DISCLAIMER
+from core.data.images.radiograph import Radiograph
+from core.formatting import DISCLAIMER
 from explorer.components import viewer
 from explorer.components.viewer import View
 
@@ -282,7 +282,7 @@ def test_the_saved_drawing_is_sound_and_keeps_lines_and_words_apart(page):
     assert not [one for one in root.iter() if "http" in str(one.attrib.get("href", ""))[:8]]
 
 
-DEEP = Plate(
+DEEP = Radiograph(
     levels=np.repeat(np.linspace(0, 4095, SIDE).astype(np.uint16)[None], SIDE, axis=0),
     grey=np.zeros((SIDE, SIDE), np.uint8),
     bits=12,

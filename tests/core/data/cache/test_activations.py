@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.data.cache import disk_space as room
+from core.data.cache import disk_space
 from core.data.cache.activations import Activations, InMemory
 from core.data.cache.shards import INDEX
 
@@ -25,7 +25,7 @@ def sources(*names: str) -> dict[str, str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tmp_path / room.FEATURES / "key"
+    return tmp_path / disk_space.FEATURES / "key"
 
 
 @pytest.fixture
@@ -66,15 +66,15 @@ def test_a_share_of_the_free_disk_and_the_limit_bound_them(
     folder: Path, kept: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Activations(folder, SIZE)
-    free = room.shutil.disk_usage(folder)._replace(free=100 * (SIZE + 4))
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: free)
+    free = disk_space.shutil.disk_usage(folder)._replace(free=100 * (SIZE + 4))
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: free)
     assert store.affords(25)
     assert not store.affords(26)
-    pictures = folder.parent.parent / room.PICTURES / "set-32"
+    pictures = folder.parent.parent / disk_space.PICTURES / "set-32"
     pictures.mkdir(parents=True)
     (pictures / "some.u8").write_bytes(bytes(1000))
-    taken = 1000 + room.size_of(folder)
-    monkeypatch.setenv(room.LIMIT, str((taken + 10 * (SIZE + 4)) / 1e9))
+    taken = 1000 + disk_space.size_of(folder)
+    monkeypatch.setenv(disk_space.LIMIT, str((taken + 10 * (SIZE + 4)) / 1e9))
     assert store.affords(10)
     assert not store.affords(11)
 
@@ -82,13 +82,13 @@ def test_a_share_of_the_free_disk_and_the_limit_bound_them(
 def test_what_no_run_used_for_long_is_removed(folder: Path, kept: np.ndarray) -> None:
     old, recent = folder.parent / "old", folder.parent / "recent"
     Activations(old, SIZE).add(sources("a"), arrays(1))
-    pictures = folder.parent.parent / room.PICTURES / "set-32"
+    pictures = folder.parent.parent / disk_space.PICTURES / "set-32"
     pictures.mkdir(parents=True)
     Activations(recent, SIZE)
     days = {folder: 20, old: 15, recent: 13, pictures: 400}
     for one, since in days.items():
         os.utime(one, (time.time() - since * 86_400,) * 2)
-    size = room.size_of(old)
+    size = disk_space.size_of(old)
     again = Activations(folder, SIZE)
     assert again.removed == size > SIZE
     assert [one.exists() for one in (folder, old, recent, pictures)] == [True, False, True, True]

@@ -19,10 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.data.cache import decoder_pool as decoding
-from core.data.cache import disk_space as room
-from core.data.cache import image_cache as caching
-from core.data.cache import shards
+from core.data.cache import decoder_pool, disk_space, image_cache, shards
 from core.data.cache.image_cache import ImageCache, cache_side
 from core.data.datasets.registry import open_dataset
 from core.errors import ConfigurationError, DataError
@@ -80,13 +77,13 @@ def test_progress_counts_up_and_copies_are_right(
 @pytest.mark.parametrize(("count", "workers"), [(1, 1), (33, 1), (700, 2), (700, 16), (2_000, 3)])
 def test_shares_hold_all_in_order_and_shrink(count: int, workers: int) -> None:
     ids = [str(number) for number in range(count)]
-    parts = decoding.shares(ids, workers)
+    parts = decoder_pool.shares(ids, workers)
     assert [one for part in parts for one in part] == ids
     sizes = [len(part) for part in parts]
     assert sizes == sorted(sizes, reverse=True)
-    assert max(sizes) <= decoding.PART
-    assert sizes[-1] <= decoding.LEAST
-    assert len(parts) <= count / decoding.PART + 8 * workers
+    assert max(sizes) <= decoder_pool.PART
+    assert sizes[-1] <= decoder_pool.LEAST
+    assert len(parts) <= count / decoder_pool.PART + 8 * workers
 
 
 def test_only_what_is_missing_is_made(dataset: Any, ids: list[str], tmp_path: Path) -> None:
@@ -141,8 +138,8 @@ def test_a_changed_source_and_a_new_reader_are_read_anew(
 def test_processes_help_and_give_the_same(
     dataset: Any, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caching, "ALONE_SECONDS", 0.0)
-    monkeypatch.setattr(caching, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(image_cache, "ALONE_SECONDS", 0.0)
+    monkeypatch.setattr(image_cache, "WORTH_SECONDS", 0.0)
     cache = ImageCache(tmp_path, dataset, 32)
     assert cache.ensure(ids)
     writers = {place.shard.split("-")[0] for place in cache._places.values()}
@@ -156,8 +153,8 @@ def test_processes_help_and_give_the_same(
 def test_a_set_that_cannot_be_sent_is_decoded_here(
     dataset: Any, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caching, "ALONE_SECONDS", 0.0)
-    monkeypatch.setattr(caching, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(image_cache, "ALONE_SECONDS", 0.0)
+    monkeypatch.setattr(image_cache, "WORTH_SECONDS", 0.0)
     monkeypatch.setattr(dataset, "unsendable", lambda: None, raising=False)
     cache = ImageCache(tmp_path, dataset, 32)
     assert cache.ensure(ids[:40])
@@ -168,8 +165,8 @@ def test_a_set_that_cannot_be_sent_is_decoded_here(
 def test_stopping_keeps_what_is_made(
     alone: float, dataset: Any, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caching, "ALONE_SECONDS", alone)
-    monkeypatch.setattr(caching, "WORTH_SECONDS", alone)
+    monkeypatch.setattr(image_cache, "ALONE_SECONDS", alone)
+    monkeypatch.setattr(image_cache, "WORTH_SECONDS", alone)
     cache = ImageCache(tmp_path, dataset, 32)
     done: list[int] = []
     finished = cache.ensure(ids, lambda n, total: done.append(n), lambda: done[-1] > 0)
@@ -256,8 +253,8 @@ def test_a_picture_that_kills_the_decoder_is_found(
         "        return np.full((short_side, short_side), 7, np.uint8)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(caching, "ALONE_SECONDS", 0.0)
-    monkeypatch.setattr(caching, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(image_cache, "ALONE_SECONDS", 0.0)
+    monkeypatch.setattr(image_cache, "WORTH_SECONDS", 0.0)
     from deadly import Deadly  # type: ignore[import-not-found]
 
     dataset = Deadly()
@@ -308,8 +305,8 @@ def test_a_disk_that_fills_up_is_said_in_words(
 def test_a_disk_that_is_too_small_is_said_before_it_is_filled(
     dataset: Any, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caching, "ALONE_SECONDS", 0.0)
-    monkeypatch.setattr(caching, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(image_cache, "ALONE_SECONDS", 0.0)
+    monkeypatch.setattr(image_cache, "WORTH_SECONDS", 0.0)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(DataError, match=r"GB are needed") as caught:
@@ -342,8 +339,8 @@ def test_a_real_disk_fills_up_and_once_it_is_larger_the_work_goes_on(
     small_disk: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(caching, "ALONE_SECONDS", alone)
-    monkeypatch.setattr(caching, "WORTH_SECONDS", alone)
+    monkeypatch.setattr(image_cache, "ALONE_SECONDS", alone)
+    monkeypatch.setattr(image_cache, "WORTH_SECONDS", alone)
     cache = ImageCache(small_disk, dataset, 64)
     with pytest.raises(DataError, match=words) as caught:
         cache.ensure(ids)
@@ -361,24 +358,24 @@ def test_a_real_disk_fills_up_and_once_it_is_larger_the_work_goes_on(
 def test_the_cache_stays_within_its_limit(
     dataset: Any, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caching, "ALONE_SECONDS", 0.0)
-    monkeypatch.setattr(caching, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(image_cache, "ALONE_SECONDS", 0.0)
+    monkeypatch.setattr(image_cache, "WORTH_SECONDS", 0.0)
     ImageCache(tmp_path, dataset, 32).ensure(ids[:100])
-    monkeypatch.setenv(room.LIMIT, "0.001")
+    monkeypatch.setenv(disk_space.LIMIT, "0.001")
     cache = ImageCache(tmp_path, dataset, 64)
     with pytest.raises(
         DataError, match=r"would take .*; its limit is 0.001 GB \(CXR_CACHE_GB\)"
     ) as caught:
         cache.ensure(ids)
     assert "folder-32 (0.000 GB)" in caught.value.remedy
-    assert room.size_of(tmp_path) < 1e6
-    monkeypatch.setenv(room.LIMIT, "0.0001")
+    assert disk_space.size_of(tmp_path) < 1e6
+    monkeypatch.setenv(disk_space.LIMIT, "0.0001")
     with pytest.raises(DataError, match="its limit"):
         cache.ensure(ids[-1:])
-    monkeypatch.setenv(room.LIMIT, "much")
+    monkeypatch.setenv(disk_space.LIMIT, "much")
     with pytest.raises(ConfigurationError, match="“much”, which is no number"):
         ImageCache(tmp_path, dataset, 48).ensure(ids[:1])
-    monkeypatch.setenv(room.LIMIT, "1")
+    monkeypatch.setenv(disk_space.LIMIT, "1")
     assert ImageCache(tmp_path, dataset, 64).ensure(ids)
 
 

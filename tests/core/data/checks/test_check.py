@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from core.data import problems as faults
+from core.data import problems
 from core.data.checks import check as checks
-from core.data.checks import image_scan as inspection
+from core.data.checks import image_scan
 from core.data.checks.report import Report
 from core.data.datasets.registry import open_dataset
 from core.data.problems import Fault
@@ -119,8 +119,8 @@ def test_all_faults_of_a_folder_are_told_at_once(folder: Path) -> None:
     }  # fmt: skip
     assert found["unreadable pictures"].cause == "1 picture cannot be read."
     assert all(fault.cause and (fault.remedy or not fault.error) for fault in report.faults)
-    assert [faults.KINDS.index(one.kind) for one in report.faults] == sorted(
-        faults.KINDS.index(one.kind) for one in report.faults
+    assert [problems.KINDS.index(one.kind) for one in report.faults] == sorted(
+        problems.KINDS.index(one.kind) for one in report.faults
     )
 
 
@@ -139,7 +139,7 @@ def test_the_part_without_pixels_decodes_nothing(
     def never(*_: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(inspection, "look", never)
+    monkeypatch.setattr(image_scan, "look", never)
     (folder / "04.png").write_text("no picture")
     (folder / "05.png").unlink()
     report = checked("folder", folder, pixels=False)
@@ -220,11 +220,11 @@ def test_a_check_can_be_stopped_and_tells_progress(folder: Path) -> None:
 
 def test_perceptual_hashes_survive_what_does_not_change_a_picture() -> None:
     def bits(one: Image.Image) -> Any:
-        return np.unpackbits(np.frombuffer(inspection.perceptual_hash(np.asarray(one)), np.uint8))
+        return np.unpackbits(np.frombuffer(image_scan.perceptual_hash(np.asarray(one)), np.uint8))
 
     plain = [bits(radiograph(seed)) for seed in range(20)]
     for seed, known in enumerate(plain):
         small = radiograph(seed).resize((70, 70), Image.Resampling.BICUBIC)
-        assert (bits(small) != known).sum() <= inspection.NEAR
+        assert (bits(small) != known).sum() <= image_scan.NEAR
     apart = [(a != b).sum() for i, a in enumerate(plain) for b in plain[:i]]
-    assert min(apart) > 2 * inspection.NEAR
+    assert min(apart) > 2 * image_scan.NEAR

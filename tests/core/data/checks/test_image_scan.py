@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.data.checks import image_scan as inspection
+from core.data.checks import image_scan
 from core.data.images.grey import resize
 from core.data.phantoms.dataset import Phantom
 
@@ -13,9 +13,9 @@ def test_what_looks_like_a_known_picture_or_an_earlier_one_is_left_out() -> None
     phantoms = Phantom("phantom-1", seed=4, train=6, val=1, test=1)
     pictures = [phantoms.read(one) for one in phantoms.ids("train")]
     brighter = np.clip(pictures[0].astype(int) + 6, 0, 255).astype(np.uint8)
-    hashes = [inspection.perceptual_hash(one) for one in pictures]
-    again = [inspection.perceptual_hash(one) for one in (resize(pictures[1], 144), brighter)]
-    assert inspection.unlike(hashes, []) == list(range(6))
-    assert inspection.unlike(hashes, again) == [2, 3, 4, 5]
-    assert inspection.unlike([hashes[2], *hashes], again) == [0, 4, 5, 6]
-    assert inspection.unlike([], hashes) == []
+    hashes = [image_scan.perceptual_hash(one) for one in pictures]
+    again = [image_scan.perceptual_hash(one) for one in (resize(pictures[1], 144), brighter)]
+    assert image_scan.unlike(hashes, []) == list(range(6))
+    assert image_scan.unlike(hashes, again) == [2, 3, 4, 5]
+    assert image_scan.unlike([hashes[2], *hashes], again) == [0, 4, 5, 6]
+    assert image_scan.unlike([], hashes) == []

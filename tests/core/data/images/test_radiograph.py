@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core.data.images.grey import ramp
-from core.data.images.radiograph import Plate
-from core.data.images.reader import read_image, read_plate
+from core.data.images.radiograph import Radiograph
+from core.data.images.reader import read_image, read_radiograph
 from core.errors import DataError
 from tests.support.layouts import picture, save_dicom
 
 RAMP = np.tile(np.arange(0, 4096, 16, dtype=np.uint16), (64, 1))
 
 
-def windowed(plate: Plate) -> NDArray[np.int64]:
+def windowed(plate: Radiograph) -> NDArray[np.int64]:
     """What the viewer shows at first."""
     top = 255 if plate.levels.dtype == np.uint8 else 65535
     return ramp(plate.levels, *(plate.window or (0, top))).astype(int)
 
 
-def plate_of(tmp_path: Path, pixels: Any, **options: Any) -> Plate:
+def plate_of(tmp_path: Path, pixels: Any, **options: Any) -> Radiograph:
     save_dicom(tmp_path / "a.dcm", pixels, **options)
-    return read_plate(tmp_path / "a.dcm")
+    return read_radiograph(tmp_path / "a.dcm")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_eight_bits_stay_eight(tmp_path: Path) -> None:
         assert (found.levels.dtype, found.bits) == (np.uint8, 8)
         np.testing.assert_array_equal(windowed(found), found.grey)
     Image.fromarray(grey).save(tmp_path / "a.png")
-    found = read_plate(tmp_path / "a.png")
+    found = read_radiograph(tmp_path / "a.png")
     assert found.window is None
     np.testing.assert_array_equal(found.levels, grey)
 
@@ -77,7 +77,7 @@ def test_eight_bits_stay_eight(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_sixteen_bit_files_keep_all_levels(tmp_path: Path, name: str) -> None:
     Image.fromarray(RAMP * 16).save(tmp_path / name)
-    found = read_plate((tmp_path / name).read_bytes())
+    found = read_radiograph((tmp_path / name).read_bytes())
     np.testing.assert_array_equal(found.levels, RAMP * 16)
     assert np.abs(windowed(found) - found.grey).max() <= 1
 
@@ -110,4 +110,4 @@ def test_spacing_is_told_with_where_it_holds(
 
 def test_what_is_no_picture_is_refused_in_words() -> None:
     with pytest.raises(DataError, match="not a picture"):
-        read_plate(b"GIF89a, or so")
+        read_radiograph(b"GIF89a, or so")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.build_assets import phantoms as drawing
+from core.build_assets import phantoms
 from core.data import findings
 from core.data.datasets.registry import open_dataset
 from core.data.images import grey
@@ -44,7 +44,7 @@ def test_the_same_seed_draws_the_same_pictures(many: Phantom) -> None:
 
 
 def test_those_drawn_beforehand_are_the_same_pictures() -> None:
-    wanted = list(drawing.wanted())
+    wanted = list(phantoms.wanted())
     named = {dataset.drawn_as(study, side) for dataset, study, side in wanted}
     assert named == set(zipfile.ZipFile(drawn.FILE).namelist())
     assert len(named) == 400 + 300 + 1000
@@ -58,7 +58,7 @@ def test_those_drawn_beforehand_are_the_same_pictures() -> None:
 def test_without_those_drawn_beforehand_a_picture_is_drawn(
     content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset, study, side = next(drawing.wanted())
+    dataset, study, side = next(phantoms.wanted())
     kept = dataset.read(study, side)
     file = tmp_path / "phantoms.zip"
     if content == b"cut":

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from core.data.phantoms import report_text as reports
+from core.data.phantoms import report_text
 from core.data.phantoms.anatomy import LEFT, RIGHT
 from core.data.phantoms.dataset import MASK_LEVEL, Phantom
 from core.data.phantoms.report_text import GRADES, TERMS, Remark, compose
@@ -104,7 +104,7 @@ def test_severity_is_said(marked: float, grade: int) -> None:
 
 
 def test_findings_of_the_whole_chest_have_no_side() -> None:
-    for finding in reports.WHOLE:
+    for finding in report_text.WHOLE:
         remark = Remark(finding, 0.5, ("left", "right"), "lower")
         said = compose("PA", [remark], np.random.default_rng(1)).lower()
         assert "left" not in said

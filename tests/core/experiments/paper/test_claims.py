@@ -7,10 +7,9 @@ import pytest
 from scipy.stats import binomtest, ttest_1samp
 
 from core.evaluation.verdict import Evidence, Verdict
-from core.experiments.paper import tasks as paper
 from core.experiments.paper.claims import Judgement, judge
 from core.experiments.paper.results import Outcome
-from core.experiments.paper.tasks import Task
+from core.experiments.paper.tasks import CLAIMS, MINIATURE, TASKS, Task
 from core.metrics.intervals import Interval
 from core.metrics.seed_tests import SeedsTest
 
@@ -32,12 +31,12 @@ def outcome(task: Task, gap: float, seeds: int = 5, half: float = 0.01) -> Outco
 
 
 def grid(gaps: list[float], **changes: float) -> Judgement:
-    tasks = paper.TASKS[: len(gaps)]
+    tasks = TASKS[: len(gaps)]
     return judge([outcome(t, gap, **changes) for t, gap in zip(tasks, gaps, strict=True)])  # type: ignore[arg-type]
 
 
 def statuses(found: Judgement) -> dict[str, str]:
-    return {name: ruling.status for name, ruling in zip(paper.CLAIMS, found.rulings, strict=True)}
+    return {name: ruling.status for name, ruling in zip(CLAIMS, found.rulings, strict=True)}
 
 
 def test_wins_are_counted_with_an_exact_interval_and_tested_over_tasks() -> None:
@@ -67,7 +66,7 @@ def test_one_seed_or_a_task_too_few_decides_nothing() -> None:
     assert statuses(one)["wins"] == statuses(one)["gain"] == "not decidable"
     assert "one seed" in one.rulings[0].reason
     assert "18 of 18" in one.rulings[0].reason
-    full = [outcome(task, 0.02) for task in paper.TASKS]
+    full = [outcome(task, 0.02) for task in TASKS]
     lacking = judge([*full[:-1], replace(full[-1], verdict=None)])
     assert statuses(lacking)["wins"] == "not decidable"
     assert "1 tasks are still to be run" in lacking.rulings[0].reason
@@ -82,7 +81,7 @@ def test_the_largest_gain_is_held_against_the_study() -> None:
     wide = grid([0.01] * 17 + [0.03], half=0.02)
     assert statuses(wide)["gain"] == "not decidable"
     assert wide.largest is not None
-    assert wide.largest.task is paper.TASKS[17]
+    assert wide.largest.task is TASKS[17]
     assert "+3.0 points" in wide.rulings[1].reason
 
 
@@ -90,13 +89,13 @@ def test_the_trainable_share_needs_no_seeds() -> None:
     found = grid([0.01] * 18, seeds=1)
     assert statuses(found)["share"] == "holds"
     assert "0.40%" in found.rulings[2].reason
-    heavy = judge([replace(outcome(task, 0.01), share=0.02) for task in paper.TASKS])
+    heavy = judge([replace(outcome(task, 0.01), share=0.02) for task in TASKS])
     assert statuses(heavy)["share"] == "does not hold"
 
 
 def test_nih_is_asked_of_that_task_alone() -> None:
     assert statuses(grid([0.02] * 18))["nih"] == "holds"
     assert statuses(grid([-0.02] + [0.02] * 17))["nih"] == "does not hold"
-    small = judge([outcome(task, 0.02) for task in paper.MINIATURE])
+    small = judge([outcome(task, 0.02) for task in MINIATURE])
     assert statuses(small)["nih"] == "not decidable"
     assert "does not hold that task" in small.rulings[3].reason

@@ -9,7 +9,7 @@ import pytest
 from core.config.run import RunSpec
 from core.errors import ConfigurationError
 from core.experiments.paper import recipes
-from core.experiments.paper import tasks as paper
+from core.experiments.paper.tasks import PAPER_METHODS, TASKS, Task
 
 
 def asked(**changes: Any) -> RunSpec:
@@ -17,9 +17,9 @@ def asked(**changes: Any) -> RunSpec:
     return RunSpec.of(**{k.replace("__", "."): v for k, v in (fields | changes).items()})
 
 
-@pytest.mark.parametrize("task", paper.TASKS, ids=lambda task: task.name)
-@pytest.mark.parametrize("method", paper.METHODS)
-def test_the_paper_s_recipe_is_the_paper_s_task(task: paper.Task, method: str) -> None:
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+@pytest.mark.parametrize("method", PAPER_METHODS)
+def test_the_paper_s_recipe_is_the_paper_s_task(task: Task, method: str) -> None:
     spec = RunSpec.of(
         **{
             "model.backbone": task.backbone, "data.name": task.data,

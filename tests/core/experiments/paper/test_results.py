@@ -2,12 +2,12 @@
 
 import pytest
 
-from core.experiments.paper import results as outcome
-from core.experiments.paper import tasks as paper
+from core.experiments.paper import results
+from core.experiments.paper.tasks import MINIATURE, PAPER_METHODS
 from core.runs.store import Store
 from core.workspace import Workspace
 
-TASKS = paper.MINIATURE[:3]
+TASKS = MINIATURE[:3]
 
 
 def test_only_completed_runs_of_the_recipe_count(
@@ -21,7 +21,7 @@ def test_only_completed_runs_of_the_recipe_count(
     store.create(second.spec("full"))
     spec = third.spec("lora")
     complete(spec.model_copy(update={"train": spec.train.model_copy(update={"epochs": 7})}))
-    one, two, three = outcome.gather(TASKS, store.list(), workspace, draws=200)
+    one, two, three = results.gather(TASKS, store.list(), workspace, draws=200)
     assert one.verdict is not None
     assert one.verdict.difference.value > 0.1
     assert (one.seeds, len(one.scores["full"])) == (2, 2)
@@ -36,9 +36,9 @@ def test_only_completed_runs_of_the_recipe_count(
 def test_one_seed_has_the_interval_over_patients(
     store: Store, workspace: Workspace, complete
 ) -> None:
-    for method in paper.METHODS:
+    for method in PAPER_METHODS:
         complete(TASKS[0].spec(method), skill=2.0 if method == "lora" else 0.5)
-    one = outcome.gather(TASKS[:1], store.list(), workspace, draws=200)[0]
+    one = results.gather(TASKS[:1], store.list(), workspace, draws=200)[0]
     assert one.verdict is not None
     assert one.verdict.evidence == "undecided"
     assert one.interval == one.verdict.over_patients
@@ -48,9 +48,9 @@ def test_damaged_predictions_are_a_fault_of_their_task_alone(
     store: Store, workspace: Workspace, complete
 ) -> None:
     for task in TASKS[:2]:
-        runs = [complete(task.spec(method)) for method in paper.METHODS]
+        runs = [complete(task.spec(method)) for method in PAPER_METHODS]
     (workspace.run(runs[0].id) / "predictions" / "test.npz").write_bytes(b"no archive")
-    one, two = outcome.gather(TASKS[:2], store.list(), workspace, draws=20)
+    one, two = results.gather(TASKS[:2], store.list(), workspace, draws=20)
     assert one.verdict is not None
     assert two.verdict is None
     assert two.fault is not None
@@ -60,8 +60,8 @@ def test_labels_needed_are_read_off_the_runs(store: Store, workspace: Workspace,
     for task, skill in zip(TASKS, (0.5, 1.0, 2.0), strict=True):
         complete(task.spec("full"), skill=skill)
         complete(task.spec("lora"), skill=1.5)
-    outcomes = outcome.gather(TASKS, store.list(), workspace, draws=50)
-    (found,) = outcome.efficiency(outcomes, draws=200)
+    outcomes = results.gather(TASKS, store.list(), workspace, draws=50)
+    (found,) = results.efficiency(outcomes, draws=200)
     assert [one.method for one in found.curves] == ["lora", "full"]
     assert all(level.over == "patients" for level in found.curves[1].levels)
     assert found.needed is not None

@@ -10,14 +10,12 @@ import pytest
 from PIL import Image
 
 from core.errors import ConfigurationError
-from core.experiments.paper import claims, figure, tables
-from core.experiments.paper import results as outcome
-from core.experiments.paper import tasks as paper
+from core.experiments.paper import claims, figure, results, tables, tasks
 from core.experiments.paper.tables import Report
 from core.runs.store import Store
 from core.workspace import Workspace
 
-TASKS = (*paper.MINIATURE[:3], paper.task("mrm-nih-1"))
+TASKS = (*tasks.MINIATURE[:3], tasks.task("mrm-nih-1"))
 
 
 @pytest.fixture
@@ -26,8 +24,8 @@ def report(store: Store, workspace: Workspace, complete) -> Report:
         for seed in range(2):
             complete(task.spec("full", seed=seed), skill=skill)
             complete(task.spec("lora", seed=seed), skill=2.0)
-    outcomes = outcome.gather(TASKS, store.list(), workspace, draws=200)
-    return Report(claims.judge(outcomes), outcome.efficiency(outcomes, 100), "python -m core paper")
+    outcomes = results.gather(TASKS, store.list(), workspace, draws=200)
+    return Report(claims.judge(outcomes), results.efficiency(outcomes, 100), "python -m core paper")
 
 
 @pytest.mark.parametrize("form", tables.FORMATS)

@@ -7,17 +7,17 @@ import pytest
 from core.config.run import RunSpec
 from core.errors import ConfigurationError
 from core.evaluation.verdict import Trial
-from core.experiments.paper import tasks as paper
+from core.experiments.paper import tasks
 
 
 def test_the_grid_is_complete() -> None:
-    cells = {(t.backbone, t.data, t.fraction) for t in paper.TASKS}
-    assert len(paper.TASKS) == len(cells) == 18
-    assert len(paper.MINIATURE) == 9 * len(paper.EMBEDDED) > 0
-    assert len({t.name for t in (*paper.TASKS, *paper.MINIATURE)}) == 18 + len(paper.MINIATURE)
-    for task in (*paper.TASKS, *paper.MINIATURE):
-        assert paper.task(task.name) is task
-        for method in paper.METHODS:
+    cells = {(t.backbone, t.data, t.fraction) for t in tasks.TASKS}
+    assert len(tasks.TASKS) == len(cells) == 18
+    assert len(tasks.MINIATURE) == 9 * len(tasks.EMBEDDED) > 0
+    assert len({t.name for t in (*tasks.TASKS, *tasks.MINIATURE)}) == 18 + len(tasks.MINIATURE)
+    for task in (*tasks.TASKS, *tasks.MINIATURE):
+        assert tasks.task(task.name) is task
+        for method in tasks.PAPER_METHODS:
             spec = task.spec(method, seed=3)
             assert RunSpec.from_json(spec.to_json()) == spec
             assert spec.adapter.method == method
@@ -38,7 +38,7 @@ def test_the_grid_is_complete() -> None:
 def test_recipes_are_the_published_ones(
     name: str, optimizer: str, lr: float, rank: int, epochs: int
 ) -> None:
-    spec = paper.task(name).spec("lora").resolved()
+    spec = tasks.task(name).spec("lora").resolved()
     train = spec.train
     assert (train.optimizer, train.epochs, spec.adapter.rank) == (optimizer, epochs, rank)
     assert train.lr == pytest.approx(lr)
@@ -49,37 +49,37 @@ def test_recipes_are_the_published_ones(
 
 
 def test_the_published_splits_are_taken_where_they_can_be_chosen() -> None:
-    splits = {task.data: task.spec().data.split for task in (*paper.TASKS, *paper.MINIATURE)}
+    splits = {task.data: task.spec().data.split for task in (*tasks.TASKS, *tasks.MINIATURE)}
     assert splits["nih"] == splits["rsna"] == "paper"
     assert splits["phantom-14"] is None
 
 
 def test_full_fine_tuning_as_published_on_nih_at_one_percent() -> None:
-    mrm = paper.task("mrm-nih-1").spec("full").resolved().train
+    mrm = tasks.task("mrm-nih-1").spec("full").resolved().train
     assert (mrm.optimizer, mrm.lr, mrm.epochs, mrm.weight_decay) == ("sgd", 0.01, 200, 0)
-    mae = paper.task("cxr-mae-nih-1").spec("full").resolved().train
+    mae = tasks.task("cxr-mae-nih-1").spec("full").resolved().train
     assert (mae.optimizer, mae.epochs, mae.weight_decay) == ("adamw", 400, 0.05)
     assert mae.lr == pytest.approx(5e-4 * 64 / 256)
-    assert paper.task("mrm-nih-1").recipes["full"].source == paper.FULL_READ
-    assert paper.task("mrm-rsna-1").recipes["full"].source == paper.FULL_LIKE
+    assert tasks.task("mrm-nih-1").recipes["full"].source == tasks.FULL_READ
+    assert tasks.task("mrm-rsna-1").recipes["full"].source == tasks.FULL_LIKE
 
 
 def test_published_figures() -> None:
     known = {
         (t.backbone, t.data, t.fraction): t.published["full"]
-        for t in paper.TASKS
+        for t in tasks.TASKS
         if t.published["full"] is not None
     }
-    assert set(known) == {(t.backbone, t.data, t.fraction) for t in paper.TASKS[:9]}
+    assert set(known) == {(t.backbone, t.data, t.fraction) for t in tasks.TASKS[:9]}
     assert [known["mrm", "rsna", f] for f in (0.01, 0.1, 1.0)] == [0.913, 0.927, 0.933]
-    lora = [t for t in paper.TASKS if t.published["lora"] is not None]
+    lora = [t for t in tasks.TASKS if t.published["lora"] is not None]
     assert [t.name for t in lora] == ["mrm-nih-1"]
     assert lora[0].gain == pytest.approx(0.012)
-    assert paper.task("cxr-mae-nih-1").gain is None
+    assert tasks.task("cxr-mae-nih-1").gain is None
 
 
 def test_runs_of_a_task_are_known_by_their_recipe(tmp_path: Path) -> None:
-    task = paper.task("mrm-nih-1")
+    task = tasks.task("mrm-nih-1")
     elsewhere = task.spec("lora", seed=4, root=Path("/data"), weights=Path("/mrm.pth")).resolved()
     other = elsewhere.model_copy(
         update={"train": elsewhere.train.model_copy(update={"epochs": 50})}
@@ -91,19 +91,19 @@ def test_runs_of_a_task_are_known_by_their_recipe(tmp_path: Path) -> None:
 
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     with pytest.raises(ConfigurationError, match="mrm-nih-1"):
-        paper.task("mrm-nih-2")
+        tasks.task("mrm-nih-2")
     with pytest.raises(ConfigurationError, match="lora"):
-        paper.TASKS[0].spec("loraa")
+        tasks.TASKS[0].spec("loraa")
 
 
 def test_a_recipe_is_found_by_what_a_run_names() -> None:
-    task = paper.task_of("cxr-mae", "nih", 0.1)
-    assert task is paper.task("cxr-mae-nih-10")
-    for method in paper.METHODS:
-        told, spec = paper.recipe(task, method), task.spec(method, seed=2)
+    task = tasks.task_of("cxr-mae", "nih", 0.1)
+    assert task is tasks.task("cxr-mae-nih-10")
+    for method in tasks.PAPER_METHODS:
+        told, spec = tasks.recipe(task, method), task.spec(method, seed=2)
         assert (told.adapter(method), told.train(2)) == (spec.adapter, spec.train)
     with pytest.raises(ConfigurationError, match="no recipe of linear") as refused:
-        paper.recipe(task, "linear")
+        tasks.recipe(task, "linear")
     assert refused.value.field == "adapter.method"
     for wanted, field in (
         (("embedded-mae", "nih", 0.1), "model.backbone"),
@@ -111,5 +111,5 @@ def test_a_recipe_is_found_by_what_a_run_names() -> None:
         (("mrm", "nih", 0.2), "data.label_fraction"),
     ):
         with pytest.raises(ConfigurationError, match="no task with") as refused:
-            paper.task_of(*wanted)
+            tasks.task_of(*wanted)
         assert refused.value.field == field

@@ -7,11 +7,11 @@ import pytest
 
 from core.config.run import DataSpec, RunSpec
 from core.errors import ConfigurationError, DataError
-from core.experiments import run_grid as carry
-from core.experiments.transfer import grid as transfer
-from core.experiments.transfer.grid import Trip
+from core.experiments import run_grid
+from core.experiments.transfer import grid
+from core.experiments.transfer.grid import TransferRun
 from core.metrics.label_efficiency import curve
-from core.reporter import Reporter, Silence
+from core.reporter import NullReporter, Reporter
 from core.runs.run import Run
 from core.runs.store import Store
 from core.workspace import Workspace
@@ -20,16 +20,16 @@ from tests.core.conftest import radiographs
 __all__ = ["radiographs"]
 
 
-class Quiet(Silence):
+class Quiet(NullReporter):
     """Is told, and says nothing."""
 
-    def begins(self, cell: Trip, run: Run) -> Reporter:
+    def begins(self, cell: TransferRun, run: Run) -> Reporter:
         return self
 
-    def waits(self, cell: Trip, run: Run) -> None:
+    def waits(self, cell: TransferRun, run: Run) -> None:
         raise AssertionError
 
-    def ends(self, cell: Trip, run: Run) -> None:
+    def ends(self, cell: TransferRun, run: Run) -> None:
         pass
 
 
@@ -44,8 +44,8 @@ def execute(
     return {"scores": {"test": {"auroc": 0.7 + 0.01 * spec.train.seed}}}
 
 
-def table(trips: list[Trip], store: Store, workspace: Workspace) -> list[transfer.Row]:
-    return transfer.rows(trips, transfer.figures(trips, store.list(), workspace))
+def table(trips: list[TransferRun], store: Store, workspace: Workspace) -> list[grid.Row]:
+    return grid.rows(trips, grid.figures(trips, store.list(), workspace))
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def data(radiographs: Path) -> DataSpec:
 
 
 def test_each_way_is_planned_from_each_start_and_full_from_random_weights(data: DataSpec) -> None:
-    trips = transfer.plan([data], seeds=2, fractions=(0.01, 0.5))
+    trips = grid.plan([data], seeds=2, fractions=(0.01, 0.5))
     planned = [
         (trip.spec.train.seed, trip.spec.model.backbone, trip.spec.model.pretrained,
          trip.spec.adapter.method, trip.spec.adapter.rank)
@@ -71,7 +71,7 @@ def test_each_way_is_planned_from_each_start_and_full_from_random_weights(data: 
 
 def test_a_grid_of_nothing_is_refused(data: DataSpec) -> None:
     with pytest.raises(ConfigurationError, match="leaves 10 pictures"):
-        transfer.plan([data], seeds=1, fractions=(0.01,))
+        grid.plan([data], seeds=1, fractions=(0.01,))
 
 
 @pytest.mark.parametrize(
@@ -79,29 +79,29 @@ def test_a_grid_of_nothing_is_refused(data: DataSpec) -> None:
     [("lora", 40, 12), ("full", 400, 8), ("lora", 4000, 1), ("lora", 90_000, 1), ("linear", 9, 30)],
 )
 def test_runs_see_about_as_many_pictures(method: str, images: int, expected: int) -> None:
-    assert transfer.epochs(method, images) == expected
+    assert grid.epochs(method, images) == expected
 
 
 def test_the_table_gives_mean_interval_and_seeds(
     data: DataSpec, store: Store, workspace: Workspace
 ) -> None:
-    trips = transfer.plan([data], seeds=3, fractions=(0.5, 1.0))
+    trips = grid.plan([data], seeds=3, fractions=(0.5, 1.0))
     empty = table(trips, store, workspace)
     assert len(empty) == 7
-    assert {transfer.level(row, 1.0) for row in empty} == {"–"}
+    assert {grid.level(row, 1.0) for row in empty} == {"–"}
 
-    ending = carry.carry_out(trips, store, workspace, execute, Quiet())
+    ending = run_grid.run_grid(trips, store, workspace, execute, Quiet())
     assert (ending.completed, len(ending.failed)) == (36, 6)
     found = table(trips, store, workspace)
     assert [row.start for row in found][-1] == "random weights"
     # Student's t with two degrees of freedom: 4.303 × 0.01 / √3.
-    assert {transfer.level(row, 0.5) for row in found[:-1]} == {"0.710 ± 0.025 (3)"}
-    assert transfer.level(found[-1], 0.5) == "–"
-    lines = transfer.markdown(found, (0.5, 1.0)).splitlines()
+    assert {grid.level(row, 0.5) for row in found[:-1]} == {"0.710 ± 0.025 (3)"}
+    assert grid.level(found[-1], 0.5) == "–"
+    lines = grid.markdown(found, (0.5, 1.0)).splitlines()
     assert lines[0] == "| Data | From | Method | Trains | 50% | 100% |"
     assert len(lines) == 9
     assert lines[3].startswith("|  |")
-    assert carry.carry_out(trips[:6], store, workspace, execute, Quiet()).completed == 0
+    assert run_grid.run_grid(trips[:6], store, workspace, execute, Quiet()).completed == 0
 
 
 @pytest.mark.parametrize(
@@ -114,15 +114,17 @@ def test_the_table_gives_mean_interval_and_seeds(
     ],
 )
 def test_an_interval_that_leaves_all_open_is_not_given(scores: list[float], said: str) -> None:
-    row = transfer.Row("data", "start", "method", None, curve("method", {1.0: scores}))
-    assert transfer.level(row, 1.0) == said
+    row = grid.Row("data", "start", "method", None, curve("method", {1.0: scores}))
+    assert grid.level(row, 1.0) == said
 
 
 def test_folders_of_ones_own_are_told_apart(
     data: DataSpec, store: Store, workspace: Workspace, tmp_path: Path
 ) -> None:
-    trips = transfer.plan([data], seeds=1, fractions=(1.0,))
-    carry.carry_out(trips[:1], store, workspace, execute, Quiet())
+    trips = grid.plan([data], seeds=1, fractions=(1.0,))
+    run_grid.run_grid(trips[:1], store, workspace, execute, Quiet())
     other = DataSpec(name="folder", root=tmp_path, label_fraction=1.0)
-    elsewhere = [Trip(trip.start, trip.spec.model_copy(update={"data": other})) for trip in trips]
-    assert transfer.level(table(elsewhere, store, workspace)[0], 1.0) == "–"
+    elsewhere = [
+        TransferRun(trip.start, trip.spec.model_copy(update={"data": other})) for trip in trips
+    ]
+    assert grid.level(table(elsewhere, store, workspace)[0], 1.0) == "–"

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from core.models.backbones import bf16_attention
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
+from core.models.backbones.build import build_backbone
+from core.models.backbones.registry import backbone_card
 
 
 def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -49,8 +49,8 @@ def test_it_is_attention_with_its_gradients(
 
 def tuned(name: str, size: int) -> tuple[nn.Module, Tensor]:
     """A network of three outputs, and pictures for it."""
-    card = catalogue.card(name)
-    model, _ = backbones.build(card, 3, pretrained=False, input_size=size)
+    card = backbone_card(name)
+    model, _ = build_backbone(card, 3, pretrained=False, input_size=size)
     pictures = torch.randn(3, card.channels, size, size, generator=torch.Generator().manual_seed(0))
     return model.eval(), pictures
 

@@ -14,9 +14,8 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from core.errors import ConfigurationError, ModelError
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
-from core.models.backbones.registry import BACKBONES
+from core.models.backbones.build import build_backbone, network
+from core.models.backbones.registry import BACKBONES, backbone_card, provenance
 from core.workspace import BACKBONE_FILES
 from tests.support import paths
 
@@ -36,10 +35,10 @@ TIMM = {
 
 @pytest.mark.parametrize(("name", "size"), TIMM.items())
 def test_every_family_gets_the_studys_head(name: str, size: int) -> None:
-    card = catalogue.card(name)
+    card = backbone_card(name)
     torch.manual_seed(0)
     model: Any
-    model, report = backbones.build(card, 3, pretrained=False, input_size=size, drop_path=0.1)
+    model, report = build_backbone(card, 3, pretrained=False, input_size=size, drop_path=0.1)
     head = model.get_classifier()
     assert 1e-5 < float(head.weight.detach().std()) < 3e-5
     assert not head.bias.any()
@@ -52,7 +51,7 @@ def test_every_family_gets_the_studys_head(name: str, size: int) -> None:
 
 @pytest.mark.parametrize("name", ["timm:test_vit", "timm:vit_small_patch16_dinov3"])
 def test_transformers_are_classified_from_the_mean_of_their_patch_tokens(name: str) -> None:
-    model: Any = backbones.network(catalogue.card(name), 3, 64).eval()
+    model: Any = network(backbone_card(name), 3, 64).eval()
     x = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         tokens = model.forward_features(x)[:, model.num_prefix_tokens :]
@@ -63,7 +62,7 @@ def test_transformers_are_classified_from_the_mean_of_their_patch_tokens(name: s
 
 
 def test_drop_path_rises_to_its_rate_in_the_last_block() -> None:
-    model: Any = backbones.network(BACKBONES["embedded-mae"], 3, 128, drop_path=0.1)
+    model: Any = network(BACKBONES["embedded-mae"], 3, 128, drop_path=0.1)
     rates = [getattr(block.drop_path1, "drop_prob", 0.0) for block in model.blocks]
     assert rates == pytest.approx([0.1 * i / 11 for i in range(12)])
 
@@ -71,7 +70,7 @@ def test_drop_path_rises_to_its_rate_in_the_last_block() -> None:
 def test_random_weights_follow_the_seed() -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
-        model, _ = backbones.build(catalogue.card("timm:test_vit"), 3, pretrained=False)
+        model, _ = build_backbone(backbone_card("timm:test_vit"), 3, pretrained=False)
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
     assert torch.equal(weights(1), weights(1))
@@ -84,12 +83,12 @@ def test_random_weights_follow_the_seed() -> None:
 def test_the_embedded_backbones_are_whole_and_as_their_cards_say(name: str) -> None:
     card = BACKBONES[name]
     path = BACKBONE_FILES / str(card.weights)
-    model, report = backbones.build(card, 14)
+    model, report = build_backbone(card, 14)
     assert not report.unexpected
     assert not report.reshaped
     assert {key.split(".")[0] for key in report.missing} == {"fc_norm", "head"}
     assert path.stat().st_size < 12e6
-    told = catalogue.provenance(card.name)
+    told = provenance(card.name)
     assert told["sha256"] == report.sha256
     assert (told["mean"], told["std"], told["input_size"]) == (card.mean, card.std, card.input_size)
     assert told["finished"]
@@ -101,14 +100,14 @@ def test_the_embedded_backbones_are_whole_and_as_their_cards_say(name: str) -> N
 @pytest.mark.parametrize(("size", "choices"), [(100, "96 or 112"), (130, "128 or 144")])
 def test_an_input_that_cannot_be_cut_into_patches(size: int, choices: str) -> None:
     with pytest.raises(ConfigurationError, match=choices) as caught:
-        backbones.network(BACKBONES["embedded-mae"], 3, size)
+        network(BACKBONES["embedded-mae"], 3, size)
     assert caught.value.field == "model.input_size"
 
 
 @pytest.mark.parametrize("name", [n for n, c in BACKBONES.items() if c.source == "file"])
 def test_the_user_is_told_where_the_authors_put_the_weights(name: str) -> None:
     with pytest.raises(ModelError, match=r"https://github\.com/.*--weights FILE") as caught:
-        backbones.build(BACKBONES[name], 14)
+        build_backbone(BACKBONES[name], 14)
     assert BACKBONES[name].obtain in caught.value.remedy
     assert caught.value.field == "model.weights"
 
@@ -120,11 +119,11 @@ def test_a_local_file_takes_the_place_of_the_cards_weights() -> None:
         input_size=64,
         arguments={key: shape[key] for key in ("embed_dim", "depth", "num_heads")},
     )
-    _, report = backbones.build(card, 14, weights=GOLDEN / "mrm_tiny.pth")
+    _, report = build_backbone(card, 14, weights=GOLDEN / "mrm_tiny.pth")
     assert len(report.matched) == 40
     assert any(key.startswith("bert_encoder") for key in report.unexpected)
     with pytest.raises(ModelError, match=r"has shape|lacks"):
-        backbones.build(BACKBONES["mrm"], 14, weights=GOLDEN / "mrm_tiny.pth")
+        build_backbone(BACKBONES["mrm"], 14, weights=GOLDEN / "mrm_tiny.pth")
 
 
 def test_without_a_network_it_fails_at_once_and_says_what_to_do(
@@ -137,11 +136,11 @@ def test_without_a_network_it_fails_at_once_and_says_what_to_do(
         monkeypatch.delenv(name, raising=False)
     started = time.monotonic()
     with pytest.raises(ModelError, match=r"127\.0\.0\.1 cannot be reached.*random weights"):
-        backbones.build(catalogue.card("timm:test_vit.r160_in1k"), 3)
+        build_backbone(backbone_card("timm:test_vit.r160_in1k"), 3)
     assert time.monotonic() - started < 5
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE is set"):
-        backbones.build(catalogue.card("timm:test_vit.r160_in1k"), 3)
+        build_backbone(backbone_card("timm:test_vit.r160_in1k"), 3)
 
 
 HUB = {
@@ -162,7 +161,7 @@ def test_weights_in_the_hubs_cache_are_used(
 ) -> None:
     import timm
 
-    card = catalogue.card(name)
+    card = backbone_card(name)
     torch.manual_seed(3)
     source = timm.create_model(card.architecture).eval()
     folder = tmp_path / f"models--{card.hub.replace('/', '--')}"
@@ -173,7 +172,7 @@ def test_weights_in_the_hubs_cache_are_used(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     model: Any
-    model, report = backbones.build(card, 3, input_size=size)
+    model, report = build_backbone(card, 3, input_size=size)
     held = source.state_dict()
     loaded = model.state_dict()
     assert all(torch.equal(loaded[key], held[key]) for key in report.matched)
@@ -196,9 +195,9 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize(("given", "wanted"), ELSEWHERE.items())
 def test_a_checkpoint_of_another_architecture(given: str, wanted: str, tmp_path: Path) -> None:
-    source, _ = backbones.build(catalogue.card(given), 3, pretrained=False)
+    source, _ = build_backbone(backbone_card(given), 3, pretrained=False)
     torch.save(source.state_dict(), tmp_path / "a.pth")
     with pytest.raises(ModelError, match=r"lacks|no place|has shape") as caught:
-        backbones.build(catalogue.card(wanted), 3, weights=tmp_path / "a.pth")
+        build_backbone(backbone_card(wanted), 3, weights=tmp_path / "a.pth")
     assert caught.value.field == "model.weights"
     assert "same architecture" in caught.value.remedy

@@ -15,9 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.errors import ModelError
-from core.models.backbones import build as backbones
-from core.models.backbones import checkpoint_layouts as layouts
-from core.models.backbones import checkpoints
+from core.models.backbones import checkpoint_layouts, checkpoints
+from core.models.backbones.build import build_backbone, fitting_backbones, network
 from core.models.backbones.fingerprint import features
 from core.models.backbones.registry import BACKBONES
 from tests.support.published import PUBLISHED, Published, eva_x, mae
@@ -52,7 +51,7 @@ def test_a_published_file_computes_what_its_authors_compute(name: str, tmp_path:
     one = PUBLISHED[name]()
     path = written(one, tmp_path / "weights.pth")
     model: Any
-    model, report = backbones.build(one.card, 3, weights=path)
+    model, report = build_backbone(one.card, 3, weights=path)
     assert apart(model, one) < RELATIVE
     started = {key.split(".")[0] for key in report.missing}
     counters = {key for key in report.missing if key.endswith("num_batches_tracked")}
@@ -76,7 +75,7 @@ def test_a_published_file_that_lacks_a_tensor_is_refused(name: str, tmp_path: Pa
     content = {place: kept} if place else kept
     path = written(replace(one, content=content), tmp_path / "weights.pth")
     with pytest.raises((ModelError, KeyError), match=r"lacks|no place"):
-        backbones.build(one.card, 3, weights=path)
+        build_backbone(one.card, 3, weights=path)
 
 
 def _in_the_encoder(key: str) -> bool:
@@ -95,7 +94,7 @@ def test_projections_are_joined_or_parted_as_the_network_has_them(
         architecture="eva02_base_patch14_224",
         arguments={**one.card.arguments, "qkv_fused": separate, "scale_mlp": separate},
     )
-    model, report = backbones.build(fused, 3, weights=written(one, tmp_path / "a.pt"))
+    model, report = build_backbone(fused, 3, weights=written(one, tmp_path / "a.pt"))
     kinds = {key.split(".")[3] for key in model.state_dict() if ".attn." in key}
     assert ("qkv" in kinds) == separate
     assert apart(model, one) < RELATIVE
@@ -104,7 +103,7 @@ def test_projections_are_joined_or_parted_as_the_network_has_them(
 
 @pytest.mark.parametrize("name", ["eva-x-base", "chexfound"])
 def test_a_gated_mlp_is_joined_or_parted_as_the_network_has_it(name: str) -> None:
-    model = backbones.network(PUBLISHED[name]().card, 3, 64)
+    model = network(PUBLISHED[name]().card, 3, 64)
     own = {key: torch.randn_like(value) for key, value in model.state_dict().items()}
     other = {}
     for key, value in own.items():
@@ -116,7 +115,7 @@ def test_a_gated_mlp_is_joined_or_parted_as_the_network_has_it(name: str) -> Non
         elif ".mlp.fc1_x." not in key:
             other[key] = value
     assert other.keys() != own.keys()
-    found = layouts.translate(model, other)
+    found = checkpoint_layouts.translate(model, other)
     assert found.keys() == own.keys()
     assert all(torch.equal(found[key], own[key]) for key in own)
 
@@ -137,23 +136,23 @@ def test_safetensors_in_the_hubs_layout_under_the_authors_name(
     (snapshot / "model.safetensors").symlink_to(blob)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    model, report = backbones.build(one.card, 3)
+    model, report = build_backbone(one.card, 3)
     assert apart(model, one) < RELATIVE
     assert report.sha256 == checkpoints.sha256(blob)
     with pytest.raises(
         ModelError, match=r"HF_HUB_OFFLINE is set.*huggingface\.co/MapleF/eva_x.*--weights FILE"
     ):
-        backbones.build(BACKBONES["eva-x-tiny"], 3)
+        build_backbone(BACKBONES["eva-x-tiny"], 3)
 
 
 def test_a_file_finds_the_backbones_it_fits() -> None:
     def whole(name: str) -> dict[str, Tensor]:
         card = BACKBONES[name]
         with torch.device("meta"):
-            return backbones.network(card, 1, card.input_size).state_dict()
+            return network(card, 1, card.input_size).state_dict()
 
     def names(state: dict[str, Tensor]) -> list[str]:
-        return [card.name for card in backbones.fitting(state)]
+        return [card.name for card in fitting_backbones(state)]
 
     assert names(whole("eva-x-small")) == ["eva-x-small"]
     assert names(whole("xrv-resnet50")) == ["xrv-resnet50"]
@@ -167,11 +166,11 @@ def test_positions_follow_another_input_size(tmp_path: Path) -> None:
         size = {56: 84, 64: 128}[one.card.input_size]
         path = written(one, tmp_path / "a.pth")
         model: Any
-        model, report = backbones.build(one.card, 3, weights=path, input_size=size)
+        model, report = build_backbone(one.card, 3, weights=path, input_size=size)
         assert report.reshaped == (() if name == "ark" else ("pos_embed",))
         with torch.inference_mode():
             assert model.eval()(torch.randn(1, 3, size, size)).shape == (1, 3)
     one = PUBLISHED["ark"]()
-    model, report = backbones.build(one.card, 3, weights=path, input_size=32)
+    model, report = build_backbone(one.card, 3, weights=path, input_size=32)
     assert all(key.endswith("relative_position_bias_table") for key in report.reshaped)
     assert report.reshaped

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
+from core.models.backbones.build import build_backbone
 from core.models.backbones.fingerprint import features, fingerprint
+from core.models.backbones.registry import backbone_card
 
 SIZES = {
     "timm:test_vit": 64,
@@ -24,7 +24,7 @@ SIZES = {
 def test_it_is_made_of_what_the_classifier_is_given(name: str, size: int) -> None:
     torch.manual_seed(2)
     model: Any
-    model, _ = backbones.build(catalogue.card(name), 3, pretrained=False, input_size=size)
+    model, _ = build_backbone(backbone_card(name), 3, pretrained=False, input_size=size)
     pixels = torch.randn(2, 3, size, size)
     found = features(model.train(), pixels)
     assert model.training
@@ -40,10 +40,10 @@ def test_it_is_made_of_what_the_classifier_is_given(name: str, size: int) -> Non
 
 
 def test_it_tells_weights_and_their_order_apart() -> None:
-    card = replace(catalogue.card("timm:test_vit"), input_size=64)
+    card = replace(backbone_card("timm:test_vit"), input_size=64)
     torch.manual_seed(2)
     model: Any
-    model, _ = backbones.build(card, 3, pretrained=False)
+    model, _ = build_backbone(card, 3, pretrained=False)
     pixels = torch.randn(1, 3, 64, 64)
     before = fingerprint(model, pixels)
     assert fingerprint(model, pixels) == before

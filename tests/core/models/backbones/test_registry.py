@@ -8,8 +8,7 @@ import sys
 import pytest
 
 from core.errors import ConfigurationError
-from core.models.backbones import registry as catalogue
-from core.models.backbones.registry import BACKBONES
+from core.models.backbones.registry import BACKBONES, SUGGESTED, backbone_card
 
 
 def test_names_and_cards_load_no_torch() -> None:
@@ -61,7 +60,7 @@ def test_the_study_is_normalised_as_published() -> None:
 
 
 def test_a_timm_model_brings_its_own_card() -> None:
-    card = catalogue.card("timm:vit_base_patch16_224.mae")
+    card = backbone_card("timm:vit_base_patch16_224.mae")
     assert card.architecture == "vit_base_patch16_224.mae"
     assert (card.input_size, card.channels) == (224, 3)
     assert card.mean == (0.485, 0.456, 0.406)
@@ -84,15 +83,15 @@ def test_a_timm_model_brings_its_own_card() -> None:
 def test_cards_come_from_timms_configuration(
     name: str, size: int, mean: float, licence: str
 ) -> None:
-    card = catalogue.card(f"timm:{name}")
+    card = backbone_card(f"timm:{name}")
     assert (card.input_size, card.licence, card.hub) == (size, licence, f"timm/{name}")
     assert isinstance(card.mean, tuple)
     assert card.mean[0] == mean
 
 
 def test_the_suggested_models_exist() -> None:
-    for name in catalogue.SUGGESTED.values():
-        assert catalogue.card(name).hub
+    for name in SUGGESTED.values():
+        assert backbone_card(name).hub
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,7 @@ def test_the_suggested_models_exist() -> None:
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name: str, nearest: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        catalogue.card(name)
+        backbone_card(name)
     assert f"Did you mean {nearest}?" in str(caught.value)
     assert caught.value.field == "model.backbone"
     assert len(str(caught.value)) < 500

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from core.errors import ModelError
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
+from core.models.backbones.build import network
+from core.models.backbones.registry import backbone_card
 from core.models.peft_files import attach as attaching
 from core.models.peft_files import read as foreign
-from core.models.tuning import apply as adapters
+from core.models.tuning.apply import merge_adapter, trainable_state
 
 VIT = "timm:test_vit"
 EVA = "timm:eva02_tiny_patch14_224"
@@ -29,7 +29,7 @@ Made = tuple[Path, nn.Module, nn.Module]
 
 def plain(name: str = VIT, findings: int = 3, size: int = 32) -> Any:
     torch.manual_seed(0)
-    model: Any = backbones.network(catalogue.card(name), findings, size)
+    model: Any = network(backbone_card(name), findings, size)
     nn.init.normal_(model.get_classifier().weight, std=0.5)
     return model
 
@@ -105,10 +105,10 @@ def test_what_peft_saved_on_a_plain_model_answers_the_same_here(
     found = attaching.attach(model, adapter)
     assert float((logits(found) - logits(wrapped)).abs().max()) < 1e-5
     assert float((logits(found) - logits(plain())).abs().max()) > 0.05
-    attaching.refuse_unheeded(found, pixels())
-    state = adapters.trainable_state(found)
+    attaching.check_supported_modules(found, pixels())
+    state = trainable_state(found)
     assert {"head.weight", "head.bias"} <= state.keys()
-    merged = adapters.merge(copy.deepcopy(found))
+    merged = merge_adapter(copy.deepcopy(found))
     assert float((logits(found) - logits(merged)).abs().max()) < 1e-5
 
 
@@ -286,19 +286,19 @@ def test_an_adapter_that_its_model_does_not_heed_is_refused(tmp_path: Path) -> N
     save(tmp_path / "adapter", config, plain(EVA, size=28))
     found = attaching.attach(plain(EVA, size=28), foreign.read(tmp_path / "adapter"))
     with pytest.raises(ModelError, match="past the adapter"):
-        attaching.refuse_unheeded(found, pixels(28))
+        attaching.check_supported_modules(found, pixels(28))
 
 
 def test_separate_projections_of_eva_are_found(tmp_path: Path) -> None:
-    from core.models.backbones import qkv as attention
+    from core.models.backbones import qkv
 
     model = plain(EVA, size=28)
     unfused = copy.deepcopy(model)
-    attention.split(unfused)
+    qkv.split(unfused)
     config = peft.LoraConfig(
         r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], modules_to_save=["head"]
     )
     wrapped = save(tmp_path / "adapter", config, unfused)
     found = attaching.attach(model, foreign.read(tmp_path / "adapter"))
     assert float((logits(found, 28) - logits(wrapped, 28)).abs().max()) < 1e-5
-    attaching.refuse_unheeded(found, pixels(28))
+    attaching.check_supported_modules(found, pixels(28))

@@ -7,10 +7,16 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from core.config.run import AdapterSpec
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
-from core.models.tuning import apply as adapters
+from core.models.backbones.build import network
+from core.models.backbones.registry import backbone_card
 from core.models.tuning.adalora import RankBudget
+from core.models.tuning.apply import (
+    apply_method,
+    load_trainable_state,
+    parameter_groups,
+    trainable_state,
+    training_hook,
+)
 
 STEPS = 12
 
@@ -20,15 +26,15 @@ class Tuned:
 
     def __init__(self, steps: int = STEPS) -> None:
         torch.manual_seed(0)
-        model = backbones.network(catalogue.card("timm:test_vit"), 3, 32)
+        model = network(backbone_card("timm:test_vit"), 3, 32)
         torch.nn.init.normal_(model.get_classifier().weight)
         spec = AdapterSpec(method="adalora", rank=2, initial_rank=6, dropout=0.0)
-        self.model = adapters.apply(model, spec)
-        budget = adapters.companion(self.model, spec, steps)
+        self.model = apply_method(model, spec)
+        budget = training_hook(self.model, spec, steps)
         assert isinstance(budget, RankBudget)
         self.budget = budget
         self.optimizer = torch.optim.SGD(
-            adapters.parameter_groups(self.model, lr=0.05, weight_decay=0, layer_decay=1)
+            parameter_groups(self.model, lr=0.05, weight_decay=0, layer_decay=1)
         )
 
     def train(self, first: int, last: int) -> None:
@@ -62,11 +68,11 @@ def test_a_stop_between_two_steps_changes_nothing(stop: int) -> None:
     whole, first, second = Tuned(), Tuned(), Tuned()
     whole.train(1, STEPS)
     first.train(1, stop)
-    adapters.load_trainable_state(second.model, adapters.trainable_state(first.model))
+    load_trainable_state(second.model, trainable_state(first.model))
     second.optimizer.load_state_dict(first.optimizer.state_dict())
     second.budget.load(first.budget.state())
     second.train(stop + 1, STEPS)
-    for name, value in adapters.trainable_state(whole.model).items():
+    for name, value in trainable_state(whole.model).items():
         assert torch.equal(value, second.model.get_parameter(name)), name
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from core.models.backbones import registry as catalogue
+from core.models.backbones.registry import backbone_card
 from core.models.tuning.applicability import defaults, offers
-from core.models.tuning.registry import METHODS
+from core.models.tuning.registry import TUNING_METHODS
 
 
 def test_each_method_tells_what_trains_or_why_it_does_not_fit() -> None:
-    found = {one.method.name: one for one in offers(catalogue.card("timm:densenet121"), 3, 64)}
-    assert list(found) == list(METHODS)
+    found = {one.method.name: one for one in offers(backbone_card("timm:densenet121"), 3, 64)}
+    assert list(found) == list(TUNING_METHODS)
     for one in found.values():
         assert (one.count is None) == bool(one.why)
     assert found["lora"].targets == ("all",)
@@ -19,7 +19,7 @@ def test_each_method_tells_what_trains_or_why_it_does_not_fit() -> None:
 
 
 def test_a_transformer_takes_them_all() -> None:
-    found = offers(catalogue.card("embedded-mae"), 14)
+    found = offers(backbone_card("embedded-mae"), 14)
     assert all(one.count for one in found)
     counts = {one.method.name: one.count.trainable for one in found if one.count}
     assert counts["lora"] == 24 * 4 * 2 * 192 + 3086
@@ -29,6 +29,6 @@ def test_a_transformer_takes_them_all() -> None:
 
 
 def test_settings_are_told_with_their_defaults() -> None:
-    assert defaults(METHODS["adalora"])["initial_rank"] == 6
-    assert defaults(METHODS["vpt"]) == {"prompts": 10, "prompt_depth": "deep"}
-    assert "largest" in defaults(METHODS["oft"])["block_size"]
+    assert defaults(TUNING_METHODS["adalora"])["initial_rank"] == 6
+    assert defaults(TUNING_METHODS["vpt"]) == {"prompts": 10, "prompt_depth": "deep"}
+    assert "largest" in defaults(TUNING_METHODS["oft"])["block_size"]

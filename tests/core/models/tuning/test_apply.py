@@ -17,10 +17,17 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from core.config.run import AdapterSpec, RunSpec
 from core.errors import ConfigurationError, ModelError
 from core.models.backbones import build as backbones
-from core.models.backbones import qkv as attention
-from core.models.backbones import registry as catalogue
-from core.models.tuning import apply as adapters
-from core.models.tuning.apply import METHODS
+from core.models.backbones import qkv
+from core.models.backbones.registry import backbone_card
+from core.models.tuning.apply import (
+    METHODS,
+    apply_method,
+    count_parameters,
+    load_trainable_state,
+    merge_adapter,
+    parameter_groups,
+    trainable_state,
+)
 from core.models.tuning.targets import PARTS
 
 VIT = "timm:test_vit"
@@ -34,7 +41,7 @@ OWN: dict[str, dict[str, Any]] = {"fourierft": {"frequencies": 200}}
 
 def network(name: str = VIT, seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    model: Any = backbones.network(catalogue.card(name), 3, SIZE.get(name, 32))
+    model: Any = backbones.network(backbone_card(name), 3, SIZE.get(name, 32))
     # Enough of a head for the logits to depend on the features.
     nn.init.normal_(model.get_classifier().weight, std=0.5)
     return model
@@ -42,7 +49,7 @@ def network(name: str = VIT, seed: int = 0) -> Any:
 
 def adapted(method: str, name: str = VIT, **options: Any) -> Any:
     options = {"alpha": ALPHA, "dropout": 0.0, **OWN.get(method, {}), **options}
-    return adapters.apply(network(name), AdapterSpec(method=method, **options))
+    return apply_method(network(name), AdapterSpec(method=method, **options))
 
 
 def batch(name: str = VIT) -> tuple[Tensor, Tensor]:
@@ -54,7 +61,7 @@ def batch(name: str = VIT) -> tuple[Tensor, Tensor]:
 
 def train(model: Any, steps: int = 2, name: str = VIT, lr: float = 2e-3) -> list[float]:
     pixels, labels = batch(name)
-    groups = adapters.parameter_groups(model, lr=lr, weight_decay=0.0, layer_decay=1.0)
+    groups = parameter_groups(model, lr=lr, weight_decay=0.0, layer_decay=1.0)
     optimizer = torch.optim.AdamW(groups)
     model.train()
     losses = []
@@ -111,7 +118,7 @@ def test_two_steps_move_what_is_declared_and_nothing_else(method: str) -> None:
     declared = {name for name, p in model.named_parameters() if p.requires_grad}
     assert moved == declared
     kept = {name for name in before if ".lora_A." in name} if method == "lora-fa" else set()
-    assert adapters.trainable_state(model).keys() == declared | kept
+    assert trainable_state(model).keys() == declared | kept
     assert {name for name in declared if name.startswith(HEADS)} == {
         name for name in before if name.startswith(HEADS)
     }
@@ -127,9 +134,9 @@ def test_two_steps_move_what_is_declared_and_nothing_else(method: str) -> None:
 def test_what_is_saved_restores_the_model(method: str) -> None:
     model = adapted(method)
     train(model)
-    state = adapters.trainable_state(model)
+    state = trainable_state(model)
     again = adapted(method)
-    adapters.load_trainable_state(again, state)
+    load_trainable_state(again, state)
     assert apart(logits(again), logits(model)) < 1e-6
     train(model, steps=1)
     assert all(
@@ -142,7 +149,7 @@ def test_merged_weights_are_timms_own_and_answer_alike(method: str) -> None:
     model = adapted(method)
     train(model)
     expected = logits(model)
-    merged = adapters.merge(copy.deepcopy(model))
+    merged = merge_adapter(copy.deepcopy(model))
     assert {k: v.shape for k, v in merged.state_dict().items()} == {
         k: v.shape for k, v in network().state_dict().items()
     }
@@ -155,18 +162,18 @@ def test_merged_weights_are_timms_own_and_answer_alike(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_count_without_memory_is_the_count_of_the_model(method: str) -> None:
     spec = AdapterSpec(method=method, rank=2, **OWN.get(method, {}))
-    model = adapters.apply(network(), spec)
-    counted = adapters.count(catalogue.card(VIT), spec, 3, 32)
+    model = apply_method(network(), spec)
+    counted = count_parameters(backbone_card(VIT), spec, 3, 32)
     assert counted.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert counted.total == sum(p.numel() for p in model.parameters())
     assert counted.share == counted.trainable / counted.total
-    assert adapters.count(catalogue.card(VIT), spec, 3, 32) is counted
+    assert count_parameters(backbone_card(VIT), spec, 3, 32) is counted
 
 
 def test_a_new_process_gives_the_same_logits(tmp_path: Path) -> None:
     model = adapted("lora", rank=2)
     train(model)
-    save_file(adapters.trainable_state(model), tmp_path / "state.safetensors")
+    save_file(trainable_state(model), tmp_path / "state.safetensors")
     code = f"""
 import torch
 from safetensors.torch import load_file, save_file
@@ -219,10 +226,10 @@ def test_other_transformers_are_split_and_joined_without_a_difference(name: str)
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
     before, keys = logits(model, name), model.state_dict().keys()
-    attention.split(model)
+    qkv.split(model)
     assert apart(logits(model, name), before) < 1e-4
-    assert all(module.qkv is None for _, module in attention.attentions(model))
-    attention.fuse(model)
+    assert all(module.qkv is None for _, module in qkv.attentions(model))
+    qkv.fuse(model)
     assert model.state_dict().keys() == keys
     assert apart(logits(model, name), before) < 1e-4
 
@@ -243,7 +250,7 @@ def test_other_architectures_train(name: str, method: str, targets: str) -> None
     losses = train(model, 3, name, lr=1e-3)
     assert losses[-1] < losses[0]
     again = adapted(method, name, rank=2, targets=targets)
-    adapters.load_trainable_state(again, adapters.trainable_state(model))
+    load_trainable_state(again, trainable_state(model))
     assert apart(logits(again, name), logits(model, name)) < 1e-5
 
 
@@ -257,10 +264,10 @@ def test_other_architectures_train(name: str, method: str, targets: str) -> None
 )
 def test_targets_that_do_not_suit_name_those_that_do(name: str, targets: str, others: str) -> None:
     with pytest.raises(ConfigurationError, match=r"LoRA cannot tune a .* it adapts") as caught:
-        adapters.apply(network(name), AdapterSpec(targets=targets))
+        apply_method(network(name), AdapterSpec(targets=targets))
     assert caught.value.field == "adapter.targets"
     assert f"Choose the targets {others}" in caught.value.remedy
-    adapters.apply(network(name), AdapterSpec(targets=others))
+    apply_method(network(name), AdapterSpec(targets=others))
 
 
 def test_statistics_of_a_frozen_network_do_not_move() -> None:
@@ -271,7 +278,7 @@ def test_statistics_of_a_frozen_network_do_not_move() -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.named_buffers())
     tuned = adapted("full", name)
     train(tuned, name=name)
-    state = adapters.trainable_state(tuned)
+    state = trainable_state(tuned)
     assert not torch.equal(state["bn1.running_mean"], before["bn1.running_mean"])
 
 
@@ -305,17 +312,15 @@ def test_an_unknown_method_is_answered_with_the_nearest() -> None:
 
 @pytest.mark.parametrize("other", [{"rank": 8}, {"targets": "qkv"}, {"method": "full"}])
 def test_weights_of_another_adapter_are_refused(other: dict[str, Any]) -> None:
-    state = adapters.trainable_state(adapted(**{"method": "lora", "rank": 2, **other}))
+    state = trainable_state(adapted(**{"method": "lora", "rank": 2, **other}))
     with pytest.raises(ModelError, match="do not fit the model"):
-        adapters.load_trainable_state(adapted("lora", rank=2), state)
+        load_trainable_state(adapted("lora", rank=2), state)
 
 
 def test_b_of_lora_plus_learns_faster() -> None:
     spec = AdapterSpec(method="lora+", rate_ratio=8.0)
-    model = adapters.apply(network(), spec)
-    groups = adapters.parameter_groups(
-        model, lr=1e-3, weight_decay=0.05, layer_decay=1.0, spec=spec
-    )
+    model = apply_method(network(), spec)
+    groups = parameter_groups(model, lr=1e-3, weight_decay=0.05, layer_decay=1.0, spec=spec)
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -326,10 +331,10 @@ def test_lora_fa_keeps_its_a_and_saves_it() -> None:
     model = adapted("lora-fa", rank=2)
     wanted = {name for name, p in model.named_parameters() if p.requires_grad}
     assert not [name for name in wanted if "lora_A" in name]
-    state = adapters.trainable_state(model)
+    state = trainable_state(model)
     torch.manual_seed(77)  # other draws than those of the run
-    again = adapters.apply(network(), AdapterSpec(method="lora-fa", rank=2, alpha=ALPHA, dropout=0))
-    adapters.load_trainable_state(again, state)
+    again = apply_method(network(), AdapterSpec(method="lora-fa", rank=2, alpha=ALPHA, dropout=0))
+    load_trainable_state(again, state)
     a = "blocks.0.attn.qkv.q.lora_A.default.weight"
     assert torch.equal(again.get_parameter(a), model.get_parameter(a))
 
@@ -346,7 +351,7 @@ def test_only_the_last_blocks_train() -> None:
 
 def test_groups_hold_each_trained_parameter_once() -> None:
     model = adapted("lora")
-    groups = adapters.parameter_groups(model, lr=1e-3, weight_decay=0.05, layer_decay=0.65)
+    groups = parameter_groups(model, lr=1e-3, weight_decay=0.05, layer_decay=0.65)
     held = [id(parameter) for group in groups for parameter in group["params"]]
     assert len(held) == len(set(held))
     assert set(held) == {id(p) for p in model.parameters() if p.requires_grad}

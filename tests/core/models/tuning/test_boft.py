@@ -7,12 +7,12 @@ from peft import BOFTConfig
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from torch import nn
 
-from core.models.tuning import boft as butterfly
+from core.models.tuning import boft
 
 
 def test_blocks_stand_on_the_diagonal() -> None:
     blocks = torch.randn(2, 3, 4, 4, requires_grad=True)
-    whole = butterfly.BlockDiagonal.apply(blocks)
+    whole = boft.BlockDiagonal.apply(blocks)
     for one, matrix in zip(blocks, whole, strict=True):
         assert torch.equal(matrix, torch.block_diag(*one))
     (gradient,) = torch.autograd.grad((whole * torch.arange(12.0)).sum(), blocks)
@@ -20,7 +20,7 @@ def test_blocks_stand_on_the_diagonal() -> None:
 
 
 def test_factors_make_a_rotation_that_mixes_blocks() -> None:
-    butterfly.use_torch()
+    boft.use_torch()
     model = nn.Sequential(nn.Linear(64, 8))
     config = BOFTConfig(target_modules=["0"], boft_block_size=8, boft_n_butterfly_factor=3)
     PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type](model, config, "default")

@@ -3,9 +3,9 @@ import torch
 from torch import Tensor, nn
 
 from core.config.run import AdapterSpec
-from core.models.backbones import build as backbones
-from core.models.backbones.registry import card
-from core.models.tuning import apply as adapters
+from core.models.backbones.build import build_backbone
+from core.models.backbones.registry import backbone_card
+from core.models.tuning.apply import apply_method
 from core.models.tuning.dropout import ByteDropout
 
 
@@ -41,8 +41,8 @@ def test_under_autocast_it_gives_the_lower_type_only_where_it_drops(training: bo
 
 
 def test_an_adapter_has_it_and_the_backbone_has_its_own() -> None:
-    model, _ = backbones.build(card("embedded-mae"), 1, pretrained=False)
-    adapters.apply(model, AdapterSpec(method="lora", dropout=0.1))
+    model, _ = build_backbone(backbone_card("embedded-mae"), 1, pretrained=False)
+    apply_method(model, AdapterSpec(method="lora", dropout=0.1))
     drops = {name: type(m) for name, m in model.named_modules() if isinstance(m, nn.Dropout)}
     of_lora = {kind for name, kind in drops.items() if ".lora_dropout." in name}
     others = {kind for name, kind in drops.items() if ".lora_dropout." not in name}

@@ -7,20 +7,20 @@ import torch
 from torch import nn
 
 from core.config.run import AdapterSpec
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
-from core.models.tuning import apply as adapters
-from core.models.tuning import frozen_prefix as prefix
+from core.models.backbones.build import network
+from core.models.backbones.registry import backbone_card
+from core.models.tuning import frozen_prefix
+from core.models.tuning.apply import apply_method
 
 SIDE = 64
 
 
 def tuned(name: str, size: int = SIDE, drop_path: float = 0.0, **settings: Any) -> nn.Module:
     torch.manual_seed(0)
-    card = catalogue.card(name)
-    model = backbones.network(card, 2, size, drop_path)
+    card = backbone_card(name)
+    model = network(card, 2, size, drop_path)
     nn.init.normal_(model.get_classifier().weight)  # type: ignore[operator]
-    return adapters.apply(model, AdapterSpec(**settings))
+    return apply_method(model, AdapterSpec(**settings))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_both_halves_are_the_model_and_have_its_gradients(
     size = 56 if "eva" in name else SIDE
     model = tuned(name, size, **settings)
     model.train()
-    cut = prefix.cut(model, size, 3)
+    cut = frozen_prefix.cut(model, size, 3)
     assert cut is not None
     assert cut.block == block
     assert model.training
@@ -66,22 +66,22 @@ def test_both_halves_are_the_model_and_have_its_gradients(
 
 @pytest.mark.parametrize("method", ["full", "lora", "bitfit", "ssf", "vpt", "ln-tuning"])
 def test_what_trains_from_the_first_block_on_is_not_cut(method: str) -> None:
-    assert prefix.cut(tuned("timm:test_vit", method=method), SIDE, 3) is None
+    assert frozen_prefix.cut(tuned("timm:test_vit", method=method), SIDE, 3) is None
 
 
 def test_networks_whose_parts_do_not_simply_follow_are_not_cut() -> None:
-    assert prefix.cut(tuned("timm:test_resnet", method="last-k"), SIDE, 3) is None
+    assert frozen_prefix.cut(tuned("timm:test_resnet", method="last-k"), SIDE, 3) is None
     model = tuned("timm:test_vit", method="last-k")
     model.forward_head = lambda tokens: model.head(tokens[:, 1])  # type: ignore[assignment]
-    assert prefix.cut(model, SIDE, 3) is not None  # both halves change alike
+    assert frozen_prefix.cut(model, SIDE, 3) is not None  # both halves change alike
     kept = model.forward_features
     model.forward_features = lambda pixels, **_: kept(pixels).flip(1)  # type: ignore[assignment,operator]
-    assert prefix.cut(model, SIDE, 3) is None
+    assert frozen_prefix.cut(model, SIDE, 3) is None
 
 
 def test_activations_are_computed_again_on_the_way_back_where_asked() -> None:
     model = tuned("timm:test_vit", method="last-k")
-    cut = prefix.cut(model, SIDE, 3)
+    cut = frozen_prefix.cut(model, SIDE, 3)
     assert cut is not None
     model.train()
     tokens = cut.before(torch.randn(2, 3, SIDE, SIDE)).detach()
@@ -96,16 +96,18 @@ def test_activations_are_computed_again_on_the_way_back_where_asked() -> None:
 
 
 def test_randomness_before_a_block_is_found() -> None:
-    assert not prefix.draws(tuned("timm:test_vit", method="last-k"), 4)
+    assert not frozen_prefix.draws(tuned("timm:test_vit", method="last-k"), 4)
     random = tuned("timm:test_vit", drop_path=0.1, method="last-k")
-    assert prefix.draws(random, 4)
-    assert not prefix.draws(random, 1)  # the rate rises from 0 in the first block
-    assert not prefix.draws(tuned("timm:test_vit", method="lora", blocks="4-5", dropout=0.5), 4)
+    assert frozen_prefix.draws(random, 4)
+    assert not frozen_prefix.draws(random, 1)  # the rate rises from 0 in the first block
+    assert not frozen_prefix.draws(
+        tuned("timm:test_vit", method="lora", blocks="4-5", dropout=0.5), 4
+    )
 
 
 def test_the_frozen_share_is_told_without_weights() -> None:
     def share(name: str, **settings: Any) -> float:
-        return prefix.frozen_share(catalogue.card(name), AdapterSpec(**settings), SIDE)
+        return frozen_prefix.frozen_share(backbone_card(name), AdapterSpec(**settings), SIDE)
 
     assert share("timm:test_vit", method="last-k", last_blocks=2) == pytest.approx(4 / 6)
     assert share("timm:test_vit", method="lora", blocks="3-5") == 0.5

@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from core.errors import ConfigurationError
-from core.models.tuning import layer_sizes as widths
+from core.models.tuning import layer_sizes
 
 
 def layers(*sides: tuple[int, int]) -> dict[str, Any]:
@@ -16,11 +16,11 @@ def layers(*sides: tuple[int, int]) -> dict[str, Any]:
 
 
 def test_blocks_are_as_large_as_every_layer_lets_them_be() -> None:
-    assert widths.block_size(layers((192, 192), (768, 192)), None) == 32
-    assert widths.block_size(layers((40, 160), (160, 40)), None) == 20
-    assert widths.block_size(layers((192, 192)), None, 2, most=8, even=True) == 8
-    assert widths.block_size(layers((40, 160)), None, 2, most=8, even=True) == 4
-    assert widths.block_size(layers((192, 192)), 96) == 96
+    assert layer_sizes.block_size(layers((192, 192), (768, 192)), None) == 32
+    assert layer_sizes.block_size(layers((40, 160), (160, 40)), None) == 20
+    assert layer_sizes.block_size(layers((192, 192)), None, 2, most=8, even=True) == 8
+    assert layer_sizes.block_size(layers((40, 160)), None, 2, most=8, even=True) == 4
+    assert layer_sizes.block_size(layers((192, 192)), 96) == 96
 
 
 @pytest.mark.parametrize(
@@ -28,26 +28,26 @@ def test_blocks_are_as_large_as_every_layer_lets_them_be() -> None:
 )
 def test_blocks_that_do_not_fit_are_refused(asked: int, factors: int, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said) as caught:
-        widths.block_size(layers((192, 64)), asked, factors, even=True)
+        layer_sizes.block_size(layers((192, 64)), asked, factors, even=True)
     assert caught.value.field == "adapter.block_size"
     assert "Choose one of 2" in caught.value.remedy
 
 
 def test_no_block_at_all_is_said() -> None:
     with pytest.raises(ConfigurationError, match="No block fits"):
-        widths.block_size(layers((7, 7), (9, 9)), None)
+        layer_sizes.block_size(layers((7, 7), (9, 9)), None)
 
 
 def test_vectors_divide_both_sides() -> None:
-    assert widths.vector_length(layers((192, 768))) == 192
-    assert widths.vector_length(layers((768, 3072))) == 256
+    assert layer_sizes.vector_length(layers((192, 768))) == 192
+    assert layer_sizes.vector_length(layers((768, 3072))) == 256
     with pytest.raises(ConfigurationError, match=r"layer0 \(64 × 192\)") as caught:
-        widths.require_vector_length(layers((192, 64)), 48)
+        layer_sizes.require_vector_length(layers((192, 64)), 48)
     assert caught.value.field == "adapter.vector_length"
     assert "Choose 64" in caught.value.remedy
 
 
 def test_a_weight_has_no_more_frequencies_than_entries() -> None:
     with pytest.raises(ConfigurationError, match="4,096 weights") as caught:
-        widths.require_frequencies(layers((64, 64)), 5000)
+        layer_sizes.require_frequencies(layers((64, 64)), 5000)
     assert caught.value.field == "adapter.frequencies"

@@ -18,13 +18,12 @@ from core.config.run import AdapterSpec, RunSpec
 from core.data.datasets.registry import open_dataset
 from core.data.images.reader import read_image
 from core.errors import ConfigurationError
-from core.models.backbones import registry as catalogue
-from core.models.backbones.registry import BackboneCard
-from core.models.tuning import apply as adapters
-from core.models.tuning.registry import METHODS
-from core.reporter import Silence
+from core.models.backbones.registry import BACKBONES, BackboneCard, backbone_card
+from core.models.tuning.apply import classifier_parameters, count_parameters
+from core.models.tuning.registry import TUNING_METHODS
+from core.reporter import NullReporter
 from core.saliency.explain import explain
-from core.training import loop as train
+from core.training.loop import fine_tune
 from tests.support.paths import ROOT
 
 LINEAR_ONLY = {"pissa", "olora", "vera", "vblora", "fourierft"}
@@ -44,7 +43,7 @@ SMALL: dict[str, tuple[str, dict[str, Any], int, str]] = {
 }
 """timm's architecture, made shallow; the input's side in pixels; layers that fit it."""
 
-OF = [(kind, name) for kind in SMALL for name in METHODS if name not in UNFIT[kind]]
+OF = [(kind, name) for kind in SMALL for name in TUNING_METHODS if name not in UNFIT[kind]]
 
 
 def cards() -> dict[str, BackboneCard]:
@@ -59,10 +58,10 @@ def cards() -> dict[str, BackboneCard]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_backbones() -> Iterator[None]:
-    catalogue.BACKBONES.update(cards())
+    BACKBONES.update(cards())
     yield
     for kind in SMALL:
-        del catalogue.BACKBONES[kind]
+        del BACKBONES[kind]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +74,7 @@ def trained(
     def folder(kind: str, method: str) -> Path:
         place = root / f"{kind}-{method}"
         if not place.exists():
-            train.run(spec(radiographs, kind, method), place, root / "cache", Silence())
+            fine_tune(spec(radiographs, kind, method), place, root / "cache", NullReporter())
         return place
 
     return folder
@@ -108,9 +107,9 @@ def test_two_steps_of_the_real_loop(
     result = read_result(folder)
     assert result["steps"] == 2
     found = load_trained(folder)
-    count = adapters.count(found.card, found.spec.adapter, 2, found.spec.model.input_size)
+    count = count_parameters(found.card, found.spec.adapter, 2, found.spec.model.input_size)
     assert (count.trainable, count.total) == (result["trainable"], result["total"])
-    heads = sum(p.numel() for part in adapters.classifier(found.model) for p in part.parameters())
+    heads = sum(p.numel() for part in classifier_parameters(found.model) for p in part.parameters())
     assert count.trainable == heads if method == "linear" else heads < count.trainable
     assert (count.share == 1) == (method == "full")
     assert {p.dtype for p in found.model.parameters()} == {torch.float32}
@@ -132,7 +131,7 @@ def test_grad_cam_looks_into_what_was_tuned(
 def test_a_new_process_answers_alike(
     trained: Callable[[str, str], Path], radiographs: Path, tmp_path: Path, kind: str
 ) -> None:
-    folders = [trained(kind, method) for method in METHODS if method not in UNFIT[kind]]
+    folders = [trained(kind, method) for method in TUNING_METHODS if method not in UNFIT[kind]]
     out = tmp_path / "scores.npz"
     code = f"""
 import sys
@@ -170,14 +169,14 @@ def scores(folder: Path, radiographs: Path) -> Any:
 def test_what_cannot_be_tuned_says_why(radiographs: Path, kind: str, method: str) -> None:
     asked = spec(radiographs, kind, method)
     with pytest.raises(ConfigurationError, match=r"cannot tune .*: (it adapts|they are)") as caught:
-        adapters.count(catalogue.card(kind), asked.adapter, 2, SMALL[kind][2])
+        count_parameters(backbone_card(kind), asked.adapter, 2, SMALL[kind][2])
     assert caught.value.remedy.startswith("Choose ")
     assert caught.value.field == "adapter.method"
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TUNING_METHODS)
 def test_a_method_says_what_it_is(method: str) -> None:
-    told = METHODS[method]
+    told = TUNING_METHODS[method]
     assert told.name == method
     assert told.sentence.endswith(".")
     assert set(told.options) <= AdapterSpec.model_fields.keys() - {"method"}
@@ -191,13 +190,13 @@ def test_a_method_says_what_it_is(method: str) -> None:
 
 
 def test_what_a_method_does_not_heed_is_refused() -> None:
-    for method in METHODS:
+    for method in TUNING_METHODS:
         for name, value in (("rate_ratio", 4.0), ("prompts", 5), ("last_blocks", 1)):
-            if name in METHODS[method].options:
+            if name in TUNING_METHODS[method].options:
                 continue
             asked = AdapterSpec.model_validate({"method": method, name: value})
             with pytest.raises(ConfigurationError, match=name.replace("_", "-")) as caught:
-                adapters.count(catalogue.card("vit"), asked, 2, 32)
+                count_parameters(backbone_card("vit"), asked, 2, 32)
             assert caught.value.field == f"adapter.{name}"
 
 

@@ -10,8 +10,8 @@ import torch
 
 from core.config.run import AdapterSpec
 from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
-from core.models.tuning import apply as adapters
+from core.models.backbones.registry import backbone_card
+from core.models.tuning.apply import apply_method, merge_adapter
 
 SIZES = {
     "timm:test_vit": 32, "timm:eva02_tiny_patch14_224": 56, "timm:resnet18": 32,
@@ -21,7 +21,7 @@ SIZES = {
 
 def network(name: str) -> Any:
     torch.manual_seed(0)
-    model: Any = backbones.network(catalogue.card(name), 3, SIZES[name])
+    model: Any = backbones.network(backbone_card(name), 3, SIZES[name])
     torch.nn.init.normal_(model.get_classifier().weight)
     return model.eval()
 
@@ -31,7 +31,7 @@ def test_it_starts_as_the_backbone_and_merges_into_it(name: str) -> None:
     side = SIZES[name]
     pixels = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     plain = network(name)
-    model = adapters.apply(network(name), AdapterSpec(method="ssf")).eval()
+    model = apply_method(network(name), AdapterSpec(method="ssf")).eval()
     with torch.inference_mode():
         first = plain(pixels)
         assert float((model(pixels) - first).abs().max()) < 1e-4
@@ -41,7 +41,7 @@ def test_it_starts_as_the_backbone_and_merges_into_it(name: str) -> None:
                 parameter.add_(torch.randn_like(parameter) * 0.05)
         tuned = model(pixels)
         assert float((tuned - first).abs().max()) > 1e-2
-        merged = adapters.merge(copy.deepcopy(model))
+        merged = merge_adapter(copy.deepcopy(model))
         assert float((merged(pixels) - tuned).abs().max()) < 1e-4
         assert float((model(pixels) - tuned).abs().max()) == 0  # a copy was merged, not the model
         again = network(name)
@@ -50,7 +50,7 @@ def test_it_starts_as_the_backbone_and_merges_into_it(name: str) -> None:
 
 
 def test_a_layer_without_a_bias_gets_none() -> None:
-    model = adapters.apply(network("timm:resnet18"), AdapterSpec(method="ssf"))
+    model = apply_method(network("timm:resnet18"), AdapterSpec(method="ssf"))
     assert model.layer1[0].conv1.bias is None  # type: ignore[index,union-attr]
     own = {n for n, p in model.named_parameters() if p.requires_grad}
     assert "layer1.0.conv1.parametrizations.weight.0.scale" in own

@@ -9,11 +9,11 @@ import torch
 
 from core.config.run import AdapterSpec, RunSpec
 from core.errors import ConfigurationError
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
-from core.models.tuning import apply as adapters
+from core.models.backbones.build import network
+from core.models.backbones.registry import backbone_card
 from core.models.tuning import targets
-from core.models.tuning.registry import METHODS
+from core.models.tuning.apply import apply_method
+from core.models.tuning.registry import TUNING_METHODS
 
 VIT, SWIN = "timm:test_vit", "timm:swin_tiny_patch4_window7_224"
 EVA = "timm:eva02_tiny_patch14_224"
@@ -23,11 +23,11 @@ SIZES = {VIT: 32, EVA: 56, SWIN: 224}
 def bare(name: str) -> Any:
     """A network without memory; names and shapes are all that counts here."""
     with torch.device("meta"):
-        return backbones.network(catalogue.card(name), 3, SIZES.get(name, 64))
+        return network(backbone_card(name), 3, SIZES.get(name, 64))
 
 
 def adapted(name: str = VIT, method: str = "lora", **options: Any) -> set[str]:
-    model = adapters.apply(bare(name), AdapterSpec(method=method, rank=2, **options))
+    model = apply_method(bare(name), AdapterSpec(method=method, rank=2, **options))
     return {n.split(".lora_A")[0] for n, _ in model.named_parameters() if "lora_A" in n}
 
 
@@ -145,4 +145,4 @@ def test_a_network_offers_what_it_has(name: str, kind: Any, choices: tuple[str, 
 def test_a_pattern_names_what_the_method_cannot_adapt() -> None:
     with pytest.raises(ConfigurationError, match=r"PiSSA cannot tune .*mlp\.fc1 .* Conv2d"):
         adapted("timm:convnext_atto", "pissa", targets=r"stages.*fc1")
-    assert METHODS["pissa"].kind == "linear"
+    assert TUNING_METHODS["pissa"].kind == "linear"

@@ -9,10 +9,10 @@ import torch
 
 from core.config.run import AdapterSpec
 from core.errors import ConfigurationError, ModelError
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
-from core.models.tuning import apply as adapters
-from core.models.tuning import vpt as prompts
+from core.models.backbones.build import network
+from core.models.backbones.registry import backbone_card
+from core.models.tuning import vpt
+from core.models.tuning.apply import apply_method, merge_adapter
 from core.saliency.explain import explain
 from core.saliency.methods import layers
 
@@ -25,8 +25,8 @@ SIZES = {
 
 def prompted(name: str = "timm:test_vit", **options: Any) -> Any:
     torch.manual_seed(0)
-    model: Any = backbones.network(catalogue.card(name), 3, SIZES[name])
-    return adapters.apply(model, AdapterSpec(method="vpt", prompts=5, **options)).eval()
+    model: Any = network(backbone_card(name), 3, SIZES[name])
+    return apply_method(model, AdapterSpec(method="vpt", prompts=5, **options)).eval()
 
 
 def pixels(name: str = "timm:test_vit") -> torch.Tensor:
@@ -73,13 +73,13 @@ def test_they_change_what_the_model_answers() -> None:
 
 def test_they_cannot_be_merged() -> None:
     model = prompted()
-    assert prompts.has(model)
+    assert vpt.has(model)
     with pytest.raises(ModelError, match="cannot be merged") as caught:
-        adapters.merge(model)
+        merge_adapter(model)
     assert "lora" in caught.value.remedy
 
 
 def test_a_network_without_tokens_says_so() -> None:
-    model = backbones.network(catalogue.card("timm:resnet18"), 3, 32)
+    model = network(backbone_card("timm:resnet18"), 3, 32)
     with pytest.raises(ConfigurationError, match="tokens beside the patches"):
-        adapters.apply(model, AdapterSpec(method="vpt"))
+        apply_method(model, AdapterSpec(method="vpt"))

@@ -11,18 +11,19 @@ import torch
 
 from core.config.run import AdapterSpec
 from core.errors import ModelError
-from core.models.backbones import build as backbones
-from core.models.backbones.registry import BACKBONES, BackboneCard, card
-from core.models.tuning import apply as adapters
-from core.saliency import explain as methods
+from core.models.backbones.build import build_backbone, network
+from core.models.backbones.registry import BACKBONES, BackboneCard, backbone_card
+from core.models.tuning.apply import apply_method
+from core.saliency.explain import coarse
 from core.saliency.methods import layers
+from core.saliency.methods.registry import SALIENCY_METHODS
 
 VIT = {"embed_dim": 24, "depth": 3, "num_heads": 2}
 SWIN = {"embed_dim": 12, "depths": (1, 1, 1), "num_heads": (1, 2, 4), "window_size": 4}
 
 
 def tiny(name: str, size: int, **arguments: Any) -> BackboneCard:
-    one = card(name)
+    one = backbone_card(name)
     return replace(one, input_size=size, arguments={**one.arguments, **arguments})
 
 
@@ -44,7 +45,7 @@ ATTENTIVE = [name for name, one in TINY.items() if one[1].startswith("blocks")]
 
 def built(name: str) -> Any:
     torch.manual_seed(5)
-    model, _ = backbones.build(TINY[name][0], 3, pretrained=False)
+    model, _ = build_backbone(TINY[name][0], 3, pretrained=False)
     with torch.no_grad():  # the study's head starts so small that maps would be rounding
         model.get_classifier().weight.normal_()  # type: ignore[operator]
     return model.eval()
@@ -57,10 +58,10 @@ def picture(name: str) -> torch.Tensor:
 
 
 def test_every_family_of_the_catalogue_is_among_them() -> None:
-    families = {type(backbones.network(one, 1, one.input_size)).__name__
+    families = {type(network(one, 1, one.input_size)).__name__
                 for one, *_ in TINY.values()}  # fmt: skip
     with torch.device("meta"):
-        wanted = {type(backbones.network(one, 1, one.input_size)).__name__
+        wanted = {type(network(one, 1, one.input_size)).__name__
                   for one in BACKBONES.values()}  # fmt: skip
     assert wanted <= families
 
@@ -71,7 +72,7 @@ def test_layer_prefix_and_grid_are_those_of_the_architecture(name: str) -> None:
     model = built(name)
     assert layers.default(model) == layer
     assert layers.site(model).prefix == prefix
-    found = methods.coarse(model, picture(name), 1, "hirescam")
+    found = coarse(model, picture(name), 1, "hirescam")
     assert found.layer == layer
     assert found.values.shape == (1, *grid)
 
@@ -103,7 +104,7 @@ def test_a_patch_of_the_grid_lies_where_it_lies_in_the_picture(name: str) -> Non
 @pytest.mark.parametrize("name", ATTENTIVE)
 @pytest.mark.parametrize("method", ["attention-rollout", "attention-relevance"])
 def test_attention_is_laid_out_without_class_token_and_registers(name: str, method: str) -> None:
-    found = methods.coarse(built(name), picture(name), 1, method)
+    found = coarse(built(name), picture(name), 1, method)
     assert found.values.shape == (1, *TINY[name][3])
     assert np.isfinite(found.values).all()
 
@@ -112,9 +113,9 @@ def test_attention_is_laid_out_without_class_token_and_registers(name: str, meth
 def test_an_adapted_backbone_keeps_its_layer_and_grid(name: str) -> None:
     model = built(name)
     targets = "mlp" if name == "convnext" else "qv"
-    adapted = adapters.apply(model, AdapterSpec(method="lora", rank=2, targets=targets))  # type: ignore[arg-type]
-    found = methods.coarse(adapted.eval(), picture(name), 1, "grad-cam")
-    plain = methods.coarse(built(name), picture(name), 1, "grad-cam")
+    adapted = apply_method(model, AdapterSpec(method="lora", rank=2, targets=targets))  # type: ignore[arg-type]
+    found = coarse(adapted.eval(), picture(name), 1, "grad-cam")
+    plain = coarse(built(name), picture(name), 1, "grad-cam")
     assert found.layer == TINY[name][1]
     np.testing.assert_allclose(found.values, plain.values, rtol=1e-3, atol=1e-6)
 
@@ -124,18 +125,18 @@ GRADIENTS = ("grad-cam++", "layercam", "integrated-gradients", "smoothgrad")
 
 @pytest.mark.parametrize("name", TINY)
 def test_a_linear_probe_has_maps_though_only_its_head_trains(name: str) -> None:
-    probe = adapters.apply(built(name), AdapterSpec(method="linear")).eval()
+    probe = apply_method(built(name), AdapterSpec(method="linear")).eval()
     for method in GRADIENTS:
-        found = methods.coarse(probe, picture(name), 1, method).values
+        found = coarse(probe, picture(name), 1, method).values
         assert np.isfinite(found).all()
         assert found.max() > 0, method
 
 
 @pytest.mark.parametrize("name", ["embedded-mae", "ark", "convnext"])
-@pytest.mark.parametrize("method", [n for n, one in methods.METHODS.items() if one.slow])
+@pytest.mark.parametrize("method", [n for n, one in SALIENCY_METHODS.items() if one.slow])
 def test_slow_methods_fit_each_kind_of_network(name: str, method: str) -> None:
     pixels = picture(name)
-    found = methods.coarse(built(name), pixels, 1, method, without=pixels * 0.5)
+    found = coarse(built(name), pixels, 1, method, without=pixels * 0.5)
     assert found.values.ndim == 3
     assert np.isfinite(found.values).all()
 
@@ -144,4 +145,4 @@ def test_slow_methods_fit_each_kind_of_network(name: str, method: str) -> None:
 def test_a_network_without_patch_tokens_says_why_it_has_no_attention_map(name: str) -> None:
     for method in ("attention-rollout", "attention-relevance"):
         with pytest.raises(ModelError, match="has no attention over patch tokens"):
-            methods.coarse(built(name), picture(name), 1, method)
+            coarse(built(name), picture(name), 1, method)

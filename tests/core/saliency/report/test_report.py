@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from core.cli.app import app
 from core.errors import ConfigurationError, CoreError, DataError, ModelError
-from core.saliency.report import contact_sheet as sheet
+from core.saliency.report import contact_sheet
 
 HEAD = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
 TRAIN = 32
@@ -169,10 +169,12 @@ def test_a_sheet_shows_each_run_in_a_row_of_its_own() -> None:
     region = np.zeros((20, 30), np.bool_)
     region[5:10, 5:10] = True
     values[5:10, 5:10] = 1
-    tile = sheet.Tile(np.full((20, 30), 90, np.uint8), values, region, "Mass p 0.5")
-    one = sheet.draw([sheet.Row("a", (tile, tile, tile))], "One run")
+    tile = contact_sheet.Tile(np.full((20, 30), 90, np.uint8), values, region, "Mass p 0.5")
+    one = contact_sheet.draw([contact_sheet.Row("a", (tile, tile, tile))], "One run")
     long = "LoRA r 4 · embedded-mae · nih 100% · seed 0"
-    two = sheet.draw([sheet.Row(long, (tile,) * 3), sheet.Row("b", (tile,) * 2)], "Two runs")
+    two = contact_sheet.draw(
+        [contact_sheet.Row(long, (tile,) * 3), contact_sheet.Row("b", (tile,) * 2)], "Two runs"
+    )
     sizes = []
     for drawn in (one, two):
         with Image.open(io.BytesIO(drawn)) as picture:

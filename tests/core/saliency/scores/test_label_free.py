@@ -2,12 +2,12 @@ import json
 
 import pytest
 
-from core.saliency.scores import label_free as checks
+from core.saliency.scores import label_free
 
 
 def test_each_check_is_a_figure_and_sanity_a_sentence(untrained, phantoms):
     images = [phantoms.read(one) for one in phantoms.ids("test")[:3]]
-    found = checks.check("run", untrained(), images, "Mass", "hirescam")
+    found = label_free.check("run", untrained(), images, "Mass", "hirescam")
     assert found.studies == 3
     assert 0 < found.insertion < 1
     assert 0 < found.deletion < 1
@@ -15,7 +15,7 @@ def test_each_check_is_a_figure_and_sanity_a_sentence(untrained, phantoms):
     assert found.noise > 0.9
     assert found.shift < found.noise
     assert "sanity check" in found.sentence
-    assert len(found.sanity.steps) == checks.SANITY_STEPS
+    assert len(found.sanity.steps) == label_free.SANITY_STEPS
     plain = json.loads(json.dumps(found.as_json(), allow_nan=False))
     assert plain["sanity_failed"] == found.sanity.flagged
 
@@ -23,7 +23,7 @@ def test_each_check_is_a_figure_and_sanity_a_sentence(untrained, phantoms):
 def test_a_baseline_passes_no_sanity_check_and_what_does_not_fit_is_said(untrained, phantoms):
     images = {"Mass": [phantoms.read(one) for one in phantoms.ids("test")[:1]], "Nodule": []}
     asked = ("centre-gaussian", "counterfactual", "attention-rollout")
-    found, notes = checks.check_all({"cnn": untrained(0, "resnet10t")}, images, asked)
+    found, notes = label_free.check_all({"cnn": untrained(0, "resnet10t")}, images, asked)
     assert [one.method for one in found] == ["centre-gaussian"]
     assert found[0].sanity is None
     assert "baseline" in found[0].sentence

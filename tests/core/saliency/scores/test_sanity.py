@@ -7,7 +7,7 @@ import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from core.saliency import explain as methods
+from core.saliency.explain import explain
 from core.saliency.scores import sanity
 
 SIDE = 32
@@ -27,7 +27,7 @@ def pixels() -> torch.Tensor:
 
 
 def by(method: str) -> sanity.Explain:
-    return lambda model, pixels: methods.explain(model, pixels, 1, method=method)
+    return lambda model, pixels: explain(model, pixels, 1, method=method)
 
 
 def test_weights_are_forgotten_from_the_head_to_the_input(pixels):

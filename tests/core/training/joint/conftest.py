@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from core.config.run import RunSpec
-from core.models.backbones import build as backbones
-from core.models.backbones import registry as catalogue
+from core.models.backbones.build import network
+from core.models.backbones.registry import backbone_card
 from core.runs.store import Store, open_store
 from core.workspace import Workspace
 from tests.core.conftest import SIDE
@@ -22,7 +22,7 @@ def lora(tiny: Callable[..., RunSpec], tmp_path: Path) -> Lora:
     """A run from fixed weights, in fp32; any ``section__field`` can be changed."""
     path = tmp_path / "weights.pth"
     torch.manual_seed(3)
-    torch.save(backbones.network(catalogue.card("timm:test_vit"), 2, SIDE).state_dict(), path)
+    torch.save(network(backbone_card("timm:test_vit"), 2, SIDE).state_dict(), path)
     fixed = {
         "model__pretrained": True,
         "model__weights": path,

@@ -4,11 +4,11 @@ import pytest
 
 from core.config.run import RunSpec
 from core.errors import ConfigurationError
-from core.training.joint import compatibility as fitting
+from core.training.joint import compatibility
 
 
 def test_what_stands_beside_the_backbone_may_differ() -> None:
-    fitting.refuse(
+    compatibility.check_compatible(
         [
             RunSpec(),
             RunSpec.of(
@@ -44,14 +44,14 @@ def test_what_stands_beside_the_backbone_may_differ() -> None:
 )
 def test_what_is_shared_must_be_the_same(path: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match="cannot be trained together") as caught:
-        fitting.refuse([RunSpec(), RunSpec.of(**{path: value})])
+        compatibility.check_compatible([RunSpec(), RunSpec.of(**{path: value})])
     assert caught.value.field == path
 
 
 def test_another_data_set_or_other_labels_of_it_are_refused() -> None:
     for path, value in (("data.name", "phantom-5"), ("data.skip_bad", True)):
         with pytest.raises(ConfigurationError, match="cannot be trained together") as caught:
-            fitting.refuse([RunSpec(), RunSpec.of(**{path: value})])
+            compatibility.check_compatible([RunSpec(), RunSpec.of(**{path: value})])
         assert caught.value.field == "data.name"
 
 
@@ -68,5 +68,5 @@ def test_another_data_set_or_other_labels_of_it_are_refused() -> None:
 )
 def test_what_cannot_be_stacked_is_refused(path: str, value: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        fitting.refuse([RunSpec.of(**{path: value})])
+        compatibility.check_compatible([RunSpec.of(**{path: value})])
     assert caught.value.field == path

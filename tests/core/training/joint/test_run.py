@@ -15,8 +15,8 @@ from core.config.run import RunSpec
 from core.errors import ConfigurationError, NotFiniteError, Stopped
 from core.runs.joint_worker import Member
 from core.training import checkpoint
-from core.training import loop as train
 from core.training.joint import run as carry
+from core.training.loop import fine_tune
 from core.training.session import Session
 from core.training.setup import setup
 from core.workspace import BEST, RESULT, SPEC, SUBSET
@@ -68,7 +68,7 @@ def test_each_result_is_that_of_the_run_alone(lora: Lora, tmp_path: Path) -> Non
     assert not errors
     for i, spec in enumerate(specs):
         own, alone, place = Notes(), tmp_path / f"alone-{i}", tmp_path / str(i)
-        expected = train.run(spec, alone, tmp_path / "cache", own)
+        expected = fine_tune(spec, alone, tmp_path / "cache", own)
         assert [row[0] for row in notes[i].curves()] == [row[0] for row in own.curves()]
         assert same_values(notes[i], own)
         assert near(place, alone)
@@ -91,7 +91,7 @@ def test_mixed_precision_learns_the_same_way(lora: Lora, tmp_path: Path) -> None
     specs = [lora(train__precision="bf16", adapter__rank=rank) for rank in (2, 4)]
     _, errors = together(tmp_path, specs, [Notes(), Notes()])
     assert not errors
-    train.run(specs[1], tmp_path / "alone", tmp_path / "cache", Notes())
+    fine_tune(specs[1], tmp_path / "alone", tmp_path / "cache", Notes())
     ours, its = (read_state(tmp_path / name / BEST)[0] for name in ("1", "alone"))
     names = [name for name in ours if ".lora_B." in name]
     one, other = (torch.cat([state[name].flatten() for name in names]) for state in (ours, its))
@@ -102,14 +102,14 @@ def test_one_that_is_stopped_goes_on_alone_and_the_others_go_on(lora: Lora, tmp_
     specs = [lora(adapter__rank=2), lora(adapter__rank=4), lora(adapter__rank=8, train__seed=1)]
     alone = [Notes() for _ in specs]
     for i in (1, 2):
-        train.run(specs[i], tmp_path / f"alone-{i}", tmp_path / "cache", alone[i])
+        fine_tune(specs[i], tmp_path / f"alone-{i}", tmp_path / "cache", alone[i])
     notes = [Notes(), Notes(stop=2), Notes()]
     results, errors = together(tmp_path, specs, notes)
     assert results.keys() == {0, 2}
     assert isinstance(errors[1], Stopped)
     assert (tmp_path / "1" / checkpoint.CHECKPOINT).exists()
     notes[1].stop = None
-    train.run(specs[1], tmp_path / "1", tmp_path / "cache", notes[1], resume=True)
+    fine_tune(specs[1], tmp_path / "1", tmp_path / "cache", notes[1], resume=True)
     for i in (1, 2):
         assert near(tmp_path / str(i), tmp_path / f"alone-{i}")
         assert same_values(notes[i], alone[i])
@@ -125,7 +125,7 @@ def test_one_that_is_not_finite_fails_alone(
                 torch.nn.init.constant_(parameter, torch.nan)
         return session
 
-    own = train.run(lora(), tmp_path / "alone", tmp_path / "cache", Notes())
+    own = fine_tune(lora(), tmp_path / "alone", tmp_path / "cache", Notes())
     monkeypatch.setattr(carry, "setup", spoilt)
     results, errors = together(tmp_path, [lora(train__seed=9), lora()], [Notes(), Notes()])
     assert isinstance(errors[0], NotFiniteError)

@@ -14,15 +14,15 @@ from typer.testing import CliRunner
 from core.classifier.trained import load_trained
 from core.cli.app import app
 from core.cli.execution import execute
-from core.config.fields import settings
+from core.config.fields import fields
 from core.config.run import RunSpec
 from core.errors import ConfigurationError
-from core.hardware import available_memory as capacity
+from core.hardware import available_memory
 from core.resources import memory
 from core.runs import queue, worker
 from core.runs.scheduler import Scheduler
 from core.runs.store import RunState, Store
-from core.training.joint import compatibility as fitting
+from core.training.joint import compatibility
 from core.workspace import Workspace
 from tests.support.paths import ROOT
 
@@ -32,7 +32,7 @@ Lora = Callable[..., RunSpec]
 def words(spec: RunSpec, *more: str) -> list[str]:
     """The command that trains such runs together."""
     found = ["sweep", "--together", "--yes", "--json", *more]
-    for one in settings():
+    for one in fields():
         section, _, field = one.path.partition(".")
         value = getattr(getattr(spec, section), field)
         if value is not None and not isinstance(value, bool) and value != one.default:
@@ -117,14 +117,14 @@ def test_more_than_the_memory_holds_is_refused(
     runs = [lora(train__seed=seed) for seed in range(3)]
     few = memory.predict_together(runs[:1])
     assert few is not None
-    assert few == memory.predict(runs[0], memory.FEW_FINDINGS)
+    assert few == memory.predict_memory(runs[0], memory.FEW_FINDINGS)
     together = memory.predict_together(runs)
     assert together is not None
     assert few < together < 3 * few + 3 * memory.A_MEMBER
     monkeypatch.setattr(
-        capacity, "of", lambda device: capacity.Capacity(together - 1, together - 1)
+        available_memory, "of", lambda device: available_memory.Capacity(together - 1, together - 1)
     )
     with pytest.raises(ConfigurationError, match="3 runs together need about") as caught:
-        fitting.refuse(runs)
+        compatibility.check_compatible(runs)
     assert caught.value.field == "train.batch_size"
-    fitting.refuse(runs[:2])
+    compatibility.check_compatible(runs[:2])

@@ -6,23 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from core.data.datasets import registered as named
+from core.data.datasets import registered
 from core.errors import CoreError
 from core.workspace import Workspace
-from explorer.pages.data import register as registering
+from explorer.pages.data import register
 
 
 def test_what_is_typed_becomes_a_name(workspace: Workspace, own_folder: Path) -> None:
-    assert "No name" in registering.listing(workspace)
-    found = registering.register(
+    assert "No name" in register.listing(workspace)
+    found = register.register(
         workspace, " ward ", f" {own_folder} ", "", "", " Mass=Lump ", "path", " patient", ""
     )
-    assert named.names(workspace) == [found]
+    assert registered.names(workspace) == [found]
     assert found.as_json() == {
         "name": "ward", "data": "folder", "root": str(own_folder),
         "columns": "path=path,patient=patient", "labels": "Mass=Lump",
     }  # fmt: skip
-    html = registering.listing(workspace)
+    html = register.listing(workspace)
     assert 'data-name="ward"' in html
     assert "labels Mass=Lump" in html
 
@@ -46,6 +46,6 @@ def test_a_fault_stands_beside_its_field(
 ) -> None:
     words = [one.replace("{}", str(own_folder)) for one in typed]
     with pytest.raises(CoreError) as caught:
-        registering.register(workspace, *words)
-    assert f'data-beside="{field}"' in registering.fault(caught.value)
-    assert named.names(workspace) == []
+        register.register(workspace, *words)
+    assert f'data-beside="{field}"' in register.fault(caught.value)
+    assert registered.names(workspace) == []

@@ -7,28 +7,27 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from explorer.pages.help import documents as reading
+from explorer.pages.help import documents, stored_results
 from explorer.pages.help import page as help_page
-from explorer.pages.help import stored_results
 from tests.support.paths import ROOT
 
 
 @pytest.fixture
 def client() -> TestClient:
-    return TestClient(Starlette(routes=[reading.route()]))
+    return TestClient(Starlette(routes=[documents.route()]))
 
 
 def test_every_notebook_says_what_it_teaches_and_how_long_it_takes() -> None:
-    found = reading.notebooks()
+    found = documents.notebooks()
     assert [one.name[:2] for one in found] == [f"{i:02}" for i in range(1, 9)]
     assert all(one.title and one.about.startswith(("to ", "what ", "how ")) for one in found)
     assert all("of computing" in one.takes for one in found)
 
 
 def test_each_is_shown_whole_and_loads_nothing_from_elsewhere(client: TestClient) -> None:
-    texts = [*reading.notebooks(), *reading.pages()]
+    texts = [*documents.notebooks(), *documents.pages()]
     written = {path.name for path in (ROOT / "docs").glob("*.md")}
-    assert {text.name for text in reading.pages()} == written - {"index.md"}
+    assert {text.name for text in documents.pages()} == written - {"index.md"}
     for text in texts:
         answer = client.get(text.address)
         assert answer.status_code == 200
@@ -52,7 +51,7 @@ def test_formulas_are_drawn_but_not_those_of_code(client: TestClient) -> None:
     shown = client.get("/read/02_lora_inside.ipynb").text
     assert '<math xmlns="http://www.w3.org/1998/Math/MathML" display="block">' in shown
     assert "\\frac" not in shown
-    assert "$PATH" in reading._mathematics("<code>echo $PATH $HOME</code>")
+    assert "$PATH" in documents._mathematics("<code>echo $PATH $HOME</code>")
 
 
 @pytest.mark.parametrize("name", ["index.md", "nowhere.ipynb", "mkdocs.yml", "..%2Fpyproject.toml"])
@@ -64,7 +63,7 @@ def test_help_offers_all_of_them_or_says_why_not(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     page = help_page.content()
-    for text in [*reading.notebooks(), *reading.pages()]:
+    for text in [*documents.notebooks(), *documents.pages()]:
         assert text.address in page
-    monkeypatch.setattr(reading, "ROOT", tmp_path)
+    monkeypatch.setattr(documents, "ROOT", tmp_path)
     assert "which is not here" in help_page.content()

@@ -5,14 +5,13 @@ from typing import Any
 import pytest
 
 from core.config.run import DataSpec, RunSpec
-from core.data.datasets import registered as named
+from core.data.datasets import registered
 from core.errors import ConfigurationError, CoreError, DataError
-from core.models.tuning.registry import METHODS
+from core.models.tuning.registry import TUNING_METHODS
 from core.runs.store import RunState, Store, open_store
 from core.workspace import Workspace
 from explorer.components import dataset_choice
-from explorer.pages.launch import form
-from explorer.pages.launch import preview as launching
+from explorer.pages.launch import form, preview
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def filled(**changed: Any) -> dict[str, Any]:
 
 
 def test_the_consequence_counts_images_and_parameters(store: Store, workspace: Workspace) -> None:
-    html = launching.consequence(store, workspace.cache, filled(), None)
+    html = preview.consequence(store, workspace.cache, filled(), None)
     assert "cxr-fault" not in html
     assert "Labelled images" in html
     assert re.search(r"<dt>Memory</dt><dd>about [\d.]+ GB</dd><dd class=.{,30}>of [\d.,]+ GB", html)
@@ -37,7 +36,7 @@ def test_the_consequence_counts_images_and_parameters(store: Store, workspace: W
 
 
 def test_full_fine_tuning_trains_everything(store: Store, workspace: Workspace) -> None:
-    html = launching.consequence(store, workspace.cache, filled(adapter__method="full"), None)
+    html = preview.consequence(store, workspace.cache, filled(adapter__method="full"), None)
     assert "100%" in html
 
 
@@ -64,13 +63,13 @@ def test_full_fine_tuning_trains_everything(store: Store, workspace: Workspace) 
 def test_a_fault_stands_beside_its_field(
     store: Store, workspace: Workspace, changed: dict[str, Any], field: str
 ) -> None:
-    html = launching.consequence(store, workspace.cache, filled(**changed), None)
+    html = preview.consequence(store, workspace.cache, filled(**changed), None)
     assert f'data-beside="{field}"' in html
     assert "Traceback" not in html
 
 
 def test_launching_queues_one_run_for_each_seed(store: Store) -> None:
-    queued = launching.submit(store, filled(train__seed=3), None, 2)
+    queued = preview.submit(store, filled(train__seed=3), None, 2)
     assert [run.spec.train.seed for run in queued] == [3, 4]
     assert all(run.state is RunState.QUEUED for run in store.list())
 
@@ -78,49 +77,49 @@ def test_launching_queues_one_run_for_each_seed(store: Store) -> None:
 @pytest.mark.parametrize("repeats", [None, 0, 1.5, 1000])
 def test_a_wrong_number_of_seeds_queues_nothing(store: Store, repeats: float | None) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        launching.submit(store, filled(), None, repeats)
+        preview.submit(store, filled(), None, repeats)
     assert caught.value.field == "repeats"
     assert not store.list()
 
 
 def test_what_cannot_run_is_not_queued(store: Store) -> None:
     with pytest.raises(DataError):
-        launching.submit(store, filled(data__name="nih", data__root="/nowhere"), None, 1)
+        preview.submit(store, filled(data__name="nih", data__root="/nowhere"), None, 1)
     assert not store.list()
 
 
 def test_only_the_data_set_s_own_options_count() -> None:
     typed = {"data__patient": r" (person\d+) ", "data__uncertainty": "zeros"}
-    assert launching.spec_of(filled(**typed), None).data.options() == {}
-    folder = launching.spec_of(filled(data__name="folder", **typed), None)
+    assert preview.spec_of(filled(**typed), None).data.options() == {}
+    folder = preview.spec_of(filled(data__name="folder", **typed), None)
     assert folder.data.options() == {"patient": r"(person\d+)"}
     assert form.spec_of(*form.values_of(folder)) == folder
     assert form.from_compact(form.compact(folder)) == folder
 
 
 def test_settings_that_the_method_ignores_stay_at_their_default() -> None:
-    spec = launching.spec_of(filled(adapter__method="full", adapter__rank=64), None)
+    spec = preview.spec_of(filled(adapter__method="full", adapter__rank=64), None)
     assert spec.adapter.rank == RunSpec().adapter.rank
-    assert launching.spec_of(filled(adapter__rank=64), None).adapter.rank == 64
+    assert preview.spec_of(filled(adapter__rank=64), None).adapter.rank == 64
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TUNING_METHODS)
 def test_every_method_hides_what_it_does_not_use(method: str) -> None:
-    hidden = launching.unused(filled(adapter__method=method))
-    assert hidden.isdisjoint(f"adapter.{name}" for name in METHODS[method].options)
+    hidden = preview.unused(filled(adapter__method=method))
+    assert hidden.isdisjoint(f"adapter.{name}" for name in TUNING_METHODS[method].options)
 
 
 def test_the_shown_fault_has_no_dotted_name() -> None:
     with pytest.raises(CoreError) as caught:
-        launching.spec_of(filled(train__epochs=0), None)
-    html = launching.faulty(caught.value)
+        preview.spec_of(filled(train__epochs=0), None)
+    html = preview.faulty(caught.value)
     assert "train.epochs" not in html
     assert "at least 1" in html
 
 
 def test_a_registered_name_is_offered_and_resolved(store: Store, own_folder: Path) -> None:
     data = DataSpec(name="folder", root=own_folder, labels="Plate")
-    named.register(store.workspace, "ward", data)
+    registered.register(store.workspace, "ward", data)
     assert dataset_choice.choices(store.workspace)[0] == ("ward", "ward")
     entry = dataset_choice.entry(store.workspace, "ward")
     assert not entry.needs_root
@@ -128,17 +127,17 @@ def test_a_registered_name_is_offered_and_resolved(store: Store, own_folder: Pat
     # What another data set left in the hidden fields plays no part.
     asked = filled(data__name="ward", data__root="/elsewhere", data__split="paper",
                    data__patient="(x)", data__label_fraction=1.0)  # fmt: skip
-    html = launching.consequence(store, store.workspace.cache, asked, None)
+    html = preview.consequence(store, store.workspace.cache, asked, None)
     assert "cxr-fault" not in html
     assert "Plate" in html
-    (run,) = launching.submit(store, asked, None, 1)
+    (run,) = preview.submit(store, asked, None, 1)
     assert run.spec.data.root == own_folder
     assert "ward 100%" in run.name
-    assert launching.as_asked(store.workspace, run.spec).data.name == "ward"
-    named.forget(store.workspace, "ward")
-    assert launching.as_asked(store.workspace, run.spec).data == run.spec.data.model_copy(
+    assert preview.as_asked(store.workspace, run.spec).data.name == "ward"
+    registered.forget(store.workspace, "ward")
+    assert preview.as_asked(store.workspace, run.spec).data == run.spec.data.model_copy(
         update={"called": None}
     )
-    html = launching.consequence(store, store.workspace.cache, asked, None)
+    html = preview.consequence(store, store.workspace.cache, asked, None)
     assert 'data-beside="f-data-name"' in html
     assert "no longer registered" in dataset_choice.entry(store.workspace, "ward").sentence

@@ -6,8 +6,7 @@ from core.config.run import RunSpec
 from core.errors import ConfigurationError
 from core.runs.store import Store, open_store
 from core.workspace import Workspace
-from explorer.pages.launch import form
-from explorer.pages.launch import sweep as sweeping
+from explorer.pages.launch import form, sweep
 from explorer.pages.launch.sweep import Chosen
 from tests.support.measured import note_speed
 
@@ -33,19 +32,19 @@ def test_nothing_chosen_is_one_run() -> None:
 
 
 def test_the_sentence_counts_runs_and_time_and_so_does_the_button(store: Store) -> None:
-    words, label = sweeping.sentence(store, filled(), None, 2, CHOSEN)
+    words, label = sweep.sentence(store, filled(), None, 2, CHOSEN)
     assert label == "Launch 12 runs"
     assert "<b>12 runs</b>, about <b>" in words
-    sweeping.submit(store, filled(), None, 1, CHOSEN)
-    words, label = sweeping.sentence(store, filled(), None, 2, CHOSEN)
+    sweep.submit(store, filled(), None, 1, CHOSEN)
+    words, label = sweep.sentence(store, filled(), None, 2, CHOSEN)
     assert label == "Launch 6 runs"
     assert "6 more are completed or waiting" in words
-    assert sweeping.sentence(store, filled(), None, 1, Chosen())[1] == "Launch run"
+    assert sweep.sentence(store, filled(), None, 1, Chosen())[1] == "Launch run"
 
 
 def test_the_chosen_ones_stand_in_place_of_the_forms_own(store: Store) -> None:
     values = filled(adapter__method="full", data__label_fraction=1.0, adapter__alpha=8.0)
-    queued = sweeping.submit(store, values, None, 1, CHOSEN)
+    queued = sweep.submit(store, values, None, 1, CHOSEN)
     found = {
         (r.spec.adapter.method, r.spec.adapter.rank, r.spec.data.label_fraction) for r in queued
     }
@@ -55,35 +54,35 @@ def test_the_chosen_ones_stand_in_place_of_the_forms_own(store: Store) -> None:
     }  # fmt: skip
     assert {r.spec.adapter.alpha for r in queued} == {8.0}
     with pytest.raises(ConfigurationError, match="completed or waiting already"):
-        sweeping.submit(store, values, None, 1, CHOSEN)
+        sweep.submit(store, values, None, 1, CHOSEN)
 
 
 def test_what_is_wrong_queues_nothing(store: Store) -> None:
-    words, label = sweeping.sentence(store, filled(), None, 1, Chosen((), "two"))
+    words, label = sweep.sentence(store, filled(), None, 1, Chosen((), "two"))
     assert "no list of ranks" in words
     assert label == "Launch run"
     with pytest.raises(ConfigurationError, match="number of seeds"):
-        sweeping.submit(store, filled(), None, 0.5, CHOSEN)
+        sweep.submit(store, filled(), None, 0.5, CHOSEN)
     assert store.list() == []
 
 
 def test_runs_that_fit_are_queued_to_start_together(store: Store) -> None:
     together = Chosen((), "2, 8", (), together=True)
-    words, label = sweeping.sentence(store, filled(), None, 2, together)
+    words, label = sweep.sentence(store, filled(), None, 2, together)
     assert label == "Launch 4 runs"
     assert "together in about" in words
-    queued = sweeping.submit(store, filled(), None, 2, together)
+    queued = sweep.submit(store, filled(), None, 2, together)
     assert len(queued) == 4
     assert len({run.party for run in queued}) == 1
     assert queued[0].party is not None
-    apart = sweeping.submit(store, filled(), None, 1, Chosen((), "16", ()))
+    apart = sweep.submit(store, filled(), None, 1, Chosen((), "16", ()))
     assert apart[0].party is None
 
 
 def test_runs_that_share_nothing_are_refused_together(store: Store) -> None:
     mixed = Chosen(("linear", "lora"), "", (), together=True)
-    words, _ = sweeping.sentence(store, filled(), None, 1, mixed)
+    words, _ = sweep.sentence(store, filled(), None, 1, mixed)
     assert "cannot be trained together" in words
     with pytest.raises(ConfigurationError, match="cannot be trained together"):
-        sweeping.submit(store, filled(), None, 1, mixed)
+        sweep.submit(store, filled(), None, 1, mixed)
     assert store.list() == []

@@ -8,9 +8,8 @@ import pytest
 
 from core.config.run import RunSpec
 from core.experiments.paper import recipes
-from core.models.tuning.registry import METHODS
-from explorer.pages.launch import form, tuning
-from explorer.pages.launch import method_table as methodtable
+from core.models.tuning.registry import TUNING_METHODS
+from explorer.pages.launch import form, method_table, tuning
 
 
 def filled(**changed: Any) -> dict[str, Any]:
@@ -21,10 +20,10 @@ def filled(**changed: Any) -> dict[str, Any]:
 PAPER = {"model__backbone": "mrm", "data__name": "nih", "data__label_fraction": 0.01}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TUNING_METHODS)
 def test_a_method_shows_its_own_settings_alone(method: str) -> None:
     shown = {path for path, look in tuning.looks(method).items() if look["visible"]}
-    heeded = {f"adapter.{name}" for name in METHODS[method].options}
+    heeded = {f"adapter.{name}" for name in TUNING_METHODS[method].options}
     assert shown == heeded & set(tuning.PATHS)
 
 
@@ -82,6 +81,6 @@ def test_leaving_a_recipe_brings_the_defaults_back() -> None:
 
 
 def test_a_method_is_told_with_its_paper() -> None:
-    card = methodtable.card("dora")
+    card = method_table.card("dora")
     assert 'href="https://arxiv.org/abs/2402.09353"' in card
-    assert "cannot be merged" in methodtable.card("vpt")
+    assert "cannot be merged" in method_table.card("vpt")

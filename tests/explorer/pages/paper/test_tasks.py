@@ -11,23 +11,21 @@ import pytest
 
 from core.config.run import RunSpec
 from core.errors import ConfigurationError
-from core.experiments.paper import tasks as paper
+from core.experiments.paper import tasks
 from core.experiments.paper.tasks import MINIATURE, TASKS
 from core.models.backbones.registry import BACKBONES
 from core.runs.store import Run, RunState, Store, open_store
 from core.workspace import Workspace
 from explorer import app
 from explorer.context import Context
-from explorer.pages.launch import form
-from explorer.pages.launch import preview as launching
+from explorer.pages.launch import form, preview
 from explorer.pages.paper import page as tab
-from explorer.pages.paper import report as paperreport
-from explorer.pages.paper import results as replication
+from explorer.pages.paper import report, results
 from explorer.pages.paper import tasks as paperboard
 from explorer.pages.paper.results import Board, Cell
 from tests.support.completed import completed
 
-TASK = replication.FIRST
+TASK = results.FIRST
 Complete = Callable[..., Run]
 
 
@@ -43,11 +41,11 @@ def complete(store: Store, workspace: Workspace) -> Complete:
 
 
 def board(store: Store, workspace: Workspace) -> Board:
-    return replication.gather(store.list(), workspace)
+    return results.gather(store.list(), workspace)
 
 
 def shown(found: Board, workspace: Workspace) -> str:
-    return paperboard.page(found, paperreport.judgements(found, workspace))
+    return paperboard.page(found, report.judgements(found, workspace))
 
 
 def cell(store: Store, workspace: Workspace, name: str = TASK.name) -> Cell:
@@ -118,12 +116,12 @@ def test_of_two_runs_with_one_seed_the_later_counts(
 def test_runs_of_the_study_count_wherever_its_files_lie(
     store: Store, workspace: Workspace, complete: Complete, tmp_path: Path
 ) -> None:
-    task = paper.task("mrm-nih-1")
+    task = tasks.task("mrm-nih-1")
     complete(task.spec("lora", root=tmp_path, weights=tmp_path / "MRM.pth"))
     complete(task.spec("lora", seed=1, root=Path("/elsewhere"), weights=Path("/b/MRM.pth")))
     one = cell(store, workspace, task.name)
     assert len(one.lora.runs) == 2
-    next_one = replication.next_spec(one, "full", store.list())
+    next_one = results.next_spec(one, "full", store.list())
     assert next_one.train.seed == 0
     assert next_one.data.root == Path("/elsewhere")
     assert next_one.model.weights == Path("/b/MRM.pth")
@@ -155,8 +153,8 @@ def test_the_next_seed_is_the_one_that_the_other_side_has(
 ) -> None:
     complete(TASK.spec("lora", seed=4))
     one = cell(store, workspace)
-    assert replication.next_spec(one, "full").train.seed == 4
-    assert replication.next_spec(one, "lora").train.seed == 0
+    assert results.next_spec(one, "full").train.seed == 4
+    assert results.next_spec(one, "lora").train.seed == 0
 
 
 def test_what_is_missing_has_common_seeds_and_is_not_queued_twice(
@@ -164,7 +162,7 @@ def test_what_is_missing_has_common_seeds_and_is_not_queued_twice(
 ) -> None:
     complete(TASK.spec("lora", seed=4))
     one = cell(store, workspace)
-    wanted = replication.missing([one], 2)
+    wanted = results.missing([one], 2)
     assert [(s.adapter.method, s.train.seed) for s in wanted] == [
         ("full", 4),
         ("lora", 0),
@@ -172,18 +170,18 @@ def test_what_is_missing_has_common_seeds_and_is_not_queued_twice(
     ]
     for spec in wanted:
         store.create(spec)
-    assert replication.missing([cell(store, workspace)], 2) == []
-    assert replication.seconds([one], wanted) is None
-    assert replication.seconds([one], [TASK.spec("lora", seed=9)]) == 60
+    assert results.missing([cell(store, workspace)], 2) == []
+    assert results.seconds([one], wanted) is None
+    assert results.seconds([one], [TASK.spec("lora", seed=9)]) == 60
 
 
-@pytest.mark.parametrize("method", paper.METHODS)
+@pytest.mark.parametrize("method", tasks.PAPER_METHODS)
 @pytest.mark.parametrize("task", [*MINIATURE, *TASKS], ids=lambda task: task.name)
-def test_the_form_carries_a_recipe_unchanged(task: paper.Task, method: str) -> None:
+def test_the_form_carries_a_recipe_unchanged(task: tasks.Task, method: str) -> None:
     spec = task.spec(method, seed=3, root=Path("/data"), weights=Path("/w.pth"))
     values, percent = form.values_of(spec)
-    again = launching.spec_of(values, percent)
-    assert paper.recipe_key(again) == paper.recipe_key(spec)
+    again = preview.spec_of(values, percent)
+    assert tasks.recipe_key(again) == tasks.recipe_key(spec)
     assert again.fingerprint() == spec.fingerprint()
 
 
@@ -193,8 +191,8 @@ def test_the_form_carries_a_recipe_unchanged(task: paper.Task, method: str) -> N
 def test_the_page_says_what_was_asked_and_published(store: Store, workspace: Workspace) -> None:
     html = shown(board(store, workspace), workspace)
     assert "For research and education, not for clinical use" in html
-    assert paper.URL in html
-    for claim in paper.CLAIMS.values():
+    assert tasks.URL in html
+    for claim in tasks.CLAIMS.values():
         assert claim in html
     assert "0.806" in html
     assert "+1.2" in html
@@ -205,23 +203,23 @@ def test_what_is_not_read_is_not_offered(store: Store, workspace: Workspace) -> 
     html = shown(board(store, workspace), workspace)
     for task in (*MINIATURE, *TASKS):
         offered = f'data-act="launch" data-task="{task.name}"' in html
-        assert offered == replication.possible(task)
-    assert len(replication.needs(paper.task("mrm-nih-1"))) == 2
+        assert offered == results.possible(task)
+    assert len(results.needs(tasks.task("mrm-nih-1"))) == 2
     for name in ("mrm", "cxr-mae"):
         assert f'href="{BACKBONES[name].url.split()[0]}"' in html
 
 
 def test_recipes_name_their_source() -> None:
-    words = paperboard.recipe(paper.task("mrm-rsna-1"), "full")
+    words = paperboard.recipe(tasks.task("mrm-rsna-1"), "full")
     assert "Full fine-tuning, 100 epochs, SGD, rate 0.01" in words
-    assert paper.FULL_LIKE in words
-    assert "LoRA r 32" in paperboard.recipe(paper.task("mrm-rsna-100"), "lora")
+    assert tasks.FULL_LIKE in words
+    assert "LoRA r 32" in paperboard.recipe(tasks.task("mrm-rsna-100"), "lora")
 
 
 def test_the_first_comparison_is_offered_until_something_was_done(
     store: Store, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replication, "needs", lambda task: ())
+    monkeypatch.setattr(results, "needs", lambda task: ())
     html = shown(board(store, workspace), workspace)
     assert 'data-act="first"' in html
     assert f"{2 * len(MINIATURE)} runs" in html
@@ -243,13 +241,13 @@ def test_a_verdict_that_takes_time_is_announced_first(
     for task in (TASK, other):
         complete(task.spec("lora"))
         complete(task.spec("full"))
-    early = replication.gather(store.list(), workspace, most=0)
+    early = results.gather(store.list(), workspace, most=0)
     assert early.weighing
     assert "2 being weighed" in shown(early, workspace)
-    half = replication.gather(store.list(), workspace, most=1)
+    half = results.gather(store.list(), workspace, most=1)
     assert sum(one.weighing for one in half.miniature) == 1
     assert not board(store, workspace).weighing
-    assert not replication.gather(store.list(), workspace, most=0).weighing
+    assert not results.gather(store.list(), workspace, most=0).weighing
 
 
 # --- what is queued ------------------------------------------------------------------------------
@@ -283,7 +281,7 @@ def test_a_task_fills_the_launch_form(store: Store, workspace: Workspace) -> Non
     asked = {"act": "launch", "task": "mrm-nih-10", "method": "full"}
     _, tabs, launch, _ = tab._act(context, asked, ["launch", "runs"])
     assert tabs.selected == "launch"
-    assert RunSpec.from_json(launch["spec"]) == paper.task("mrm-nih-10").spec("full")
+    assert RunSpec.from_json(launch["spec"]) == tasks.task("mrm-nih-10").spec("full")
 
 
 # --- the grid as a whole -------------------------------------------------------------------------
@@ -291,7 +289,7 @@ def test_a_task_fills_the_launch_form(store: Store, workspace: Workspace) -> Non
 
 def test_each_claim_is_ruled_on(store: Store, workspace: Workspace, complete: Complete) -> None:
     html = shown(board(store, workspace), workspace)
-    assert html.count("<b>not decidable</b>") == len(paper.CLAIMS)
+    assert html.count("<b>not decidable</b>") == len(tasks.CLAIMS)
     task = MINIATURE[0]
     for seed in range(2):
         complete(task.spec("lora", seed=seed), skill=3.0)
@@ -305,11 +303,11 @@ def test_each_claim_is_ruled_on(store: Store, workspace: Workspace, complete: Co
 def test_the_report_has_curves_files_and_the_figure(
     store: Store, workspace: Workspace, complete: Complete
 ) -> None:
-    assert paperreport.page(board(store, workspace), workspace) == ""
+    assert report.page(board(store, workspace), workspace) == ""
     for task, skill in zip(MINIATURE[:3], (0.5, 1.0, 2.0), strict=True):
         complete(task.spec("lora"), skill=2.0)
         complete(task.spec("full"), skill=skill)
-    html = paperreport.page(board(store, workspace), workspace)
+    html = report.page(board(store, workspace), workspace)
     assert html.count("<section") == 1
     for name in ("verdict.md", "verdict.csv", "verdict.tex", "figure.png", "figure.svg"):
         assert f'download="{name}" href="data:' in html
@@ -320,4 +318,4 @@ def test_the_report_has_curves_files_and_the_figure(
     assert rows[1].startswith(MINIATURE[0].name)
     assert "Full fine-tuning needs" in html
     assert "<polygon" in html
-    assert paperreport.page(board(store, workspace), workspace) is not None
+    assert report.page(board(store, workspace), workspace) is not None

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from core.errors import CoreError
 from core.export import export
 from core.runs import queue, worker
 from core.runs.store import Run, RunState, Store, open_store
-from core.training import loop as train
+from core.training.loop import fine_tune
 from core.workspace import Workspace, open_workspace
 from explorer.pages.runs import export as exporting
 
@@ -35,7 +36,10 @@ def finished(
     def run(method: str) -> Run:
         spec = RunSpec.of(**FIELDS, **{"data.root": radiographs, "adapter.method": method})
         made = queue.claim_here(store, spec)
-        execute = lambda spec, folder, cache, report, resume: train.run(spec, folder, cache, report)  # noqa: E731
+
+        def execute(spec: Any, folder: Any, cache: Any, report: Any, resume: Any) -> Any:
+            return fine_tune(spec, folder, cache, report)
+
         assert worker.work(store, workspace, made.id, execute) == 0
         return store.get(made.id)
 
@@ -55,9 +59,9 @@ def test_only_a_completed_run_offers_formats(workspace: Workspace) -> None:
         assert ("disabled title=" in html) is not done
         if not done:
             with pytest.raises(CoreError, match="only completed runs"):
-                exporting.carry_out(workspace, replace(run, state=state), "peft")
+                exporting.export_in_process(workspace, replace(run, state=state), "peft")
     with pytest.raises(CoreError, match="Did you mean peft"):
-        exporting.carry_out(workspace, replace(run, state=RunState.COMPLETED), "../peft")
+        exporting.export_in_process(workspace, replace(run, state=RunState.COMPLETED), "../peft")
     assert "<b></b>" not in exporting.busy(run, "peft")
 
 
@@ -66,7 +70,7 @@ def test_an_export_is_made_packed_and_told(
 ) -> None:
     workspace, _, make = finished
     run = make("lora")
-    made = exporting.carry_out(workspace, run, "peft")
+    made = exporting.export_in_process(workspace, run, "peft")
     assert made.folder == workspace.run(run.id) / "export" / "peft"
     file = exporting.pack(made, run, "peft", tmp_path)
     with zipfile.ZipFile(file) as archive:
@@ -78,7 +82,9 @@ def test_an_export_is_made_packed_and_told(
     html = exporting.outcome(run, "peft", made)
     assert str(made.folder) in html
     assert "Loaded again, its logits" in html
-    again = exporting.carry_out(workspace, run, "peft")  # in its own folder it replaces its own
+    again = exporting.export_in_process(
+        workspace, run, "peft"
+    )  # in its own folder it replaces its own
     assert again == made
 
 
@@ -88,7 +94,7 @@ def test_what_cannot_be_exported_says_why(
     workspace, _, make = finished
     run = make("bitfit")
     with pytest.raises(CoreError, match="BitFit leaves no adapter") as caught:
-        exporting.carry_out(workspace, run, "peft")
+        exporting.export_in_process(workspace, run, "peft")
     html = exporting.failure(run, "peft", caught.value)
     assert 'role="alert"' in html
     assert "merged" in html

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core import formatting
 from core.config.run import RunSpec
 from core.evaluation import evaluate
 from core.runs.store import Run, RunState, Store, open_store
 from core.workspace import Workspace
-from explorer import formatting as wording
 from explorer.pages.runs import scores as scoresheet
 
 Complete = Callable[..., Run]
@@ -55,11 +55,11 @@ def test_a_completed_run_has_points_calibration_and_groups(
     sex = np.array(["F", "M"])[np.arange(300) % 2]
     run = complete(sex=sex, age=np.full(300, 30, np.float32), view=np.full(300, "PA"))
     html = scoresheet.sheet(run, workspace)
-    scores = evaluate.evaluate(workspace.run(run.id))
+    scores = evaluate.evaluate_run(workspace.run(run.id))
     for one in scores.findings[:2]:
         for value in (one.auroc.low, one.average_precision, one.point.sensitivity, one.brier,
                       one.calibration_error, one.scaled_error):  # fmt: skip
-            assert wording.auroc(value) in html
+            assert formatting.auroc(value) in html
     assert "Pleural Thickening" in html
     assert "not defined: one class only" in html
     assert "female" in html

@@ -19,12 +19,12 @@ from PIL import Image
 from core.config.run import RunSpec
 from core.runs import queue, worker
 from core.runs.store import Store, open_store
-from core.training import loop as train
+from core.training.loop import fine_tune
 from core.workspace import BEST, Workspace, open_workspace
-from explorer.components import study_views as lightbox
-from explorer.components.model_cache import Gallery
+from explorer.components import study_views
+from explorer.components.model_cache import ModelCache
 from explorer.context import Context
-from explorer.pages.saliency import download as takeaway
+from explorer.pages.saliency import download
 from explorer.pages.saliency import view as viewing
 from explorer.pages.saliency.uploads import Upload, Uploads
 from explorer.pages.saliency.view import Question
@@ -43,7 +43,7 @@ class Desk:
     context: Context
     root: Path
     ids: list[str]
-    shelf: Gallery
+    shelf: ModelCache
 
     def ask(self, **changes: Any) -> tuple[dict[str, Any], str, str]:
         asked = Question(self.ids[0], self.ids[1:], STUDY, "Plate", "grad-cam", "", "")
@@ -62,7 +62,10 @@ def trained(radiographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Desk
         "model.backbone": "timm:test_vit", "model.pretrained": False, "model.input_size": SIDE,
         "train.epochs": 1, "train.device": "cpu",
     }  # fmt: skip
-    execute = lambda spec, folder, cache, report, resume: train.run(spec, folder, cache, report)  # noqa: E731
+
+    def execute(spec: Any, folder: Any, cache: Any, report: Any, resume: Any) -> Any:
+        return fine_tune(spec, folder, cache, report)
+
     ids = []
     for method in ("full", "linear"):
         run = queue.claim_here(store, RunSpec.of(**fields, **{"adapter.method": method}))
@@ -70,13 +73,13 @@ def trained(radiographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Desk
         ids.append(run.id)
     with gr.Blocks() as blocks:
         context = Context(workspace, store, blocks, gr.Tabs(), {}, {})
-    return Desk(workspace, store, context, root, ids, Gallery(workspace, store))
+    return Desk(workspace, store, context, root, ids, ModelCache(workspace, store))
 
 
 @pytest.fixture
 def desk(trained: Desk) -> Desk:
     """The same with models that were not touched yet."""
-    return replace(trained, shelf=Gallery(trained.workspace, trained.store))
+    return replace(trained, shelf=ModelCache(trained.workspace, trained.store))
 
 
 def notes(value: dict[str, Any]) -> list[str]:
@@ -105,11 +108,11 @@ def test_a_study_under_two_runs_with_their_difference(desk: Desk) -> None:
 
 def test_runs_shown_together_are_called_by_what_differs(desk: Desk) -> None:
     runs = [desk.store.get(one) for one in desk.ids]
-    short = lightbox.titles(runs)
+    short = study_views.titles(runs)
     assert len(set(short)) == 2
     assert all(one in run.name and " · " not in one for one, run in zip(short, runs, strict=True))
-    assert lightbox.titles(runs[:1]) == [runs[0].name]
-    alike = lightbox.titles([runs[0], replace(runs[1], name=runs[0].name)])
+    assert study_views.titles(runs[:1]) == [runs[0].name]
+    alike = study_views.titles([runs[0], replace(runs[1], name=runs[0].name)])
     assert len(set(alike)) == 2
 
 
@@ -204,7 +207,7 @@ def test_a_photograph_is_told_from_a_radiograph(desk: Desk, tmp_path: Path) -> N
 def test_maps_and_captures_are_taken_away(desk: Desk, tmp_path: Path) -> None:
     asked = Question(desk.ids[0], desk.ids[1:], STUDY, "Plate", "grad-cam", "", "")
     _, readings, plate = viewing.answers(desk.context, desk.shelf, asked)
-    with zipfile.ZipFile(takeaway.pack("npy", readings, plate, STUDY, tmp_path)) as archive:
+    with zipfile.ZipFile(download.pack("npy", readings, plate, STUDY, tmp_path)) as archive:
         maps = [one for one in archive.namelist() if one.endswith(".npy")]
         assert len(maps) == 2
         with archive.open(maps[0]) as file:
@@ -212,7 +215,7 @@ def test_maps_and_captures_are_taken_away(desk: Desk, tmp_path: Path) -> None:
         about = json.loads(archive.read(maps[0].replace(".npy", ".json")))
         assert about["run"] == desk.ids[0]
         assert about["shape"] == list(plate.grey.shape)
-    with zipfile.ZipFile(takeaway.pack("dcm", readings, plate, None, tmp_path)) as archive:
+    with zipfile.ZipFile(download.pack("dcm", readings, plate, None, tmp_path)) as archive:
         names = archive.namelist()
         assert len(names) == 2
         with archive.open(names[0]) as file:

@@ -1,0 +1,54 @@
+"""Jinja templates: ``*.html.j2`` files beside the modules that render them, with autoescape.
+
+A template gets values, never HTML made by hand; figures (SVG) and other rendered templates are
+``Markup`` and are not escaped again.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from core import formatting
+from core.errors import CoreError
+
+FOLDER = Path(__file__).parent
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """The environment of all templates; the number formats of ``core.formatting`` are filters."""
+    made = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    for name in ("auroc", "points", "number", "share", "duration"):
+        made.filters[name] = getattr(formatting, name)
+    made.filters["words"] = lambda name: str(name).replace("_", " ")
+    return made
+
+
+def render(template: str, **values: Any) -> Markup:
+    """Render a template.
+
+    Args:
+        template: Path below ``explorer``, such as ``pages/runs/detail.html.j2``.
+        **values: What the template uses; a name that is missing raises an error.
+
+    Returns:
+        Safe HTML.
+    """
+    return Markup(environment().get_template(template).render(**values))  # noqa: S704 - autoescaped
+
+
+def error_message(error: CoreError) -> Markup:
+    """An error as HTML: the cause, and the remedy below it."""
+    return render("components/error_message.html.j2", error=error)
