@@ -47,7 +47,7 @@ def table(store: Store, runs: Sequence[Run], selected: str | None, follow: bool)
         counts.append(f"{waiting} queued")
     counts.append(f"{len(runs)} in all")
     curves = validation(store, runs)
-    line = store.line() if waiting else ()
+    line = store.queued_ids() if waiting else ()
     places = {one: f"{i} of {len(line)} in line" for i, one in enumerate(line, 1)}
     body = "".join(
         _row(run, curves[run.id], run.id == selected, places.get(run.id, "–")) for run in runs

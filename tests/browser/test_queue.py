@@ -23,7 +23,7 @@ pytestmark = pytest.mark.browser
 
 def waiting(store: Store) -> list[str]:
     runs = store.list(states=[RunState.QUEUED])
-    return [run.id for run in sorted(runs, key=lambda run: run.turn)]
+    return [run.id for run in sorted(runs, key=lambda run: run.queue_key)]
 
 
 def close_the_lid(explorer: Explorer, store: Store) -> None:

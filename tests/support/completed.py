@@ -4,7 +4,8 @@ import numpy as np
 
 from core.config.run import RunSpec
 from core.metrics.auroc import macro, per_finding
-from core.runs.store import Run, RunState, Store
+from core.runs.run import Run, RunState
+from core.runs.store import Store
 from core.workspace import Workspace
 
 

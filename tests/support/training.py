@@ -15,7 +15,8 @@ from typing import Any
 from core.config.run import RunSpec
 from core.reporter import Reporter
 from core.runs import worker
-from core.runs.store import RunState, Store, open_store
+from core.runs.run import RunState
+from core.runs.store import Store, open_store
 from core.workspace import Workspace
 
 _context = multiprocessing.get_context("forkserver")

@@ -111,10 +111,10 @@ def _queue(store: Store, run: Run) -> str:
     """A queued run's place, what it waits for, and the ways to change both."""
     if run.state is not RunState.QUEUED:
         return ""
-    line = store.line()
+    line = store.queued_ids()
     at = line.index(run.id) if run.id in line else 0
     words = f"Number {at + 1} of {len(line)} in the queue. "
-    words += queue.waits(store, run) or "It starts as soon as a slot is free."
+    words += queue.waiting_reason(store, run) or "It starts as soon as a slot is free."
     first, last = at == 0, at == len(line) - 1
     buttons = [
         _move(run, "first", "Move to the front", not first, "It is the first"),
