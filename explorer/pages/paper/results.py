@@ -24,7 +24,7 @@ from explorer.components.run_table import ACTIVE
 
 LORA, FULL = paper.PAPER_METHODS
 WANTED_SEEDS = run_comparison.WANTED_SEEDS
-FIRST = paper.task("embedded-mae-phantom-14-10")
+FIRST = paper.find_task("embedded-mae-phantom-14-10")
 """The task to begin with: the launch form's own data, backbone and label fraction."""
 
 
@@ -314,7 +314,7 @@ def _questions() -> frozenset[tuple[str, str, float, str]]:
 
 @lru_cache(maxsize=128)
 def _recipe(name: str, method: str) -> str:
-    return paper.recipe_key(paper.task(name).spec(method))
+    return paper.recipe_key(paper.find_task(name).spec(method))
 
 
 @lru_cache(maxsize=4096)
