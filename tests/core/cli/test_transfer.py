@@ -23,7 +23,7 @@ def test_a_dry_run_names_each_run_and_judging_needs_none(
     assert [row["auroc"] for row in said["rows"]] == [{}] * 7
     lines = table.read_text().splitlines()
     assert sum(line.startswith("|") for line in lines) == 9
-    assert lines[-1] == "LoRA against linear probe: no pair of runs is done yet."
+    assert lines[-1] == "LoRA compared with linear probe: no pair of runs is completed yet."
     assert [one["ahead"] for one in said["against"]] == [0, 0]
 
 
@@ -76,4 +76,4 @@ def test_a_file_that_holds_no_figures_is_refused(
     kept.write_text(kept.read_text() + "folder,embedded-mae,yes,linear,1,30,0,,7\n")
     fault = cli("transfer", *data).fault
     assert fault is not None
-    assert "line 2" in str(fault)
+    assert "Line 2" in str(fault)
