@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary
 from core import formatting
 from core.config.run import RunSpec
 from core.reporter import MEAN_AUROC, PART_AUROC
-from core.runs.store import Run, RunState, Store
+from core.runs.run import Run, RunState
+from core.runs.store import Store
 from explorer.figures.curves import spark, swatch
 from explorer.figures.palette import method_style, state_dot
 from explorer.formatting import method_title

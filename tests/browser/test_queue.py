@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from core.runs import queue
-from core.runs.store import RunState, Store, open_store
+from core.runs.run import RunState
+from core.runs.store import Store, open_store
 from core.workspace import open_workspace
 from tests.support.served import PATIENCE, Explorer, keep, leave
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from core.config.run import RunSpec
-from core.runs.store import RunState, Store, open_store
+from core.runs.run import RunState
+from core.runs.store import Store, open_store
 from core.workspace import Workspace, open_workspace
 from explorer import app
 from explorer.server import change_events

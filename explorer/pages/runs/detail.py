@@ -15,7 +15,8 @@ from core.reporter import MEAN_AUROC, PART_AUROC
 from core.resources import memory
 from core.runs import queue
 from core.runs.curves import Curves
-from core.runs.store import MetricRow, Run, RunState, Store
+from core.runs.run import MetricRow, Run, RunState
+from core.runs.store import Store
 from core.workspace import RESULT, Workspace
 from explorer.components.run_table import ACTIVE, clock
 from explorer.figures.curves import Curve, chart, swatch

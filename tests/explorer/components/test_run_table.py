@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 
 from core.config.run import RunSpec
-from core.runs.store import Run, RunState, Store, open_store
+from core.runs.run import Run, RunState
+from core.runs.store import Store, open_store
 from core.workspace import Workspace
 from explorer.components import run_table
 from explorer.pages.runs import detail

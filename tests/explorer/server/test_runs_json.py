@@ -3,7 +3,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from core.config.run import RunSpec
-from core.runs.store import RunState, Store, open_store
+from core.runs.run import RunState
+from core.runs.store import Store, open_store
 from core.workspace import Workspace
 from explorer.server import runs_json
 from explorer.server.gradio_api import summary

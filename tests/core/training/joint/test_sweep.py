@@ -21,8 +21,9 @@ from core.hardware import available_memory
 from core.resources import memory
 from core.runs import queue, worker
 from core.runs.lost_runs import reconcile
+from core.runs.run import RunState
 from core.runs.scheduler import Scheduler
-from core.runs.store import RunState, Store
+from core.runs.store import Store
 from core.training.joint import compatibility
 from core.workspace import Workspace
 from tests.support.paths import ROOT

@@ -11,10 +11,12 @@ import pytest
 
 from core.config.run import RunSpec
 from core.errors import ConfigurationError
+from core.experiments.cells import recipe_key
 from core.experiments.paper import tasks
 from core.experiments.paper.tasks import MINIATURE, TASKS
 from core.models.backbones.registry import BACKBONES
-from core.runs.store import Run, RunState, Store, open_store
+from core.runs.run import Run, RunState
+from core.runs.store import Store, open_store
 from core.workspace import Workspace
 from explorer import app
 from explorer.context import Context
@@ -181,7 +183,7 @@ def test_the_form_carries_a_recipe_unchanged(task: tasks.Task, method: str) -> N
     spec = task.spec(method, seed=3, root=Path("/data"), weights=Path("/w.pth"))
     values, percent = form.values_of(spec)
     again = preview.spec_of(values, percent)
-    assert tasks.recipe_key(again) == tasks.recipe_key(spec)
+    assert recipe_key(again) == recipe_key(spec)
     assert again.fingerprint() == spec.fingerprint()
 
 
