@@ -66,9 +66,10 @@ def explain(
     from core.saliency import request
 
     workspace, store = opened(folder)
-    found = request.explain_run(
+    explanation = request.explain_run(
         workspace.run(store.get(run).id), finding, study=study, image=image, method=method
     )
-    request.draw(found, out)
-    value = request.as_json(found) | {"out": str(out)}
-    answer(value, as_json, lambda: typer.echo(request.as_text(found) + f"\nWritten to {out}."))
+    request.draw(explanation, out)
+    value = request.as_json(explanation) | {"out": str(out)}
+    text = f"{request.as_text(explanation)}\nWritten to {out}."
+    answer(value, as_json, lambda: typer.echo(text))

@@ -62,7 +62,7 @@ def with_data(*, positional: bool = True) -> Callable[[Verb], Verb]:
 def _wrapped(
     verb: Verb,
     receives: str,
-    wanted: Callable[[str], bool],
+    includes: Callable[[str], bool],
     part: Callable[[RunSpec], RunSpec | DataSpec],
     *,
     positional: bool = True,
@@ -79,7 +79,7 @@ def _wrapped(
     argument = receives == "data" and positional
     options, paths = [], {}
     for field in fields():
-        if wanted(field.path):
+        if includes(field.path):
             option = _option(field, argument=argument, default_name=positional)
             options.append(option)
             paths[option.name] = field.path

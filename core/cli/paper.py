@@ -253,8 +253,8 @@ def _paths(given: Sequence[str] | None, option: str) -> dict[str, Path]:
 
 def _command_line(embedded: bool, seeds: int, asked: Mapping[str, Sequence[str]]) -> str:
     """Command that makes the same report, without the paths of files."""
-    words = ["python", "-m", "core", "paper", *(["--embedded"] if embedded else [])]
-    words += ["--seeds", str(seeds)]
+    arguments = ["python", "-m", "core", "paper", *(["--embedded"] if embedded else [])]
+    arguments += ["--seeds", str(seeds)]
     for option, values in asked.items():
-        words += [f"--{option}", ",".join(values)] if values else []
-    return shlex.join(words)
+        arguments += [f"--{option}", ",".join(values)] if values else []
+    return shlex.join(arguments)

@@ -84,9 +84,9 @@ def prepare(
     from core.workspace import open_workspace
 
     with bar("images") as progress:
-        found = warm_cache.prepare(spec, open_workspace(folder).cache, progress)
-    answer(found, as_json, lambda: typer.echo(
-        f"{found['pictures']:,} images, {found['made']:,} of them decoded now."
+        counts = warm_cache.prepare(spec, open_workspace(folder).cache, progress)
+    answer(counts, as_json, lambda: typer.echo(
+        f"{counts['pictures']:,} images, {counts['made']:,} of them decoded now."
     ))  # fmt: skip
 
 

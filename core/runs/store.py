@@ -269,7 +269,7 @@ class Store(MetricStore):
             connection.execute(_runs.update().where(own, waiting).values(**values))
 
     def request_stop(self, run_id: str) -> Run:
-        """Request that a run stops: a queued run stops at once, another one by its process.
+        """Request the stop of a run: a queued run stops at once, an active run by its process.
 
         Raises:
             RunError: There is no such run, or it has ended.

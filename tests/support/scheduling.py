@@ -1,4 +1,4 @@
-"""A scheduler in a process of its own, whose runs are small: ``scheduling.py WORKSPACE SLOTS``."""
+"""A scheduler in its own process that starts tiny runs: ``scheduling.py WORKSPACE SLOTS``."""
 
 from __future__ import annotations
 

@@ -94,9 +94,9 @@ def figure(report: Report) -> Figure:
         data_sets = [data for name, data in groups if name == backbone]
         for c in range(columns):
             if c < len(data_sets):
-                found = _find(curves, backbone, data_sets[c])
+                efficiency = _find(curves, backbone, data_sets[c])
                 name = _short_title(data_sets[c])
-                _efficiency(panels[r][c], found, name, first=c == 0, backbone=backbone)
+                _draw_curves(panels[r][c], efficiency, name, first=c == 0, backbone=backbone)
             else:
                 panels[r][c].set_axis_off()
     _legends(left, right, panels[0][0])
@@ -168,13 +168,13 @@ def _draw_difference(axes: Axes, outcome: Outcome, y: float) -> None:
               markerfacecolor="white" if verdict.evidence == "undecided" else colour)  # fmt: skip
 
 
-def _efficiency(
-    axes: Axes, found: Efficiency | None, name: str, *, first: bool, backbone: str
+def _draw_curves(
+    axes: Axes, efficiency: Efficiency | None, name: str, *, first: bool, backbone: str
 ) -> None:
     """Test AUROC by label fraction, with bands."""
     from matplotlib.ticker import NullLocator
 
-    for curve in found.curves if found else ():
+    for curve in efficiency.curves if efficiency else ():
         colour, line, marker, label = LINES[curve.method]
         shares = [level.fraction for level in curve.levels]
         axes.plot(shares, [level.auroc.value for level in curve.levels], line, color=colour,

@@ -310,12 +310,12 @@ def task_of(backbone: str, data: str, fraction: float) -> Task:
         ConfigurationError: The paper has no such task; ``field`` names the setting to change.
     """
     tasks: list[Task] = list(TASKS)
-    wanted: tuple[tuple[str, str, str, str | float], ...] = (
+    criteria: tuple[tuple[str, str, str, str | float], ...] = (
         ("model.backbone", "backbone", "the backbone", backbone),
         ("data.name", "data", "the data set", data),
         ("data.label_fraction", "fraction", "a label fraction of", fraction),
     )
-    for field, attribute, description, value in wanted:
+    for field, attribute, description, value in criteria:
         known = list(dict.fromkeys(getattr(task, attribute) for task in tasks))
         tasks = [task for task in tasks if getattr(task, attribute) == value]
         if not tasks:

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.core.cli.conftest import Said
+from tests.core.cli.conftest import Answer
 from tests.core.conftest import radiographs
 
 __all__ = ["radiographs"]
 
 
 def test_a_dry_run_names_each_run_and_judging_needs_none(
-    cli: Callable[..., Said], radiographs: Path, tmp_path: Path
+    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
 ) -> None:
     data = ["--data", f"folder={radiographs}", "--fractions", "1"]
     said = cli("transfer", *data, "--seeds", "2", "--dry-run", "--json").json
@@ -28,7 +28,7 @@ def test_a_dry_run_names_each_run_and_judging_needs_none(
 
 
 def test_what_is_no_data_set_is_answered_with_the_nearest(
-    cli: Callable[..., Said], tmp_path: Path
+    cli: Callable[..., Answer], tmp_path: Path
 ) -> None:
     fault = cli("transfer", "--data", "phantom-15").fault
     assert fault is not None
@@ -39,7 +39,7 @@ def test_what_is_no_data_set_is_answered_with_the_nearest(
 
 
 def test_figures_that_are_kept_are_neither_run_again_nor_lost(
-    cli: Callable[..., Said], radiographs: Path, tmp_path: Path
+    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
 ) -> None:
     kept = tmp_path / "figures.csv"
     data = ["--data", f"folder={radiographs}", "--fractions", "1", "--figures", kept]
@@ -62,7 +62,7 @@ def test_figures_that_are_kept_are_neither_run_again_nor_lost(
 
 
 def test_a_file_that_holds_no_figures_is_refused(
-    cli: Callable[..., Said], radiographs: Path, tmp_path: Path
+    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
 ) -> None:
     kept = tmp_path / "figures.csv"
     data = ["--data", f"folder={radiographs}", "--fractions", "1", "--figures", kept, "--judge"]
