@@ -26,6 +26,7 @@ from explorer.pages.paper import page as paper
 from explorer.pages.runs import page as runs
 from explorer.pages.saliency import page as saliency
 from explorer.server import change_events, gradio_api, runs_json
+from explorer.server.store_version import StoreVersion
 from explorer.theme import STYLE, theme
 
 PAGES: dict[str, ModuleType] = {
@@ -145,11 +146,14 @@ def serve(
     scheduler.step()
     scheduler.start()
     try:
-        beside = [
-            runs_json.route(runs_json.Listing(store)), change_events.Pulse(store).route(), documents.route()
-        ]  # fmt: skip
+        version = StoreVersion(store)
+        routes = [
+            runs_json.route(runs_json.Listing(store, version)),
+            change_events.route(version),
+            documents.route(),
+        ]
         port = free_port(host, port)
-        url = show(blocks, host=host, port=port, browser=browser, routes=beside)
+        url = show(blocks, host=host, port=port, browser=browser, routes=routes)
         ready(f"The explorer is at {url} (workspace {workspace.root}). Ctrl-C ends it; runs go on.")
         blocks.block_thread()
     finally:

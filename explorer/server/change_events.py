@@ -7,8 +7,7 @@ cores that the run is trained on. A window that nobody sees does not ask.
 
 from __future__ import annotations
 
-import threading
-import time
+from functools import partial
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -16,14 +15,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from core.errors import StoreError
-from core.runs.store import Store
+from explorer.server.store_version import StoreVersion
 
 PATH = "/api/version"
 EVENT = "cxr-changed"
 """What the document then says, with the name of the page that is seen."""
-
-HOLDS_SECONDS = 0.25
-"""How long an answer is given to everybody who asks."""
 
 ON_LOAD = f"""
 let known = null, shown = null;
@@ -61,33 +57,15 @@ document.addEventListener('{EVENT}', (event) => {{
 """
 
 
-class Pulse:
-    """The store's version as it was at most a moment ago.
+def route(version: StoreVersion) -> Route:
+    """Route of the explorer's server that answers with the version."""
+    return Route(PATH, partial(_answer, version), methods=["GET"])
 
-    Args:
-        store: The store.
-    """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._lock = threading.Lock()
-        self._due = -float("inf")
-        self._version = 0
-
-    def route(self) -> Route:
-        """The place in the explorer's server at which the version is asked for."""
-        return Route(PATH, self._answer, methods=["GET"])
-
-    async def _answer(self, request: Request) -> Response:
-        try:
-            if time.monotonic() >= self._due:
-                await to_thread.run_sync(self._refresh)
-        except StoreError as error:
-            return PlainTextResponse(str(error), status_code=503)
-        return PlainTextResponse(str(self._version), headers={"Cache-Control": "no-store"})
-
-    def _refresh(self) -> None:
-        with self._lock:
-            if time.monotonic() >= self._due:
-                self._version = self._store.version()
-                self._due = time.monotonic() + HOLDS_SECONDS
+async def _answer(version: StoreVersion, request: Request) -> Response:
+    try:
+        # A thread costs more than the answer, and is needed only to read the store.
+        value = version.value if version.is_fresh() else await to_thread.run_sync(version.read)
+    except StoreError as error:
+        return PlainTextResponse(str(error), status_code=503)
+    return PlainTextResponse(str(value), headers={"Cache-Control": "no-store"})

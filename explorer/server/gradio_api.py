@@ -16,7 +16,8 @@ import gradio as gr
 from core.config.run import RunSpec
 from core.errors import CoreError
 from core.runs import queue
-from core.runs.store import OUTLINE, Run, Store
+from core.runs.run import Run
+from core.runs.store import OUTLINE, Store
 from core.workspace import Workspace
 from explorer.pages.runs import export as exporting
 

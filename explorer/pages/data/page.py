@@ -13,7 +13,7 @@ from core.data.cache.image_cache import ImageCache
 from core.data.datasets import registered
 from core.data.datasets.registry import DATASETS
 from core.errors import CoreError
-from core.runs.store import Run, RunState
+from core.runs.run import Run, RunState
 from core.workspace import STYLES
 from explorer.components import dataset_choice, model_cache, study_list, study_views, viewer
 from explorer.components.live_region import QUIET, after, live

@@ -16,7 +16,8 @@ from core.errors import ConfigurationError, CoreError
 from core.models.tuning.registry import TUNING_METHODS
 from core.resources import estimate, memory, preflight
 from core.runs import queue
-from core.runs.store import Run, RunState, Store
+from core.runs.run import Run, RunState
+from core.runs.store import Store
 from core.training import trackers as tracking
 from core.workspace import Workspace
 from explorer.components.dataset_choice import options

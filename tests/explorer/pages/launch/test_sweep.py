@@ -73,10 +73,10 @@ def test_runs_that_fit_are_queued_to_start_together(store: Store) -> None:
     assert "together in about" in words
     queued = sweep.submit(store, filled(), None, 2, together)
     assert len(queued) == 4
-    assert len({run.party for run in queued}) == 1
-    assert queued[0].party is not None
+    assert len({run.group for run in queued}) == 1
+    assert queued[0].group is not None
     apart = sweep.submit(store, filled(), None, 1, Chosen((), "16", ()))
-    assert apart[0].party is None
+    assert apart[0].group is None
 
 
 def test_runs_that_share_nothing_are_refused_together(store: Store) -> None:
