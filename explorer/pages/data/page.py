@@ -343,7 +343,7 @@ def _look(
             if study.findings[name] == 1 and (mask := dataset.mask(study_id, name)) is not None
         }
         view = View(
-            dataset.plate(study_id),
+            shelf.radiograph(_spec(context, key, root, split), study_id),
             title=study_id,
             boxes=study.boxes,
             masks=masks,
