@@ -9,6 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from core.formatting import auroc
 from core.reporter import MEAN_AUROC, PART_AUROC, NullReporter, Reporter
 from core.runs.run import Run
 
@@ -48,7 +49,7 @@ class ProgressBar(NullReporter):
     def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
         """Show the mean validation AUROC."""
         if name in (MEAN_AUROC, PART_AUROC):
-            self._bar.update(self._task, auroc=f"AUROC {value:.3f}")
+            self._bar.update(self._task, auroc=f"AUROC {auroc(value)}")
 
     def progress(self, fraction: float, seconds_left: float | None, phase: str) -> None:
         """Move the bar."""

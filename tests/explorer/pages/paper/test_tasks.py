@@ -298,7 +298,7 @@ def test_each_claim_is_ruled_on(store: Store, workspace: Workspace, complete: Co
         complete(task.spec("full", seed=seed), skill=0.5)
     html = shown(board(store, workspace), workspace)
     assert "<b>holds</b>" in html  # the trainable share needs no more than that
-    assert "0.74% of the parameters" in html
+    assert "0.735% of the parameters" in html
     assert f"{len(MINIATURE) - 1} tasks are still to be run" in html
 
 
