@@ -4,7 +4,7 @@
 const root = element.querySelector(".rv");
 root.setAttribute("aria-label", props.region || "Radiographs");
 
-const PRESETS = { file: ["As the model sees it", null], full: ["Full range", null], auto: ["Auto contrast", [0.01, 0.995]],
+const PRESETS = { file: ["Model input", null], full: ["Full range", null], auto: ["Auto contrast", [0.01, 0.995]],
   lungs: ["Lungs", [0.01, 0.55]], dense: ["Mediastinum, bones", [0.45, 0.999]] };
 const TRUTH = "#5ce1ff";
 const REMEMBERED = "cxr-viewer";

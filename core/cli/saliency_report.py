@@ -17,13 +17,27 @@ if TYPE_CHECKING:
     from core.workspace import Workspace
 
 
+Runs = Annotated[
+    list[str],
+    typer.Argument(help="Ids, prefixes of ids, or names; the first is compared with the others."),
+]
+Counterfactual = Annotated[
+    bool, typer.Option("--counterfactual", help="Compare with the true counterfactual (phantoms).")
+]
+LabelFreeStudies = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Studies per finding for insertion, deletion, ROAD, stability and sanity check."
+    ),
+]
+SheetStudies = Annotated[
+    int,
+    typer.Option(min=0, max=20, help="Number of best and of worst studies on the contact sheets."),
+]
+
+
 def saliency_report(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            help="Ids, prefixes of ids, or names; the first is compared with the others."
-        ),
-    ],
+    runs: Runs,
     out: Annotated[Path, typer.Option(help="Folder for report.html, report.md and the tables.")],
     data: Annotated[
         str | None, typer.Option(help="Data set of the studies; by default that of the first run.")
@@ -44,26 +58,12 @@ def saliency_report(
     tolerance: Annotated[
         float, typer.Option(min=0, help="Pixels around the region that still count as a hit.")
     ] = 0,
-    counterfactual: Annotated[
-        bool,
-        typer.Option("--counterfactual", help="Compare with the true counterfactual (phantoms)."),
-    ] = False,
-    check: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Studies per finding for insertion, deletion, ROAD, stability and sanity check.",
-        ),
-    ] = 0,
+    counterfactual: Counterfactual = False,
+    check: LabelFreeStudies = 0,
     with_seen: Annotated[
         bool, typer.Option("--with-seen", help="Keep patients that a run was trained on.")
     ] = False,
-    sheet: Annotated[
-        int,
-        typer.Option(
-            min=0, max=20, help="Number of best and of worst studies on the contact sheets."
-        ),
-    ] = 10,
+    sheet: SheetStudies = 10,
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:

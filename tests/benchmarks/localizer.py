@@ -1,7 +1,7 @@
-"""A network that is told where the findings lie, and the masks it learns from.
+"""A network that is trained with masks of the findings, and the masks.
 
-For ``python -m tests.benchmarks.phantoms --masks``: that a finding is there is one bit a picture,
-and a network from random weights needs many pictures for little; its mask says it at every place.
+For ``python -m tests.benchmarks.phantoms --masks``: a label is one bit per image, from which a
+network with random weights learns slowly; a mask is a label at every location.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ from torch import Tensor, nn
 from core.data.phantoms.dataset import Phantom
 
 PRESENT = 5.0
-"""Weight of the places that show a finding: there are few of them."""
+"""Weight of the locations that show a finding, which are few."""
 
 ALL_PLACES = 10.0
-"""Weight of the places against the picture as a whole."""
+"""Weight of the loss over all locations relative to that of the whole image."""
 
 
-def masks(dataset: Phantom, ids: Sequence[str], side: int, kept: Path) -> NDArray[np.uint16]:
-    """Where the findings of studies lie, kept in a file.
+def masks(dataset: Phantom, ids: Sequence[str], side: int, file: Path) -> NDArray[np.uint16]:
+    """Masks of the findings of some studies, cached in a file.
 
     Args:
-        dataset: Where the studies come from.
-        ids: Which ones.
+        dataset: The data set of the studies.
+        ids: The studies.
         side: Side of the masks in pixels.
-        kept: The file.
+        file: The cache file.
 
     Returns:
-        Shape (studies, side, side); bit ``i`` of a pixel says that it belongs to finding ``i``.
+        Shape (studies, side, side); bit ``i`` of a pixel is set if it belongs to finding ``i``.
     """
-    if not kept.exists():
+    if not file.exists():
         context = multiprocessing.get_context("fork")
         with context.Pool(os.cpu_count(), _start, (dataset, side)) as pool:
-            np.save(kept, np.stack(pool.map(_bits, ids, chunksize=64)))
-    found: NDArray[np.uint16] = np.load(kept)
-    assert found.shape == (len(ids), side, side), f"{kept} holds other masks: delete it"
-    return found
+            np.save(file, np.stack(pool.map(_bits, ids, chunksize=64)))
+    loaded: NDArray[np.uint16] = np.load(file)
+    assert loaded.shape == (len(ids), side, side), f"{file} contains other masks: delete it"
+    return loaded
 
 
-_asked: tuple[Phantom, int]
+_worker_state: tuple[Phantom, int]
 
 
 def _start(dataset: Phantom, side: int) -> None:
-    global _asked
-    _asked = dataset, side
+    global _worker_state
+    _worker_state = dataset, side
 
 
 def _bits(study_id: str) -> NDArray[np.uint16]:
-    dataset, side = _asked
+    dataset, side = _worker_state
     bits = np.zeros((side, side), np.uint16)
     for finding, mask in dataset.masks(study_id, side).items():
         bits |= mask.astype(np.uint16) << dataset.findings.index(finding)
@@ -64,12 +64,12 @@ def _bits(study_id: str) -> NDArray[np.uint16]:
 
 
 class Localizer(nn.Module):
-    """A ResNet whose deep layers are laid over its shallow ones, so that it sees what lies where.
+    """A ResNet with a feature pyramid, which predicts findings per image and per location.
 
     Args:
-        name: A ResNet of timm's, from random weights.
-        findings: How many there are.
-        width: Channels of the places.
+        name: A ResNet of timm, with random weights.
+        findings: Number of findings.
+        width: Channels of the pyramid.
     """
 
     def __init__(self, name: str, findings: int, width: int = 128) -> None:
@@ -87,21 +87,21 @@ class Localizer(nn.Module):
             self.whole.weight[:, :findings].copy_(0.5 * torch.eye(findings))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of shape (studies, findings), and of each place, (studies, findings, h, w)."""
+        """Logits of shape (studies, findings), and per location, (studies, findings, h, w)."""
         layers = self.trunk(x)
-        seen = self.lateral[-1](layers[-1])
+        features = self.lateral[-1](layers[-1])
         for lateral, layer in zip(self.lateral[-2::-1], layers[-2::-1], strict=True):
-            larger = nn.functional.interpolate(seen, scale_factor=2.0, mode="nearest")
-            seen = lateral(layer) + larger
-        seen = self.smooth(seen)
-        places = self.places(seen).float()
+            larger = nn.functional.interpolate(features, scale_factor=2.0, mode="nearest")
+            features = lateral(layer) + larger
+        features = self.smooth(features)
+        places = self.places(features).float()
         strongest = places.flatten(2).logsumexp(2)
-        means = [seen.mean((2, 3)).float(), layers[-1].mean((2, 3)).float()]
+        means = [features.mean((2, 3)).float(), layers[-1].mean((2, 3)).float()]
         return self.whole(torch.cat([strongest, *means], 1)), places
 
 
 def place_loss(places: Tensor, bits: NDArray[np.uint16]) -> Tensor:
-    """Cross-entropy over all places.
+    """Cross-entropy over all locations.
 
     Args:
         places: Logits of shape (studies, findings, h, w).

@@ -1,8 +1,8 @@
-"""Maps a second: Grad-CAM and its kin on the embedded ViT-Tiny of 128 px, in batches.
+"""Maps per second of four saliency methods, on the embedded ViT-Tiny of 128 px, in batches.
 
-Run with ``OMP_NUM_THREADS=2 python -m tests.benchmarks.saliency``. The aim is 40 studies a second
-on two cores, from the cached picture to a scored map in the original's coordinates. Seconds of the
-clock and of the processor are told both, for other programs may share the cores.
+Run with ``OMP_NUM_THREADS=2 python -m tests.benchmarks.saliency``. The aim is 40 studies per second
+on two cores, from the cached image to a scored map in the coordinates of the original. Wall-clock
+and processor time are both reported, since other programs may share the cores.
 """
 
 import json
@@ -27,7 +27,7 @@ METHODS = ("grad-cam", "hirescam", "attention-relevance", "integrated-gradients"
 
 
 def main() -> None:
-    """Print studies a second as JSON."""
+    """Print studies per second as JSON."""
     card = backbone_card("embedded-mae")
     findings = Phantom(train=1, val=1, test=1, size=64).findings
     model, _ = build_backbone(card, len(findings))
@@ -39,7 +39,7 @@ def main() -> None:
     images = [generator.integers(0, 255, (side, side), np.uint8) for _ in range(STUDIES)]
     region = np.zeros((ORIGINAL, ORIGINAL), np.bool_)
     region[80:140, 60:120] = True
-    found: dict[str, object] = {
+    results: dict[str, object] = {
         "cores": os.cpu_count(), "threads": torch.get_num_threads(), "studies": STUDIES
     }  # fmt: skip
     for method in METHODS:
@@ -49,17 +49,17 @@ def main() -> None:
         for start in range(0, count, BATCH):
             _explain(trained, images[start : start + BATCH], method, region)
         clock, processor = time.perf_counter() - clock, time.process_time() - processor
-        found[method] = {
-            "studies a second": round(count / clock, 1),
-            "studies a processor second": round(count / processor, 1),
+        results[method] = {
+            "studies per second": round(count / clock, 1),
+            "studies per processor second": round(count / processor, 1),
         }
-    print(json.dumps(found, indent=2))
+    print(json.dumps(results, indent=2))
 
 
 def _explain(trained: Trained, images: list[np.ndarray], method: str, region: np.ndarray) -> None:
     sizes = [region.shape] * len(images)
-    for one in explain_images(trained, images, "Mass", method, sizes=sizes):
-        localisation.score(one.map, region)
+    for explanation in explain_images(trained, images, "Mass", method, sizes=sizes):
+        localisation.score(explanation.map, region)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What the viewer's user waits for: frames while dragging, and the way of a large picture.
+"""Speed of the viewer: frames per second while dragging, and the time to show a large image.
 
-Run with ``python -m tests.benchmarks.viewer``; it takes about two minutes and a Chromium, which
-draws in software. The aim is 60 frames a second (30 without a GPU) while the window is dragged on a
-picture of 1024 px, and that one of 4,000 px answers as soon.
+Run with ``python -m tests.benchmarks.viewer``; it takes about two minutes and needs Chromium, which
+draws in software. The aim is 60 frames per second (30 without a GPU) while the window is dragged on
+an image of 1024 px, and no fewer on one of 4,000 px.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ DRAG = """async ([shift, frames]) => {
 
 
 def radiograph(side: int, deep: bool) -> NDArray[Any]:
-    """Noise on a slope, which packs and windows as slowly as a real one."""
+    """Noise on a slope, which takes as long to pack and to window as a radiograph."""
     draw = np.random.default_rng(0)
     slope = np.linspace(0, 3000, side)[None, :] + np.linspace(0, 800, side)[:, None]
     values = slope + draw.normal(0, 40, (side, side))
@@ -76,9 +76,9 @@ def radiograph(side: int, deep: bool) -> NDArray[Any]:
 
 
 def views(image: NDArray[Any], count: int) -> list[View]:
-    """The picture with as many maps."""
-    across, down = np.meshgrid(np.linspace(-1, 1, 320), np.linspace(-1, 1, 320))
-    heat = np.exp(-4 * (across**2 + down**2)).astype(np.float32)
+    """The image with a number of maps."""
+    x, y = np.meshgrid(np.linspace(-1, 1, 320), np.linspace(-1, 1, 320))
+    heat = np.exp(-4 * (x**2 + y**2)).astype(np.float32)
     full = np.asarray(
         np.kron(heat, np.ones((image.shape[0] // 320 + 1,) * 2, np.float32)), np.float32
     )[: image.shape[0], : image.shape[1]]
@@ -98,14 +98,14 @@ def spent() -> float:
 
 
 def main() -> None:
-    """Print the figures as JSON."""
-    found: dict[str, Any] = {
+    """Print the results as JSON."""
+    results: dict[str, Any] = {
         "machine": f"{platform.machine()}, {psutil.cpu_count()} cores",
         "load before": round(os.getloadavg()[0], 2),
     }
     component = viewer.radiographs(elem_id="viewer", label="Benchmark")
     with chromium.launched() as browser:
-        found["browser"] = f"Chromium {browser.version}, without a GPU"
+        results["browser"] = f"Chromium {browser.version}, without a GPU"
         page = browser.new_page(viewport=VIEWPORT)
         page.set_default_timeout(120_000)
         page.set_content(
@@ -119,7 +119,7 @@ def main() -> None:
             value = viewer.viewer_value(views(radiograph(side, deep), count), study=str(side))
             packed = time.perf_counter() - start
             shown = page.evaluate(SHOW, [value, count])
-            one: dict[str, Any] = {
+            result: dict[str, Any] = {
                 "packed, s": round(packed, 2),
                 "sent, MB": round(len(value) / 1e6, 1),
                 "shown after, s": round(shown / 1000, 2),
@@ -128,13 +128,13 @@ def main() -> None:
                 before = spent()
                 drag = page.evaluate(DRAG, [shift, FRAMES])
                 work = spent() - before
-                one[f"{name}, frames/s"] = round(FRAMES / drag["seconds"], 1)
-                one[f"{name}, slowest of 20, ms"] = round(drag["slowest"], 1)
-                one[f"{name}, processor's time a frame, ms"] = round(1000 * work / FRAMES, 1)
-            print(side, deep, count, json.dumps(one), file=sys.stderr, flush=True)
-            found[f"{side} px, {16 if deep else 8} bit, {count} view(s)"] = one
-    found["load after"] = round(os.getloadavg()[0], 2)
-    print(json.dumps(found, indent=2))
+                result[f"{name}, frames/s"] = round(FRAMES / drag["seconds"], 1)
+                result[f"{name}, slowest of 20, ms"] = round(drag["slowest"], 1)
+                result[f"{name}, processor time per frame, ms"] = round(1000 * work / FRAMES, 1)
+            print(side, deep, count, json.dumps(result), file=sys.stderr, flush=True)
+            results[f"{side} px, {16 if deep else 8} bit, {count} view(s)"] = result
+    results["load after"] = round(os.getloadavg()[0], 2)
+    print(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":

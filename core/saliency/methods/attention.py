@@ -38,7 +38,7 @@ def attention_rollout(model: nn.Module, pixels: Tensor) -> NDArray[np.float32]:
         layers.logits(model(pixels))
     rollout = _identity(blocks[0])
     for attention in blocks:
-        # Half attention, half identity stands for the residual connection, which the attention
+        # Half attention, half identity represents the residual connection, which the attention
         # matrix alone leaves out; rows still sum to 1.
         mixed = 0.5 * attention.mean(dim=1) + 0.5 * _identity(attention)
         rollout = mixed @ rollout

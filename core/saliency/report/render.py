@@ -226,7 +226,9 @@ def _distractors(report: Report) -> Table:
          *(f"{formatting.auroc(row[name])} ({number(row[f'{name} studies'])})" for name in columns))
         for (method, run), (_, row) in zip(shares.index.to_list(), shares.iterrows(), strict=True)
     ]  # fmt: skip
-    return Table("Share of the maps outside of the patient (number of maps)", head, rows, texts=2)
+    return Table(
+        "Share of the maps on borders, markers and tubes (number of maps)", head, rows, texts=2
+    )
 
 
 def _agreement(report: Report) -> Table:

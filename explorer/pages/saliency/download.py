@@ -9,6 +9,7 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +19,10 @@ from core.formatting import DISCLAIMER
 from core.saliency.dicom_export import Legend, overlay, secondary_capture
 from core.saliency.explain import LIMITS
 from core.saliency.methods.registry import SALIENCY_METHODS
-from core.saliency.request import ExplainedStudy
 from explorer.components.study_views import RunView
+
+if TYPE_CHECKING:
+    from core.saliency.request import ExplainedStudy  # loads PyTorch
 
 KINDS = {
     "npy": "raw maps (.npy)",

@@ -78,7 +78,7 @@ class SaliencyPage:
         return event.then(self.show, self._controls.selection, self._shown, **QUIET)
 
     def _connect_opening(self, tab: gr.Tab) -> None:
-        """The page is opened, asked for something by another page, or told of a change."""
+        """The page is opened or requested by another page, or a run changed in the store."""
         context, controls = self._context, self._controls
         tab.select(self.update_visibility, None, [self._no_runs, self._page], **QUIET)
         self._no_runs.click(self.start_example, None, context.outputs("runs"), **QUIET)
@@ -94,7 +94,7 @@ class SaliencyPage:
         )
 
     def _connect_choices(self) -> None:
-        """A control is changed, or a key moves to another study."""
+        """A control is changed, or another study is selected by key or button."""
         controls, panel = self._controls, self._panel
         for control in (
             controls.run, controls.others, controls.finding, controls.which, controls.order,

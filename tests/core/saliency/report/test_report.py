@@ -203,9 +203,9 @@ def test_a_contact_sheet_has_a_row_per_run() -> None:
     )
     sizes = []
     for drawn in (one, two):
-        with Image.open(io.BytesIO(drawn)) as picture:
-            sizes.append(picture.size)
-            colours = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+        with Image.open(io.BytesIO(drawn)) as drawn_image:
+            sizes.append(drawn_image.size)
+            colours = np.asarray(drawn_image.convert("RGB")).reshape(-1, 3)
             assert (np.ptp(colours, axis=1) > 100).any()  # a map in colour
     assert sizes[0][0] == sizes[1][0]
     assert sizes[0][1] < sizes[1][1]

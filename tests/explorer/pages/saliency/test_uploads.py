@@ -33,8 +33,8 @@ def test_an_image_is_read_and_its_file_deleted(tmp_path: Path) -> None:
 
 def test_an_unreadable_file_is_reported_and_deleted(tmp_path: Path) -> None:
     path = tmp_path / "a.dcm"
-    path.write_bytes(b"no picture at all")
-    with pytest.raises(DataError, match="not a picture"):
+    path.write_bytes(b"not an image")
+    with pytest.raises(DataError, match="Choose a PNG"):
         Uploads().take("one", path)
     assert not path.exists()
     with pytest.raises(DataError, match="upload failed"):

