@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.figures.curves import LINE, MOST_POINTS, Curve, chart, spark, swatch, ticks
+from explorer.figures.curves import MOST_POINTS, Curve, chart, spark, swatch
 from explorer.figures.palette import METHODS
+from explorer.figures.plot import LINE_HEIGHT, ticks
 
 
 def svg_of(html: str) -> ElementTree.Element:
@@ -71,7 +72,7 @@ def test_names_do_not_overlap() -> None:
         if "cxr-end" in one.attrib.get("class", "")
     )  # fmt: skip
     assert len(heights) == 14
-    assert min(b - a for a, b in itertools.pairwise(heights)) >= LINE - 0.11
+    assert min(b - a for a, b in itertools.pairwise(heights)) >= LINE_HEIGHT - 0.11
 
 
 def test_names_cannot_break_the_page() -> None:
