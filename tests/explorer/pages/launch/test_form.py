@@ -41,12 +41,12 @@ def test_what_the_form_shows_is_what_it_means(spec: RunSpec) -> None:
 
 @given(SPECS)
 def test_the_address_holds_the_whole_form(spec: RunSpec) -> None:
-    text = form.compact(spec)
-    assert (form.from_compact(text) if text else RunSpec()) == spec
+    text = form.encode(spec)
+    assert (form.decode(text) if text else RunSpec()) == spec
 
 
 def test_the_default_form_needs_no_address() -> None:
-    assert form.compact(RunSpec()) == ""
+    assert form.encode(RunSpec()) == ""
 
 
 def test_whole_numbers_come_as_floats_from_the_browser() -> None:
@@ -79,7 +79,7 @@ def test_faults_name_their_field(path: str, value: Any) -> None:
 @pytest.mark.parametrize("text", ["{", "[]", '{"adapter.rank": 0}', '{"nonsense.x": 1}'])
 def test_a_broken_address_is_a_sentence(text: str) -> None:
     with pytest.raises(ConfigurationError):
-        form.from_compact(text)
+        form.decode(text)
 
 
 @pytest.mark.parametrize(
@@ -95,21 +95,21 @@ def test_a_broken_address_is_a_sentence(text: str) -> None:
     ],
 )
 def test_typed_numbers_are_read(text: Any, expected: Any) -> None:
-    found = form.number(text)
-    assert (found, type(found)) == (expected, type(expected))
+    number = form.parse_number(text)
+    assert (number, type(number)) == (expected, type(expected))
 
 
 def test_what_is_no_number_is_refused_beside_its_field() -> None:
     with pytest.raises(ConfigurationError) as refused:
         form.spec_of({"train.lr": "fast"}, None)
     assert refused.value.field == "train.lr"
-    with pytest.raises(ConfigurationError, match="half% is no label fraction"):
+    with pytest.raises(ConfigurationError, match="half% is not a label fraction"):
         form.spec_of({"data.label_fraction": form.OTHER}, "half")
 
 
 def test_every_setting_of_numbers_that_may_be_open_is_typed_as_text() -> None:
     values, _ = form.values_of(RunSpec())
     numbers = {path for path, value in values.items() if isinstance(value, int | float)}
-    assert not numbers & form.TYPED
-    assert set(form.PATHS) >= form.TYPED
+    assert not numbers & form.NUMBERS.keys()
+    assert set(form.PATHS) >= form.NUMBERS.keys()
     assert {path for path, value in values.items() if value is None} <= {"train.augmentation"}
