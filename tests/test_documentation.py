@@ -1,4 +1,4 @@
-"""What README, how-to pages and notebooks say can be done as it stands there, and links lead on."""
+"""README, documentation and notebooks: commands can be run, links and stored numbers are right."""
 
 import ast
 import importlib.util
@@ -15,13 +15,16 @@ from typing import Any
 import nbformat
 import pytest
 import typer.main
+import yaml
 
 from core.config.run import RunSpec
 from core.runs.store import open_store
 from core.workspace import Workspace
+from explorer.pages.help import stored_results
 from tests.support.paths import ROOT
 
-DOCS = ROOT / "notebooks" / "docs"
+DOCS = ROOT / "docs"
+SITE = DOCS / "site" / "mkdocs.yml"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 BOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
@@ -143,9 +146,9 @@ def test_a_data_set_a_backbone_and_a_method_are_added_by_the_text_alone(
     reader, *entries, trial = blocks(DOCS / "extending.md", "python")
     for code in (reader, *entries, trial):
         assert len(code.splitlines()) < 40
-    module = ModuleType("core.data.stripes")
+    module = ModuleType("core.data.datasets.stripes")
     exec(reader, module.__dict__)
-    monkeypatch.setitem(sys.modules, "core.data.stripes", module)
+    monkeypatch.setitem(sys.modules, "core.data.datasets.stripes", module)
     for catalogue in (DATASETS, BACKBONES, TUNING_METHODS):
         for name in ("stripes", "pocket-vit", "positions"):
             monkeypatch.delitem(catalogue, name, raising=False)
@@ -167,7 +170,7 @@ def test_a_data_set_a_backbone_and_a_method_are_added_by_the_text_alone(
     assert 0 <= run.scores["test"]["auroc"] <= 1
 
 
-def test_an_export_loads_by_the_lines_of_the_readme(
+def test_an_export_loads_by_the_lines_of_its_page(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import warnings
@@ -188,7 +191,7 @@ def test_an_export_loads_by_the_lines_of_the_readme(
     store.close()
     monkeypatch.chdir(workspace.root)
     export_run(workspace.run(run.id), "peft", workspace.root / "DIR")
-    (code,) = blocks(ROOT / "README.md", "python")
+    (code,) = blocks(DOCS / "export.md", "python")
     names: dict[str, Any] = {}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Unsupported layer type")
@@ -228,9 +231,69 @@ def test_links_lead_to_files_and_headings_that_are_there() -> None:
 
 def test_every_notebook_and_page_is_named_in_the_overview() -> None:
     overview = (DOCS / "index.md").read_text()
-    navigation = (ROOT / "notebooks" / "mkdocs.yml").read_text()
+    navigation = SITE.read_text()
     assert not [book.stem for book in BOOKS if f"`{book.stem}`" not in overview]
-    assert not [p for p in PAGES[1:] if str(p.relative_to(DOCS)) not in navigation]
+    pages = [str(path.relative_to(DOCS)) for path in PAGES[1:]]
+    assert not [name for name in pages if f"- {name}\n" not in navigation]
+    guides = [name for name in pages if "/" not in name and name != "index.md"]
+    assert not [name for name in guides if f"({name})" not in overview]
+
+
+def test_the_readme_is_short_and_has_its_numbers_from_the_stored_results() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) <= 180
+    values = {**stored_results.transfer_values(), **stored_results.verdict_values()}
+    found = re.sub(r"\s+", " ", readme.partition("## What we found")[2].partition("\n## ")[0])
+    for sentence in (
+        "full fine-tuning in {transfer-full-wins} comparisons",
+        "(95% interval {transfer-full-interval}): not decidable",
+        "linear probe in {transfer-linear-wins} ({transfer-linear-interval}); "
+        "{transfer-linear-clear} differences remain",
+        "random weights is last in {transfer-random-below} columns",
+        "ahead in {verdict-wins} tasks ({verdict-interval}), by {verdict-mean} points on average",
+        "LoRA trains {verdict-share} of the parameters",
+    ):
+        assert re.sub(r"\{([\w-]+)\}", lambda name: values[name[1]], sentence) in found
+    assert values["transfer-full-clear"] == "0"
+    assert "No single difference remains" in found
+    explained = (DOCS / "speed.md").read_text() + (DOCS / "reliability.md").read_text()
+    for number in ("0.07 s", "31 ×", "50 runs end with identical weights"):
+        assert number in explained
+
+
+def test_architecture_has_the_floors_that_are_tested() -> None:
+    from tests.test_architecture import FLOORS
+
+    rows = re.findall(r"^\| (\d) \| ([^|]+) \|", (DOCS / "architecture.md").read_text(), re.M)
+    written = {
+        name.rstrip("/").removesuffix(".py").replace("/", "."): int(floor)
+        for floor, names in rows
+        for name in re.findall(r"`([^`]+)`", names)
+    }
+    tested = {name: i for i, floor in enumerate(FLOORS, start=1) for name in floor}
+    shared = {"core", "core.__main__"}  # the table names them after the command line
+    assert {name: written.get(name) for name in tested.keys() - shared} == {
+        name: floor for name, floor in tested.items() if name not in shared
+    }
+
+
+def test_the_files_of_the_project_name_the_same_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+    assert "2401.12215" in citation["references"][0]["url"]
+    released = f"## {citation['version']} - {citation['date-released']}"
+    assert released in (ROOT / "CHANGELOG.md").read_text().splitlines()
+
+
+def test_the_workflow_runs_the_checks_and_forms_are_complete() -> None:
+    folder = ROOT / ".github"
+    (job,) = yaml.safe_load((folder / "workflows" / "tests.yml").read_text())["jobs"].values()
+    assert ".ci/run" in [step.get("run") for step in job["steps"]]
+    for name in ("bug.yml", "request.yml"):
+        form = yaml.safe_load((folder / "ISSUE_TEMPLATE" / name).read_text())
+        assert {"name", "description", "body"} <= form.keys()
+        ids = [part["id"] for part in form["body"] if part["type"] != "markdown"]
+        assert len(set(ids)) == len(ids) > 1
 
 
 def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(
@@ -238,8 +301,7 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(
 ) -> None:
     if importlib.util.find_spec("material") is None or not importlib.util.find_spec("mkdocstrings"):
         pytest.skip("the documentation's tools are not installed: pip install -e '.[docs]'")
-    config = ROOT / "notebooks" / "mkdocs.yml"
-    command = [sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "-f", str(config)]
+    command = [sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "-f", str(SITE)]
     made = subprocess.run(
         [*command, "-d", str(tmp_path / "site")],
         capture_output=True,
@@ -255,3 +317,6 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(
     reference = (tmp_path / "site" / "reference" / "run" / "index.html").read_text()
     assert "label_fraction" in reference
     assert "--split-file" in (tmp_path / "site" / "reference" / "cli" / "index.html").read_text()
+    transfer = (tmp_path / "site" / "transfer" / "index.html").read_text()
+    assert "{{" not in transfer
+    assert f"{stored_results.value('transfer-runs')} runs with seeds 0 to 4" in transfer

@@ -7,7 +7,16 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.served import PATIENCE, Explorer, drawn, keep, launch, leave, wait_for_state
+from tests.support.served import (
+    PATIENCE,
+    Explorer,
+    keep,
+    launch,
+    leave,
+    settle,
+    wait_for_state,
+    wait_until_drawn,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -52,7 +61,7 @@ def test_the_main_job_from_the_first_click_to_the_heat_map(
     explorer.start()
     page.goto(f"{explorer.url}?run={run['id']}")
     wait_for_state(page, "completed")
-    page.wait_for_timeout(1500)
+    settle(page)
     keep(page, "3-completed")
     assert explorer.runs()[0]["test_auroc"] is not None
 
@@ -70,19 +79,18 @@ def test_the_main_job_from_the_first_click_to_the_heat_map(
     page.wait_for_selector("#compare-body .cxr-verdict")
     assert "point" in page.inner_text("#compare-body .cxr-verdict")
     page.click("#compare-look")
-    page.wait_for_selector("#compare-viewer canvas", timeout=PATIENCE)
-    page.wait_for_timeout(3000)
+    wait_until_drawn(page, "#compare-viewer canvas")
+    settle(page)
     keep(page, "5-compare")
 
     # Saliency: a picture with its map, the probability and the caveat.
     page.goto(f"{explorer.url}?saliency={ids[-1]}")
-    page.wait_for_selector("#saliency-viewer canvas", timeout=PATIENCE)
-    page.wait_for_timeout(3000)
+    wait_until_drawn(page, "#saliency-viewer canvas")
+    settle(page)
     keep(page, "6-saliency")
     assert "%" in page.inner_text("#saliency-below") or "0." in page.inner_text("#saliency-below")
-    assert drawn(page, "#saliency-viewer canvas")
 
     for number, name in ((7, "Data"), (8, "Paper")):
         page.get_by_role("tab", name=name, exact=True).click()
-        page.wait_for_timeout(4000)
+        settle(page, 1500)
         keep(page, f"{number}-{name.lower()}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.served import PATIENCE, Explorer, drawn, keep, launch, wait_for_state
+from tests.support.served import Explorer, keep, launch, settle, wait_for_state, wait_until_drawn
 
 pytestmark = [pytest.mark.browser, pytest.mark.real]
 
@@ -31,7 +31,7 @@ def test_nih_from_the_form_to_the_heat_map(
     keep(page, "nih-1-launch")
     launch(page)
     wait_for_state(page, "completed")
-    page.wait_for_timeout(1500)
+    settle(page)
     keep(page, "nih-2-completed")
     run = explorer.runs()[0]
     assert run["state"] == "completed"
@@ -39,7 +39,6 @@ def test_nih_from_the_form_to_the_heat_map(
     assert 0.3 < run["test_auroc"] < 0.95
 
     page.goto(f"{explorer.url}?saliency={run['id']}")
-    page.wait_for_selector("#saliency-viewer canvas", timeout=PATIENCE)
-    page.wait_for_timeout(3000)
+    wait_until_drawn(page, "#saliency-viewer canvas")
+    settle(page)
     keep(page, "nih-3-saliency")
-    assert drawn(page, "#saliency-viewer canvas")

@@ -78,6 +78,32 @@ def leave(page: Any) -> None:
     page.goto("about:blank")
 
 
+def settle(page: Any, quiet: int = 500) -> None:
+    """Wait until nothing in the page has changed for ``quiet`` milliseconds, 30 s at most."""
+    page.evaluate(
+        """(quiet) => new Promise((resolve, reject) => {
+          const late = () => reject(new Error('the page does not come to rest'));
+          const limit = setTimeout(late, 30000);
+          let timer;
+          const rest = () => { observer.disconnect(); clearTimeout(limit); resolve(); };
+          const wait = () => { clearTimeout(timer); timer = setTimeout(rest, quiet); };
+          const observer = new MutationObserver(wait);
+          observer.observe(document, {
+            subtree: true, childList: true, attributes: true, characterData: true,
+          });
+          wait();
+        })""",
+        quiet,
+    )
+
+
+def polls(page: Any, count: int = 2) -> None:
+    """Wait until the page has asked for the store's version ``count`` more times."""
+    for _ in range(count):
+        with page.expect_response("**/api/version"):
+            pass
+
+
 def launch(page: Any) -> None:
     page.click("#launch-button")
     page.wait_for_selector("#runs-detail section", state="visible")
@@ -87,11 +113,16 @@ def wait_for_state(page: Any, state: str) -> None:
     page.wait_for_selector(f"#runs-detail .cxr-state:has-text('{state}')", timeout=PATIENCE)
 
 
-def drawn(page: Any, selector: str) -> bool:
-    """Whether a canvas shows more than one colour."""
-    script = """(canvas) => {
-      const {width, height} = canvas;
-      const data = canvas.getContext('2d').getImageData(0, 0, width, height).data;
-      return new Set(new Uint32Array(data.buffer)).size;
-    }"""
-    return int(page.locator(selector).first.evaluate(script)) > 100
+def wait_until_drawn(page: Any, selector: str) -> None:
+    """Wait until the first canvas of the selector shows a radiograph: more than 100 colours."""
+    page.wait_for_function(
+        """(selector) => {
+          const canvas = document.querySelector(selector);
+          if (!canvas || !canvas.width) return false;
+          const {width, height} = canvas;
+          const data = canvas.getContext('2d').getImageData(0, 0, width, height).data;
+          return new Set(new Uint32Array(data.buffer)).size > 100;
+        }""",
+        arg=selector,
+        timeout=PATIENCE,
+    )

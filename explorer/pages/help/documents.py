@@ -1,10 +1,11 @@
 """Notebooks and how-to pages as the explorer's server shows them: read in place, without a network.
 
-They lie beside the code in a checkout; an installed package has none, and then none are offered.
+A checkout has them beside the code; an installed package has none and offers none.
 """
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import re
@@ -20,18 +21,20 @@ from starlette.routing import Route
 from core.workspace import ASSETS, STYLES
 from explorer.page import SECURITY
 
-FOLDER = ASSETS.parent / "notebooks"
+ROOT = ASSETS.parent
 PATH = "/read"
 PAGES = (
-    "weights.md", "datasets.md", "gpu.md", "postgresql.md", "extending.md", "backbones.md",
-    "phantoms.md", "security.md", "contributing.md",
+    "datasets.md", "weights.md", "command-line.md", "gpu.md", "postgresql.md", "export.md",
+    "extending.md", "methods.md", "backbones.md", "saliency.md", "phantoms.md", "transfer.md",
+    "paper.md", "speed.md", "reliability.md", "architecture.md", "contributing.md", "security.md",
 )  # fmt: skip
-"""How-to pages in the order in which they are offered; all of ``docs/`` but what is generated."""
+"""Pages of ``docs/`` in the order of its table of contents, without overview and reference."""
 
 _LEARN = re.compile(r"\*\*You will learn\*\* (.+?)(?:\n\n|$)", re.DOTALL)
 _TAKES = re.compile(r"\*\*It takes\*\* ([^.]+)\.")
 _HEADING = re.compile(r"^# (.+)$", re.MULTILINE)
 _LINK = re.compile(r'<a href="(?!https?:|#|mailto:)([^"#]*)(#[^"]*)?"[^>]*>(.*?)</a>', re.DOTALL)
+_IMAGE = re.compile(r'src="\.\./assets/images/([\w-]+\.png)"')
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 
 
@@ -59,13 +62,13 @@ class Text:
 
 def notebooks() -> list[Text]:
     """The tutorials in their order; none if the package was installed without them."""
-    return [_outline(path) for path in sorted(FOLDER.glob("[0-9]*.ipynb"))]
+    return [_outline(path) for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))]
 
 
 def pages() -> list[Text]:
-    """The how-to pages that are there."""
-    found = [FOLDER / "docs" / name for name in PAGES]
-    return [Text(one.name, _title(_opening(one))) for one in found if one.is_file()]
+    """The pages of the documentation; none if the package was installed without them."""
+    paths = [ROOT / "docs" / name for name in PAGES]
+    return [Text(path.name, _title(_opening(path))) for path in paths if path.is_file()]
 
 
 def route() -> Route:
@@ -89,10 +92,10 @@ async def _answer(request: Request) -> Response:
 def _path(name: str) -> Path | None:
     """The file of a name that is on offer, so that no other file can be asked for."""
     if name in PAGES:
-        path = FOLDER / "docs" / name
-    else:
-        path = next((one for one in FOLDER.glob("[0-9]*.ipynb") if one.name == name), FOLDER)
-    return path if path.is_file() else None
+        path = ROOT / "docs" / name
+        return path if path.is_file() else None
+    books = (ROOT / "notebooks").glob("[0-9]*.ipynb")
+    return next((path for path in books if path.name == name), None)
 
 
 def _outline(path: Path) -> Text:
@@ -124,12 +127,14 @@ def _document(path: Path, changed: int) -> str:
         exporter = HTMLExporter(template_name="basic")  # type: ignore[no-untyped-call]
         body, _ = exporter.from_filename(str(path))
         hint = f"To step through it: <code>jupyter lab notebooks/{path.name}</code>"
-        body = _folded(body)
     else:
         from nbconvert.filters.markdown import markdown2html
 
-        body, hint = markdown2html(path.read_text("utf-8")), ""
-    body = _LINK.sub(_kept, _mathematics(body))
+        from explorer.pages.help.stored_results import expand
+
+        body, hint = markdown2html(expand(path.read_text("utf-8"))), ""
+        body = _IMAGE.sub(_embedded, body)
+    body = _LINK.sub(_kept, _mathematics(_folded(body)))
     title = html.escape(_title(_opening(path)) or path.stem)
     style = (STYLES / "explorer.css").read_text("utf-8") + (STYLES / "reading.css").read_text(
         "utf-8"
@@ -148,6 +153,12 @@ let theme = null;
 try { theme = localStorage.getItem('cxr-theme'); } catch { /* private */ }
 document.documentElement.classList.toggle('dark', theme !== 'light');
 """
+
+
+def _embedded(image: re.Match[str]) -> str:
+    """An image as part of the page, so that the server offers no folder."""
+    content = (ASSETS / "images" / image[1]).read_bytes()
+    return f'src="data:image/png;base64,{base64.b64encode(content).decode()}"'
 
 
 def _kept(link: re.Match[str]) -> str:
@@ -172,7 +183,7 @@ def _mathematics(body: str) -> str:
 
 
 def _folded(body: str) -> str:
-    """Without the marks at headings that only Jupyter needs."""
+    """Remove the link marks at headings, which only Jupyter needs."""
     return re.sub(r'<a class="anchor-link"[^>]*>.*?</a>', "", body)
 
 

@@ -58,7 +58,7 @@ def content() -> str:
         f"{_panel('Where to begin', f'<ol>{steps}</ol>')}"
         f"{_panel('Tutorial notebooks', _notebooks(documents.notebooks()))}</div><div>"
         f"{_panel('What the words mean', f'<dl>{words}</dl>')}"
-        f"{_panel('How to', _pages(documents.pages()))}"
+        f"{_panel('Documentation', _pages(documents.pages()))}"
         f"{_panel('Limits', f'<p>{DISCLAIMER}. Nothing leaves this machine.</p>')}</div></div>"
     )
 

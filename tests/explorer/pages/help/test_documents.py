@@ -1,4 +1,4 @@
-"""Notebooks and how-to pages as the explorer shows them."""
+"""Notebooks and pages of the documentation as the explorer shows them."""
 
 import re
 from pathlib import Path
@@ -7,8 +7,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from explorer.pages.help import documents
+from explorer.pages.help import documents, stored_results
 from explorer.pages.help import page as help_page
+from tests.support.paths import ROOT
 
 
 @pytest.fixture
@@ -25,7 +26,8 @@ def test_every_notebook_says_what_it_teaches_and_how_long_it_takes() -> None:
 
 def test_each_is_shown_whole_and_loads_nothing_from_elsewhere(client: TestClient) -> None:
     texts = [*documents.notebooks(), *documents.pages()]
-    assert len(texts) == 17
+    written = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert {text.name for text in documents.pages()} == written - {"index.md"}
     for text in texts:
         answer = client.get(text.address)
         assert answer.status_code == 200
@@ -35,6 +37,14 @@ def test_each_is_shown_whole_and_loads_nothing_from_elsewhere(client: TestClient
         for link in re.findall(r'<a href="([^"#]+)', answer.text):
             inside = not link.startswith(("http", "mailto:", "/"))
             assert not inside or client.get(f"/read/{link}").status_code == 200, (text.name, link)
+
+
+def test_pages_have_their_numbers_and_images(client: TestClient) -> None:
+    shown = client.get("/read/paper.md").text
+    assert "{{" not in shown
+    assert stored_results.value("verdict-wins") in shown
+    assert '<img src="data:image/png;base64,' in shown
+    assert "<table" in client.get("/read/transfer.md").text
 
 
 def test_formulas_are_drawn_but_not_those_of_code(client: TestClient) -> None:
@@ -55,5 +65,5 @@ def test_help_offers_all_of_them_or_says_why_not(
     page = help_page.content()
     for text in [*documents.notebooks(), *documents.pages()]:
         assert text.address in page
-    monkeypatch.setattr(documents, "FOLDER", tmp_path)
+    monkeypatch.setattr(documents, "ROOT", tmp_path)
     assert "which is not here" in help_page.content()

@@ -1,0 +1,198 @@
+"""Numbers of the documentation that are read from stored results, so that none is typed twice.
+
+A page writes the name of a value between double braces. The Help page and the documentation's site
+(``docs/site/hooks.py``) replace it:
+
+- ``{{ transfer-table }}``: a value of ``transfer_values`` or ``verdict_values``;
+- ``{{ cpu step/ViT-B/lora/64 ours .2f }}``: a field of a benchmark's row in ``cpu.json``, in one of
+  Python's number formats, or ``MB`` for bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from core.config.run import AdapterSpec, DataSpec, ModelSpec, RunSpec, TrainSpec
+from core.data.datasets.registry import DATASETS
+from core.experiments.paper.claims import points
+from core.experiments.transfer import grid, pairwise_tests, results_csv
+from core.metrics.intervals import Interval
+from core.metrics.seed_tests import binomial_interval, seeds_paired
+from core.models.backbones.registry import backbone_card
+from core.workspace import ASSETS
+
+TRANSFER, VERDICT = ASSETS / "results" / "transfer.csv", ASSETS / "results" / "verdict.csv"
+BENCHMARKS = ASSETS.parent / "tests" / "benchmarks" / "results" / "cpu.json"
+
+MARKER = re.compile(r"\{\{ ([^{}\n]+) \}\}")
+
+
+def expand(markdown: str) -> str:
+    """Replace every marker by its value.
+
+    Raises:
+        KeyError: There is no such value.
+    """
+    return MARKER.sub(lambda marker: value(marker[1]), markdown)
+
+
+def value(name: str) -> str:
+    """The text of one marker.
+
+    Raises:
+        KeyError: There is no such value.
+    """
+    if name.startswith("cpu "):
+        _, row, field, form = name.split()
+        return _benchmark(row, field, form)
+    return (transfer_values() | verdict_values() | _arithmetic())[name]
+
+
+@lru_cache(maxsize=1)
+def transfer_values() -> dict[str, str]:
+    """Values of ``transfer.csv``: LoRA and full fine-tuning from each shipped backbone."""
+    known = {_run(key): result for key, result in results_csv.read(TRANSFER).items()}
+    rows = grid.rows(known, known)
+    columns = [
+        (data, fraction)
+        for data in dict.fromkeys(row.data for row in rows)
+        for fraction in grid.FRACTIONS
+        if any(row.data == data and row.curve.at(fraction) for row in rows)
+    ]
+    gaps = {column: _gap_of_random(rows, *column) for column in columns}
+    widest = max(gaps, key=lambda column: gaps[column])
+    found = {
+        "transfer-table": grid.markdown(rows, grid.FRACTIONS),
+        "transfer-runs": str(len(known)),
+        "transfer-random-below": f"{sum(gap > 0 for gap in gaps.values())} of {len(gaps)}",
+        "transfer-random-largest": f"{gaps[widest]:.2f} ({widest[0]}, {_labels(widest[1])})",
+    }
+    for summary in pairwise_tests.tallies(known, known):
+        name = f"transfer-{summary.other}"
+        ordered = sorted(summary.tests, key=lambda test: test.test.difference.value)
+        found |= {
+            name: pairwise_tests.sentence(summary),
+            f"{name}-wins": f"{summary.ahead} of {len(summary.tests)}",
+            f"{name}-interval": _percentages(summary.rate),
+            f"{name}-clear": str(len(summary.standing)),
+            f"{name}-largest": _difference(ordered[-1]),
+            f"{name}-smallest": _difference(ordered[0]),
+        }
+    return found
+
+
+@lru_cache(maxsize=1)
+def verdict_values() -> dict[str, str]:
+    """Values of ``verdict.csv``: the study's grid on the embedded backbones and phantoms."""
+    with VERDICT.open(encoding="utf-8", newline="") as stream:
+        tasks = list(csv.DictReader(stream))
+    gaps = [float(task["difference"]) for task in tasks]
+    shares = [float(task["trainable_share"]) for task in tasks]
+    over_tasks = seeds_paired(gaps, [0.0] * len(gaps)).difference
+    wins = sum(gap > 0 for gap in gaps)
+    largest = max(tasks, key=lambda task: float(task["difference"]))
+    return {
+        "verdict-table": _verdict_table(tasks),
+        "verdict-wins": f"{wins} of {len(tasks)}",
+        "verdict-interval": _percentages(binomial_interval(wins, sum(gap != 0 for gap in gaps))),
+        "verdict-mean": points(over_tasks.value),
+        "verdict-mean-interval": f"{points(over_tasks.low)} to {points(over_tasks.high)}",
+        "verdict-largest": points(float(largest["difference"])),
+        "verdict-largest-task": f"{backbone_card(largest['backbone']).title}: "
+        f"{DATASETS[largest['data']].title.lower()}, {_labels(float(largest['label_fraction']))}",
+        "verdict-share": f"{100 * min(shares):.2f}% to {100 * max(shares):.2f}%",
+    }
+
+
+def _run(key: results_csv.Key) -> grid.TransferRun:
+    """The run of the grid that a line of ``transfer.csv`` belongs to."""
+    title, backbone, pretrained, method, fraction, epochs, seed = key
+    start = next(
+        start
+        for start in grid.STARTS
+        if (start.backbone, start.pretrained) == (backbone, pretrained == "yes")
+    )
+    names = {entry.title: name for name, entry in DATASETS.items()}
+    # A registered folder is known by its registered name alone.
+    data = {"name": names[title]} if title in names else {"name": "folder", "called": title}
+    spec = RunSpec(
+        data=DataSpec(**data, label_fraction=float(fraction)),
+        model=ModelSpec(backbone=backbone, pretrained=start.pretrained),
+        adapter=AdapterSpec(method=method),
+        train=TrainSpec(epochs=int(epochs), seed=int(seed)),
+    )
+    return grid.TransferRun(start, spec)
+
+
+def _gap_of_random(rows: list[grid.Row], data: str, fraction: float) -> float:
+    """How far random weights are below the lowest pre-trained mean, as AUROC to three decimals."""
+    means = [
+        (row.start == "random weights", round(level.auroc.value, 3))
+        for row in rows
+        if row.data == data and (level := row.curve.at(fraction))
+    ]
+    random = max(mean for is_random, mean in means if is_random)
+    return min(mean for is_random, mean in means if not is_random) - random
+
+
+def _difference(test: pairwise_tests.PairwiseTest) -> str:
+    gap = test.test.difference
+    return (
+        f"{points(gap.value)} points ({test.data}, {_labels(test.fraction)}, from {test.start}; "
+        f"95% interval over seeds {points(gap.low)} to {points(gap.high)})"
+    )
+
+
+def _verdict_table(tasks: list[dict[str, str]]) -> str:
+    fractions = list(dict.fromkeys(_labels(float(task["label_fraction"])) for task in tasks))
+    cells: dict[str, dict[str, str]] = {}
+    for task in tasks:
+        row = f"{backbone_card(task['backbone']).title}: {DATASETS[task['data']].title.lower()}"
+        gap, low, high = (
+            points(float(task[name])) for name in ("difference", "patients_low", "patients_high")
+        )
+        scores = f"{float(task['lora_auroc']):.3f} − {float(task['full_auroc']):.3f}"
+        column = _labels(float(task["label_fraction"]))
+        cells.setdefault(row, {})[column] = f"{scores}: {gap} ({low} to {high})"
+    lines = [f"| Backbone: data | {' | '.join(fractions)} |", f"|{'---|' * (len(fractions) + 1)}"]
+    for row, columns in cells.items():
+        lines.append(f"| {' | '.join([row, *(columns[name] for name in fractions)])} |")
+    return "\n".join(lines)
+
+
+def _labels(fraction: float) -> str:
+    return f"{100 * fraction:g}% of the labels"
+
+
+def _percentages(interval: Interval) -> str:
+    return f"{100 * interval.low:.0f}% to {100 * interval.high:.0f}%"
+
+
+@lru_cache(maxsize=1)
+def _rows() -> Mapping[str, Mapping[str, Any]]:
+    """Rows of the benchmarks by name."""
+    return {row["name"]: row for row in json.loads(BENCHMARKS.read_text("utf-8"))["rows"]}
+
+
+def _benchmark(row: str, field: str, form: str) -> str:
+    found: Any = _rows()[row]
+    for word in field.split("."):
+        found = found[int(word)] if isinstance(found, list) else found[word]
+    return f"{found / 1e6:.0f} MB" if form == "MB" else format(found, form).replace("-", "−")
+
+
+def _arithmetic() -> dict[str, str]:
+    """Ranges of the share of the processor's peak over all measured training steps."""
+    shares = {"cpu-float32-share": "share_of_float32_peak", "cpu-bf16-share": "share_of_peak"}
+    found = {}
+    for name, field in shares.items():
+        each = [row["more"].get(field, math.nan) for row in _rows().values()]
+        each = [share for share in each if not math.isnan(share)]
+        found[name] = f"{min(each):.2f} to {max(each):.2f}"
+    return found
