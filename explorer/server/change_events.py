@@ -1,8 +1,8 @@
-"""Tells an open page that the store has changed: ``GET /api/version``, asked every second.
+"""Notify an open page when the store has changed: ``GET /api/version``, requested every second.
 
-The page enters Gradio's queue only after a change, and only for the page whose tab is open: an
-answer from there costs twenty times as much, in the server as in the browser, which computes on the
-cores that the run is trained on. A window that nobody sees does not ask.
+A page enters Gradio's queue only after a change, and only if its tab is open: a request there costs
+twenty times as much, in the server and in the browser, which share the cores with training. A
+hidden window sends no requests.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from core.runs.store import Store
 
 PATH = "/api/version"
 EVENT = "cxr-changed"
-"""What the document then says, with the name of the page that is seen."""
+"""Event of the document after a change; its detail is the name of the visible page."""
 
-HOLDS_SECONDS = 0.25
-"""How long an answer is given to everybody who asks."""
+REUSE_SECONDS = 0.25
+"""Time for which one reading of the version answers all requests."""
 
-ON_LOAD = f"""
-let known = null, shown = null;
-const ask = async () => {{
+POLL_SCRIPT = f"""
+let version = null, shown = null;
+const poll = async () => {{
   if (!element.isConnected) return;
   if (!document.hidden) {{
     try {{
       const answer = await fetch('{PATH[1:]}', {{ cache: 'no-store' }});
-      const said = answer.ok ? await answer.text() : null;
+      const latest = answer.ok ? await answer.text() : null;
       const page = window.cxr.page();
-      // Where nobody answers for the version, each time may be a change.
-      if (said === null || said !== known || page !== shown) {{
-        const told = new CustomEvent('{EVENT}', {{ detail: page, cancelable: true }});
-        // A page that was not there yet is told again.
-        if (!document.dispatchEvent(told)) [known, shown] = [said, page];
+      // Without a known version, every second may bring a change.
+      if (latest === null || latest !== version || page !== shown) {{
+        const change = new CustomEvent('{EVENT}', {{ detail: page, cancelable: true }});
+        // No page has handled the event if it was not there yet: it gets the next one.
+        if (!document.dispatchEvent(change)) [version, shown] = [latest, page];
       }}
     }} catch {{ /* the explorer is not running; it may come back */ }}
   }}
-  window.setTimeout(ask, 1000);
+  window.setTimeout(poll, 1000);
 }};
-document.addEventListener('visibilitychange', () => {{ if (!document.hidden) known = null; }});
-ask();
+document.addEventListener('visibilitychange', () => {{ if (!document.hidden) version = null; }});
+poll();
 """
-"""Script of the component that asks."""
+"""Script of the component that requests the version."""
 
 
-def heard_by(page: str) -> str:
-    """Script of a component whose ``click`` says that the store may have changed, to one page."""
+def listener_script(page: str) -> str:
+    """Script of a component whose ``click`` notifies one page that the store may have changed."""
     return f"""
 document.addEventListener('{EVENT}', (event) => {{
   if (event.detail !== '{page}' || !element.isConnected) return;
@@ -61,8 +61,8 @@ document.addEventListener('{EVENT}', (event) => {{
 """
 
 
-class Pulse:
-    """The store's version as it was at most a moment ago.
+class StoreVersion:
+    """The store's version, at most ``REUSE_SECONDS`` old.
 
     Args:
         store: The store.
@@ -75,7 +75,7 @@ class Pulse:
         self._version = 0
 
     def route(self) -> Route:
-        """The place in the explorer's server at which the version is asked for."""
+        """The route of the explorer's server that answers with the version."""
         return Route(PATH, self._answer, methods=["GET"])
 
     async def _answer(self, request: Request) -> Response:
@@ -90,4 +90,4 @@ class Pulse:
         with self._lock:
             if time.monotonic() >= self._due:
                 self._version = self._store.version()
-                self._due = time.monotonic() + HOLDS_SECONDS
+                self._due = time.monotonic() + REUSE_SECONDS

@@ -27,7 +27,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Stor
     advance(store, done.id, epochs=4)
     scores = {"auroc": 0.81, "per_finding": {"Edema": 0.83, "Hernia": None}, "studies": 50}
     store.transition(done.id, RunState.COMPLETED, scores={"test": scores}, best_auroc=0.8)
-    beside, port = [change_events.Pulse(store).route()], app.free_port("127.0.0.1", 7960)
+    beside, port = [change_events.StoreVersion(store).route()], app.free_port("127.0.0.1", 7960)
     url = app.show(blocks, host="127.0.0.1", port=port, routes=beside)
     yield url, store, workspace
     blocks.close(verbose=False)

@@ -50,8 +50,8 @@ def test_the_disclaimer_is_on_the_page(workspace: Workspace) -> None:
 
 
 def test_the_address_opens_what_it_names() -> None:
-    def opened(**asked: str) -> tuple[str, dict[str, dict[str, object]]]:
-        tabs, *inboxes = app.opened(asked)
+    def opened(**query: str) -> tuple[str, dict[str, dict[str, object]]]:
+        tabs, *inboxes = app.open_address(query)
         filled = dict(zip(app.PAGES, inboxes, strict=True))
         return tabs.selected, {k: v for k, v in filled.items() if "serial" in v}
 

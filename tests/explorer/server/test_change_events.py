@@ -1,4 +1,4 @@
-"""The store's version, told to whoever asks each second."""
+"""The store's version for requests of every second."""
 
 import pytest
 from starlette.applications import Starlette
@@ -16,11 +16,11 @@ def store(workspace: Workspace) -> Store:
 
 
 def client(store: Store) -> TestClient:
-    return TestClient(Starlette(routes=[change_events.Pulse(store).route()]))
+    return TestClient(Starlette(routes=[change_events.StoreVersion(store).route()]))
 
 
 def test_the_version_rises_with_each_change(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(change_events, "HOLDS_SECONDS", 0.0)
+    monkeypatch.setattr(change_events, "REUSE_SECONDS", 0.0)
     served = client(store)
     before = int(served.get("/api/version").text)
     assert before == store.version() == int(served.get("/api/version").text)
@@ -28,11 +28,11 @@ def test_the_version_rises_with_each_change(store: Store, monkeypatch: pytest.Mo
     assert int(served.get("/api/version").text) > before
 
 
-def test_many_who_ask_cost_one_reading(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(change_events, "HOLDS_SECONDS", 3600.0)
+def test_many_requests_cost_one_reading(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(change_events, "REUSE_SECONDS", 3600.0)
     read = []
     version = store.version
-    monkeypatch.setattr(store, "version", lambda: read.append("once more") or version())
+    monkeypatch.setattr(store, "version", lambda: read.append("read") or version())
     served = client(store)
     answers = {served.get("/api/version").text for _ in range(5)}
     assert (len(read), len(answers)) == (1, 1)

@@ -14,10 +14,10 @@ def store(workspace: Workspace) -> Store:
     return open_store(workspace, create=True)
 
 
-def test_all_runs_are_told_as_the_endpoints_tell_them(store: Store) -> None:
+def test_all_runs_are_listed_as_by_the_endpoints(store: Store) -> None:
     runs = [store.create(RunSpec(), name=name) for name in ("first", "second")]
     store.update(runs[0].id, progress=0.5, best_auroc=0.75)
-    served = TestClient(Starlette(routes=[runs_json.route(runs_json.Listing(store))]))
+    served = TestClient(Starlette(routes=[runs_json.RunList(store).route()]))
     answer = served.get("/api/runs")
     assert answer.status_code == 200
     assert answer.json() == [summary(store.get(run.id)) for run in reversed(runs)]
@@ -28,9 +28,9 @@ def test_what_has_not_changed_is_not_sent_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs_json, "REFRESH_SECONDS", 0.0)
-    monkeypatch.setattr(runs_json, "REST", 0.0)
+    monkeypatch.setattr(runs_json, "PAUSE", 0.0)
     run = store.create(RunSpec())
-    served = TestClient(Starlette(routes=[runs_json.route(runs_json.Listing(store))]))
+    served = TestClient(Starlette(routes=[runs_json.RunList(store).route()]))
     tag = {"If-None-Match": served.get("/api/runs").headers["ETag"]}
     assert served.get("/api/runs", headers=tag).status_code == 304
     store.request_stop(run.id)
@@ -39,22 +39,22 @@ def test_what_has_not_changed_is_not_sent_again(
     assert changed.json()[0]["state"] == RunState.STOPPED
 
 
-def test_many_who_ask_are_given_one_reading(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_requests_cost_one_reading(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs_json, "REFRESH_SECONDS", 3600.0)
     read = []
     outlines = store.outlines
-    monkeypatch.setattr(store, "outlines", lambda: read.append("once more") or outlines())
-    found = runs_json.Listing(store)
+    monkeypatch.setattr(store, "outlines", lambda: read.append("read") or outlines())
+    runs = runs_json.RunList(store)
     answers = []
     for _ in range(5):
         store.create(RunSpec())
-        answers.append(found.body())
+        answers.append(runs.body())
     assert len(read) == 1
     assert answers == 5 * answers[:1]
 
 
 def test_a_store_that_cannot_be_read_is_a_sentence(store: Store, workspace: Workspace) -> None:
-    served = TestClient(Starlette(routes=[runs_json.route(runs_json.Listing(store))]))
+    served = TestClient(Starlette(routes=[runs_json.RunList(store).route()]))
     store.close()
     workspace.store.write_bytes(b"no data base" * 100)
     answer = served.get("/api/runs")

@@ -18,10 +18,10 @@ def client() -> TestClient:
 
 
 def test_every_notebook_says_what_it_teaches_and_how_long_it_takes() -> None:
-    found = documents.notebooks()
-    assert [one.name[:2] for one in found] == [f"{i:02}" for i in range(1, 9)]
-    assert all(one.title and one.about.startswith(("to ", "what ", "how ")) for one in found)
-    assert all("of computing" in one.takes for one in found)
+    books = documents.notebooks()
+    assert [book.name[:2] for book in books] == [f"{i:02}" for i in range(1, 9)]
+    assert all(book.title and book.about.startswith(("to ", "what ", "how ")) for book in books)
+    assert all("of computing" in book.takes for book in books)
 
 
 def test_each_is_shown_whole_and_loads_nothing_from_elsewhere(client: TestClient) -> None:
@@ -32,7 +32,7 @@ def test_each_is_shown_whole_and_loads_nothing_from_elsewhere(client: TestClient
         answer = client.get(text.address)
         assert answer.status_code == 200
         assert "default-src 'self'" in answer.headers["content-security-policy"]
-        assert f"<title>{text.title}" in answer.text.replace("&amp;", "&").replace("&#x27;", "'")
+        assert f"<title>{text.title}" in answer.text.replace("&amp;", "&").replace("&#39;", "'")
         assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(?!data:)', answer.text)
         for link in re.findall(r'<a href="([^"#]+)', answer.text):
             inside = not link.startswith(("http", "mailto:", "/"))
@@ -66,4 +66,4 @@ def test_help_offers_all_of_them_or_says_why_not(
     for text in [*documents.notebooks(), *documents.pages()]:
         assert text.address in page
     monkeypatch.setattr(documents, "ROOT", tmp_path)
-    assert "which is not here" in help_page.content()
+    assert "which is not installed here" in help_page.content()
