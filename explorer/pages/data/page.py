@@ -90,7 +90,7 @@ class DataPage:
                 [], label="Split version", elem_id="data-version", visible=False, min_width=160
             )
             self.split = gr.Radio(
-                SPLITS, value="", label="Studies of", elem_id="data-part", min_width=300
+                SPLITS, value="", label="Studies from", elem_id="data-part", min_width=300
             )
             self.finding = gr.Dropdown(
                 finding_choices(DATASETS[FIRST].findings),

@@ -18,14 +18,14 @@ AUGMENTATIONS = [
     ("RandAugment and erasing", "randaugment"),
 ]
 VALIDATIONS = [
-    ("whole split after each epoch", "every-epoch"),
-    ("within a share of the time", "budget"),
+    ("full, every epoch", "every-epoch"),
+    ("limited share of time", "budget"),
 ]
 PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
 EMPTY = {
     "data.subset_seed": "the seed",
-    "train.augmented_copies": "new ones in each epoch",
-    "train.accumulation": "as few as fit",
+    "train.augmented_copies": "new each epoch",
+    "train.accumulation": "fewest that fit",
 }
 """Meaning of empty fields that have no default number."""
 RESOLVED = (

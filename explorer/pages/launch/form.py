@@ -44,8 +44,8 @@ WHOLE = frozenset(
 """Settings that are whole numbers."""
 NUMBERS = {
     "train.batch_size": "Batch size",
-    "train.accumulation": "Micro-batches per step (gradient accumulation)",
-    "train.augmented_copies": "Augmented copies per image",
+    "train.accumulation": "Accumulation steps",
+    "train.augmented_copies": "Augmented copies",
     "train.lr": "Learning rate",
     "train.min_lr": "Final learning rate",
     "train.weight_decay": "Weight decay",
