@@ -1,7 +1,7 @@
 """Checks of whole data sets in a thread of the server, with their progress.
 
-A check belongs to the server, not to a browser: it continues when the page is closed, and whoever
-opens the data set again sees its progress or its report. Checks run one at a time.
+A check belongs to the server, not to a browser: it continues when the page is closed, and
+anyone who opens the data set again sees its progress or its report. Checks run one at a time.
 """
 
 from __future__ import annotations

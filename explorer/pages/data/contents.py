@@ -162,8 +162,8 @@ def _properties(dataset: ChestDataset) -> list[str]:
     table = dataset.table
     shared = int((table.groupby("patient")["split"].nunique() > 1).sum())
     lines = [
-        f"{number(shared)} patients are in more than one split: results are too high, because the "
-        "model was trained on images of patients it is tested on."
+        f"{number(shared)} patients are in more than one split: AUROCs are too high, because the "
+        "model is tested on patients it was trained on."
         if shared
         else f"Split “{dataset.split_name}”. No patient is in two splits."
     ]

@@ -42,7 +42,7 @@ def build(context: Context, tab: gr.Tab) -> None:
 class DataPage:
     """Components and handlers of the page.
 
-    The choice of a data set comes first, then the sheet of studies beside the chosen study, then
+    The choice of a data set comes first, then the sheet of studies with the chosen study, then
     the tables. ``source`` names a data set: key or registered name, folder, version of the split.
 
     Args:

@@ -1,6 +1,6 @@
 """Notebooks and pages of the documentation, shown by the explorer's server without a network.
 
-A checkout has them beside the code; an installed package has none and offers none.
+A checkout of the project has them; an installed package has none and offers none.
 """
 
 from __future__ import annotations

@@ -35,17 +35,17 @@ def updates(workspace: Workspace, values: dict[str, Any]) -> list[Any]:
         values: Values of the form's fields by path.
     """
     hidden = preview.unused(values)
-    found = _of_data(workspace, values) | _of_backbone(values)
+    fields = _of_data(workspace, values) | _of_backbone(values)
     for path in ("train.momentum", "adapter.rank", "adapter.alpha"):
-        found[path] = gr.update(visible=path not in hidden)
+        fields[path] = gr.update(visible=path not in hidden)
     for path, properties in tuning.option_properties(values["adapter.method"]).items():
-        found[path] = gr.update(**properties)
+        fields[path] = gr.update(**properties)
     spec = _valid_spec(values).resolved()
     for path in advanced.RESOLVED:
-        found[path] = gr.update(
+        fields[path] = gr.update(
             placeholder=advanced.resolved(spec, path), visible=path not in hidden
         )
-    return [found[path] for path in PATHS]
+    return [fields[path] for path in PATHS]
 
 
 def _of_data(workspace: Workspace, values: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def test_a_single_value_is_a_dot() -> None:
     assert draw(Curve("mean", [1], [0.6], METHODS["lora"])).find("circle") is not None
 
 
-def test_no_values_are_said_to_be_none() -> None:
+def test_a_chart_without_values_says_so() -> None:
     assert "no values yet" in chart([], title="Loss", description="", epochs=3)
 
 

@@ -38,7 +38,9 @@ def test_many_requests_cost_one_reading(store: Store, monkeypatch: pytest.Monkey
     assert (len(read), len(answers)) == (1, 1)
 
 
-def test_a_store_that_cannot_be_read_is_a_sentence(store: Store, workspace: Workspace) -> None:
+def test_an_unreadable_store_is_an_error_with_its_reason(
+    store: Store, workspace: Workspace
+) -> None:
     served = client(store)
     store.close()
     workspace.store.write_bytes(b"no data base" * 100)

@@ -24,9 +24,7 @@ def test_all_runs_are_listed_as_by_the_endpoints(store: Store) -> None:
     assert served.post("/api/runs").status_code == 405
 
 
-def test_what_has_not_changed_is_not_sent_again(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unchanged_runs_are_not_sent_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs_json, "REFRESH_SECONDS", 0.0)
     monkeypatch.setattr(runs_json, "PAUSE", 0.0)
     run = store.create(RunSpec())
@@ -53,7 +51,9 @@ def test_many_requests_cost_one_reading(store: Store, monkeypatch: pytest.Monkey
     assert answers == 5 * answers[:1]
 
 
-def test_a_store_that_cannot_be_read_is_a_sentence(store: Store, workspace: Workspace) -> None:
+def test_an_unreadable_store_is_an_error_with_its_reason(
+    store: Store, workspace: Workspace
+) -> None:
     served = TestClient(Starlette(routes=[runs_json.RunList(store).route()]))
     store.close()
     workspace.store.write_bytes(b"no data base" * 100)

@@ -60,7 +60,7 @@ def test_full_fine_tuning_trains_everything(store: Store, workspace: Workspace) 
         ),
     ],
 )
-def test_a_fault_stands_beside_its_field(
+def test_an_error_is_shown_under_its_field(
     store: Store, workspace: Workspace, changed: dict[str, Any], field: str
 ) -> None:
     html = preview.cost_panel(store, workspace.cache, filled(**changed), None)
@@ -82,7 +82,7 @@ def test_a_wrong_number_of_seeds_queues_nothing(store: Store, repeats: float | N
     assert not store.list()
 
 
-def test_what_cannot_run_is_not_queued(store: Store) -> None:
+def test_an_invalid_run_is_not_queued(store: Store) -> None:
     with pytest.raises(DataError):
         preview.submit(store, filled(data__name="nih", data__root="/nowhere"), None, 1)
     assert not store.list()
@@ -104,12 +104,12 @@ def test_settings_that_the_method_ignores_stay_at_their_default() -> None:
 
 
 @pytest.mark.parametrize("method", TUNING_METHODS)
-def test_every_method_hides_what_it_does_not_use(method: str) -> None:
+def test_every_method_hides_settings_it_does_not_support(method: str) -> None:
     hidden = preview.unused(filled(adapter__method=method))
     assert hidden.isdisjoint(f"adapter.{name}" for name in TUNING_METHODS[method].options)
 
 
-def test_the_shown_fault_has_no_dotted_name() -> None:
+def test_the_shown_error_has_no_dotted_name() -> None:
     with pytest.raises(CoreError) as caught:
         preview.spec_of(filled(train__epochs=0), None)
     html = preview.error_panel(caught.value)
@@ -124,7 +124,7 @@ def test_a_registered_name_is_offered_and_resolved(store: Store, own_folder: Pat
     entry = dataset_choice.dataset_entry(store.workspace, "ward")
     assert not entry.needs_root
     assert str(own_folder) in entry.sentence
-    # What another data set left in the hidden fields plays no part.
+    # Values of another data set in the hidden fields have no effect.
     asked = filled(data__name="ward", data__root="/elsewhere", data__split="paper",
                    data__patient="(x)", data__label_fraction=1.0)  # fmt: skip
     html = preview.cost_panel(store, store.workspace.cache, asked, None)

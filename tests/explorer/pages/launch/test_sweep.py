@@ -25,13 +25,13 @@ def filled(**changed: Any) -> dict[str, Any]:
 CHOSEN = SweepChoice(("linear", "lora"), "2, 8", (0.1, 0.05))
 
 
-def test_nothing_chosen_is_one_run() -> None:
+def test_an_empty_choice_is_no_sweep() -> None:
     assert not SweepChoice()
     assert not SweepChoice((), "  ", ())
     assert CHOSEN
 
 
-def test_the_sentence_counts_runs_and_time_and_so_does_the_button(store: Store) -> None:
+def test_summary_and_button_count_the_runs(store: Store) -> None:
     words, label = sweep.summary(store, filled(), None, 2, CHOSEN)
     assert label == "Launch 12 runs"
     assert "<b>12 runs</b>, about <b>" in words
@@ -42,7 +42,7 @@ def test_the_sentence_counts_runs_and_time_and_so_does_the_button(store: Store) 
     assert sweep.summary(store, filled(), None, 1, SweepChoice())[1] == "Launch run"
 
 
-def test_the_chosen_ones_stand_in_place_of_the_forms_own(store: Store) -> None:
+def test_the_sweep_replaces_the_values_of_the_form(store: Store) -> None:
     values = filled(adapter__method="full", data__label_fraction=1.0, adapter__alpha=8.0)
     queued = sweep.submit(store, values, None, 1, CHOSEN)
     found = {
@@ -57,7 +57,7 @@ def test_the_chosen_ones_stand_in_place_of_the_forms_own(store: Store) -> None:
         sweep.submit(store, values, None, 1, CHOSEN)
 
 
-def test_what_is_wrong_queues_nothing(store: Store) -> None:
+def test_an_invalid_sweep_queues_nothing(store: Store) -> None:
     words, label = sweep.summary(store, filled(), None, 1, SweepChoice((), "two"))
     assert "is not a list of ranks" in words
     assert label == "Launch run"
@@ -66,7 +66,7 @@ def test_what_is_wrong_queues_nothing(store: Store) -> None:
     assert store.list() == []
 
 
-def test_runs_that_fit_are_queued_to_start_together(store: Store) -> None:
+def test_compatible_runs_are_queued_as_one_group(store: Store) -> None:
     joint = SweepChoice((), "2, 8", (), joint=True)
     words, label = sweep.summary(store, filled(), None, 2, joint)
     assert label == "Launch 4 runs"
@@ -79,7 +79,7 @@ def test_runs_that_fit_are_queued_to_start_together(store: Store) -> None:
     assert apart[0].party is None
 
 
-def test_runs_that_share_nothing_are_refused_together(store: Store) -> None:
+def test_incompatible_runs_cannot_be_trained_jointly(store: Store) -> None:
     mixed = SweepChoice(("linear", "lora"), "", (), joint=True)
     words, _ = sweep.summary(store, filled(), None, 1, mixed)
     assert "cannot be trained together" in words
