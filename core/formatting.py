@@ -1,4 +1,4 @@
-"""How numbers and times are written, the same in the explorer, the command line and reports."""
+"""Format numbers and times, in the same way in the explorer, the command line and reports."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ def auroc(value: float | None) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of AUROCs in points: ``+1.8``."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
+    """A difference of AUROCs in points: ``+1.8``, ``0.0``, ``−0.4``."""
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def number(value: float) -> str:
@@ -24,6 +25,11 @@ def number(value: float) -> str:
 def share(value: float) -> str:
     """A share as a percentage with three significant digits: ``0.186%``, ``10%``, ``100%``."""
     return f"{100 * value:.3g}%"
+
+
+def percent(value: float) -> str:
+    """A share as a whole percentage: ``72%``."""
+    return f"{100 * value:.0f}%"
 
 
 def duration(seconds: float | None) -> str:

@@ -27,6 +27,7 @@ from explorer.pages.paper import page as paper
 from explorer.pages.runs import page as runs
 from explorer.pages.saliency import page as saliency
 from explorer.server import change_events, gradio_api, runs_json
+from explorer.server.store_version import StoreVersion
 from explorer.templates import render
 from explorer.theme import STYLE, theme
 
@@ -150,9 +151,10 @@ def serve(
     scheduler.step()
     scheduler.start()
     try:
+        version = StoreVersion(store)
         routes = [
-            runs_json.RunList(store).route(),
-            change_events.StoreVersion(store).route(),
+            runs_json.route(runs_json.Listing(store, version)),
+            change_events.route(version),
             documents.route(),
         ]
         port = free_port(host, port)

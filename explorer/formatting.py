@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.config.run import RunSpec
 from core.models.tuning.registry import TUNING_METHODS
-from core.runs.store import Run
+from core.runs.run import Run
 
 
 def method_title(spec: RunSpec) -> str:

@@ -1,1 +1,1 @@
-"""Groups of verbs of the command line, and what all verbs share; ``core.__main__`` adds them."""
+"""The command line: one module per group of verbs, put together in ``core.cli.app``."""

@@ -1,7 +1,7 @@
-"""The command line: ``python -m core VERB``, as complete as the explorer.
+"""The command line ``python -m core VERB``, with the same functions as the explorer.
 
-Every verb takes ``--workspace DIR``; with ``--json`` it prints one JSON value on standard output,
-and progress goes to standard error.
+Every verb takes ``--workspace DIR``. With ``--json`` it prints one JSON value on standard output;
+progress is printed on standard error.
 """
 
 from __future__ import annotations
@@ -47,22 +47,24 @@ app = typer.Typer(
 
 
 @app.callback()
-def every_verb(
+def common_options(
     store: Annotated[
         str | None,
         typer.Option(
             envvar=STORE,
             show_envvar=True,
-            help="Keep the store in PostgreSQL, postgresql+psycopg://user@host/name, and not in "
-            "the workspace; stands before the verb.",
+            help="PostgreSQL database of the store, postgresql+psycopg://user@host/name, instead "
+            "of a file in the workspace; must be given before the verb.",
         ),
     ] = None,
     workspace: Annotated[
         Path | None,
-        typer.Option(help="Folder of the store, runs and caches; may stand after the verb too."),
+        typer.Option(
+            help="Folder of the store, runs and caches; may also be given after the verb."
+        ),
     ] = None,
 ) -> None:
-    """What holds for every verb."""
+    """Options of every verb."""
     if store:
         os.environ[STORE] = store
     if workspace:
@@ -82,7 +84,7 @@ for verb in (
 
 
 def main() -> None:
-    """Run the command line; faults a user can mend end as one sentence and exit code 1."""
+    """Run the command line; a ``CoreError`` is printed as one line, with exit code 1."""
     spare_garbage()
     try:
         app()

@@ -1,4 +1,4 @@
-"""``bench``: how fast runs are on this machine, against what people use today."""
+"""The verb ``bench``: speed of this software compared with common baselines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from core.cli.output import AsJson, answer, table
+from core.cli.output import AsJson, answer, table, write_text
 
 if TYPE_CHECKING:
     from core.benchmarks.measurement import Row
@@ -20,26 +20,29 @@ def bench(
         typer.Option(help="One of end-to-end, parity, step, together and growth; by default all."),
     ] = None,
     epochs: Annotated[
-        int, typer.Option(min=2, help="Epochs of the whole run; the study has 100.")
+        int, typer.Option(min=2, help="Epochs of the whole run; the paper uses 100.")
     ] = 10,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Only show that it works; the figures say nothing.")
+        bool,
+        typer.Option(
+            "--quick", help="Only test that the benchmarks work; the times are not meaningful."
+        ),
     ] = False,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Print the ten dearest operations of one epoch.")
+        bool, typer.Option("--profile", help="Print the ten slowest operations of one epoch.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Also write the figures, with versions, to this file.")
+        Path | None, typer.Option(help="Also write the results, with versions, to this JSON file.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time runs, training steps and growth beside their baselines, on a machine left alone."""
+    """Measure runs, training steps and scaling against baselines, on an otherwise idle machine."""
     from core.benchmarks.registry import BENCHMARKS, Scale, chosen
 
     if profile:
-        from core.benchmarks.training_step import profile as one_epoch
+        from core.benchmarks.training_step import profile as profile_epoch
 
-        typer.echo(one_epoch())
+        typer.echo(profile_epoch())
         return
     names = list(chosen(only))
     import torch
@@ -47,33 +50,32 @@ def bench(
     from core.benchmarks.measurement import versions
 
     scale = Scale(quick, epochs, torch.cuda.is_available())
-    found: list[Row] = []
+    rows: list[Row] = []
     for name in names:
         typer.echo(f"Measuring {name} …", err=True)
-        found += BENCHMARKS[name](scale)
-    value = [one.as_json() for one in found]
+        rows += BENCHMARKS[name](scale)
+    value = [row.as_json() for row in rows]
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        told = {"versions": versions(), "quick": quick, "rows": value}
-        out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    answer(value, as_json, lambda: _table(found))
+        content = {"versions": versions(), "quick": quick, "rows": value}
+        write_text(out, json.dumps(content, indent=1))
+    answer(value, as_json, lambda: _print_rows(rows))
 
 
-def _table(found: list[Row]) -> None:
-    head = ("name", "ours", "baseline", "unit", "ratio", "beside it")
+def _print_rows(rows: list[Row]) -> None:
+    head = ("name", "ours", "baseline", "unit", "ratio", "details")
     table(head, [
-        (one.name, f"{one.ours:.4g}", f"{one.baseline:.4g}", one.unit, f"{one.ratio:.2f}",
-         _beside(one))
-        for one in found
+        (row.name, f"{row.ours:.4g}", f"{row.baseline:.4g}", row.unit, f"{row.ratio:.2f}",
+         _details(row))
+        for row in rows
     ])  # fmt: skip
-    typer.echo(f"On {found[0].device}." if found else "Nothing was measured.")
+    typer.echo(f"On {rows[0].device}." if rows else "Nothing was measured.")
 
 
-def _beside(row: Row) -> str:
-    said = []
+def _details(row: Row) -> str:
+    details = []
     for name, value in row.more.items():
         if name.endswith("spread"):
-            said.append(f"{name.replace('_', ' ')} {value[0]:.3g} to {value[1]:.3g}")
+            details.append(f"{name.replace('_', ' ')} {value[0]:.3g} to {value[1]:.3g}")
         elif name.endswith(("auroc", "seconds")) or name.startswith("share"):
-            said.append(f"{name.replace('_', ' ')} {value:.3f}")
-    return ", ".join(said)
+            details.append(f"{name.replace('_', ' ')} {value:.3f}")
+    return ", ".join(details)

@@ -1,57 +1,57 @@
-"""How a verb that carries out many runs tells of it."""
+"""Functions that train runs in this process, and the progress of a grid of runs."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from core.formatting import auroc, duration
+
 if TYPE_CHECKING:
     from core.config.run import RunSpec
-    from core.experiments.run_grid import Ending, Planned
+    from core.experiments.run_grid import GridCell, GridResult
     from core.reporter import Reporter
-    from core.runs.joint_worker import Member
+    from core.runs.joint_worker import Member, Result
     from core.runs.run import Run
 
 
 def execute(
     spec: RunSpec, folder: Path, cache: Path, report: Reporter, resume: bool
 ) -> dict[str, Any]:
-    """Carry out one run, in this process."""
+    """Train one run in this process; torch is imported only here."""
     from core.training import trackers
 
     return trackers.run(spec, folder, cache, report, resume)
 
 
-def carry_out_together(
-    members: Sequence[Member], cache: Path
-) -> Iterator[tuple[int, Callable[[], dict[str, Any]]]]:
-    """Carry out several runs in the same forward passes, in this process."""
-    from core.training.joint import run as carry
+def execute_jointly(members: Sequence[Member], cache: Path) -> Iterator[tuple[int, Result]]:
+    """Train several runs in the same forward passes, in this process."""
+    from core.training.joint.run import run
 
-    return carry.run(members, cache)
+    return run(members, cache)
 
 
-def beside_main() -> bool:
-    """Whether this process only computes for another one's run, which alone writes and reports."""
+def is_secondary_process() -> bool:
+    """Whether another process of a distributed run is the main one, which writes and reports."""
     from core.hardware.distributed import launched
 
     return not launched().main
 
 
-def follow(spec: RunSpec, folder: Path, cache: Path) -> int:
-    """Compute beside the main process of a run that ``torchrun`` or ``accelerate`` launched.
+def train_as_secondary(spec: RunSpec, folder: Path, cache: Path) -> int:
+    """Train a run that ``torchrun`` or ``accelerate`` launched, in a process that is not the main.
 
     Args:
         spec: The run.
-        folder: Its folder, if it has been carried out before; nothing is written there.
+        folder: Its folder, if it was started before; nothing is written to it.
         cache: Folder of decoded images.
 
     Returns:
-        The process's exit code: 0 if the run was completed or stopped.
+        Exit code of the process: 0 if the run was completed or stopped.
     """
     import signal
 
@@ -59,7 +59,7 @@ def follow(spec: RunSpec, folder: Path, cache: Path) -> int:
     from core.reporter import NullReporter
     from core.training.loop import fine_tune
 
-    # Whether to stop is asked and decided by the main process.
+    # The main process receives the signals and decides whether to stop.
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -68,65 +68,62 @@ def follow(spec: RunSpec, folder: Path, cache: Path) -> int:
     return 0
 
 
-class Teller:
-    """Says on standard error what is going on, with a bar for the run at work."""
+class GridProgress:
+    """Prints the progress of a grid on standard error, with a bar for the present run.
 
-    def __init__(self, wanted: Mapping[str, float | None]) -> None:
-        """Take the names of the runs, in their order, with the seconds that each may take."""
-        self._wanted = wanted
-        self._order = list(wanted)
+    Args:
+        expected: Expected seconds of each run by its name, in their order; None if unknown.
+    """
+
+    def __init__(self, expected: Mapping[str, float | None]) -> None:
+        self._expected = expected
+        self._order = list(expected)
         self._bar: Any = None
 
-    def begins(self, cell: Planned, run: Run) -> Reporter:
-        """Open the run's bar."""
+    def run_started(self, cell: GridCell, run: Run) -> Reporter:
+        """Open the bar of the run."""
         from core.cli.progress_bar import ProgressBar
 
-        place = self._order.index(cell.name)
-        left = sum(self._wanted[name] or 0.0 for name in self._order[place:])
+        index = self._order.index(cell.name)
+        left = sum(self._expected[name] or 0.0 for name in self._order[index:])
         self._bar = ProgressBar(
-            f"[{place + 1} of {len(self._order)}, about {duration(left)} left] {run.name}"
+            f"[{index + 1} of {len(self._order)}, about {duration(left)} left] {run.name}"
         )
         self._bar.__enter__()
         bar: Reporter = self._bar
         return bar
 
-    def waits(self, cell: Planned, run: Run) -> None:
-        """Say that another process is at it."""
+    def run_awaited(self, cell: GridCell, run: Run) -> None:
+        """Print that another process executes the run."""
         typer.echo(f"{cell.name} is {run.state} in another process; waiting for it.", err=True)
 
-    def ends(self, cell: Planned, run: Run) -> None:
-        """Close the bar, and say what came of the run."""
+    def run_ended(self, cell: GridCell, run: Run) -> None:
+        """Close the bar, and print the result of the run."""
         self._bar.__exit__(None, None, None)
-        value = ((run.scores or {}).get("test") or {}).get("auroc")
-        told = f"test AUROC {value:.3f}" if value is not None else str(run.failure_reason or "")
-        took = f", {run.seconds:.0f} s" if run.seconds else ""
-        typer.echo(f"{cell.name}: {run.state}, {told}{took}", err=True)
+        result = (
+            str(run.failure_reason or "")
+            if run.test_auroc is None
+            else f"test AUROC {auroc(run.test_auroc)}"
+        )
+        took = f", {duration(run.seconds)}" if run.seconds else ""
+        typer.echo(f"{cell.name}: {run.state}, {result}{took}", err=True)
 
 
-def say_ending(ending: Ending) -> None:
-    """Say on standard error whether it was stopped, and which runs failed."""
-    if ending.stopped:
-        typer.echo("Stopped; the same command goes on from here.", err=True)
-    for run in ending.failed:
+def print_grid_result(result: GridResult) -> None:
+    """Print on standard error whether a grid was stopped, and which runs failed."""
+    if result.stopped:
+        typer.echo("Stopped. Run the same command again to continue.", err=True)
+    for run in result.failed:
         reason = f"{run.failure_reason or ''} {run.failure_remedy or ''}".strip()
         typer.echo(f"{run.name} ({run.id}) is {run.state}. {reason}", err=True)
 
 
-def ending_json(ending: Ending | None) -> dict[str, Any]:
-    """The same as plain values; nothing where nothing was carried out."""
-    if ending is None:
+def grid_result_json(result: GridResult | None) -> dict[str, Any]:
+    """The result of a grid as a JSON value; empty if no run was executed."""
+    if result is None:
         return {}
     return {
-        "completed_now": ending.completed,
-        "failed": [run.id for run in ending.failed],
-        "stopped": ending.stopped,
+        "completed_now": result.completed,
+        "failed": [run.id for run in result.failed],
+        "stopped": result.stopped,
     }
-
-
-def duration(seconds: float) -> str:
-    """A time in words."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"

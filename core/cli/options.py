@@ -1,4 +1,4 @@
-"""The fields of ``RunSpec`` as options of a verb."""
+"""Options of verbs from the fields of ``RunSpec``."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Annotated, Any
 
 import typer
 
-from core.config.fields import fields
+from core.config.fields import Field, fields
 from core.config.run import DataSpec, RunSpec
 
 Verb = Callable[..., None]
 
-OF_A_RUN = (
+SUBSET_FIELDS = (
     "data.label_fraction", "data.subset_seed", "data.split_file", "data.skip_bad",
     "data.shuffle_labels", "data.called",
 )  # fmt: skip
-"""Settings of a run's share of a data set; what deals with the whole of it has no use for them."""
+"""Settings of a run's part of a data set, which verbs on whole data sets do not have."""
 
 
 def with_settings(*, recipes: bool = False) -> Callable[[Verb], Verb]:
-    """Give a verb one option for each field of ``RunSpec``; it receives the validated whole.
+    """Give a verb one option for each field of ``RunSpec``; it receives the validated ``spec``.
 
     Args:
-        recipes: Offer ``--recipe`` too, which sets what is not given.
+        recipes: Add the option ``--recipe``, which sets the options that are not given.
     """
     return lambda verb: _wrapped(
         verb, "spec", lambda path: True, lambda spec: spec, recipes=recipes
@@ -34,26 +34,26 @@ def with_settings(*, recipes: bool = False) -> Callable[[Verb], Verb]:
 
 
 def with_source() -> Callable[[Verb], Verb]:
-    """Give a verb the options of data set, backbone and device, none of training, as ``spec``."""
-    wanted, learnt = ("data.", "model.", "train.device"), set(OF_A_RUN) - {"data.skip_bad"}
+    """Give a verb the options of data set, backbone and device; it receives them as ``spec``."""
+    prefixes, excluded = ("data.", "model.", "train.device"), set(SUBSET_FIELDS) - {"data.skip_bad"}
     return lambda verb: _wrapped(
         verb,
         "spec",
-        lambda path: path.startswith(wanted) and path not in learnt,
+        lambda path: path.startswith(prefixes) and path not in excluded,
         lambda spec: spec,
     )
 
 
 def with_data(*, positional: bool = True) -> Callable[[Verb], Verb]:
-    """Give a verb the name of a data set and an option for each way to open it, as ``data``.
+    """Give a verb a data set and the options that open it; it receives them as ``data``.
 
     Args:
-        positional: Whether the name is the verb's argument, or the option ``--data``.
+        positional: Whether the name is an argument of the verb, or the option ``--data``.
     """
     return lambda verb: _wrapped(
         verb,
         "data",
-        lambda path: path.startswith("data.") and path not in OF_A_RUN,
+        lambda path: path.startswith("data.") and path not in SUBSET_FIELDS,
         lambda spec: spec.data.source(),
         positional=positional,
     )
@@ -62,13 +62,13 @@ def with_data(*, positional: bool = True) -> Callable[[Verb], Verb]:
 def _wrapped(
     verb: Verb,
     receives: str,
-    wanted: Callable[[str], bool],
+    includes: Callable[[str], bool],
     part: Callable[[RunSpec], RunSpec | DataSpec],
     *,
     positional: bool = True,
     recipes: bool = False,
 ) -> Verb:
-    # The verb's annotations are text; what stands in them carries its options.
+    # The annotations of the verb are strings, and contain its own options.
     known = {"RunSpec": RunSpec, "DataSpec": DataSpec}
     hints = typing.get_type_hints(verb, localns=known, include_extras=True)
     own = [
@@ -76,48 +76,49 @@ def _wrapped(
         for p in inspect.signature(verb).parameters.values()
         if p.name != receives
     ]
+    argument = receives == "data" and positional
     options, paths = [], {}
-    for setting in fields():
-        if not wanted(setting.path):
-            continue
-        name = setting.option.replace("-", "_")
-        kind = _option_type(setting.annotation)
-        flag = f"--{setting.option}"
-        declared = f"{flag}/--no-{setting.option}" if kind is bool else flag
-        help_text, default = setting.description, setting.default
-        option = typer.Option(declared, help=help_text, show_default=default is not None)
-        if receives == "data" and positional and setting.path == "data.name":
-            name, option = "data", typer.Argument(help=help_text, metavar="NAME")
-            default = inspect.Parameter.empty
-        elif not positional and setting.path == "data.name":
-            default = "folder"
-        options.append(
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=default,
-                annotation=Annotated[kind, option],
-            )
-        )
-        paths[name] = setting.path
+    for field in fields():
+        if includes(field.path):
+            option = _option(field, argument=argument, default_name=positional)
+            options.append(option)
+            paths[option.name] = field.path
 
     def wrapped(**given: Any) -> None:
         recipe, context = given.pop("recipe", "default"), given.pop("context", None)
-        fields = {path: _absolute(given.pop(name)) for name, path in paths.items()}
-        spec = _named(RunSpec.of(**fields), given.get("folder"))
+        values = {path: _absolute(given.pop(name)) for name, path in paths.items()}
+        spec = _resolve_data(RunSpec.of(**values), given.get("folder"))
         if recipe != "default":
-            spec = _followed(recipe, spec, paths, context)
+            spec = _with_recipe(recipe, spec, paths, context)
         verb(**{receives: part(spec)}, **given)
 
     parameters = [*options, *([_RECIPE, _CONTEXT] if recipes else []), *own]
     wrapped.__name__, wrapped.__doc__ = verb.__name__, verb.__doc__
     wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
+    wrapped.__annotations__ = {each.name: each.annotation for each in parameters}
     return wrapped
 
 
-def _named(spec: RunSpec, workspace: Path | None) -> RunSpec:
-    """The same with the name of a registered data set resolved."""
+def _option(field: Field, *, argument: bool, default_name: bool) -> inspect.Parameter:
+    """Parameter of one field; the name of the data set may be an argument of the verb."""
+    name = field.option.replace("-", "_")
+    kind = _option_type(field.annotation)
+    flag = f"--{field.option}"
+    declared = f"{flag}/--no-{field.option}" if kind is bool else flag
+    default = field.default
+    option = typer.Option(declared, help=field.description, show_default=default is not None)
+    if argument and field.path == "data.name":
+        name, option = "data", typer.Argument(help=field.description, metavar="NAME")
+        default = inspect.Parameter.empty
+    elif not default_name and field.path == "data.name":
+        default = "folder"
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
+
+
+def _resolve_data(spec: RunSpec, workspace: Path | None) -> RunSpec:
+    """The specification with a registered data set replaced by the one it names."""
     from core.data.datasets.registry import DATASETS
 
     if spec.data.name in DATASETS:
@@ -135,9 +136,9 @@ _RECIPE = inspect.Parameter(
     annotation=Annotated[
         str,
         typer.Option(
-            help="default, or paper: the study's own epochs, optimizer, rates, rank and "
-            "augmentation for the backbone, data set, label fraction and method; what you give "
-            "yourself is kept."
+            help="default, or paper: epochs, optimizer, learning rate, rank and augmentation of "
+            "the paper for the backbone, data set, label fraction and method; options that you "
+            "give are kept."
         ),
     ],
 )
@@ -146,25 +147,27 @@ _RECIPE = inspect.Parameter(
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
 
-def _followed(recipe: str, spec: RunSpec, paths: dict[str, str], context: typer.Context) -> RunSpec:
-    """The specification by a recipe, but for what was typed; tells what was set."""
+def _with_recipe(
+    recipe: str, spec: RunSpec, paths: dict[str, str], context: typer.Context
+) -> RunSpec:
+    """The specification with a recipe, except for options that were given; prints the changes."""
     from core.experiments.paper.recipes import follow
 
     sources = {path: context.get_parameter_source(name) for name, path in paths.items()}
     given = {path for path, source in sources.items() if source and source.name == "COMMANDLINE"}
-    found = follow(recipe, spec, given)
-    typer.echo(str(found), err=True)
-    return found.spec
+    followed = follow(recipe, spec, given)
+    typer.echo(str(followed), err=True)
+    return followed.spec
 
 
 def _absolute(value: Any) -> Any:
-    """A run may be carried out from another folder than the one in which a path was typed."""
+    """Make a path absolute: the run may be executed in another working directory."""
     return value.expanduser().absolute() if isinstance(value, Path) else value
 
 
 def _option_type(annotation: Any) -> Any:
-    """The type an option is read as; allowed words and ranges are the specification's to check."""
-    inner = [one for one in typing.get_args(annotation) if one is not type(None)]
+    """Type of an option; ``RunSpec`` itself checks allowed values and ranges."""
+    inner = [each for each in typing.get_args(annotation) if each is not type(None)]
     if typing.get_origin(annotation) is typing.Literal or annotation is str:
         return str
     if inner and type(None) in typing.get_args(annotation):

@@ -1,4 +1,4 @@
-"""How a verb answers: one JSON value, or a text for people; progress on standard error."""
+"""Output of verbs: one JSON value or text on standard output, progress on standard error."""
 
 from __future__ import annotations
 
@@ -10,22 +10,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.formatting import DISCLAIMER
+from core.errors import ConfigurationError
+from core.formatting import DISCLAIMER, auroc
 
 if TYPE_CHECKING:
-    from core.runs.store import Run, Store
+    from core.runs.run import Run
+    from core.runs.store import Store
     from core.workspace import Workspace
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+Priority = Annotated[int, typer.Option(help="Runs with a higher priority start first.")]
+NewName = Annotated[str | None, typer.Option(help="Name of the run; by default its main settings.")]
 RunName = Annotated[str, typer.Argument(help="Id, start of an id, or name of a run.")]
 Folder = Annotated[
     Path | None,
-    typer.Option("--workspace", envvar="CXR_WORKSPACE", help="Where runs and caches are kept."),
+    typer.Option(
+        "--workspace", envvar="CXR_WORKSPACE", help="Folder of the store, runs and caches."
+    ),
 ]
 
 
 def opened(folder: Path | None) -> tuple[Workspace, Store]:
-    """A workspace and its store, made if there are none."""
+    """Open a workspace and its store, and create them if they do not exist."""
     from core.runs.store import open_store
     from core.workspace import open_workspace
 
@@ -33,30 +39,41 @@ def opened(folder: Path | None) -> tuple[Workspace, Store]:
     return workspace, open_store(workspace, create=True)
 
 
-def answer(value: Any, as_json: bool, human: Callable[[], None]) -> None:
-    """Print a value as JSON, or let ``human`` print it."""
+def answer(value: Any, as_json: bool, print_text: Callable[[], None]) -> None:
+    """Print a value as JSON, or call ``print_text``."""
     if as_json:
         typer.echo(json.dumps(value, default=str, allow_nan=False))
     else:
-        human()
+        print_text()
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Print rows of texts in columns as wide as they need."""
+    """Print rows in columns of the necessary width."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     for row in [head, *rows]:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         typer.echo("  ".join(cells).rstrip())
 
 
-def score(value: float | None) -> str:
-    """An AUROC with three decimals; a dash where there is none."""
-    return "–" if value is None else f"{value:.3f}"
+def write_text(path: Path, text: str) -> None:
+    """Write a file that the user asked for, and print its path on standard error.
+
+    Raises:
+        ConfigurationError: The file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be written ({error.strerror or error}).", "Choose another folder."
+        ) from error
+    typer.echo(f"Written: {path}", err=True)
 
 
 @contextmanager
-def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, moved by (done, total)."""
+def bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on standard error; yields a function of (done, total)."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -73,12 +90,12 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task(what, total=None)
+        task = shown.add_task(description, total=None)
         yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """A run in a few fields."""
+    """The main fields of a run."""
     spec = run.spec
     return {
         "id": run.id,
@@ -95,20 +112,15 @@ def summary(run: Run) -> dict[str, Any]:
         "seconds": run.seconds,
         "best_auroc": run.best_auroc,
         "last_auroc": run.last_auroc,
-        "test_auroc": _test_auroc(run),
+        "test_auroc": run.test_auroc,
         "trainable": run.trainable,
         "total": run.total,
         "failure": run.failure_reason,
     }
 
 
-def _test_auroc(run: Run) -> float | None:
-    value: float | None = ((run.scores or {}).get("test") or {}).get("auroc")
-    return value
-
-
 def run_details(run: Run) -> dict[str, Any]:
-    """A run with all that its record holds."""
+    """All fields of a run."""
     return summary(run) | {
         "spec": json.loads(run.spec.to_json()),
         "scores": run.scores,
@@ -132,15 +144,15 @@ def run_details(run: Run) -> dict[str, Any]:
 
 
 def print_scores(run: Run) -> None:
-    """Print AUROC by finding and split."""
+    """Print the AUROC of each finding and split."""
     scores = run.scores or {}
     findings = list((scores.get("test") or scores.get("val") or {}).get("per_finding", {}))
     columns = [split for split in ("val", "test") if split in scores]
     rows = [
-        (finding, *(score(scores[split]["per_finding"][finding]) for split in columns))
+        (finding, *(auroc(scores[split]["per_finding"][finding]) for split in columns))
         for finding in findings
     ]
     if rows:
-        rows.append(("mean", *(score(scores[split]["auroc"]) for split in columns)))
+        rows.append(("mean", *(auroc(scores[split]["auroc"]) for split in columns)))
         table(("finding", *(f"{split} AUROC" for split in columns)), rows)
     typer.echo(f"{DISCLAIMER}.")

@@ -1,4 +1,4 @@
-"""The verb that carries out the study's grid and says what came of it."""
+"""The verb ``paper``: runs the paper's grid and reports which of its claims hold."""
 
 from __future__ import annotations
 
@@ -11,117 +11,120 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.cli.execution import Teller, duration, ending_json, execute, say_ending
-from core.cli.output import AsJson, Folder, answer, table
+from core.cli.execution import GridProgress, execute, grid_result_json, print_grid_result
+from core.cli.output import AsJson, Folder, answer, table, write_text
 from core.errors import ConfigurationError, CoreError, unknown_name
+from core.formatting import duration
 
 if TYPE_CHECKING:
-    from core.experiments.paper.grid import Step
+    from core.experiments.paper.grid import CellStatus
     from core.experiments.paper.tables import Report
     from core.experiments.paper.tasks import Task
-    from core.experiments.run_grid import Ending
+    from core.experiments.run_grid import GridResult
     from core.runs.store import Store
     from core.workspace import Workspace
 
 
+Words = list[str] | None
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="List the runs, their time and disk space; run none.")
+]
+Judge = Annotated[
+    bool, typer.Option("--judge", help="Report the results of completed runs; run none.")
+]
+Form = Annotated[str | None, typer.Option("--format", help="Format: text, markdown, csv or latex.")]
+Out = Annotated[
+    list[Path] | None,
+    typer.Option(help="Also write the report or figure: .md, .csv, .tex, .png, .svg or .pdf."),
+]
+
+
 def paper(
     embedded: Annotated[
-        bool, typer.Option("--embedded", help="Shipped backbones and phantoms: any machine.")
+        bool, typer.Option("--embedded", help="Use shipped backbones and phantoms, on any machine.")
     ] = False,
-    only: Annotated[list[str] | None, typer.Option(help="These data sets alone.")] = None,
-    backbones: Annotated[list[str] | None, typer.Option(help="These backbones alone.")] = None,
-    fractions: Annotated[list[str] | None, typer.Option(help="These label fractions.")] = None,
-    methods: Annotated[list[str] | None, typer.Option(help="lora, full.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to N - 1.")] = 1,
-    root: Annotated[list[str] | None, typer.Option(help="Folder of a data set: nih=DIR.")] = None,
-    weights: Annotated[list[str] | None, typer.Option(help="Checkpoint: mrm=FILE.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the runs and what they will take; run none.")
-    ] = False,
-    judge: Annotated[
-        bool, typer.Option("--judge", help="Say what the runs that are there say; run none.")
-    ] = False,
-    form: Annotated[
-        str | None, typer.Option("--format", help="text, markdown, csv or latex.")
-    ] = None,
-    out: Annotated[
-        list[Path] | None, typer.Option(help="Also write .md, .csv, .tex, .png, .svg or .pdf.")
-    ] = None,
+    only: Annotated[Words, typer.Option(help="Use only these data sets.")] = None,
+    backbones: Annotated[Words, typer.Option(help="Use only these backbones.")] = None,
+    fractions: Annotated[Words, typer.Option(help="Use only these label fractions.")] = None,
+    methods: Annotated[Words, typer.Option(help="Use only these methods: lora, full.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 0 to N - 1.")] = 1,
+    root: Annotated[Words, typer.Option(help="Folder of a data set: nih=DIR.")] = None,
+    weights: Annotated[Words, typer.Option(help="Checkpoint of a backbone: mrm=FILE.")] = None,
+    dry_run: DryRun = False,
+    judge: Judge = False,
+    form: Form = None,
+    out: Out = None,
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Carry out the study's tasks by both methods, and say which of its claims hold.
+    """Run the paper's tasks with LoRA and full fine-tuning, and report which of its claims hold.
 
-    What is done is not run again: stop it at any time, and the same command goes on.
+    Completed runs are not run again: stop at any time and continue with the same command.
     """
-    from core.experiments.paper import grid as plan
     from core.experiments.paper import tables
+    from core.experiments.paper.grid import grid_cells, select_tasks, survey
     from core.experiments.paper.tasks import PAPER_METHODS
     from core.runs.store import open_store
     from core.workspace import open_workspace
 
     _check_files(out or (), form)
-    tasks = plan.choose(
-        embedded=embedded,
-        only=_words(only),
-        fractions=[_fraction(one) for one in _words(fractions)],
-        backbones=_words(backbones),
+    given = {"only": only, "backbones": backbones, "fractions": fractions, "methods": methods}
+    asked = {option: _words(texts) for option, texts in given.items()}
+    labels = [_fraction(text) for text in asked["fractions"]]
+    tasks = select_tasks(
+        embedded=embedded, only=asked["only"], fractions=labels, backbones=asked["backbones"]
     )
-    chosen = _words(methods) or list(PAPER_METHODS)
-    grid = plan.cells(
-        tasks, chosen, seeds, _places(root, "root"), _places(weights, "weights")
-    )  # fmt: skip
+    roots, files = _paths(root, "root"), _paths(weights, "weights")
+    cells = grid_cells(tasks, asked["methods"] or PAPER_METHODS, seeds, roots, files)
     workspace = open_workspace(folder)
     store = open_store(workspace, create=True)
-    ending = None
+    result = None
     if dry_run or not judge:
-        steps = plan.survey(grid, store.list(), workspace)
+        statuses = survey(cells, store.list(), workspace)
         if dry_run:
-            answer(_plan_json(steps), as_json, lambda: _print_plan(steps))
+            answer(_plan_json(statuses), as_json, lambda: _print_plan(statuses))
             return
-        ending = _carry_out(steps, store, workspace)
-    asked = {
-        "only": _words(only),
-        "backbones": _words(backbones),
-        "fractions": _words(fractions),
-        "methods": _words(methods),
-    }
+        result = _run(statuses, store, workspace)
     report = _report(tasks, store, workspace, _command_line(embedded, seeds, asked))
     _write(report, out or ())
     answer(
-        tables.as_json(report) | ending_json(ending),
+        tables.as_json(report) | grid_result_json(result),
         as_json,
-        lambda: typer.echo(_for_people(report, form)),
+        lambda: typer.echo(_report_text(report, form)),
     )
-    if ending is not None and (ending.stopped or ending.failed):
+    if result is not None and (result.stopped or result.failed):
         raise typer.Exit(1)
 
 
 def _check_files(out: Sequence[Path], form: str | None) -> None:
-    """Refuse before anything is run what could not be written after it."""
+    """Check the format and the suffixes of files before any run is started."""
     from core.experiments.paper import figure, tables
 
     known = (*tables.SUFFIXES, *figure.SUFFIXES)
     for path in out:
         if path.suffix.lower() not in known:
             raise ConfigurationError(
-                f"Nothing can be written as “{path.name}”.",
+                f"The report cannot be written as “{path.name}”.",
                 f"Choose a name that ends in {', '.join(known)}.",
             )
     if form is not None and form not in tables.FORMATS:
         raise unknown_name("format", form, tables.FORMATS)
 
 
-def _carry_out(steps: Sequence[Step], store: Store, workspace: Workspace) -> Ending:
-    from core.experiments import run_grid
+def _run(statuses: Sequence[CellStatus], store: Store, workspace: Workspace) -> GridResult:
+    from core.experiments.run_grid import run_grid
 
-    _say_plan(steps)
-    _check_nothing(steps)
-    wanted = [step.cell for step in steps if step.wanted]
-    teller = Teller({step.cell.name: step.seconds for step in steps if step.wanted})
-    ending = run_grid.run_grid(wanted, store, workspace, execute, teller)
-    say_ending(ending)
-    return ending
+    typer.echo(_totals(statuses), err=True)
+    excluded = {str(each.obstacle): each.cell.task.name for each in statuses if each.obstacle}
+    for reason, task in excluded.items():
+        typer.echo(f"Left out ({task} and similar tasks): {reason}", err=True)
+    _check_not_empty(statuses)
+    runnable = [status for status in statuses if status.runnable]
+    progress = GridProgress({status.cell.name: status.seconds for status in runnable})
+    cells = [status.cell for status in runnable]
+    result = run_grid(cells, store, workspace, execute, progress)
+    print_grid_result(result)
+    return result
 
 
 def _report(tasks: Sequence[Task], store: Store, workspace: Workspace, command: str) -> Report:
@@ -131,7 +134,7 @@ def _report(tasks: Sequence[Task], store: Store, workspace: Workspace, command: 
     return tables.Report(claims.judge(outcomes), results.efficiency(outcomes), command)
 
 
-def _for_people(report: Report, form: str | None) -> str:
+def _report_text(report: Report, form: str | None) -> str:
     from core.experiments.paper import tables
 
     if form is None:
@@ -146,93 +149,82 @@ def _write(report: Report, out: Sequence[Path]) -> None:
         form = tables.SUFFIXES.get(path.suffix.lower())
         if form is None:
             figure.draw(report, path)
+            typer.echo(f"Written: {path}", err=True)
         else:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(tables.render(report, form) + "\n", encoding="utf-8")
-            except OSError as error:
-                raise ConfigurationError(
-                    f"{path} cannot be written ({error.strerror or error}).",
-                    "Choose another place.",
-                ) from error
-        typer.echo(f"Written: {path}", err=True)
+            write_text(path, tables.render(report, form))
 
 
 # --- the plan ------------------------------------------------------------------------------------
 
 
-def _plan_json(steps: Sequence[Step]) -> dict[str, Any]:
+def _plan_json(statuses: Sequence[CellStatus]) -> dict[str, Any]:
     return {
         "cells": [
             {
-                "name": step.cell.name,
-                "task": step.cell.task.name,
-                "method": step.cell.method,
-                "seed": step.cell.seed,
-                "fingerprint": step.cell.spec.fingerprint(),
-                "run": step.run.id if step.run else None,
-                "done": step.done,
-                "obstacle": str(step.obstacle) if step.obstacle else None,
-                "seconds": step.seconds,
-                "bytes": step.disk,
-                "spec": json.loads(step.cell.spec.to_json()),
+                "name": status.cell.name,
+                "task": status.cell.task.name,
+                "method": status.cell.method,
+                "seed": status.cell.seed,
+                "fingerprint": status.cell.spec.fingerprint(),
+                "run": status.run.id if status.run else None,
+                "done": status.done,
+                "obstacle": str(status.obstacle) if status.obstacle else None,
+                "seconds": status.seconds,
+                "bytes": status.disk,
+                "spec": json.loads(status.cell.spec.to_json()),
             }
-            for step in steps
+            for status in statuses
         ],
-        "seconds": sum(step.seconds or 0.0 for step in steps),
-        "bytes": sum(step.disk or 0 for step in steps),
+        "seconds": sum(status.seconds or 0.0 for status in statuses),
+        "bytes": sum(status.disk or 0 for status in statuses),
     }
 
 
-def _print_plan(steps: Sequence[Step]) -> None:
-    def state(step: Step) -> str:
-        if step.done:
-            return f"done ({step.run.id})" if step.run else "done"
-        if step.obstacle is not None:
-            return step.obstacle.cause
-        return f"goes on ({step.run.id}, {step.run.state})" if step.run else "to be run"
+def _print_plan(statuses: Sequence[CellStatus]) -> None:
+    def state(status: CellStatus) -> str:
+        if status.done:
+            return f"completed ({status.run.id})" if status.run else "completed"
+        if status.obstacle is not None:
+            return status.obstacle.cause
+        return f"resumed ({status.run.id}, {status.run.state})" if status.run else "to be run"
 
-    def time(step: Step) -> str:
-        return "–" if step.seconds is None or step.done else duration(step.seconds)
+    def time(status: CellStatus) -> str:
+        return "–" if status.done else duration(status.seconds)
 
-    table(("cell", "time", "state"), [(step.cell.name, time(step), state(step)) for step in steps])
-    typer.echo(_totals(steps))
+    table(
+        ("cell", "time", "state"),
+        [(status.cell.name, time(status), state(status)) for status in statuses],
+    )
+    typer.echo(_totals(statuses))
 
 
-def _totals(steps: Sequence[Step]) -> str:
-    wanted = [step for step in steps if step.wanted]
-    done = sum(step.done for step in steps)
-    left = len(steps) - done - len(wanted)
-    parts = [f"{len(steps)} runs: {done} done, {len(wanted)} to be run"]
-    if left:
-        parts.append(f"{left} that cannot be run here")
+def _totals(statuses: Sequence[CellStatus]) -> str:
+    runnable = [status for status in statuses if status.runnable]
+    done = sum(status.done for status in statuses)
+    excluded = len(statuses) - done - len(runnable)
+    parts = [f"{len(statuses)} runs: {done} completed, {len(runnable)} to be run"]
+    if excluded:
+        parts.append(f"{excluded} cannot be run here")
     text = ", ".join(parts)
-    if wanted:
-        seconds = sum(step.seconds or 0.0 for step in wanted)
-        disk = sum(step.disk or 0 for step in wanted)
+    if runnable:
+        seconds = sum(status.seconds or 0.0 for status in runnable)
+        disk = sum(status.disk or 0 for status in runnable)
         text += f". About {duration(seconds)}, {disk / 1e9:.2f} GB of disk"
     return f"{text}."
 
 
-def _say_plan(steps: Sequence[Step]) -> None:
-    typer.echo(_totals(steps), err=True)
-    told = {str(step.obstacle): step.cell.task.name for step in steps if step.obstacle is not None}
-    for reason, task in told.items():
-        typer.echo(f"Left out ({task} and its like): {reason}", err=True)
-
-
-def _check_nothing(steps: Sequence[Step]) -> None:
-    """A grid of which nothing is done and nothing can be run is a fault."""
-    if not any(step.done or step.wanted for step in steps):
-        reason = next((step.obstacle for step in steps if step.obstacle is not None), None)
-        raise reason or CoreError("This grid is empty.", "Choose other tasks, methods or seeds.")
+def _check_not_empty(statuses: Sequence[CellStatus]) -> None:
+    """Raise the first obstacle if no run is completed and none can be run."""
+    if not any(status.done or status.runnable for status in statuses):
+        obstacle = next((status.obstacle for status in statuses if status.obstacle), None)
+        raise obstacle or CoreError("This grid is empty.", "Choose other tasks, methods or seeds.")
 
 
 # --- options -------------------------------------------------------------------------------------
 
 
 def _words(given: Sequence[str] | None) -> list[str]:
-    return [word.strip() for one in given or () for word in one.split(",") if word.strip()]
+    return [word.strip() for text in given or () for word in text.split(",") if word.strip()]
 
 
 def _fraction(text: str) -> float:
@@ -240,26 +232,29 @@ def _fraction(text: str) -> float:
         return float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         raise ConfigurationError(
-            f"“{text}” is no label fraction.", "Write 0.01, 0.1 or 1.", field="data.label_fraction"
+            f"“{text}” is not a label fraction.",
+            "Write 0.01, 0.1 or 1.",
+            field="data.label_fraction",
         ) from None
 
 
-def _places(given: Sequence[str] | None, option: str) -> dict[str, Path]:
-    found = {}
-    for one in given or ():
-        name, sign, path = one.partition("=")
+def _paths(given: Sequence[str] | None, option: str) -> dict[str, Path]:
+    """Parse options of the form NAME=PATH."""
+    paths = {}
+    for text in given or ():
+        name, sign, path = text.partition("=")
         if not sign or not path:
             raise ConfigurationError(
-                f"“{one}” names no place.", f"Write --{option} NAME=PATH, such as nih=DIR."
+                f"“{text}” has no path.", f"Write --{option} NAME=PATH, such as nih=DIR."
             )
-        found[name.strip()] = Path(path).expanduser().absolute()
-    return found
+        paths[name.strip()] = Path(path).expanduser().absolute()
+    return paths
 
 
 def _command_line(embedded: bool, seeds: int, asked: Mapping[str, Sequence[str]]) -> str:
-    """What makes the same table again, without the places of files."""
-    words = ["python", "-m", "core", "paper", *(["--embedded"] if embedded else [])]
-    words += ["--seeds", str(seeds)]
+    """Command that makes the same report, without the paths of files."""
+    arguments = ["python", "-m", "core", "paper", *(["--embedded"] if embedded else [])]
+    arguments += ["--seeds", str(seeds)]
     for option, values in asked.items():
-        words += [f"--{option}", ",".join(values)] if values else []
-    return shlex.join(words)
+        arguments += [f"--{option}", ",".join(values)] if values else []
+    return shlex.join(arguments)

@@ -1,4 +1,4 @@
-"""A run's progress in the terminal."""
+"""Progress bars of runs in the terminal."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from core.reporter import MEAN_AUROC, PART_AUROC, NullReporter, Reporter
 from core.runs.run import Run
 
 
-class ProgressBar:
-    """A reporter that draws a bar on standard error, with the validation AUROC beside it.
+class ProgressBar(NullReporter):
+    """Reporter that shows progress and validation AUROC on standard error.
 
     Args:
-        title: What is running.
+        title: Name of the run.
     """
 
     def __init__(self, title: str) -> None:
@@ -46,7 +46,7 @@ class ProgressBar:
         self._bar.stop()
 
     def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
-        """Show the mean validation AUROC; other curves are for the store."""
+        """Show the mean validation AUROC."""
         if name in (MEAN_AUROC, PART_AUROC):
             self._bar.update(self._task, auroc=f"AUROC {value:.3f}")
 
@@ -54,30 +54,17 @@ class ProgressBar:
         """Move the bar."""
         self._bar.update(self._task, completed=fraction, description=phase)
 
-    def stop_requested(self) -> bool:
-        """Ctrl-C is the worker's to notice, not the bar's."""
-        return False
-
     def log(self, text: str) -> None:
         """Print a line above the bar."""
         self._bar.console.print(text, markup=False, highlight=False)
 
-    def model(self, trainable: int, total: int, device: str) -> None:
-        """The log says it, too."""
-
-    def secure(self) -> None:
-        """Nothing was kept."""
-
-    def rewind(self, kept: int) -> None:
-        """Nothing was kept."""
-
 
 class SharedBar(ProgressBar):
-    """One bar for several runs at once: their mean progress, and the best AUROC of any.
+    """One bar for several simultaneous runs: their mean progress and the best AUROC.
 
     Args:
-        title: What is running.
-        runs: How many runs there are.
+        title: Name of the group.
+        runs: Number of runs.
     """
 
     def __init__(self, title: str, runs: int) -> None:
@@ -87,31 +74,31 @@ class SharedBar(ProgressBar):
         self._best = -1.0
         self._lock = threading.Lock()
 
-    def of(self, run: Run) -> Reporter:
-        """What one of the runs reports to."""
+    def reporter(self, run: Run) -> Reporter:
+        """Reporter of one of the runs."""
         return _Share(self, run.id)
 
     def moved(self, run: str, fraction: float, phase: str) -> None:
-        """Take the progress of one run."""
+        """Receive the progress of one run."""
         with self._lock:
             self._done[run] = fraction
             self.progress(sum(self._done.values()) / self._runs, None, phase)
 
     def scored(self, value: float) -> None:
-        """Take the mean validation AUROC of one run."""
+        """Receive the mean validation AUROC of one run."""
         with self._lock:
             self._best = max(self._best, value)
-            self.metric("val/auroc", self._best, epoch=0, step=0)
+            self.metric(MEAN_AUROC, self._best, epoch=0, step=0)
 
 
 class _Share(NullReporter):
-    """One run's part of a bar."""
+    """Reporter of one run of a shared bar."""
 
     def __init__(self, bar: SharedBar, run: str) -> None:
         self._bar, self._run = bar, run
 
     def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
-        if name == "val/auroc":
+        if name == MEAN_AUROC:
             self._bar.scored(value)
 
     def progress(self, fraction: float, seconds_left: float | None, phase: str) -> None:

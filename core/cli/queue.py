@@ -1,4 +1,4 @@
-"""Verbs on the queue: what waits, in which order, and the scheduler without a browser."""
+"""Verbs on the queue: list, order, stop and resume runs, and ``serve``, the scheduler."""
 
 from __future__ import annotations
 
@@ -11,31 +11,30 @@ from core.cli.output import AsJson, Folder, RunName, answer, opened, summary, ta
 if TYPE_CHECKING:
     from core.runs.store import Store
 
-
 EXECUTORS = ("processes", "ray")
 
 
 def queue(folder: Folder = None, as_json: AsJson = False) -> None:
-    """List the runs that wait, in the order in which they start, and what each waits for."""
+    """List the queued runs in the order in which they start, and what each waits for."""
     _, store = opened(folder)
     waiting = _waiting(store)
     answer(waiting, as_json, lambda: table(
         ("id", "priority", "name", "waits for"),
         [
-            (one["id"], str(one["priority"]), one["name"], one["waits"] or "a free slot")
-            for one in waiting
+            (run["id"], str(run["priority"]), run["name"], run["waits"] or "a free slot")
+            for run in waiting
         ],
     ))  # fmt: skip
 
 
 def _waiting(store: Store) -> list[dict[str, Any]]:
-    from core.runs import queue
-    from core.runs.store import RunState
+    from core.runs.queue import waiting_reason
+    from core.runs.run import RunState
 
-    runs = sorted(store.list(states=[RunState.QUEUED]), key=lambda run: run.turn)
+    runs = sorted(store.list(states=[RunState.QUEUED]), key=lambda run: run.queue_key)
     return [
         summary(run)
-        | {"priority": run.priority, "after": run.after, "waits": queue.waits(store, run)}
+        | {"priority": run.priority, "after": run.after, "waits": waiting_reason(store, run)}
         for run in runs
     ]
 
@@ -46,69 +45,71 @@ def move(
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change a queued run's place in the queue."""
+    """Move a queued run in the queue."""
     _, store = opened(folder)
     store.move(store.get(run).id, where)
     waiting = _waiting(store)
     answer(waiting, as_json, lambda: typer.echo(
-        "\n".join(f"{i}  {one['id']}  {one['name']}" for i, one in enumerate(waiting, 1))
+        "\n".join(f"{i}  {run['id']}  {run['name']}" for i, run in enumerate(waiting, 1))
     ))  # fmt: skip
 
 
 def after(
     run: RunName,
     other: Annotated[
-        str | None, typer.Argument(help="The run to wait for; left out, it waits for none.")
+        str | None, typer.Argument(help="The run to wait for; without it, the run waits for none.")
     ] = None,
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a queued run start only when another is completed."""
-    from core.runs import queue
+    """Let a queued run start only after another run is completed."""
+    from core.runs.queue import waiting_reason
 
     _, store = opened(folder)
-    found = store.get(run)
-    store.wait_for(found.id, store.get(other).id if other else None)
-    found = store.get(found.id)
-    waits = queue.waits(store, found) or "It waits for a free slot."
-    value = summary(found) | {"after": found.after, "waits": waits}
-    answer(value, as_json, lambda: typer.echo(f"{found.id} is {found.state}. {waits}"))
+    run_id = store.get(run).id
+    store.wait_for(run_id, store.get(other).id if other else None)
+    changed = store.get(run_id)
+    waits = waiting_reason(store, changed) or "It waits for a free slot."
+    value = summary(changed) | {"after": changed.after, "waits": waits}
+    answer(value, as_json, lambda: typer.echo(f"{run_id} is {changed.state}. {waits}"))
 
 
 def stop(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
-    """Stop a run, within five seconds; it keeps a checkpoint and can be resumed."""
+    """Stop a run within five seconds; it writes a checkpoint and can be resumed."""
     from core.runs import queue
 
     _, store = opened(folder)
-    found = queue.stop_now(store, store.get(run).id)
-    answer(summary(found), as_json, lambda: typer.echo(f"{found.id} is {found.state}."))
+    stopped = queue.stop_now(store, store.get(run).id)
+    answer(summary(stopped), as_json, lambda: typer.echo(f"{stopped.id} is {stopped.state}."))
 
 
 def resume(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
-    """Queue a stopped, failed or lost run again; it goes on from its last checkpoint."""
+    """Queue a stopped, failed or lost run again; it continues from its last checkpoint."""
     from core.runs import queue
 
     _, store = opened(folder)
-    found = queue.resume(store, store.get(run).id)
-    answer(summary(found), as_json, lambda: typer.echo(f"{found.id} is {found.state}."))
+    resumed = queue.resume(store, store.get(run).id)
+    answer(summary(resumed), as_json, lambda: typer.echo(f"{resumed.id} is {resumed.state}."))
 
 
 def serve(
     folder: Folder = None,
     slots: Annotated[
-        int, typer.Option(min=1, help="Runs at the same time, on the processor and on each GPU.")
+        int, typer.Option(min=1, help="Simultaneous runs on the processor and on each GPU.")
     ] = 1,
-    until_idle: Annotated[bool, typer.Option(help="End when nothing more will start.")] = False,
+    until_idle: Annotated[
+        bool, typer.Option(help="End when no run is active and none will start.")
+    ] = False,
     resume_lost: Annotated[
-        bool, typer.Option("--resume-lost", help="Resume runs whose process is gone.")
+        bool, typer.Option("--resume-lost", help="Resume runs whose process was lost.")
     ] = False,
     executor: Annotated[
-        str, typer.Option(help="Where runs are carried out: processes of this machine, or ray.")
+        str, typer.Option(help="Where runs are executed: processes of this machine, or ray.")
     ] = "processes",
-    address: Annotated[str, typer.Option(help="ray: the cluster's address.")] = "auto",
-    cpus: Annotated[int, typer.Option(min=1, help="ray: cores that each run is given.")] = 1,
+    address: Annotated[str, typer.Option(help="ray: address of the cluster.")] = "auto",
+    cpus: Annotated[int, typer.Option(min=1, help="ray: cores of each run.")] = 1,
 ) -> None:
-    """Start queued runs without a browser, until interrupted."""
+    """Start queued runs without the explorer, until interrupted."""
     import time
 
     from core.errors import unknown_name
@@ -125,12 +126,12 @@ def serve(
         scheduler: Scheduler = RayScheduler(
             store, workspace, execute=trackers.run, address=address, cpus=cpus
         )
-        where = f"on the Ray cluster, {cpus} core(s) a run"
+        where = f"on the Ray cluster, {cpus} core(s) per run"
     else:
         scheduler = Scheduler(store, workspace, slots=slots, resume_lost=resume_lost)
-        where = f"with {slots} slot(s) a device"
+        where = f"with {slots} slot(s) per device"
     scheduler.start()
-    typer.echo(f"Serving {workspace.root} {where}. Ctrl-C ends; runs go on.", err=True)
+    typer.echo(f"Serving {workspace.root} {where}. Ctrl-C ends; started runs continue.", err=True)
     try:
         while not (until_idle and queue.idle(store)):
             time.sleep(0.5)

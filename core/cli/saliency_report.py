@@ -11,7 +11,7 @@ from core.cli.output import AsJson, Folder, answer, bar, opened
 
 if TYPE_CHECKING:
     from core.config.run import DataSpec
-    from core.runs.store import Run
+    from core.runs.run import Run
     from core.saliency.report.report import Report
     from core.workspace import Workspace
 

@@ -1,4 +1,4 @@
-"""The verb that queues many runs at once."""
+"""The verb ``sweep``: queues many runs, or trains them jointly."""
 
 from __future__ import annotations
 
@@ -8,17 +8,40 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.cli.execution import carry_out_together
+from core.cli.execution import execute_jointly
 from core.cli.options import with_settings
-from core.cli.output import AsJson, Folder, answer, opened, score, summary, table
+from core.cli.output import AsJson, Folder, Priority, answer, opened, summary, table
 from core.config.run import RunSpec
+from core.formatting import auroc, duration
 
 if TYPE_CHECKING:
     from core.experiments.sweep import Plan
     from core.runs.store import Store
     from core.workspace import Workspace
 
-NAMED = 20
+MAX_LISTED = 20
+"""Number of runs that are listed before the question."""
+
+
+List = Annotated[
+    Path | None, typer.Option("--list", help="JSON list of differing settings, instead of a grid.")
+]
+Again = Annotated[
+    bool, typer.Option("--again", help="Include runs that are completed, active or queued.")
+]
+Together = Annotated[
+    bool,
+    typer.Option(
+        "--together",
+        help="Train them now, in this process, with one copy of the frozen backbone; for LoRA, "
+        "rsLoRA and LoRA+.",
+    ),
+]
+Queued = Annotated[
+    bool,
+    typer.Option("--queued", help="With --together: add them to the queue as one group instead."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print which runs it would queue.")]
 
 
 @with_settings()
@@ -28,81 +51,68 @@ def sweep(
     ranks: Annotated[str, typer.Option(help="Ranks: 4,8,16.")] = "",
     fractions: Annotated[str, typer.Option(help="Label fractions: 0.01,0.1,1.")] = "",
     seeds: Annotated[str, typer.Option(help="Seeds: 0,1,2 or 0-4.")] = "",
-    of: Annotated[
-        Path | None, typer.Option("--list", help="A JSON list of what differs, in place of a grid.")
-    ] = None,
-    again: Annotated[
-        bool, typer.Option("--again", help="Queue runs too that are completed or waiting.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    priority: Annotated[int, typer.Option(help="Runs of a higher one start first.")] = 0,
-    together: Annotated[
-        bool,
-        typer.Option(
-            "--together",
-            help="Train them here and now, in one process that holds the frozen backbone once; "
-            "for LoRA, rsLoRA and LoRA+.",
-        ),
-    ] = False,
-    queued: Annotated[
-        bool, typer.Option("--queued", help="With --together: when their turn comes, not now.")
-    ] = False,
+    of: List = None,
+    again: Again = False,
+    dry_run: DryRun = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    priority: Priority = 0,
+    together: Together = False,
+    queued: Queued = False,
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Queue methods × ranks × label fractions × seeds, once it is clear how long they take.
+    """Queue methods × ranks × label fractions × seeds, after showing how long they take.
 
-    With --together they are trained in the same forward passes, here and now, or with --queued when
-    their turn comes; each is a run of its own, with the result that it would have alone.
+    With --together the runs are trained in the same forward passes, now or, with --queued, as one
+    group of the queue. Each is a separate run with the same result as if it were trained alone.
     """
     from core.errors import ConfigurationError
-    from core.experiments import sweep as sweeps
+    from core.experiments.sweep import grid, plan, read_list, submit
 
     workspace, store = opened(folder)
     if of is not None and (methods or ranks or fractions or seeds):
-        raise ConfigurationError("A list of runs and a grid were given.", "Give one of them.")
+        raise ConfigurationError("Both a list of runs and a grid are given.", "Give one of them.")
     if of is not None:
-        specs = sweeps.listed(spec, of)
+        specs = read_list(spec, of)
     else:
-        specs = sweeps.grid(
+        specs = grid(
             spec,
             methods.replace(",", " ").split(),
             numbers(ranks, int, "--ranks"),
             numbers(fractions, float, "--fractions"),
             numbers(seeds, int, "--seeds"),
         )
-    planned = sweeps.plan(specs, store, workspace.cache, again=again)
+    planned = plan(specs, store, workspace.cache, again=again)
     if together:
         _check_together(planned)
     value: dict[str, Any] = planned.as_json()
     if dry_run:
-        answer(value, as_json, lambda: _tell(planned))
+        answer(value, as_json, lambda: _print_plan(planned))
         return
     if planned.new and not yes:
-        _tell(planned)
+        _print_plan(planned)
         question = "Train them now?" if together and not queued else "Queue them?"
         typer.confirm(question, abort=True, err=True)
     if together and not queued:
         _train_together(planned, workspace, store, value, as_json)
         return
-    runs = sweeps.submit(store, planned, priority=priority, together=together)
+    runs = submit(store, planned, priority=priority, together=together)
     value["queued"] = [summary(run) for run in runs]
     answer(value, as_json, lambda: typer.echo(f"Queued {len(runs):,} runs."))
 
 
 def _check_together(planned: Plan) -> None:
     from core.errors import ConfigurationError
-    from core.hardware import distributed as ranks
-    from core.training.joint import compatibility
+    from core.hardware.distributed import launched
+    from core.training.joint.compatibility import check_compatible
 
-    if ranks.launched().count > 1:
+    if launched().count > 1:
         raise ConfigurationError(
-            "Runs are trained together in one process, but several were launched.",
-            "Call python -m core sweep --together.",
+            "--together trains all runs in one process, but several processes were launched.",
+            "Start it with python -m core sweep --together.",
         )
     if planned.new:
-        compatibility.check_compatible(planned.new)
+        check_compatible(planned.new)
 
 
 def _train_together(
@@ -112,16 +122,18 @@ def _train_together(
     from core.runs import joint_worker, queue
 
     if not planned.new:
-        answer(value, as_json, lambda: typer.echo("All these runs are completed or waiting."))
+        answer(
+            value, as_json, lambda: typer.echo("All these runs are completed, active or queued.")
+        )
         return
     ids = [queue.claim_here(store, spec).id for spec in planned.new]
     with SharedBar(f"{len(ids)} runs together", len(ids)) as bar:
-        code = joint_worker.work(store, workspace, ids, carry_out_together, bar.of)
-    runs = [store.get(one) for one in ids]
+        code = joint_worker.work(store, workspace, ids, execute_jointly, bar.reporter)
+    runs = [store.get(run_id) for run_id in ids]
     value["carried_out"] = [summary(run) for run in runs]
     answer(value, as_json, lambda: table(
         ("id", "state", "val AUROC", "name"),
-        [(run.id, str(run.state), score(run.best_auroc), run.name) for run in runs],
+        [(run.id, str(run.state), auroc(run.best_auroc), run.name) for run in runs],
     ))  # fmt: skip
     for run in runs:
         if run.failure_reason:
@@ -131,47 +143,45 @@ def _train_together(
 
 
 def numbers(text: str, kind: Callable[[str], Any], option: str) -> list[Any]:
-    """Read ``4,8`` or, for whole numbers, ``0-4``.
+    """Parse a list of numbers: ``4,8``, or ranges of integers such as ``0-4``.
 
     Raises:
-        ConfigurationError: It is no such list.
+        ConfigurationError: The text is not such a list.
     """
     from core.errors import ConfigurationError
 
-    found: list[Any] = []
+    values: list[Any] = []
     try:
         for word in text.replace(",", " ").split():
             first, dash, last = word.partition("-")
             if kind is int and dash and first:
-                found += range(int(first), int(last) + 1)
+                values += range(int(first), int(last) + 1)
             else:
-                found.append(kind(word))
+                values.append(kind(word))
     except ValueError as error:
         raise ConfigurationError(
-            f"“{text}” is no list of numbers.", f"Write {option} 1,2,3."
+            f"“{text}” is not a list of numbers.", f"Write {option} 1,2,3."
         ) from error
-    return found
+    return values
 
 
-def _tell(planned: Plan) -> None:
-    for spec in planned.new[:NAMED]:
+def _print_plan(planned: Plan) -> None:
+    for spec in planned.new[:MAX_LISTED]:
         typer.echo(f"  {spec.title()}", err=True)
-    if len(planned.new) > NAMED:
-        typer.echo(f"  … and {len(planned.new) - NAMED:,} others", err=True)
-    typer.echo(in_words(planned), err=True)
+    if len(planned.new) > MAX_LISTED:
+        typer.echo(f"  … and {len(planned.new) - MAX_LISTED:,} others", err=True)
+    typer.echo(plan_text(planned), err=True)
 
 
-def in_words(planned: Plan) -> str:
-    """How many runs, how long, and how many are left out."""
+def plan_text(planned: Plan) -> str:
+    """Number of runs, their expected time, and the number that is left out."""
     count = len(planned.new)
-    words = f"{count:,} run{'s' * (count != 1)}, about {_duration(planned.seconds)} one after the "
-    words += f"other ({planned.basis})." if count else "other."
+    text = f"{count:,} run{'s' * (count != 1)}"
+    if count:
+        text += f", about {duration(planned.seconds)} one after the other ({planned.basis})"
     if planned.known:
-        words += (
-            f" {len(planned.known):,} more are completed or waiting and are left out (--again)."
+        text += (
+            f"; {len(planned.known):,} equal runs are completed, active or queued and are left "
+            "out (include them with --again)"
         )
-    return words
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min"
+    return f"{text}."

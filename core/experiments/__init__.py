@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""Experiments of many runs: sweeps, the paper's grid of tasks, and the transfer grid."""

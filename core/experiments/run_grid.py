@@ -1,4 +1,4 @@
-"""Carry out the runs of a grid one after the other; whatever ends it, the same call goes on."""
+"""Run the cells of a grid one after the other, in this process; an interrupted grid continues."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Protocol, TypeVar
 
 from core.config.run import RunSpec
 from core.errors import RunError
-from core.experiments.cells import key, pick, standing
+from core.experiments.cells import cell_key, runs_by_cell, select_run
 from core.reporter import Reporter
 from core.runs import queue, worker
+from core.runs.lost_runs import reconcile
 from core.runs.run import ACTIVE, Run, RunState
 from core.runs.store import Store
 from core.workspace import Workspace
@@ -20,43 +21,43 @@ from core.workspace import Workspace
 POLL_SECONDS = 1.0
 
 
-class Planned(Protocol):
-    """One run of a grid, whatever grid that is."""
+class GridCell(Protocol):
+    """One run of any grid."""
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Name shown to the user."""
 
     @property
     def spec(self) -> RunSpec:
-        """What is carried out."""
+        """Specification of the run."""
 
 
-Cell = TypeVar("Cell", bound=Planned)
-Told = TypeVar("Told", bound=Planned, contravariant=True)
+Cell = TypeVar("Cell", bound=GridCell)
+ObservedCell = TypeVar("ObservedCell", bound=GridCell, contravariant=True)
 
 
-class Listener(Protocol[Told]):
-    """Told how a grid gets on."""
+class GridObserver(Protocol[ObservedCell]):
+    """Receives the progress of a grid."""
 
-    def begins(self, cell: Told, run: Run) -> Reporter:
-        """A run begins, or goes on; what is returned is told its progress."""
+    def run_started(self, cell: ObservedCell, run: Run) -> Reporter:
+        """A run starts or is resumed; the returned reporter receives its progress."""
 
-    def waits(self, cell: Told, run: Run) -> None:
-        """Another process is carrying this cell out."""
+    def run_awaited(self, cell: ObservedCell, run: Run) -> None:
+        """Another process executes the run of this cell, and the grid waits for it."""
 
-    def ends(self, cell: Told, run: Run) -> None:
-        """A run has ended, however it did."""
+    def run_ended(self, cell: ObservedCell, run: Run) -> None:
+        """A run has ended, in whatever state."""
 
 
 @dataclass(frozen=True)
-class Ending:
-    """What came of a grid.
+class GridResult:
+    """Result of running a grid.
 
     Attributes:
-        completed: Cells that this call completed.
-        failed: Runs that failed; the others went on.
-        stopped: Whether it was asked to stop before the end.
+        completed: Number of cells that this call completed.
+        failed: Runs that failed; the others were still run.
+        stopped: Whether a stop was requested before the last cell.
     """
 
     completed: int
@@ -69,58 +70,58 @@ def run_grid(
     store: Store,
     workspace: Workspace,
     execute: worker.Execute,
-    listener: Listener[Cell],
+    observer: GridObserver[Cell],
     wait: Callable[[float], None] = time.sleep,
-) -> Ending:
-    """Bring each cell to its end, in this process.
+) -> GridResult:
+    """Run each cell of a grid in this process.
 
-    A cell that is done is not run again; one that was interrupted goes on from its checkpoint; one
-    that another process is at is waited for. Each run is a run like any other: stopped on the Runs
-    page or by a signal it writes a checkpoint, and the grid ends there.
+    A completed cell is not run again, an interrupted one continues from its checkpoint, and the end
+    of one that another process executes is awaited. Each run is an ordinary run of the store: if it
+    is stopped on the Runs page or by a signal, it writes a checkpoint and the grid ends.
 
     Args:
-        cells: The grid, in the order in which it is carried out.
-        store: The workspace's store.
-        workspace: Where the runs' folders are.
-        execute: What carries out one run.
-        listener: Told how it gets on.
-        wait: Waits for some seconds.
+        cells: The grid, in the order in which it is run.
+        store: The store of the workspace.
+        workspace: The workspace with the folders of the runs.
+        execute: Function that trains one run.
+        observer: Receives the progress.
+        wait: Waits for a number of seconds.
     """
     completed = 0
     failed: list[Run] = []
     for cell in cells:
         done = False
         while not done:
-            run = _take(cell, store, workspace, listener, wait)
+            run = _next_run(cell, store, workspace, observer, wait)
             if run is None:
                 break
             try:
-                worker.work(store, workspace, run.id, execute, listener.begins(cell, run))
-            except RunError:  # another process was quicker
+                worker.work(store, workspace, run.id, execute, observer.run_started(cell, run))
+            except RunError:  # another process has started it meanwhile
                 continue
             run = store.get(run.id)
-            listener.ends(cell, run)
+            observer.run_ended(cell, run)
             if run.state is RunState.STOPPED:
-                return Ending(completed, tuple(failed), stopped=True)
+                return GridResult(completed, tuple(failed), stopped=True)
             completed += run.state is RunState.COMPLETED
             failed += [run] if run.state is not RunState.COMPLETED else []
-            gc.collect()  # one run's model is not to stand beside the next one's
+            gc.collect()  # free the model before the next run loads its own
             done = True
-    return Ending(completed, tuple(failed), stopped=False)
+    return GridResult(completed, tuple(failed), stopped=False)
 
 
-def _take(
+def _next_run(
     cell: Cell,
     store: Store,
     workspace: Workspace,
-    listener: Listener[Cell],
+    observer: GridObserver[Cell],
     wait: Callable[[float], None],
 ) -> Run | None:
-    """The run that is to be worked at for a cell; None if there is nothing left to do."""
-    told = False
+    """The run to execute for a cell, created or resumed; None if the cell is completed."""
+    awaited = False
     while True:
-        queue.reconcile(store)
-        run = pick(standing(store.list()).get(key(cell.spec), ()), workspace)
+        reconcile(store)
+        run = select_run(runs_by_cell(store.list()).get(cell_key(cell.spec), ()), workspace)
         if run is None:
             return queue.claim_here(store, cell.spec)
         if run.state is RunState.COMPLETED:
@@ -132,7 +133,7 @@ def _take(
                 return queue.resume(store, run.id)
             except RunError:
                 continue
-        if not told:
-            listener.waits(cell, run)
-            told = True
+        if not awaited:
+            observer.run_awaited(cell, run)
+            awaited = True
         wait(POLL_SECONDS)

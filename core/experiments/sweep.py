@@ -1,4 +1,4 @@
-"""Many runs at once: methods × ranks × label fractions × seeds, or a list, and what they cost."""
+"""Sweep: many runs queued at once, as methods × ranks × label fractions × seeds or as a list."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from core.errors import ConfigurationError
 from core.models.tuning.registry import tuning_method
 from core.resources import estimate, preflight
 from core.runs import queue
-from core.runs.store import Run, RunState, Store
+from core.runs.run import Run, RunState
+from core.runs.store import Store
 
-MOST_RUNS = 10_000
+MAX_RUNS = 10_000
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep would queue.
+    """Runs of a sweep that would be queued, with their expected time.
 
     Attributes:
         new: The runs, in the order in which they are queued.
-        known: Runs that are left out, since equal ones have been completed or are waiting.
-        seconds: Expected wall time of the new ones, one after the other.
-        basis: What the time was derived from.
+        known: Runs that are left out, because equal ones are completed, active or queued.
+        seconds: Expected wall time of the new runs, one after the other.
+        basis: What the expected time is derived from.
     """
 
     new: tuple[RunSpec, ...]
@@ -58,50 +59,51 @@ def grid(
     fractions: Sequence[float] = (),
     seeds: Sequence[int] = (),
 ) -> list[RunSpec]:
-    """All combinations, each once; a method without a rank is not repeated for each.
+    """All combinations, each once; a method without a rank is not repeated for each rank.
 
     Args:
-        base: Everything else, and what stands where a list is empty.
+        base: All other settings, and the value used where a list is empty.
         methods: Names of methods.
         ranks: Ranks of low-rank updates.
         fractions: Label fractions in (0, 1].
         seeds: Seeds; each draws its own labelled subset unless ``base`` names one.
 
     Returns:
-        The runs, the seeds of one setting beside each other.
+        The runs, with the seeds of one setting next to each other.
 
     Raises:
         ConfigurationError: A value is unknown or out of range, or there are too many runs.
     """
-    found: dict[str, RunSpec] = {}
+    specs: dict[str, RunSpec] = {}
     for method, fraction in itertools.product(
         methods or [base.adapter.method], fractions or [base.data.label_fraction]
     ):
-        heeded = tuning_method(method).options
-        strange = {f"adapter.{name}": None for name in base.adapter.own() if name not in heeded}
+        options = tuning_method(method).options
+        unsupported = {f"adapter.{n}": None for n in base.adapter.own() if n not in options}
         for rank, seed in itertools.product(
-            ranks if ranks and "rank" in heeded else [base.adapter.rank], seeds or [base.train.seed]
+            ranks if ranks and "rank" in options else [base.adapter.rank],
+            seeds or [base.train.seed],
         ):
-            spec = _changed(
+            spec = _with_changes(
                 base,
                 {
-                    **strange,
+                    **unsupported,
                     "adapter.method": method,
                     "adapter.rank": rank,
                     "data.label_fraction": fraction,
                     "train.seed": seed,
                 },
             )
-            found[spec.fingerprint()] = spec
-            _check_many(len(found))
-    return list(found.values())
+            specs[spec.fingerprint()] = spec
+            _check_count(len(specs))
+    return list(specs.values())
 
 
-def listed(base: RunSpec, file: Path) -> list[RunSpec]:
-    """The runs of a JSON file: a list of objects of what differs from ``base``.
+def read_list(base: RunSpec, file: Path) -> list[RunSpec]:
+    """Read runs from a JSON file: a list of objects with the settings that differ from ``base``.
 
     Args:
-        base: Everything else.
+        base: All other settings.
         file: Such as ``[{"adapter.method": "full", "train.lr": 0.001}, {"adapter.rank": 8}]``.
 
     Raises:
@@ -114,73 +116,73 @@ def listed(base: RunSpec, file: Path) -> list[RunSpec]:
             f"The list of runs {file} cannot be read ({error}).",
             'Give a JSON list: [{"adapter.rank": 8}, {"adapter.method": "full"}].',
         ) from error
-    if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ConfigurationError(
-            f"The list of runs {file} is no list of objects.",
-            'Write it so: [{"adapter.rank": 8}, {"adapter.method": "full"}].',
+            f"The list of runs {file} is not a list of objects.",
+            'Write it as [{"adapter.rank": 8}, {"adapter.method": "full"}].',
         )
-    _check_many(len(entries))
-    found: dict[str, RunSpec] = {}
+    _check_count(len(entries))
+    specs: dict[str, RunSpec] = {}
     for number, entry in enumerate(entries, 1):
         try:
-            spec = _changed(base, entry)
+            spec = _with_changes(base, entry)
         except ConfigurationError as error:
             raise ConfigurationError(
                 f"Entry {number} of {file.name}: {error.cause}", error.remedy, field=error.field
             ) from error
-        found[spec.fingerprint()] = spec
-    return list(found.values())
+        specs[spec.fingerprint()] = spec
+    return list(specs.values())
 
 
 def plan(
     specs: Iterable[RunSpec], store: Store, cache: Path, *, again: bool = False, check: bool = True
 ) -> Plan:
-    """Say what would be queued and how long it would take.
+    """Determine which runs would be queued and how long they would take.
 
     Args:
         specs: The runs of the sweep.
-        store: Where equal runs are looked for.
-        cache: The workspace's cache.
-        again: Queue runs too that have been completed or are waiting.
-        check: Refuse what cannot work; once for runs that differ in nothing but the seed.
+        store: The store in which equal runs are searched.
+        cache: The cache of the workspace.
+        again: Include runs that are completed, active or queued.
+        check: Check that each run can work; once for runs that differ only in their seed.
 
     Raises:
-        CoreError: Whatever would stop one of the runs.
+        CoreError: One of the runs cannot work.
     """
-    found = list(specs)
+    specs = list(specs)
     taken = set() if again else store.fingerprints([RunState.COMPLETED, *queue.PENDING])
-    new = [spec for spec in found if spec.fingerprint() not in taken]
+    new = [spec for spec in specs if spec.fingerprint() not in taken]
     done = store.list(states=[RunState.COMPLETED], limit=200)
     earlier = [(run.spec, run.seconds_alone) for run in done if run.seconds_alone]
     costs: dict[str, estimate.Cost] = {}
     seconds = 0.0
     for spec in new:
-        alike = _with_seed(spec, 0).fingerprint()
-        if alike not in costs:
+        same = _with_seed(spec, 0).fingerprint()
+        if same not in costs:
             if check:
                 preflight.check(spec)
-            costs[alike] = estimate.estimate(spec, cache, earlier)
-        seconds += costs[alike].seconds
-    bases = sorted({one.basis.split(", ")[0] for one in costs.values()})
-    known = [spec for spec in found if spec.fingerprint() in taken]
+            costs[same] = estimate.estimate(spec, cache, earlier)
+        seconds += costs[same].seconds
+    bases = sorted({cost.basis.split(", ")[0] for cost in costs.values()})
+    known = [spec for spec in specs if spec.fingerprint() in taken]
     return Plan(tuple(new), tuple(known), seconds, " or ".join(bases))
 
 
 def submit(store: Store, planned: Plan, *, priority: int = 0, together: bool = False) -> list[Run]:
-    """Queue what was planned, in its order.
+    """Queue the new runs of a plan, in their order.
 
     Args:
-        store: Where it is queued.
-        planned: The runs.
-        priority: Runs of a higher one start first.
-        together: Let them start at once, in one process; see ``core.training.joint.compatibility``.
+        store: The store.
+        planned: The plan.
+        priority: Runs with a higher priority start first.
+        together: Start them together in one process; see ``core.training.joint.compatibility``.
     """
     if together:
         return list(store.create_group(planned.new, priority=priority))
     return [queue.submit(store, spec, priority=priority) for spec in planned.new]
 
 
-def _changed(base: RunSpec, changes: dict[str, Any]) -> RunSpec:
+def _with_changes(base: RunSpec, changes: dict[str, Any]) -> RunSpec:
     fields: dict[str, Any] = {}
     for section in RunSpec.model_fields:
         inner = getattr(base, section)
@@ -196,8 +198,8 @@ def _with_seed(spec: RunSpec, seed: int) -> RunSpec:
     return spec.model_copy(update={"train": train, "data": data})
 
 
-def _check_many(count: int) -> None:
-    if count > MOST_RUNS:
+def _check_count(count: int) -> None:
+    if count > MAX_RUNS:
         raise ConfigurationError(
-            f"The sweep has more than {MOST_RUNS:,} runs.", "Leave out methods, ranks or seeds."
+            f"The sweep has more than {MAX_RUNS:,} runs.", "Remove methods, ranks or seeds."
         )

@@ -1,1 +1,1 @@
-"""Runs that outlive the page, the app and the terminal: store, queue, and a process for each."""
+"""Runs: their store, the queue, and the processes that execute them."""

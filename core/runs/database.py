@@ -1,7 +1,8 @@
-"""The data base that holds the store: opened whole or not at all, never overwritten.
+"""The database of the store: SQLite or PostgreSQL, opened, migrated and used by transactions.
 
-A SQLite file in the workspace, or PostgreSQL by its address. Both let writers take turns from the
-start of a transaction, so that what one has read is still true when it writes.
+A SQLite file in the workspace, or PostgreSQL by its address. In both, writers take turns from the
+start of a transaction, so that what a transaction has read is still true when it writes. A database
+that cannot be opened is never overwritten.
 """
 
 from __future__ import annotations
@@ -20,108 +21,108 @@ from core.runs import postgres, schema, sqlite
 from core.workspace import Workspace
 
 LOCKED_SECONDS = 60.0
-"""How long a writer waits for its turn, and for a server that is being started anew."""
+"""How long a writer waits for its turn, and for a server that is being restarted."""
 
-Kind = sqlite.File | postgres.Server
-"""Where a data base is; opens it and explains its faults."""
+Backend = sqlite.File | postgres.Server
+"""Opens a database and explains its errors."""
 
 
 def open_database(workspace: Workspace, *, create: bool) -> Database:
-    """Open a workspace's data base, bringing an older one up to this version.
+    """Open the database of a workspace and migrate an earlier version to this one.
 
     Args:
         workspace: The workspace.
-        create: Make the data base if there is none.
+        create: Create the database if there is none.
 
     Raises:
-        StoreError: There is none and none may be made, or it is damaged, unreadable or of a later
-            version. It is left as it is.
-        ConfigurationError: Its address is none.
+        StoreError: There is none and ``create`` is False, or it is damaged, unreadable or of a
+            later version. It is left unchanged.
+        ConfigurationError: Its address is not valid.
     """
     address = workspace.database
-    kind: Kind = postgres.Server(address) if address else sqlite.File(workspace.store)
-    engine = kind.open(create=create)
+    backend: Backend = postgres.Server(address) if address else sqlite.File(workspace.store)
+    engine = backend.open(create=create)
     try:
-        _upgrade(engine, kind)
+        _migrate(engine, backend)
     except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
         engine.dispose()
-        raise kind.explained(error) from error
+        raise backend.store_error(error) from error
     except StoreError:
         engine.dispose()
         raise
-    return Database(engine, kind)
+    return Database(engine, backend)
 
 
-def _upgrade(engine: sa.Engine, kind: Kind) -> None:
-    version = sa.select(schema.store.c.version)
+def _migrate(engine: sa.Engine, backend: Backend) -> None:
+    query = sa.select(schema.store.c.version)
     with engine.connect() as connection:
-        found = connection.execute(version).scalar_one()
-    if found > schema.VERSION:
+        version = connection.execute(query).scalar_one()
+    if version > schema.VERSION:
         raise StoreError(
-            f"The store {kind} is of version {found}, and this program reads up to version "
+            f"The store {backend} has version {version}, and this program reads versions up to "
             f"{schema.VERSION}.",
             "Update the program, or choose another workspace with --workspace DIR.",
         )
-    if found < schema.VERSION:
+    if version < schema.VERSION:
         with engine.execution_options(writes=True).begin() as connection:
-            found = connection.execute(version).scalar_one()  # another may have been quicker
-            if found < schema.VERSION:
-                schema.migrate(connection, found)
+            version = connection.execute(query).scalar_one()  # another process may have migrated it
+            if version < schema.VERSION:
+                schema.migrate(connection, version)
 
 
 class Database:
-    """Transactions on an opened data base; may be used by many threads.
+    """Transactions on an open database; may be used by many threads.
 
     Args:
         engine: Its connections.
-        kind: What it is.
+        backend: Its kind and place.
     """
 
-    def __init__(self, engine: sa.Engine, kind: Kind) -> None:
+    def __init__(self, engine: sa.Engine, backend: Backend) -> None:
         self._engine = engine
-        self._kind = kind
+        self._backend = backend
         self._writer = engine.execution_options(writes=True)
         weakref.finalize(self, engine.dispose)
 
     def close(self) -> None:
-        """Close all connections; they are opened again when they are needed."""
+        """Close all connections; they are opened again on the next use."""
         self._engine.dispose()
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A transaction that only reads.
+        """Open a transaction that only reads.
 
         Raises:
-            StoreError: The data base cannot be read.
+            StoreError: The database cannot be read.
         """
         try:
             with self._engine.connect() as connection, connection.begin():
                 yield connection
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise self._kind.explained(error) from error
+            raise self._backend.store_error(error) from error
 
     @contextmanager
     def write(self, quiet: bool = False, durable: bool = False) -> Iterator[sa.Connection]:
-        """A transaction that writes, all or nothing, and raises the number of changes.
+        """Open a transaction that writes, all or nothing, and increments the change counter.
 
         Args:
-            quiet: Leave that number; ``tell`` raises it where there was something to tell.
-            durable: Wait until the disk has it, and all that was written before.
+            quiet: Do not increment the counter; the caller calls ``count_change`` where needed.
+            durable: Wait until this and all earlier writes are on the disk.
 
         Raises:
-            StoreError: The data base cannot be written.
+            StoreError: The database cannot be written.
         """
         try:
-            with self._turn(durable) as connection:
+            with self._begin_write(durable) as connection:
                 yield connection
                 if not quiet:
-                    tell(connection)
+                    count_change(connection)
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise self._kind.explained(error) from error
+            raise self._backend.store_error(error) from error
 
     @contextmanager
-    def _turn(self, durable: bool) -> Iterator[sa.Connection]:
-        """A transaction that waits its turn among many writers, longer than SQLite does itself."""
+    def _begin_write(self, durable: bool) -> Iterator[sa.Connection]:
+        """A transaction that waits its turn among many writers, longer than SQLite itself does."""
         until = time.monotonic() + LOCKED_SECONDS
         while True:
             connection = None
@@ -132,14 +133,14 @@ class Database:
             except sa.exc.OperationalError as error:
                 if connection is not None:
                     connection.close()
-                if not self._kind.passing(error) or time.monotonic() > until:
+                if not self._backend.is_transient(error) or time.monotonic() > until:
                     raise
                 time.sleep(0.05)
         with connection, transaction:
             yield connection
 
 
-def tell(connection: sa.Connection) -> None:
-    """Raise the number of changes, by which pages know when to read again."""
+def count_change(connection: sa.Connection) -> None:
+    """Increment the change counter, by which pages know when to read again."""
     changes: Any = schema.store.c.changes
     connection.execute(schema.store.update().values(changes=changes + 1))

@@ -1,4 +1,4 @@
-"""Several runs in one process, each a run of its own in the store."""
+"""Joint worker: executes several runs in one process, each with its own state in the store."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 
 from core.config.run import RunSpec
 from core.reporter import Reporter
-from core.runs import store_reporter, worker
+from core.runs import worker
 from core.runs.run import Run, RunState
 from core.runs.store import Store
+from core.runs.store_reporter import StoreReporter
 from core.workspace import Workspace
 
-LATE = 5.0
-"""Seconds in which a SIGTERM may still be meant for a run that has just been stopped."""
+GRACE_SECONDS = 5.0
+"""Seconds after the stop of a run in which a SIGTERM may still be meant for that run."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Member:
     """One of the runs.
 
     Attributes:
-        spec: What it does.
+        spec: Its specification.
         folder: Its folder.
-        report: Told of its progress, and asked whether to stop.
+        report: Receives its progress, and answers whether to stop.
     """
 
     spec: RunSpec
@@ -36,8 +37,11 @@ class Member:
     report: Reporter
 
 
-Execute = Callable[[Sequence[Member], Path], Iterator[tuple[int, Callable[[], dict[str, Any]]]]]
-"""Carries out runs: (members, cache) → the number of each that ends, and what gives its result."""
+Result = Callable[[], dict[str, Any]]
+"""Returns the result of a run, or raises the error that ended it."""
+
+Execute = Callable[[Sequence[Member], Path], Iterator[tuple[int, Result]]]
+"""Trains runs: (members, cache) → index and result of each member when it ends."""
 
 
 def work(
@@ -47,23 +51,23 @@ def work(
     execute: Execute,
     observe: Callable[[Run], Reporter] | None = None,
 ) -> int:
-    """Carry out runs that were claimed, each to whatever end.
+    """Execute claimed runs until each has ended.
 
     Args:
         store: The store.
-        workspace: Where the runs' folders and the cache are.
-        run_ids: The runs; they have to be starting.
-        execute: What carries them out.
-        observe: Who is told everything of a run, too.
+        workspace: The workspace with the folders of the runs and the cache.
+        run_ids: The runs; their state must be ``STARTING``.
+        execute: Function that trains them.
+        observe: Makes a reporter that receives every report of a run as well.
 
     Returns:
-        The process's exit code: 0 if all runs were completed or stopped, else 1.
+        Exit code of the process: 0 if all runs were completed or stopped, else 1.
 
     Raises:
-        RunError: There is no such run, or another process has it.
+        RunError: There is no such run, or another process executes it.
         StoreError: The store cannot be written.
     """
-    begun = [worker.begin(store, run_id) for run_id in run_ids]
+    begun = [worker.begin_run(store, run_id) for run_id in run_ids]
     runs = [run for run in begun if run.state is RunState.RUNNING]
     if not runs:
         return 0
@@ -71,103 +75,104 @@ def work(
         shared = {**(run.environment or {}), "together": len(runs)}
         store.update(run.id, environment=shared)
     reports = [
-        worker.reporter(store, workspace, run, observe(run) if observe else None) for run in runs
+        worker.open_reporter(store, workspace, run, observe(run) if observe else None)
+        for run in runs
     ]
     working = dict(enumerate(runs))
-    ear = Ear(store, working, reports)
+    router = SignalRouter(store, working, reports)
     members = [
-        Member(run.spec, workspace.run(run.id), HearingReporter(report, ear))
+        Member(run.spec, workspace.run(run.id), HearingReporter(report, router))
         for run, report in zip(runs, reports, strict=True)
     ]
     codes: list[int] = []
-    beats: dict[int, contextlib.ExitStack] = {}
+    heartbeats: dict[int, contextlib.ExitStack] = {}
 
-    def end(number: int, act: Callable[[], dict[str, Any]]) -> None:
-        run = working.pop(number)
-        ear.ended(store.stop_requested(run.id))
-        codes.append(worker.conclude(store, run.id, act, reports[number]))
-        beats.pop(number).close()
+    def finish(index: int, result: Result) -> None:
+        run = working.pop(index)
+        router.ended(store.stop_requested(run.id))
+        codes.append(worker.finish_run(store, run.id, result, reports[index]))
+        heartbeats.pop(index).close()
 
-    with worker.signals(ear.hear), contextlib.ExitStack() as all_beats:
-        for number, run in working.items():
-            beats[number] = all_beats.enter_context(contextlib.ExitStack())
-            beats[number].enter_context(worker.heartbeat(store, run.id))
+    with worker.signals(router.receive), contextlib.ExitStack() as all_heartbeats:
+        for index, run in working.items():
+            heartbeats[index] = all_heartbeats.enter_context(contextlib.ExitStack())
+            heartbeats[index].enter_context(worker.heartbeat(store, run.id))
         try:
-            for number, act in execute(members, workspace.cache):
-                end(number, act)
+            for index, result in execute(members, workspace.cache):
+                finish(index, result)
         except (Exception, KeyboardInterrupt) as error:
-            for number in list(working):
-                end(number, _raising(error))
+            for index in list(working):
+                finish(index, _raising(error))
     return max(codes)
 
 
-class Ear:
-    """Decides whom a signal is meant for.
+class SignalRouter:
+    """Decides which runs a signal stops.
 
-    Ctrl-C and a closed terminal stop all runs. SIGTERM does too, unless one of them is stopping: it
-    is then the queue's reminder to that one.
+    Ctrl-C and a closed terminal stop all runs. SIGTERM does too, unless one of the runs is
+    stopping: the scheduler then sent it for that run.
 
     Args:
         store: The store.
-        working: The runs that have not ended; changes as they end.
-        reports: Their reporters, by number.
+        working: The runs that have not ended, by index; changes as they end.
+        reports: Their reporters, by index.
     """
 
     def __init__(
-        self, store: Store, working: dict[int, Run], reports: Sequence[store_reporter.StoreReporter]
+        self, store: Store, working: dict[int, Run], reports: Sequence[StoreReporter]
     ) -> None:
         self._store, self._working, self._reports = store, working, reports
-        self._heard = ""
+        self._received = ""
         self._stopped = -float("inf")
         self._lock = threading.Lock()
 
-    def hear(self, name: str) -> None:
-        """Note a signal; what it means is found out later, where the store can be asked."""
-        self._heard = name
+    def receive(self, name: str) -> None:
+        """Keep a signal for ``deliver``: a signal handler must not query the store."""
+        self._received = name
 
     def ended(self, stopped: bool) -> None:
-        """Note that a run has ended, and whether it was stopped."""
+        """Note that a run has ended, and whether its stop was requested."""
         if stopped:
             self._stopped = time.monotonic()
 
-    def attend(self) -> None:
-        """Pass on what was heard; called by any run that asks whether to stop."""
-        if not self._heard:
+    def deliver(self) -> None:
+        """Pass a received signal to the runs it stops; called by each run's ``stop_requested``."""
+        if not self._received:
             return
         with self._lock:
-            name, self._heard = self._heard, ""
-            if not name or (name == "SIGTERM" and self._one_is_stopping()):
+            name, self._received = self._received, ""
+            if not name or (name == "SIGTERM" and self._any_stopping()):
                 return
             for report in self._reports:
                 report.interrupted = name
 
-    def _one_is_stopping(self) -> bool:
-        if time.monotonic() - self._stopped < LATE:
+    def _any_stopping(self) -> bool:
+        if time.monotonic() - self._stopped < GRACE_SECONDS:
             return True
         return any(self._store.stop_requested(run.id) for run in list(self._working.values()))
 
 
 class HearingReporter:
-    """A run's reporter that heeds the signals of the process which several runs share.
+    """Reporter of one run that also reacts to the signals of the shared process.
 
     Args:
-        report: The run's own.
-        ear: What hears them.
+        report: The reporter of the run.
+        router: Receives the signals.
     """
 
-    def __init__(self, report: store_reporter.StoreReporter, ear: Ear) -> None:
-        self._report, self._ear = report, ear
+    def __init__(self, report: StoreReporter, router: SignalRouter) -> None:
+        self._report, self._router = report, router
         self.metric, self.progress, self.log = report.metric, report.progress, report.log
         self.model, self.secure, self.rewind = report.model, report.secure, report.rewind
 
     def stop_requested(self) -> bool:
-        """Whether the user or the system asked this run to stop."""
-        self._ear.attend()
+        """Whether the user or a signal requested that this run stops."""
+        self._router.deliver()
         return self._report.stop_requested()
 
 
-def _raising(error: BaseException) -> Callable[[], dict[str, Any]]:
-    def act() -> dict[str, Any]:
+def _raising(error: BaseException) -> Result:
+    def result() -> dict[str, Any]:
         raise error
 
-    return act
+    return result

@@ -1,4 +1,4 @@
-"""The curves of runs, as the store keeps them."""
+"""Metrics table of the store: the curves of all runs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from core.errors import CoreError, RunError, unknown_name
 from core.runs import schema
 from core.runs.database import Database
-from core.runs.run import MetricRow, Run, Value
+from core.runs.run import MetricRow, MetricValue, Run
 
-MOST_NAMED = 12
+MAX_LISTED = 12
+"""Number of run ids that an error message lists."""
 
 _runs, _metrics = schema.runs, schema.metrics
 _CHANGEABLE = {field.name for field in fields(Run)} - {
@@ -22,28 +23,28 @@ _CHANGEABLE = {field.name for field in fields(Run)} - {
 }  # fmt: skip
 
 
-class Metrics:
-    """The part of the store that holds curves.
+class MetricStore:
+    """The part of the store that holds the curves.
 
     Args:
-        database: Where they are.
+        database: The database.
 
     Raises:
-        StoreError: By each method, where the data base cannot be read or written.
+        StoreError: By each method, if the database cannot be read or written.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def log_metrics(
-        self, run_id: str, values: Sequence[Value], *, durable: bool = False, **changed: Any
+        self, run_id: str, values: Sequence[MetricValue], *, durable: bool = False, **changed: Any
     ) -> None:
-        """Add values to a run's curves, all or none.
+        """Append values to the curves of a run, all or none.
 
         Args:
             run_id: The run.
             values: Name, value, epoch, step of each.
-            durable: Wait until all that was written so far would outlast a power failure.
+            durable: Wait until this and all earlier writes would survive a power failure.
             **changed: Fields of the run that change with them, as in ``update``.
 
         Raises:
@@ -63,12 +64,12 @@ class Metrics:
     def metrics(
         self, run_id: str, names: Iterable[str] | None = None, after: int = -1
     ) -> list[MetricRow]:
-        """A run's metrics in the order in which they were recorded.
+        """Metrics of a run in the order in which they were recorded.
 
         Args:
             run_id: The run.
-            names: Only these; by default all.
-            after: Only rows after this one, for readers that have the earlier ones.
+            names: Names of curves; by default all.
+            after: Return only rows after this one, for readers that have the earlier ones.
         """
         columns = [_metrics.c[field.name] for field in fields(MetricRow)]
         query = (
@@ -93,22 +94,22 @@ class Metrics:
             name: Such as ``val/auroc``.
 
         Returns:
-            The values by run, NaN where they were no number; empty for runs that have none.
+            The values by run, NaN where they were not numbers; empty for runs without the curve.
         """
-        found: dict[str, list[float]] = {run_id: [] for run_id in run_ids}
+        values: dict[str, list[float]] = {run_id: [] for run_id in run_ids}
         query = (
             sa.select(_runs.c.id, _metrics.c.value)
             .join(_runs, _runs.c.number == _metrics.c.run)
-            .where(_runs.c.id.in_(list(found)), _metrics.c.name == name)
+            .where(_runs.c.id.in_(list(values)), _metrics.c.name == name)
             .order_by(_metrics.c.run, _metrics.c.row)
         )
         with self._database.read() as connection:
             for run_id, value in connection.execute(query):
-                found[run_id].append(math.nan if value is None else value)
-        return found
+                values[run_id].append(math.nan if value is None else value)
+        return values
 
     def count_metrics(self, run_id: str) -> int:
-        """How many metrics a run has."""
+        """Number of metrics of a run."""
         query = (
             sa.select(sa.func.count())
             .select_from(_metrics)
@@ -119,7 +120,7 @@ class Metrics:
             return int(connection.execute(query).scalar_one())
 
     def truncate_metrics(self, run_id: str, kept: int) -> None:
-        """Keep the first ``kept`` metrics of a run and forget the later ones.
+        """Keep the first ``kept`` metrics of a run and delete the others.
 
         Raises:
             RunError: There is no such run.
@@ -128,13 +129,13 @@ class Metrics:
             number = self._number(connection, run_id)
             later = sa.and_(_metrics.c.run == number, _metrics.c.row >= kept)
             connection.execute(_metrics.delete().where(later))
-            again = {"rewinds": _runs.c.rewinds + 1}
-            connection.execute(_runs.update().where(_runs.c.id == run_id).values(**again))
+            counted = {"rewinds": _runs.c.rewinds + 1}
+            connection.execute(_runs.update().where(_runs.c.id == run_id).values(**counted))
 
     def _change(self, connection: sa.Connection, run_id: str, changed: dict[str, Any]) -> None:
-        wrong = set(changed) - _CHANGEABLE
-        if wrong:
-            raise ValueError(f"These fields of a run cannot be changed: {sorted(wrong)}")
+        fixed = set(changed) - _CHANGEABLE
+        if fixed:
+            raise ValueError(f"These fields of a run cannot be changed: {sorted(fixed)}")
         statement = _runs.update().where(_runs.c.id == run_id).values(**changed)
         if connection.execute(statement).rowcount == 0:
             raise self._unknown(connection, run_id)
@@ -153,13 +154,13 @@ class Metrics:
             return RunError(f"Unknown run “{name}”.", "There are no runs in this workspace yet.")
         close = [row.id for row in rows if name.lower() in row.name.lower()]
         known = dict.fromkeys([*close, *(row.id for row in rows)])
-        return unknown_name("run", name, list(known)[:MOST_NAMED], error=RunError)
+        return unknown_name("run", name, list(known)[:MAX_LISTED], error=RunError)
 
 
-def _metric(number: int, row: int, value: Value) -> dict[str, Any]:
-    name, level, epoch, step = value
-    known = None if math.isnan(level) else float(level)
+def _metric(number: int, row: int, metric: MetricValue) -> dict[str, Any]:
+    name, value, epoch, step = metric
     return {
-        "run": number, "row": row, "name": name, "value": known, "epoch": float(epoch),
+        "run": number, "row": row, "name": name,
+        "value": None if math.isnan(value) else float(value), "epoch": float(epoch),
         "step": int(step),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""A store in a PostgreSQL data base, for several machines or many writers."""
+"""PostgreSQL backend: the store on a server, for several machines or many writers."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from core.errors import ConfigurationError, StoreError
 from core.runs import schema
 
 DRIVER = "postgresql+psycopg"
-_MAKING = 0x6378725F  # a number that only this program locks while it makes its tables
+_CREATE_LOCK = 0x6378725F  # advisory lock that this program takes while it creates its tables
 _SESSION = (
     "SET lock_timeout = '60s'",
-    # A machine that is suspended within a transaction must not keep all others from writing.
+    # A machine that is suspended within a transaction must not block all other writers.
     "SET idle_in_transaction_session_timeout = '60s'",
 )
 
 
 class Server:
-    """The data base of a store.
+    """PostgreSQL database of a store.
 
     Args:
         address: ``postgresql+psycopg://user:password@host/name``.
 
     Raises:
-        ConfigurationError: It is no such address.
+        ConfigurationError: It is not an address of that form.
     """
 
     def __init__(self, address: str) -> None:
@@ -33,8 +33,8 @@ class Server:
             url = None
         if url is None or url.drivername not in (DRIVER, "postgresql"):
             raise ConfigurationError(
-                "The store's address is not one of a PostgreSQL data base.",
-                f"Give --store {DRIVER}://user@host/name, or leave it out for a file in the "
+                "The address of the store is not a PostgreSQL address.",
+                f"Give --store {DRIVER}://user@host/name, or omit it to use a file in the "
                 "workspace.",
             )
         self._url = url.set(drivername=DRIVER)
@@ -43,13 +43,13 @@ class Server:
         return self._url.render_as_string(hide_password=True)
 
     def open(self, *, create: bool) -> sa.Engine:
-        """Connect to the data base, and make the store's tables if there are none.
+        """Connect to the database, and create the tables of the store if there are none.
 
         Args:
-            create: Make the tables if they do not exist.
+            create: Create the tables if they do not exist.
 
         Raises:
-            StoreError: There are none and none may be made, or the server cannot be reached.
+            StoreError: There are none and ``create`` is False, or the server cannot be reached.
             ConfigurationError: The driver is not installed.
         """
         try:
@@ -63,47 +63,47 @@ class Server:
         sa.event.listen(engine, "begin", _begin)
         try:
             with engine.begin() as connection:
-                self._tables(connection, create)
+                self._check_tables(connection, create)
         except sa.exc.SQLAlchemyError as error:
             engine.dispose()
-            raise self.explained(error) from error
+            raise self.store_error(error) from error
         except StoreError:
             engine.dispose()
             raise
         return engine
 
-    def passing(self, error: Exception) -> bool:
-        """Whether a fault may be gone in a moment: a server that is being started anew."""
+    def is_transient(self, error: Exception) -> bool:
+        """Whether an error may disappear when repeated, as while a server is being restarted."""
         return isinstance(error, sa.exc.OperationalError)
 
-    def explained(self, error: Exception) -> StoreError:
-        """A fault of the data base in words a user understands."""
+    def store_error(self, error: Exception) -> StoreError:
+        """Convert a database error to one with a cause and a remedy for the user."""
         lines = str(getattr(error, "orig", None) or error).strip().splitlines()
-        words = lines[0] if lines else type(error).__name__
+        message = lines[0] if lines else type(error).__name__
         if isinstance(error, sa.exc.OperationalError):
             return StoreError(
-                f"The store {self} cannot be reached ({words}).",
-                "Check that the server runs, and the address, user and password in --store.",
+                f"The store {self} cannot be reached ({message}).",
+                "Start the server, or check the address, user and password in --store.",
             )
         return StoreError(
-            f"The store {self} is damaged or not a store of runs ({words}).",
-            "Choose another data base with --store; nothing was changed.",
+            f"The store {self} is damaged or not a store of runs ({message}).",
+            "Choose another database with --store. Nothing was changed.",
         )
 
-    def _tables(self, connection: sa.Connection, create: bool) -> None:
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MAKING)))
-        there = {name for name in schema.tables.tables if sa.inspect(connection).has_table(name)}
-        if not there and not create:
+    def _check_tables(self, connection: sa.Connection, create: bool) -> None:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATE_LOCK)))
+        existing = {name for name in schema.tables.tables if sa.inspect(connection).has_table(name)}
+        if not existing and not create:
             raise StoreError(
                 f"There is no store of runs in {self}.",
-                "Open it with the explorer or a verb such as “runs” first.",
+                "Open it with the explorer or with a verb such as “runs” first.",
             )
-        if not there:
-            schema.make(connection)
-        elif there != set(schema.tables.tables):
+        if not existing:
+            schema.create_tables(connection)
+        elif existing != set(schema.tables.tables):
             raise StoreError(
-                f"The data base {self} holds other tables of the names {', '.join(sorted(there))}.",
-                "Choose another data base with --store; nothing was changed.",
+                f"The database {self} has other tables named {', '.join(sorted(existing))}.",
+                "Choose another database with --store. Nothing was changed.",
             )
 
 
@@ -116,6 +116,6 @@ def _prepare(connection: object, record: object) -> None:
 
 
 def _begin(connection: sa.Connection) -> None:
-    # Writers take turns from their start on, as with SQLite.
+    # Writers take turns from the start of a transaction, as with SQLite.
     if connection.get_execution_options().get("writes"):
         connection.exec_driver_sql("SELECT changes FROM store FOR UPDATE")

@@ -1,4 +1,4 @@
-"""A run's process: how it is told from others, started on its own, and found dead or alive."""
+"""Processes of runs: identity, start, termination and exit code."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ import psutil
 
 @dataclass(frozen=True)
 class Identity:
-    """One process of one machine.
+    """Identity of one process of one machine.
 
     Attributes:
         host: Name of the machine.
-        pid: Its number, which the system gives to another process some day.
-        process: What tells it from others of that number.
+        pid: Process id, which the system reuses for later processes.
+        process: Distinguishes the process from others with the same id.
     """
 
     host: str
@@ -32,7 +32,7 @@ class Identity:
     process: str | None
 
     def columns(self) -> dict[str, Any]:
-        """As the store keeps it."""
+        """Columns of the store."""
         return {"host": self.host, "pid": self.pid, "process": self.process}
 
 
@@ -42,21 +42,21 @@ _lock = threading.Lock()
 
 
 def own() -> Identity:
-    """This process."""
-    return Identity(host(), os.getpid(), started(os.getpid()))
+    """Identity of this process."""
+    return Identity(host(), os.getpid(), start_of(os.getpid()))
 
 
 @cache
 def host() -> str:
-    """This machine's name."""
+    """Name of this machine."""
     return socket.gethostname()
 
 
-def started(pid: int) -> str | None:
-    """What tells a process from an earlier or later one of the same number; None if it is gone.
+def start_of(pid: int) -> str | None:
+    """Start of a process, which distinguishes it from others with the same id; None if it ended.
 
-    Where the system counts a process's start from its own, that is taken: setting the clock does
-    not change it.
+    Where the system counts the start of a process from its own start, that count is used: setting
+    the clock does not change it.
     """
     try:
         process = psutil.Process(pid)
@@ -71,16 +71,16 @@ def started(pid: int) -> str | None:
 
 
 def alive(pid: int | None, process: str | None) -> bool:
-    """Whether the process of that number on this machine is still the same one."""
+    """Whether the process with that id on this machine is still the same one."""
     if pid is None:
         return False
-    now = started(pid)
+    now = start_of(pid)
     return now is not None and process in (None, now)
 
 
 def _start_ticks(pid: int) -> str:
     try:
-        # The second field is the program's name in brackets, which may hold spaces and brackets.
+        # The second field is the program's name in brackets, which may contain spaces and brackets.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
@@ -100,9 +100,9 @@ def start(
     """Start a process that outlives this one and the terminal.
 
     Args:
-        command: Program and arguments; there is no shell.
-        log: File to which its output is added.
-        environment: Variables beside those of this process.
+        command: Program and arguments; no shell is used.
+        log: File to which its output is appended.
+        environment: Environment variables in addition to those of this process.
 
     Raises:
         OSError: The program cannot be started, or the log cannot be written.
@@ -120,35 +120,35 @@ def start(
     with _lock:
         _children[child.pid] = child
         _exit_codes.pop(child.pid, None)
-    return Identity(host(), child.pid, started(child.pid) or "gone")
+    return Identity(host(), child.pid, start_of(child.pid) or "gone")
 
 
-def ask(pid: int, process: str | None) -> None:
-    """Send a process SIGTERM, if it is still the same one."""
+def terminate(pid: int, process: str | None) -> None:
+    """Send SIGTERM to a process, if it is still the same one."""
     if alive(pid, process):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGTERM)
 
 
 def kill(pid: int, process: str | None) -> None:
-    """End a process that ``start`` made with all that it started, at once."""
+    """Kill a process that ``start`` started, and all its descendants."""
     if not alive(pid, process) or pid == os.getpid():
         return
-    family = []
+    descendants = []
     with contextlib.suppress(psutil.Error):
-        family = psutil.Process(pid).children(recursive=True)
+        descendants = psutil.Process(pid).children(recursive=True)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if hasattr(os, "killpg") and os.getpgid(pid) == pid:
             os.killpg(pid, signal.SIGKILL)
         else:
             psutil.Process(pid).kill()
-    for one in family:  # those that left the group
+    for descendant in descendants:  # also those that left the process group
         with contextlib.suppress(psutil.Error):
-            one.kill()
+            descendant.kill()
 
 
 def reap() -> None:
-    """Take leave of the children that have ended; their exit codes are kept."""
+    """Collect the exit codes of the child processes that have ended."""
     with _lock:
         for pid, child in list(_children.items()):
             code = child.poll()
@@ -158,12 +158,12 @@ def reap() -> None:
 
 
 def exit_code(pid: int | None) -> int | None:
-    """How a child of this process ended; negative for a signal, None if that is not known."""
+    """Exit code of a child of this process; negative for a signal, None if unknown."""
     return _exit_codes.get(pid) if pid is not None else None
 
 
 def last_line(log: Path, size: int = 4096) -> str:
-    """The last line of a log that says something; empty if there is none."""
+    """The last line of a log that is not blank; empty if there is none."""
     with contextlib.suppress(OSError), log.open("rb") as stream:
         stream.seek(0, os.SEEK_END)
         stream.seek(max(0, stream.tell() - size))

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, machine, commit and command line."""
+"""Provenance of a run: versions, machine, commit and command line."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def environment() -> dict[str, Any]:
 
 
 def commit(checkout: Path) -> str | None:
-    """The commit of a checkout, with ``+changes`` if files differ from it; None if it is none."""
+    """Commit of a checkout, with ``+changes`` if files differ from it; None outside a checkout."""
     if not (checkout / ".git").exists():
         return None
     try:

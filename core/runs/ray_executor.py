@@ -1,8 +1,8 @@
-"""The queue's runs on a Ray cluster: the same jobs, claimed in the same order, on other machines.
+"""Ray executor: a scheduler that starts queued runs on the nodes of a Ray cluster.
 
-Each run is an actor that outlives this process. It opens the same store and the same workspace,
-which all nodes have to see under one path, and does what a run's own process does elsewhere. A run
-whose node dies is queued again and goes on from its last checkpoint on another one.
+Each run is an actor that continues when this process ends. It opens the same store and the same
+workspace, which must have the same path on all nodes, and works like the process of a run. A run
+whose node fails is queued again and continues from its last checkpoint on another node.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import ConfigurationError, CoreError, RunError
-from core.runs import queue, scheduler, worker
+from core.runs import scheduler, worker
+from core.runs.lost_runs import RESUME, record_end
 from core.runs.run import ACTIVE, Run, RunState
 from core.runs.slots import CPU
 from core.runs.stop import KILL_AFTER
@@ -24,9 +25,9 @@ from core.workspace import Workspace
 
 NAMESPACE = "cxr-peft-explorer"
 GPU = "gpu"
-"""The slot of a run that Ray gives a GPU."""
-MANY = 1 << 20
-"""Runs that a kind of slot takes while the cluster has room for one more; Ray does the counting."""
+"""Slot of a run that uses a GPU."""
+UNLIMITED = 1 << 20
+"""Runs that a slot takes while the cluster has room for one more; Ray counts its resources."""
 
 
 @dataclass
@@ -34,9 +35,9 @@ class Job:
     """A run on the cluster.
 
     Attributes:
-        actor: What carries it out.
-        done: What Ray answers when that has ended, one way or another.
-        stopping: Since when it was asked to stop, on a clock that nobody sets.
+        actor: The actor that executes it.
+        done: Reference that Ray resolves when the actor has ended.
+        stopping: Monotonic time of the stop request.
     """
 
     actor: Any
@@ -44,11 +45,11 @@ class Job:
     stopping: float | None = None
 
 
-class Carrier:
-    """The actor of one run, which ends with it."""
+class RunActor:
+    """Actor that executes one run and ends with it."""
 
-    def carry(self, workspace: Workspace, run_id: str, execute: worker.Execute) -> None:
-        """Carry the run out, to whatever end; the store says to which."""
+    def work(self, workspace: Workspace, run_id: str, execute: worker.Execute) -> None:
+        """Execute the run until it ends, and record its end in the store."""
         import ray
 
         try:
@@ -58,11 +59,11 @@ class Carrier:
 
 
 class ClusterSlots:
-    """Room for one more run on the cluster, if nothing that was claimed still looks for its place.
+    """Slots of the cluster: one more run, unless a claimed run still waits for a node.
 
     Args:
-        cpus: Cores that each run is given.
-        placing: Whether Ray has yet to find a node for a run.
+        cpus: Cores of each run.
+        placing: Returns whether a run still waits for a node.
     """
 
     def __init__(self, cpus: int, placing: Callable[[], bool]) -> None:
@@ -70,34 +71,34 @@ class ClusterSlots:
         self._placing = placing
 
     def slots(self) -> dict[str, int]:
-        """How many runs each kind of slot takes; there are GPUs where the cluster has some."""
+        """Number of runs that each kind of slot takes; GPUs only if the cluster has some."""
         import ray
 
         if self._placing():
             return {CPU: 0}
         free = ray.available_resources()
-        room = MANY * (free.get("CPU", 0.0) >= self._cpus)
+        room = UNLIMITED * (free.get("CPU", 0.0) >= self._cpus)
         if not ray.cluster_resources().get("GPU"):
             return {CPU: room}
         return {GPU: room * (free.get("GPU", 0.0) >= 1), CPU: room}
 
     def environment(self, device: str, slot: str | None) -> dict[str, str]:
-        """Nothing: Ray shows each run the GPU that it was given."""
+        """No variables: Ray itself makes only the assigned GPU visible to a run."""
         return {}
 
 
 class RayScheduler(scheduler.Scheduler):
-    """Starts queued runs on a Ray cluster, each on the node that has room for it.
+    """Starts queued runs on a Ray cluster, each on a node with free resources.
 
     Args:
-        store: The store, which the nodes reach as well.
-        workspace: The workspace, under the same path on each node.
-        execute: What carries a run out; the nodes import it by its name.
-        address: Address of the cluster; ``auto`` for the one that this machine belongs to.
-        cpus: Cores that each run is given.
+        store: The store, which the nodes must be able to open.
+        workspace: The workspace, with the same path on each node.
+        execute: Function that trains a run; the nodes import it by its name.
+        address: Address of the cluster; ``auto`` for the cluster of this machine.
+        cpus: Cores of each run.
 
     Raises:
-        ConfigurationError: Ray is not installed, or there is no such cluster.
+        ConfigurationError: Ray is not installed, or there is no cluster at this address.
     """
 
     def __init__(
@@ -109,11 +110,11 @@ class RayScheduler(scheduler.Scheduler):
         address: str = "auto",
         cpus: int = 1,
     ) -> None:
-        self._ray = _joined(address)
+        self._ray = _connect(address)
         self._execute = execute
         self._cpus = cpus
         self._jobs: dict[str, Job] = {}
-        self._in_vain: dict[str, int] = {}
+        self._failed_starts: dict[str, int] = {}
         super().__init__(
             store,
             workspace,
@@ -122,24 +123,27 @@ class RayScheduler(scheduler.Scheduler):
         )
 
     def step(self) -> None:
-        """Look once: what came of the runs on the cluster, and what can start there.
+        """Run one pass: check the runs on the cluster, and start queued runs.
 
         Raises:
-            RunError: The cluster does not answer.
+            RunError: The cluster does not respond.
         """
         try:
             for run_id, job in list(self._jobs.items()):
-                self._look(run_id, job)
+                self._check(run_id, job)
             super().step()
         except CoreError:
             raise
         except Exception as error:
-            said = (str(error).strip().splitlines() or [""])[0]
+            message = (str(error).strip().splitlines() or [""])[0]
             kind = type(error).__name__
-            raise RunError(f"The Ray cluster does not answer ({kind}: {said}).") from error
+            raise RunError(
+                f"The Ray cluster does not respond ({kind}: {message}).",
+                "Check that the cluster is running.",
+            ) from error
 
     def stop(self) -> None:
-        """Start no more runs and leave the cluster; those that have begun go on."""
+        """Stop starting runs and disconnect from the cluster; runs that have started continue."""
         super().stop()
         self._ray.shutdown()
 
@@ -151,16 +155,16 @@ class RayScheduler(scheduler.Scheduler):
             "name": f"{run.id}-{secrets.token_hex(4)}",
             "max_restarts": 0,
         }
-        actor = self._ray.remote(Carrier).options(**options).remote()
-        done = actor.carry.remote(self._workspace, run.id, self._execute)
+        actor = self._ray.remote(RunActor).options(**options).remote()
+        done = actor.work.remote(self._workspace, run.id, self._execute)
         self._jobs[run.id] = Job(actor, done)
 
     def _placing(self) -> bool:
-        with contextlib.suppress(RunError):  # it was deleted
-            return any(self._store.get(one).state is RunState.STARTING for one in self._jobs)
+        with contextlib.suppress(RunError):  # a run was deleted
+            return any(self._store.get(run_id).state is RunState.STARTING for run_id in self._jobs)
         return False
 
-    def _look(self, run_id: str, job: Job) -> None:
+    def _check(self, run_id: str, job: Job) -> None:
         ended, _ = self._ray.wait([job.done], timeout=0)
         try:
             run = self._store.get(run_id)
@@ -169,40 +173,40 @@ class RayScheduler(scheduler.Scheduler):
             return
         if ended:
             self._jobs.pop(run_id)
-            self._settle(run, self._said(job))
+            self._record(run, self._error_of(job))
         elif run.state is RunState.STOPPING:
             job.stopping = job.stopping or time.monotonic()
             if time.monotonic() - job.stopping > KILL_AFTER:
                 self._ray.kill(job.actor)
 
-    def _said(self, job: Job) -> str:
+    def _error_of(self, job: Job) -> str:
         try:
             self._ray.get(job.done)
-        except Exception as error:  # an actor that ends itself is one of them
+        except Exception as error:  # also raised by an actor that exits itself
             return (str(error).strip().splitlines() or [type(error).__name__])[0]
         return ""
 
-    def _settle(self, run: Run, said: str) -> None:
-        """Queue a run again whose actor is gone before its end; the store knows of the others."""
+    def _record(self, run: Run, message: str) -> None:
+        """Record that the actor of a run has ended, and queue a lost run again."""
         if run.state is RunState.STARTING:
-            vain = self._in_vain[run.id] = self._in_vain.get(run.id, 0) + 1
-            if vain < queue.MOST_ATTEMPTS:
+            failed = self._failed_starts[run.id] = self._failed_starts.get(run.id, 0) + 1
+            if failed < scheduler.MAX_ATTEMPTS:
                 self._store.transition(run.id, RunState.QUEUED, seen=run)
                 return
-            reason = f"The run could not be started on the Ray cluster: {said}"
-            queue.settle(self._store, run, RunState.FAILED, reason, "Mend the cause and resume it.")
+            reason = f"The run could not be started on the Ray cluster: {message}"
+            record_end(self._store, run, RunState.FAILED, reason, "Fix the cause and resume it.")
             return
         if run.state in ACTIVE:
             if run.stop_requested:
-                queue.settle(self._store, run, RunState.STOPPED, None, None)
+                record_end(self._store, run, RunState.STOPPED, None, None)
             else:
-                gone = f"The run's Ray node is gone: {said}"
-                queue.settle(self._store, run, RunState.LOST, gone, queue.RESUME)
+                reason = f"The Ray node of the run has failed: {message}"
+                record_end(self._store, run, RunState.LOST, reason, RESUME)
         self._resume([self._store.get(run.id)])
 
 
-def _joined(address: str) -> Any:
-    """Ray, joined to a cluster."""
+def _connect(address: str) -> Any:
+    """Connect to a cluster and return the module ``ray``."""
     try:
         import ray
     except ImportError as error:
@@ -213,9 +217,9 @@ def _joined(address: str) -> Any:
         if not ray.is_initialized():
             ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level="warning")
     except (ConnectionError, RuntimeError, ValueError) as error:
-        said = (str(error).strip().splitlines() or [""])[0]
+        message = (str(error).strip().splitlines() or [""])[0]
         raise ConfigurationError(
-            f"There is no Ray cluster at {address} ({said}).",
-            "Start one with ray start --head, or name another with --address HOST:PORT.",
+            f"There is no Ray cluster at {address} ({message}).",
+            "Start one with ray start --head, or give another address with --address HOST:PORT.",
         ) from error
     return ray

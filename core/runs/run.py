@@ -1,19 +1,20 @@
-"""One run as the store knows it, the states it goes through, and the values of its curves."""
+"""A run as the store returns it, its states, and the values of its curves."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from core.config.run import RunSpec
 
-Value = tuple[str, float, float, int]
+MetricValue = tuple[str, float, float, int]
 """A metric to record: name, value, epoch, step."""
 
 
 class RunState(StrEnum):
-    """What a run is doing."""
+    """The state of a run."""
 
     QUEUED = "queued"
     STARTING = "starting"
@@ -26,64 +27,51 @@ class RunState(StrEnum):
 
 
 ACTIVE = frozenset({RunState.STARTING, RunState.RUNNING, RunState.STOPPING})
-"""States in which a process works, or is about to."""
-
-_S = RunState
-TRANSITIONS: dict[RunState, frozenset[RunState]] = {
-    _S.QUEUED: frozenset({_S.STARTING, _S.STOPPED}),
-    _S.STARTING: frozenset({_S.QUEUED, _S.RUNNING, _S.STOPPING, _S.STOPPED, _S.FAILED, _S.LOST}),
-    _S.RUNNING: frozenset({_S.STOPPING, _S.COMPLETED, _S.STOPPED, _S.FAILED, _S.LOST}),
-    _S.STOPPING: frozenset({_S.COMPLETED, _S.STOPPED, _S.FAILED, _S.LOST}),
-    _S.COMPLETED: frozenset(),
-    _S.STOPPED: frozenset({_S.QUEUED}),
-    _S.FAILED: frozenset({_S.QUEUED}),
-    _S.LOST: frozenset({_S.QUEUED}),
-}
-"""Where a run can go from each state; everything else is refused."""
+"""States in which the run has a process, or is about to get one."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run as the store knows it.
+    """One run of the store.
 
     Attributes:
         id: Eight hexadecimal digits.
-        name: For people; need not be unique.
-        spec: What it does.
-        fingerprint: Of the specification; equal for equal runs.
-        state: What it is doing.
-        created_at: When it was made, in seconds since 1970, as all times here.
-        started_at: When the present or last attempt began.
-        finished_at: When that ended.
+        name: Name shown to the user; need not be unique.
+        spec: Its specification.
+        fingerprint: Hash of the specification; equal for equal runs.
+        state: Its state.
+        created_at: Time of creation, in seconds since 1970, as all times here.
+        started_at: Start of the present or last attempt.
+        finished_at: End of that attempt.
         progress: From 0 to 1.
-        phase: What it is doing, in words.
-        seconds_left: Until its end, as far as is known.
+        phase: What the run is doing, as text.
+        seconds_left: Estimated seconds until it ends; None if unknown.
         seconds: Wall time of all attempts that have ended.
         best_auroc: Best mean validation AUROC so far.
-        last_auroc: The last one.
-        trainable: Parameters that train.
-        total: Parameters of the model.
-        device: What it computes on.
+        last_auroc: Mean validation AUROC of the last epoch.
+        trainable: Number of trainable parameters.
+        total: Number of parameters of the model.
+        device: Device that it trains on.
         scores: By split: ``auroc``, ``per_finding``, ``studies``.
         environment: Versions, machine and command line of the last attempt.
-        failure_kind: Why it failed, in one word: ``data``, ``out of memory``, ``killed``, ….
-        failure_reason: The same as a sentence.
-        failure_remedy: What can be done about it.
-        traceback: For whoever mends the program.
-        attempts: How many times it began.
+        failure_kind: Category of the failure: ``data``, ``out of memory``, ``killed``, ….
+        failure_reason: Cause of the failure, as a sentence.
+        failure_remedy: What the user can do about it.
+        traceback: Python traceback of the failure.
+        attempts: Number of times it was started.
         host: Machine of its process.
-        pid: Number of its process.
-        process: Identity of its process, which tells it from a later one of the same number.
-        heartbeat_at: When it was last heard of.
-        stop_requested: Whether it was asked to stop.
-        priority: Runs of a higher one start first.
-        place: Among runs of one priority, the lowest starts first.
-        after: Id of the run that has to be completed before this one starts.
-        slot: The device it was given: ``cpu``, ``cuda:0``, ….
-        exit_code: How its last process ended; negative for a signal, None if that is not known.
+        pid: Id of its process.
+        process: Distinguishes its process from a later one with the same id.
+        heartbeat_at: Time of the last heartbeat of its process.
+        stop_requested: Whether the user asked it to stop.
+        priority: Runs with a higher priority start first.
+        place: Among runs of one priority, the one with the lowest place starts first.
+        after: Id of the run that must be completed before this one starts.
+        slot: Device assigned by the scheduler: ``cpu``, ``cuda:0``, ….
+        exit_code: Exit code of its last process; negative for a signal, None if unknown.
         log: Path of its log, on its machine.
-        rewinds: How many times its later metrics were forgotten; readers then begin anew.
-        party: What it has in common with the runs that it starts with, in one process.
+        rewinds: Number of times its last metrics were deleted; readers then read all of them again.
+        group: Key shared by the runs that start together, in one process.
     """
 
     id: str
@@ -122,16 +110,22 @@ class Run:
     exit_code: int | None = None
     log: str | None = None
     rewinds: int = 0
-    party: str | None = None
+    group: str | None = None
 
     @property
-    def turn(self) -> tuple[int, int]:
-        """Sorts queued runs into the order in which they start."""
+    def queue_key(self) -> tuple[int, int]:
+        """Sort key of queued runs: the order in which they start."""
         return -self.priority, self.place
 
     @property
+    def test_auroc(self) -> float | None:
+        """Mean test AUROC, 0 to 1; None if the run has none."""
+        value = ((self.scores or {}).get("test") or {}).get("auroc")
+        return None if value is None or math.isnan(value) else float(value)
+
+    @property
     def seconds_alone(self) -> float | None:
-        """``seconds``; None if other runs shared the process, so that they say little of one."""
+        """``seconds``; None if other runs shared the process, so that the time is not its own."""
         return None if (self.environment or {}).get("together") else self.seconds
 
 
@@ -142,9 +136,9 @@ class MetricRow:
     Attributes:
         name: Such as ``train/loss`` or ``val/auroc/Effusion``.
         value: NaN where it was not a number.
-        epoch: Epochs done, with their fraction.
+        epoch: Epochs done, including the fraction of the present one.
         step: Optimizer steps done.
-        row: Its place among the run's metrics, from 0.
+        row: Index among the metrics of the run, from 0.
     """
 
     name: str
@@ -152,21 +146,3 @@ class MetricRow:
     epoch: float
     step: int
     row: int
-
-
-UNTROUBLED: dict[str, Any] = dict.fromkeys(
-    ("failure_kind", "failure_reason", "failure_remedy", "traceback")
-)
-"""What a run looks like that has not failed."""
-
-REMEDIES = {
-    RunState.COMPLETED: "Start a new run with the same settings instead.",
-    RunState.QUEUED: "It starts as soon as a slot is free.",
-    RunState.RUNNING: "Stop it first.",
-    RunState.STARTING: "Stop it first.",
-    RunState.STOPPING: "Wait until it has stopped.",
-    RunState.STOPPED: "Resume it first.",
-    RunState.FAILED: "Resume it first.",
-    RunState.LOST: "Resume it first.",
-}
-"""What to do about a run in a state that does not allow what was asked."""

@@ -1,4 +1,4 @@
-"""The store's tables, their version, and the way from each earlier version to the present one."""
+"""Tables of the store, their version, and the migrations from earlier versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ store = sa.Table(
     Column("version", Integer, nullable=False),
     Column("changes", Integer, nullable=False),
 )
-"""One row: the version of these tables, and a number that each change of a run raises."""
+"""One row: the version of these tables, and a counter that each change of a run increments."""
 
 runs = sa.Table(
     "runs",
@@ -57,7 +57,7 @@ runs = sa.Table(
     Column("exit_code", Integer),
     Column("log", Text),
     Column("rewinds", Integer, nullable=False, server_default=sa.text("0")),
-    Column("party", String(16)),
+    Column("party", String(16), key="group"),  # the name that version 3 gave the column
     sqlite_autoincrement=True,
 )
 
@@ -73,7 +73,7 @@ metrics = sa.Table(
     Index("metrics_by_name", "run", "name", "row", "value"),
     sqlite_with_rowid=False,
 )
-"""Values of curves; ``row`` counts from 0 in each run; a value that is not a number is NULL."""
+"""Values of curves; ``row`` counts from 0 in each run; NaN is stored as NULL."""
 
 
 STEPS: dict[int, tuple[str, ...]] = {
@@ -89,19 +89,19 @@ STEPS: dict[int, tuple[str, ...]] = {
     ),
     2: ("ALTER TABLE runs ADD COLUMN party VARCHAR(16)",),
 }
-"""By version, the statements that lead to the next one. Columns are only added: the process of a
-run that began before goes on writing its own."""
+"""By version, the statements that migrate to the next one. Columns are only added, because the
+process of a run that was started by the earlier version continues to write its own columns."""
 
 
-def migrate(connection: sa.Connection, found: int) -> None:
-    """Bring the tables from an earlier version to the present one, within one transaction."""
-    for version in range(found, VERSION):
-        for statement in STEPS[version]:
+def migrate(connection: sa.Connection, version: int) -> None:
+    """Migrate the tables from an earlier version to the present one, within one transaction."""
+    for earlier in range(version, VERSION):
+        for statement in STEPS[earlier]:
             connection.exec_driver_sql(statement)
     connection.execute(store.update().values(version=VERSION, changes=store.c.changes + 1))
 
 
-def make(connection: sa.Connection) -> None:
-    """Make the tables in an empty data base."""
+def create_tables(connection: sa.Connection) -> None:
+    """Create the tables in an empty database."""
     tables.create_all(connection)
     connection.execute(store.insert().values(version=VERSION, changes=1))

@@ -1,4 +1,4 @@
-"""A store in a SQLite file."""
+"""SQLite backend: the store in one file of the workspace."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ BUSY_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class File:
-    """The file of a store.
+    """SQLite file of a store.
 
     Attributes:
-        path: Where it is.
+        path: The file.
     """
 
     path: Path
@@ -31,78 +31,78 @@ class File:
         return str(self.path)
 
     def open(self, *, create: bool) -> sa.Engine:
-        """Open the file, or make it if there is none.
+        """Open the file, or create it if there is none.
 
         Args:
-            create: Make the file if it does not exist.
+            create: Create the file if it does not exist.
 
         Raises:
-            StoreError: There is no file and none may be made, or it is empty.
+            StoreError: There is no file and ``create`` is False, or it is empty.
         """
         if not self.path.exists():
             if not create:
                 raise StoreError(
                     f"There is no store of runs at {self}.",
-                    "Open the workspace with the explorer or a verb such as “runs” first, or "
-                    "choose another with --workspace DIR.",
+                    "Open the workspace with the explorer or with a verb such as “runs” first, or "
+                    "choose another one with --workspace DIR.",
                 )
-            self._make()
+            self._create()
         if self.path.stat().st_size == 0:
             raise self._damaged("it is empty")
         return _engine(self.path)
 
-    def passing(self, error: Exception) -> bool:
-        """Whether a fault may be gone in a moment."""
+    def is_transient(self, error: Exception) -> bool:
+        """Whether an error may disappear when the operation is repeated."""
         return "locked" in str(error)
 
-    def explained(self, error: Exception) -> StoreError:
-        """A fault of the data base in words a user understands."""
-        words = str(getattr(error, "orig", None) or error)
-        low = words.lower()
+    def store_error(self, error: Exception) -> StoreError:
+        """Convert a database error to one with a cause and a remedy for the user."""
+        message = str(getattr(error, "orig", None) or error)
+        low = message.lower()
         if "locked" in low or "busy" in low:
             return StoreError(
-                f"The store {self} has been locked by another program for a long time.",
-                "Close programs that hold the file open, and try again.",
+                f"The store {self} is locked by another program.",
+                "Close programs that have the file open, and try again.",
             )
         if "full" in low:
             return StoreError(
-                f"The disk of the store {self} is full.", "Free some space, and resume the run."
+                f"The disk of the store {self} is full.", "Free some space and resume the run."
             )
         if "readonly" in low or "unable to open" in low or "permission" in low:
             return StoreError(
-                f"The store {self} cannot be opened for writing ({words}).",
+                f"The store {self} cannot be opened for writing ({message}).",
                 "Check the permissions of the workspace, or choose another with --workspace DIR.",
             )
         if "i/o error" in low or "locking protocol" in low:
             return StoreError(
-                f"The store {self} cannot be read or written ({words}).",
-                "Check the disk it is on; network drives often cannot hold a data base.",
+                f"The store {self} cannot be read or written ({message}).",
+                "Check its disk. Many network drives do not support SQLite databases.",
             )
-        return self._damaged(words)
+        return self._damaged(message)
 
-    def _damaged(self, words: str) -> StoreError:
+    def _damaged(self, reason: str) -> StoreError:
         name = self.path.name
         return StoreError(
-            f"The store {self} is damaged or not a store of runs ({words}).",
-            f"Move {name} and any files beside it whose names begin with “{name}-” to another "
-            "folder and start again; nothing was changed. The runs' folders stay.",
+            f"The store {self} is damaged or not a store of runs ({reason}).",
+            f"Move {name}, and all files in its folder whose names begin with “{name}-”, to "
+            "another folder and start again. Nothing was changed; the folders of the runs stay.",
         )
 
-    def _make(self) -> None:
-        """Make a new store beside its place and link it there: others see all of it or nothing."""
+    def _create(self) -> None:
+        """Create the store under a temporary name and link it: other processes see it complete."""
         file = self.path
         journal = file.with_name(f"{file.name}-wal")
         if journal.exists() and not file.exists():
             raise StoreError(
-                f"The store {file} is gone, but its journal {journal.name} is still there.",
-                f"Put {file.name} back, or move {journal.name} to another folder as well.",
+                f"The store {file} is missing, but its journal {journal.name} still exists.",
+                f"Restore {file.name}, or move {journal.name} to another folder.",
             )
         fresh = file.with_name(f".{file.name}.{os.getpid()}.{os.urandom(4).hex()}")
         try:
             engine = sa.create_engine(_url(fresh), poolclass=sa.pool.NullPool)
             with engine.begin() as connection:
-                schema.make(connection)
-            with closing(sqlite3.connect(fresh)) as plain:  # the file keeps this for good
+                schema.create_tables(connection)
+            with closing(sqlite3.connect(fresh)) as plain:  # stored in the file
                 plain.execute("PRAGMA journal_mode=WAL")
             try:
                 os.link(fresh, file)
@@ -112,7 +112,7 @@ class File:
                 if not file.exists():
                     fresh.rename(file)
         except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
-            raise self.explained(error) from error
+            raise self.store_error(error) from error
         finally:
             fresh.unlink(missing_ok=True)
 
@@ -122,7 +122,7 @@ def _url(file: Path) -> sa.URL:
 
 
 def _engine(file: Path) -> sa.Engine:
-    # Threads come and go in a web server: connections are lent to them, not bound to them.
+    # The threads of a web server start and end: connections are lent to them, not bound to them.
     engine = sa.create_engine(
         _url(file),
         connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
@@ -138,8 +138,8 @@ def _engine(file: Path) -> sa.Engine:
         cursor.close()
 
     def begin(connection: sa.Connection) -> None:
-        # A transaction that first reads and then wants to write could fail at once where another
-        # wrote in between; one that says so from the start waits for its turn.
+        # A transaction that reads first and writes later fails at once if another one wrote in
+        # between; one that declares it at its start waits for its turn.
         options = connection.get_execution_options()
         writes = options.get("writes")
         if writes:

@@ -1,4 +1,4 @@
-"""Ends a run that was asked to stop: the store says so, then a signal, then its group is killed."""
+"""Stop runs: a request in the store, then SIGTERM, then the process group is killed."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from collections.abc import Iterable
 from core.runs import processes
 from core.runs.run import Run, RunState
 
-ASK_AFTER = 2.0
-"""Seconds after which a run that has not heeded the store is sent SIGTERM."""
+TERMINATE_AFTER = 2.0
+"""Seconds after which a run that has not reacted to the request is sent SIGTERM."""
 KILL_AFTER = 3.5
-"""Seconds after which its process and all that it started are killed; checkpoints stay whole."""
+"""Seconds after which its process and all descendants are killed; checkpoints stay complete."""
 
 
-class Stopping:
-    """Runs of this machine that are stopping, and since when, on a clock that nobody sets."""
+class StopEnforcer:
+    """Enforces the stop of runs of this machine, timed by a monotonic clock."""
 
     def __init__(self) -> None:
         self._since: dict[tuple[str, str | None], float] = {}
-        self._asked: set[tuple[str, str | None]] = set()
+        self._terminated: set[tuple[str, str | None]] = set()
 
     def enforce(self, runs: Iterable[Run]) -> None:
-        """Look once at the active runs, and end those that take too long to stop.
+        """Check the active runs once, and end those that take too long to stop.
 
-        A run that somebody's own process carries out, such as a notebook, is only asked; so is one
-        whose process carries out others, too, that shall go on.
+        Two kinds of process only get SIGTERM and are never killed: a user's own, such as a
+        notebook, and one that also executes other runs, which must continue.
         """
         now, before = time.monotonic(), self._since
         self._since = {}
         runs = list(runs)
-        at_work = {run.process for run in runs if run.state is not RunState.STOPPING}
+        continuing = {run.process for run in runs if run.state is not RunState.STOPPING}
         for run in runs:
             if run.state is not RunState.STOPPING or run.host != processes.host():
                 continue
@@ -38,9 +38,9 @@ class Stopping:
                 continue
             key = run.id, run.process
             waited = now - self._since.setdefault(key, before.get(key, now))
-            if waited > KILL_AFTER and run.slot is not None and run.process not in at_work:
+            if waited > KILL_AFTER and run.slot is not None and run.process not in continuing:
                 processes.kill(run.pid, run.process)
-            elif waited > ASK_AFTER and key not in self._asked:
-                self._asked.add(key)
-                processes.ask(run.pid, run.process)
-        self._asked &= set(self._since)
+            elif waited > TERMINATE_AFTER and key not in self._terminated:
+                self._terminated.add(key)
+                processes.terminate(run.pid, run.process)
+        self._terminated &= set(self._since)

@@ -1,7 +1,7 @@
-"""What is known about every run: its settings, state, curves and scores, in one SQL store.
+"""Store of runs: settings, state, curves and scores of every run, in one SQL database.
 
-The app and the command line make the store; a run's process only opens it. Each change is one
-short transaction that also raises ``version()``, so that a page knows when to read again.
+The explorer and the command line create the store; the process of a run only opens it. Each change
+is one short transaction that also increments ``version()``, so that pages know when to read again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,69 +19,56 @@ import sqlalchemy as sa
 from core.config.run import RunSpec
 from core.errors import RunError
 from core.runs import processes, queue_order, schema
-from core.runs.database import Database, open_database, tell
-from core.runs.metrics import MOST_NAMED, Metrics
-from core.runs.run import (
-    ACTIVE,
-    REMEDIES,
-    TRANSITIONS,
-    UNTROUBLED,
-    MetricRow,
-    Run,
-    RunState,
-)
+from core.runs.database import Database, count_change, open_database
+from core.runs.metrics import MAX_LISTED, MetricStore
+from core.runs.run import ACTIVE, Run, RunState
+from core.runs.transitions import REMEDIES, TRANSITIONS, changed_fields
 from core.workspace import Workspace
 
-__all__ = ["LOG", "OUTLINE", "MetricRow", "Run", "RunState", "Store", "open_store"]
-
 LOG = "log.txt"
-"""A run's log, in its folder."""
+"""Name of a run's log in its folder."""
 
 OUTLINE = (
     "id", "name", "state", "progress", "seconds_left", "best_auroc", "last_auroc", "trainable",
     "total",
 )  # fmt: skip
-"""The fields of a run that tell how it gets on."""
+"""Fields of a run that show its progress."""
 
 _runs = schema.runs
 _OUTLINE_COLUMNS = [_runs.c[name] for name in OUTLINE]
-_RUN_COLUMNS = [_runs.c[field.name] for field in fields(Run)]
+_RUN_COLUMNS = [_runs.c[field.name].label(field.name) for field in fields(Run)]
 
 
 def open_store(workspace: Workspace, create: bool) -> Store:
-    """Open a workspace's store.
+    """Open the store of a workspace.
 
     Args:
         workspace: The workspace.
-        create: Make the store if there is none; a run's process never does.
+        create: Create the store if there is none; the process of a run never does.
 
     Raises:
-        StoreError: There is none, or it is damaged or of a later version; it is left as it is.
+        StoreError: There is none, or it is damaged or of a later version; it is left unchanged.
     """
     return Store(workspace, open_database(workspace, create=create))
 
 
-class Store(Metrics):
+class Store(MetricStore):
     """The store of one workspace; may be used by many threads and processes at once.
 
     Args:
         workspace: The workspace.
-        database: Its data base.
+        database: Its database.
 
     Raises:
-        StoreError: By each method, where the data base cannot be read or written.
+        StoreError: By each method, if the database cannot be read or written.
     """
 
     def __init__(self, workspace: Workspace, database: Database) -> None:
         super().__init__(database)
         self.workspace = workspace
 
-    def folder(self, run_id: str) -> Path:
-        """The folder of a run."""
-        return self.workspace.run(run_id)
-
     def close(self) -> None:
-        """Close the file; the store opens it again when it is used."""
+        """Close the database; it is opened again on the next use."""
         self._database.close()
 
     # --- runs ------------------------------------------------------------------------------------
@@ -99,14 +85,14 @@ class Store(Metrics):
         """Add a run.
 
         Args:
-            spec: What it does.
-            name: For people; by default the specification's title.
-            state: ``STARTING`` for a run that this process carries out itself, else ``QUEUED``.
-            priority: Runs of a higher one start first.
-            after: Id of a run that has to be completed before this one starts.
+            spec: Its specification.
+            name: Name shown to the user; by default the title of the specification.
+            state: ``STARTING`` for a run that this process executes itself, else ``QUEUED``.
+            priority: Runs with a higher priority start first.
+            after: Id of a run that must be completed before this one starts.
 
         Raises:
-            RunError: There is no such run to wait for.
+            RunError: There is no run with the id ``after``.
         """
         with self._database.write() as connection:
             if after is not None:
@@ -114,44 +100,45 @@ class Store(Metrics):
             return self._insert(connection, spec, name, state, priority=priority, after=after)
 
     def create_group(self, specs: Sequence[RunSpec], *, priority: int = 0) -> Sequence[Run]:
-        """Add runs that start at once, in one process.
+        """Add runs that start together, in one process.
 
         Args:
-            specs: What they do.
-            priority: Runs of a higher one start first.
+            specs: Their specifications.
+            priority: Runs with a higher priority start first.
         """
-        party = secrets.token_hex(4)
-        with self._database.write() as connection:  # one: else a part of them could be claimed
+        group = secrets.token_hex(4)
+        # One transaction: otherwise a scheduler could claim a part of the group.
+        with self._database.write() as connection:
             return [
                 self._insert(
-                    connection, spec, None, RunState.QUEUED, priority=priority, party=party
+                    connection, spec, None, RunState.QUEUED, priority=priority, group=group
                 )
                 for spec in specs
             ]
 
     def get(self, name: str) -> Run:
-        """The run of an id, a name, or the start of an id.
+        """Find a run by its id, its name, or the start of its id.
 
         Raises:
             RunError: There is none, or there are several.
         """
         name = name.strip()
         with self._database.read() as connection:
-            for found in (_runs.c.id == name, _runs.c.name == name, _begins(_runs.c.id, name)):
-                rows = connection.execute(_select().where(found).limit(MOST_NAMED)).all()
+            for matching in (_runs.c.id == name, _runs.c.name == name, _begins(_runs.c.id, name)):
+                rows = connection.execute(_select().where(matching).limit(MAX_LISTED)).all()
                 if len(rows) == 1:
                     return _run(rows[0])
                 if rows:
-                    listed = ", ".join(row.id for row in rows)
-                    raise RunError(f"Several runs are called “{name}”.", f"Give an id: {listed}.")
+                    ids = ", ".join(row.id for row in rows)
+                    raise RunError(f"Several runs are named “{name}”.", f"Give an id: {ids}.")
             raise self._unknown(connection, name)
 
     def list(self, states: Iterable[RunState] | None = None, limit: int | None = None) -> list[Run]:
-        """Runs, the one made last first.
+        """List runs, the latest first.
 
         Args:
-            states: Only runs in one of these.
-            limit: At most so many.
+            states: Return only runs in one of these states.
+            limit: Maximum number of runs.
         """
         query = _select().order_by(_runs.c.number.desc()).limit(limit)
         if states is not None:
@@ -160,18 +147,18 @@ class Store(Metrics):
             return [_run(row) for row in connection.execute(query)]
 
     def outlines(self) -> Sequence[dict[str, Any]]:
-        """The fields ``OUTLINE`` of all runs, the one made last first; made for asking often."""
+        """The fields ``OUTLINE`` of all runs, the latest first; fast enough for frequent calls."""
         query = sa.select(*_OUTLINE_COLUMNS).order_by(_runs.c.number.desc())
         with self._database.read() as connection:
             return [dict(zip(OUTLINE, row, strict=True)) for row in connection.execute(query)]
 
-    def line(self) -> Sequence[str]:
+    def queued_ids(self) -> Sequence[str]:
         """Ids of the queued runs, in the order in which they start."""
         with self._database.read() as connection:
-            return queue_order.line(connection)
+            return queue_order.queued_ids(connection)
 
     def update(self, run_id: str, **changed: Any) -> None:
-        """Change fields of a run that say nothing about its state.
+        """Change fields of a run that do not belong to its state.
 
         Raises:
             RunError: There is no such run.
@@ -182,81 +169,83 @@ class Store(Metrics):
     def transition(
         self, run_id: str, state: RunState, *, seen: Run | None = None, **changed: Any
     ) -> Run:
-        """Take a run into another state, which has to be possible from its present one.
+        """Change the state of a run, if ``TRANSITIONS`` allows it.
 
         Args:
             run_id: The run.
-            state: Where it goes.
-            seen: Refuse if the run is no longer in this state, or in another process.
+            state: Its new state.
+            seen: Raise an error if the run has since changed its state or its process.
             **changed: Fields that change with it.
 
         Raises:
-            RunError: There is no such run, or it cannot go there.
+            RunError: There is no such run, or the transition is not allowed.
         """
         with self._database.write() as connection:
             run = self._read_run(connection, run_id)
             moved = seen is not None and (run.state, run.process) != (seen.state, seen.process)
             if moved or state not in TRANSITIONS[run.state]:
                 raise RunError(
-                    f"The run {run.id} is {run.state}, so that it cannot become {state}.",
+                    f"The run {run.id} is {run.state} and cannot become {state}.",
                     REMEDIES.get(run.state, ""),
                 )
-            values = {"state": state, **self._accompanying(connection, run, state), **changed}
-            connection.execute(_runs.update().where(_runs.c.id == run.id).values(**values))
-            return self._read_run(connection, run.id)
+            return self._enter(connection, run, state, changed)
 
     def claim_next(self, slots: Mapping[str, int]) -> Run | None:
-        """Take the first queued run that can start in a slot of this machine.
+        """Claim the first queued run that can start in a slot of this machine.
 
-        Two processes never take the same run. It is then starting, and belongs to this process
-        until its own has a number.
+        Two processes never claim the same run. Its state becomes ``STARTING``, and it belongs to
+        this process until its own process is known.
 
         Args:
-            slots: How many runs each device of this machine takes.
+            slots: Number of simultaneous runs of each device of this machine.
         """
         own = processes.own()
-        with self._database.read() as connection:  # most of the time there is nothing to do
-            if queue_order.following(connection, slots, own.host) is None:
+        with self._database.read() as connection:  # usually there is nothing to start
+            if queue_order.next_run(connection, slots, own.host) is None:
                 return None
         with self._database.write(quiet=True) as connection:
-            found = queue_order.following(connection, slots, own.host)
-            if found is None:
+            chosen = queue_order.next_run(connection, slots, own.host)
+            if chosen is None:
                 return None
-            run_id, slot = found
+            run_id, slot = chosen
             values = {"state": RunState.STARTING, "phase": "starting", "slot": slot}
             claimed = _runs.update().where(_runs.c.id == run_id)
             connection.execute(claimed.values(**values, **own.columns()))
-            tell(connection)
+            count_change(connection)
             return self._read_run(connection, run_id)
 
-    def claim_party(self, run: Run) -> Sequence[Run]:
-        """Take the queued runs that start with a claimed one, into its slot."""
-        if run.party is None:
+    def claim_group(self, run: Run) -> Sequence[Run]:
+        """Claim the queued runs of the group of a claimed run, for the same slot."""
+        if run.group is None:
             return []
-        queued = sa.and_(_runs.c.party == run.party, _runs.c.state == RunState.QUEUED)
+        queued = sa.and_(_runs.c.group == run.group, _runs.c.state == RunState.QUEUED)
         with self._database.write() as connection:
             ids = list(connection.execute(sa.select(_runs.c.id).where(queued)).scalars())
             values = {"state": RunState.STARTING, "phase": "starting", "slot": run.slot}
             values |= processes.own().columns()
             connection.execute(_runs.update().where(_runs.c.id.in_(ids)).values(**values))
-            return [self._read_run(connection, one) for one in ids]
+            return [self._read_run(connection, run_id) for run_id in ids]
 
     def move(self, run_id: str, where: str) -> None:
-        """Change a queued run's place among the others.
+        """Move a queued run in the queue.
+
+        Args:
+            run_id: The run.
+            where: ``first``, ``up``, ``down`` or ``last``.
 
         Raises:
             RunError: There is no such run, or it is not queued.
         """
         with self._database.write() as connection:
             self._number(connection, run_id)
-            for one, changed in queue_order.moved(connection, run_id, where).items():
-                connection.execute(_runs.update().where(_runs.c.id == one).values(**changed))
+            for moved_id, changed in queue_order.moved(connection, run_id, where).items():
+                connection.execute(_runs.update().where(_runs.c.id == moved_id).values(**changed))
 
     def wait_for(self, run_id: str, after: str | None) -> None:
-        """Let a run start only when another is completed; or, with None, whenever it can.
+        """Set the run that must be completed before a run starts; None for no such run.
 
         Raises:
-            RunError: There is no such run, or the other waits for this one.
+            RunError: There is no such run, or the other run waits for this one.
         """
         with self._database.write() as connection:
             if after is not None:
@@ -271,16 +260,16 @@ class Store(Metrics):
         with self._database.read() as connection:
             return set(connection.execute(query).scalars())
 
-    def hand_over(self, run: Run, child: processes.Identity) -> None:
-        """Give a claimed run to its process, unless that has already taken it."""
-        mine = sa.and_(_runs.c.id == run.id, _runs.c.process == run.process)
+    def assign_process(self, run: Run, child: processes.Identity) -> None:
+        """Record the process of a claimed run, unless that process has already done so."""
+        own = sa.and_(_runs.c.id == run.id, _runs.c.process == run.process)
         waiting = _runs.c.state.in_([str(RunState.STARTING), str(RunState.STOPPING)])
         with self._database.write() as connection:
             values = {**child.columns(), "heartbeat_at": time.time()}
-            connection.execute(_runs.update().where(mine, waiting).values(**values))
+            connection.execute(_runs.update().where(own, waiting).values(**values))
 
     def request_stop(self, run_id: str) -> Run:
-        """Ask a run to stop: a queued one is stopped at once, another by its process.
+        """Request the stop of a run: a queued run stops at once, an active run by its process.
 
         Raises:
             RunError: There is no such run, or it has ended.
@@ -292,26 +281,23 @@ class Store(Metrics):
             if run.state not in (RunState.QUEUED, RunState.STARTING, RunState.RUNNING):
                 raise RunError(f"The run {run.id} is {run.state}; there is nothing to stop.")
             queued = run.state is RunState.QUEUED
-            state = RunState.STOPPED if queued else RunState.STOPPING
-            values = {"state": state, **self._accompanying(connection, run, state)}
-            connection.execute(_runs.update().where(_runs.c.id == run.id).values(**values))
-            return self._read_run(connection, run.id)
+            return self._enter(connection, run, RunState.STOPPED if queued else RunState.STOPPING)
 
     def stop_requested(self, run_id: str) -> bool:
-        """Whether a run was asked to stop; also if it is no longer there."""
+        """Whether a stop of the run was requested; True as well if the run was deleted."""
         query = sa.select(_runs.c.stop_requested).where(_runs.c.id == run_id)
         with self._database.read() as connection:
-            found: bool | None = connection.execute(query).scalar()
-            return found is None or found
+            requested: bool | None = connection.execute(query).scalar()
+            return requested is None or requested
 
     def heartbeat(self, run_id: str) -> None:
-        """Note that a run's process lives; this alone is no reason to draw a page again."""
+        """Record that the process of a run is alive; does not increment ``version()``."""
         with self._database.write(quiet=True) as connection:
             statement = _runs.update().where(_runs.c.id == run_id).values(heartbeat_at=time.time())
             connection.execute(statement)
 
     def delete(self, run_id: str) -> None:
-        """Forget a run with its metrics, and remove its folder.
+        """Delete a run with its metrics and its folder.
 
         Raises:
             RunError: There is no such run, it is active, or its folder cannot be removed.
@@ -320,8 +306,7 @@ class Store(Metrics):
             run = self._read_run(connection, run_id)
             if run.state in ACTIVE:
                 raise RunError(
-                    f"The run {run.id} is {run.state}, so that it cannot be deleted.",
-                    "Stop it first.",
+                    f"The run {run.id} is {run.state} and cannot be deleted.", "Stop it first."
                 )
             connection.execute(_runs.delete().where(_runs.c.id == run.id))
         folder = self.workspace.run(run.id)
@@ -332,11 +317,11 @@ class Store(Metrics):
             raise RunError(
                 f"The run {run.id} was deleted, but its folder {folder} cannot be removed "
                 f"({error.strerror or error}).",
-                "Remove the folder by hand.",
+                "Remove the folder yourself.",
             ) from error
 
     def version(self) -> int:
-        """A number that rises with each change by any process; cheap enough to ask often."""
+        """Counter that any change by any process increments; fast enough for frequent calls."""
         with self._database.read() as connection:
             return int(connection.execute(sa.select(schema.store.c.changes)).scalar_one())
 
@@ -369,6 +354,19 @@ class Store(Metrics):
         connection.execute(_runs.insert().values(**values))
         return self._read_run(connection, run_id)
 
+    def _enter(
+        self,
+        connection: sa.Connection,
+        run: Run,
+        state: RunState,
+        changed: Mapping[str, Any] | None = None,
+    ) -> Run:
+        place = self._next_place(connection) if state is RunState.QUEUED else run.place
+        values = changed_fields(run, state, place) | dict(changed or {})
+        statement = _runs.update().where(_runs.c.id == run.id)
+        connection.execute(statement.values(state=state, **values))
+        return self._read_run(connection, run.id)
+
     def _read_run(self, connection: sa.Connection, run_id: str) -> Run:
         row = connection.execute(_select().where(_runs.c.id == run_id)).first()
         if row is None:
@@ -378,33 +376,6 @@ class Store(Metrics):
     def _next_place(self, connection: sa.Connection) -> int:
         highest = connection.execute(sa.select(sa.func.max(_runs.c.place))).scalar()
         return (highest or 0) + 1
-
-    def _accompanying(self, connection: sa.Connection, run: Run, state: RunState) -> dict[str, Any]:
-        """Fields that change whenever a run enters a state."""
-        now = time.time()
-        match state:
-            case RunState.QUEUED:
-                gone: dict[str, Any] = dict.fromkeys(
-                    ("started_at", "finished_at", "seconds_left", "phase", "scores", "host", "pid",
-                     "process", "heartbeat_at", "exit_code", "slot")
-                )  # fmt: skip
-                if run.state is not RunState.STARTING:  # that one keeps its place
-                    gone |= {"place": self._next_place(connection), "party": None}
-                return {**gone, **UNTROUBLED, "stop_requested": False}
-            case RunState.STARTING:
-                return {"phase": "starting"}
-            case RunState.RUNNING:
-                return {"started_at": now, "heartbeat_at": now, "attempts": run.attempts + 1}
-            case RunState.STOPPING:
-                return {"stop_requested": True}
-            case _:
-                ended = {"finished_at": now, "seconds_left": None, "phase": None}
-                if run.started_at is not None:
-                    end = now
-                    if state is RunState.LOST:
-                        end = run.heartbeat_at or run.started_at
-                    ended["seconds"] = (run.seconds or 0.0) + max(0.0, end - run.started_at)
-                return ended
 
 
 def _select() -> sa.Select[Any]:

@@ -1,4 +1,4 @@
-"""Reporter that writes metrics and progress to the store."""
+"""Reporter that writes metrics and progress to the store, and messages to the log of a run."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ from typing import Any
 
 from core.errors import RunError
 from core.reporter import MEAN_AUROC, PART_AUROC, Reporter
-from core.runs.run import Value
+from core.runs.run import MetricValue
 from core.runs.store import Store
 
 FLUSH_SECONDS = 0.5
-
-ASK_SECONDS = 0.3
+"""Seconds between transactions."""
+STOP_CHECK_SECONDS = 0.3
+"""Seconds between queries whether a stop was requested."""
 
 
 class StoreReporter:
-    """Writes what a run reports into the store, in few transactions, and into its log.
+    """Writes the reports of a run to the store, in few transactions, and to its log.
 
     Args:
         store: The store.
         run_id: The run.
-        log: Its log; lines are added.
-        observer: Told everything, too.
+        log: Its log; lines are appended.
+        observer: Receives every report as well.
+
+    Attributes:
+        interrupted: Name of the signal that requested a stop; empty if there was none.
     """
 
     def __init__(self, store: Store, run_id: str, log: Path, observer: Reporter) -> None:
@@ -33,23 +37,23 @@ class StoreReporter:
         self._run_id = run_id
         self._log = log
         self._observer = observer
-        self._waiting: list[Value] = []
+        self._pending: list[MetricValue] = []
         self._changed: dict[str, Any] = {}
         self._best = store.get(run_id).best_auroc
-        self._flushed = self._asked = -float("inf")
+        self._flushed = self._stop_checked = -float("inf")
         self._stop = False
         self.interrupted = ""
 
     def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
-        """Keep a value for the next transaction; the mean validation AUROC calls for one."""
+        """Keep a value for the next transaction; the mean validation AUROC starts one."""
         value = float(value)
-        self._waiting.append((name, value, epoch, step))
+        self._pending.append((name, value, epoch, step))
         if name == MEAN_AUROC and value == value:
             self._best = value if self._best is None else max(self._best, value)
             self._changed |= {"best_auroc": self._best, "last_auroc": value}
         if name in (MEAN_AUROC, PART_AUROC):
             self.flush()
-        elif not name.startswith("val"):  # those go together, with the mean that follows them
+        elif not name.startswith("val"):  # these are written together with the mean that follows
             self._flush_if_due()
         self._observer.metric(name, value, epoch=epoch, step=step)
 
@@ -61,38 +65,38 @@ class StoreReporter:
         self._observer.progress(fraction, seconds_left, phase)
 
     def stop_requested(self) -> bool:
-        """Whether the user, the system or the observer asked the run to stop."""
+        """Whether the user, a signal or the observer requested a stop."""
         now = time.monotonic()
-        if not self._stop and (self.interrupted or now - self._asked > ASK_SECONDS):
-            self._asked = now
-            asked = self.interrupted or self._observer.stop_requested()
-            self._stop = bool(asked) or self._store.stop_requested(self._run_id)
-            if asked:
-                self.log(f"Asked to stop{f' by {self.interrupted}' if self.interrupted else ''}.")
+        if not self._stop and (self.interrupted or now - self._stop_checked > STOP_CHECK_SECONDS):
+            self._stop_checked = now
+            requested = self.interrupted or self._observer.stop_requested()
+            self._stop = bool(requested) or self._store.stop_requested(self._run_id)
+            if requested:
+                self.log(f"Stop requested{f' by {self.interrupted}' if self.interrupted else ''}.")
                 with contextlib.suppress(RunError):
                     self._store.request_stop(self._run_id)
         return self._stop
 
     def log(self, text: str) -> None:
-        """Add a line with the time to the run's log."""
+        """Append a line with the time to the log."""
         self.note(text)
         self._observer.log(text)
 
     def note(self, text: str) -> None:
-        """Add a line to the log, unknown to the observer."""
+        """Append a line to the log without informing the observer."""
         with self._log.open("a", encoding="utf-8") as stream:
             stream.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}\n")
 
     def model(self, trainable: int, total: int, device: str) -> None:
-        """Keep what the run trains, so that it is shown from the start."""
+        """Record the parameter counts and the device at once."""
         self._changed |= {"trainable": trainable, "total": total, "device": device}
         self.flush()
         self._observer.model(trainable, total, device)
 
     def secure(self) -> None:
-        """Write everything that waits, so that not even a power failure takes it back."""
-        self._store.log_metrics(self._run_id, self._waiting, durable=True, **self._changed)
-        self._waiting, self._changed = [], {}
+        """Write all pending values so that they would survive a power failure."""
+        self._store.log_metrics(self._run_id, self._pending, durable=True, **self._changed)
+        self._pending, self._changed = [], {}
         self._flushed = time.monotonic()
         self._observer.secure()
 
@@ -108,10 +112,10 @@ class StoreReporter:
         self._observer.rewind(kept)
 
     def flush(self) -> None:
-        """Write everything that waits, in one transaction."""
-        if self._waiting or self._changed:
-            self._store.log_metrics(self._run_id, self._waiting, **self._changed)
-            self._waiting, self._changed = [], {}
+        """Write all pending values in one transaction."""
+        if self._pending or self._changed:
+            self._store.log_metrics(self._run_id, self._pending, **self._changed)
+            self._pending, self._changed = [], {}
         self._flushed = time.monotonic()
 
     def _flush_if_due(self) -> None:

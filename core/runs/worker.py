@@ -1,4 +1,4 @@
-"""What a run's process does: carry out one run of the store, and tell the store how it goes."""
+"""Worker: executes one run in its own process and records its end in the store."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ from core.errors import CoreError, RunError, Stopped, StoreError
 from core.reporter import NullReporter, Reporter
 from core.runs import processes
 from core.runs.provenance import environment
-from core.runs.run import UNTROUBLED, Run, RunState
+from core.runs.run import Run, RunState
 from core.runs.store import LOG, Store
 from core.runs.store_reporter import StoreReporter
+from core.runs.transitions import NO_FAILURE
 from core.workspace import Workspace
 
 Execute = Callable[[RunSpec, Path, Path, Reporter, bool], dict[str, Any]]
-"""Carries out a specification: (spec, run's folder, cache, reporter, resume) → result."""
+"""Trains a specification: (spec, folder of the run, cache, reporter, resume) → result."""
 
 HEARTBEAT_SECONDS = 2.0
 CHECKPOINT = "checkpoint.pt"
+
+RESULT_FIELDS = ("scores", "trainable", "total", "device", "best_auroc", "last_auroc")
+"""Entries of a result that the store keeps."""
 
 
 def work(
@@ -37,56 +41,54 @@ def work(
     execute: Execute,
     observer: Reporter | None = None,
 ) -> int:
-    """Carry out a run that was claimed, to whatever end.
+    """Execute a claimed run until it ends.
 
     Args:
         store: The store.
-        workspace: Where the run's folder and the cache are.
-        run_id: The run; it has to be starting, or queued.
-        execute: What carries it out.
-        observer: Told everything, too.
+        workspace: The workspace with the folder of the run and the cache.
+        run_id: The run; its state must be ``STARTING`` or ``QUEUED``.
+        execute: Function that trains it.
+        observer: Receives every report as well.
 
     Returns:
-        The process's exit code: 0 if the run was completed or stopped, else 1.
+        Exit code of the process: 0 if the run was completed or stopped, else 1.
 
     Raises:
-        RunError: There is no such run, or another process has it.
+        RunError: There is no such run, or another process executes it.
         StoreError: The store cannot be written.
     """
-    run = begin(store, run_id)
+    run = begin_run(store, run_id)
     if run.state is not RunState.RUNNING:
         return 0
-    report = reporter(store, workspace, run, observer)
+    report = open_reporter(store, workspace, run, observer)
     folder = workspace.run(run.id)
     resume = run.attempts > 1 or (folder / CHECKPOINT).exists()
 
-    def ask(name: str) -> None:
-        report.interrupted = name
+    def interrupt(signal_name: str) -> None:
+        report.interrupted = signal_name
 
-    def act() -> dict[str, Any]:
+    def compute() -> dict[str, Any]:
         return execute(run.spec, folder, workspace.cache, report, resume)
 
-    with signals(ask), heartbeat(store, run.id):
-        return conclude(store, run.id, act, report)
+    with signals(interrupt), heartbeat(store, run.id):
+        return finish_run(store, run.id, compute, report)
 
 
-def reporter(
+def open_reporter(
     store: Store, workspace: Workspace, run: Run, observer: Reporter | None
 ) -> StoreReporter:
-    """What a run that begins reports to, in its folder, from which leavings are removed."""
+    """Make the reporter of a run that begins, and delete partial files of earlier attempts."""
     folder = workspace.run(run.id)
     folder.mkdir(parents=True, exist_ok=True)
-    for partial in folder.rglob(
-        ".*.part"
-    ):  # what an earlier process was writing when it was killed
+    for partial in folder.rglob(".*.part"):  # an earlier process was killed while writing it
         partial.unlink(missing_ok=True)
     report = StoreReporter(store, run.id, folder / LOG, observer or NullReporter())
     report.log(f"Attempt {run.attempts} of run {run.id}, process {run.pid}: {run.name}")
     return report
 
 
-def begin(store: Store, run_id: str) -> Run:
-    """Take a claimed run into work; it is stopped instead if that was asked for meanwhile."""
+def begin_run(store: Store, run_id: str) -> Run:
+    """Change a claimed run to ``RUNNING``, or to ``STOPPED`` if a stop was requested meanwhile."""
     run = store.get(run_id)
     own = processes.own().columns()
     if run.state is RunState.QUEUED:
@@ -95,52 +97,51 @@ def begin(store: Store, run_id: str) -> Run:
         return store.transition(run.id, RunState.STOPPED)
     if run.state is not RunState.STARTING:
         raise RunError(
-            f"The run {run.id} is {run.state}; only a queued run can be carried out.",
+            f"The run {run.id} is {run.state}; only a queued run can be executed.",
             "Resume it first." if run.finished_at else "",
         )
     fields: dict[str, Any] = {"environment": environment(), "phase": "starting", "progress": 0.0}
     try:
         return store.transition(run.id, RunState.RUNNING, **own, **fields)
     except RunError:
-        if store.get(run.id).state is RunState.STOPPING:  # It was stopped in this very moment.
+        if store.get(run.id).state is RunState.STOPPING:  # requested between the two statements
             return store.transition(run.id, RunState.STOPPED)
         raise
 
 
-def conclude(
-    store: Store, run_id: str, act: Callable[[], dict[str, Any]], report: StoreReporter
+def finish_run(
+    store: Store, run_id: str, compute: Callable[[], dict[str, Any]], report: StoreReporter
 ) -> int:
-    """Carry out what is left of a run, and tell the store how it ended.
+    """Compute the result of a run, and record how the run ended.
 
     Args:
         store: The store.
         run_id: The run.
-        act: Gives its result, or raises what ended it.
+        compute: Returns its result, or raises the error that ended it.
         report: Its reporter.
 
     Returns:
-        An exit code: 0 if the run was completed or stopped, else 1.
+        Exit code: 0 if the run was completed or stopped, else 1.
     """
-    state, fields = _ending(act, report)
-    return _finish(store, run_id, state, fields, report)
+    state, fields = _outcome(compute, report)
+    return _record_outcome(store, run_id, state, fields, report)
 
 
-def _ending(
-    act: Callable[[], dict[str, Any]], report: StoreReporter
+def _outcome(
+    compute: Callable[[], dict[str, Any]], report: StoreReporter
 ) -> tuple[RunState, dict[str, Any]]:
-    """State in which the run ends, and what the store is to know of it."""
+    """Final state of the run, and the fields that the store keeps of its result."""
     try:
-        result = act()
+        result = compute()
         report.flush()
-        kept = ("scores", "trainable", "total", "device", "best_auroc", "last_auroc")
-        found = {name: result[name] for name in kept if result.get(name) is not None}
-        return RunState.COMPLETED, {"progress": 1.0, **found}
+        kept = {name: result[name] for name in RESULT_FIELDS if result.get(name) is not None}
+        return RunState.COMPLETED, {"progress": 1.0, **kept}
     except (Stopped, KeyboardInterrupt):
         return RunState.STOPPED, {}
     except CoreError as error:
         return RunState.FAILED, _failure(error.kind, error.cause, error.remedy)
     except OSError as error:
-        return RunState.FAILED, _failure("other", *_os_words(error))
+        return RunState.FAILED, _failure("other", *_os_error_text(error))
     except MemoryError:
         return RunState.FAILED, _failure(
             "out of memory",
@@ -148,12 +149,12 @@ def _ending(
             "Lower the batch size, or close other programs.",
         )
     except Exception as error:
-        words = (str(error).strip().splitlines() or [""])[0]
+        message = (str(error).strip().splitlines() or [""])[0]
         return RunState.FAILED, _failure(
             "other",
-            f"Something unforeseen went wrong: {type(error).__name__}{': ' if words else ''}"
-            f"{words}",
-            "The technical details below help whoever mends it.",
+            f"An unexpected error occurred: {type(error).__name__}{': ' if message else ''}"
+            f"{message}",
+            "Report it with the traceback below.",
         )
 
 
@@ -166,7 +167,8 @@ def _failure(kind: str, reason: str, remedy: str) -> dict[str, Any]:
     }
 
 
-def _os_words(error: OSError) -> tuple[str, str]:
+def _os_error_text(error: OSError) -> tuple[str, str]:
+    """Cause and remedy of a system error."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename}" if error.filename else ""
         return f"The disk is full{where}.", "Free some space and resume the run."
@@ -177,59 +179,59 @@ def _os_words(error: OSError) -> tuple[str, str]:
     )
 
 
-def _finish(
+def _record_outcome(
     store: Store, run_id: str, state: RunState, fields: dict[str, Any], report: StoreReporter
 ) -> int:
-    said = fields.get("failure_reason")
+    reason = fields.get("failure_reason")
     try:
         with contextlib.suppress(StoreError):
             report.flush()
         with contextlib.suppress(OSError):
             if fields.get("traceback"):
                 report.note(str(fields["traceback"]).rstrip())
-            report.note(f"The run is {state}.{f' {said}' if said else ''}")
+            report.note(f"The run is {state}.{f' {reason}' if reason else ''}")
         code = 0 if state in (RunState.COMPLETED, RunState.STOPPED) else 1
-        store.transition(run_id, state, **UNTROUBLED | fields, exit_code=code)
+        store.transition(run_id, state, **NO_FAILURE | fields, exit_code=code)
         return code
-    except CoreError as error:  # Whoever reconciles reads the last line of the log.
-        print(f"The end of the run could not be stored: {error} {said or ''}", file=sys.stderr)
+    except CoreError as error:  # ``reconcile`` later reads the last line of the log
+        print(f"The end of the run could not be stored: {error} {reason or ''}", file=sys.stderr)
         return 1
 
 
 @contextlib.contextmanager
-def signals(ask: Callable[[str], None]) -> Iterator[None]:
-    """Let a signal ask a run to stop, so that it writes a checkpoint; Ctrl-C again ends it.
+def signals(interrupt: Callable[[str], None]) -> Iterator[None]:
+    """Let signals request a stop, so that the run writes a checkpoint; a second Ctrl-C ends it.
 
     Args:
-        ask: Told the signal's name.
+        interrupt: Called with the name of the signal.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    heard = False
+    received = False
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        nonlocal heard
-        if heard and number == signal.SIGINT:
+    def receive(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        if received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        heard = True
-        ask(signal.Signals(number).name)
+        received = True
+        interrupt(signal.Signals(number).name)
 
-    # A terminal that is closed hangs up.
+    # SIGHUP is sent when a terminal is closed.
     names = ("SIGTERM", "SIGINT", "SIGHUP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {one: signal.signal(one, hear) for one in numbers}
+    before = {number: signal.signal(number, receive) for number in numbers}
     try:
         yield
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
 def heartbeat(store: Store, run_id: str) -> Iterator[None]:
-    """Say every few seconds, from a thread, that the process lives."""
+    """Record every few seconds, from a thread, that the process is alive."""
     ended = threading.Event()
 
     def beat() -> None:

@@ -24,7 +24,8 @@ from core.data.datasets.registry import open_data
 from core.errors import DataError
 from core.metrics import operating_point
 from core.runs import queue
-from core.runs.store import Run, Store
+from core.runs.run import Run
+from core.runs.store import Store
 from core.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from core.evaluation.verdict import titles as settings_titles
 from core.evaluation.verdict import verdict as decide
 from core.metrics import delong, intervals
 from core.metrics.auroc import per_finding
-from core.runs.store import Run, RunState, Store
+from core.runs.run import Run, RunState
+from core.runs.store import Store
 from core.workspace import Workspace
 from explorer.figures.palette import Style, run_styles
 

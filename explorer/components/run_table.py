@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary
 from core import formatting
 from core.config.run import RunSpec
 from core.reporter import MEAN_AUROC, PART_AUROC
-from core.runs.store import Run, RunState, Store
+from core.runs.run import Run, RunState
+from core.runs.store import Store
 from explorer.figures.curves import spark, swatch
 from explorer.figures.palette import method_style, state_dot
 from explorer.formatting import method_title
@@ -47,7 +48,7 @@ def table(store: Store, runs: Sequence[Run], selected: str | None, follow: bool)
         counts.append(f"{waiting} queued")
     counts.append(f"{len(runs)} in all")
     curves = validation(store, runs)
-    line = store.line() if waiting else ()
+    line = store.queued_ids() if waiting else ()
     places = {one: f"{i} of {len(line)} in line" for i, one in enumerate(line, 1)}
     body = "".join(
         _row(run, curves[run.id], run.id == selected, places.get(run.id, "–")) for run in runs

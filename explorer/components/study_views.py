@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from core.data.base import ChestDataset, Study
 from core.data.images.radiograph import Radiograph
 from core.errors import CoreError, DataError
-from core.runs.store import Run
+from core.runs.run import Run
 from core.saliency.explain import LIMITS
 from core.saliency.methods.registry import SALIENCY_METHODS
 from explorer.components.model_cache import ModelCache

@@ -7,8 +7,7 @@ hidden window sends no requests.
 
 from __future__ import annotations
 
-import threading
-import time
+from functools import partial
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -16,14 +15,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from core.errors import StoreError
-from core.runs.store import Store
+from explorer.server.store_version import StoreVersion
 
 PATH = "/api/version"
 EVENT = "cxr-changed"
 """Event of the document after a change; its detail is the name of the visible page."""
-
-REUSE_SECONDS = 0.25
-"""Time for which one reading of the version answers all requests."""
 
 POLL_SCRIPT = f"""
 let version = null, shown = null;
@@ -61,33 +57,15 @@ document.addEventListener('{EVENT}', (event) => {{
 """
 
 
-class StoreVersion:
-    """The store's version, at most ``REUSE_SECONDS`` old.
+def route(version: StoreVersion) -> Route:
+    """Route of the explorer's server that answers with the version."""
+    return Route(PATH, partial(_answer, version), methods=["GET"])
 
-    Args:
-        store: The store.
-    """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._lock = threading.Lock()
-        self._due = -float("inf")
-        self._version = 0
-
-    def route(self) -> Route:
-        """The route of the explorer's server that answers with the version."""
-        return Route(PATH, self._answer, methods=["GET"])
-
-    async def _answer(self, request: Request) -> Response:
-        try:
-            if time.monotonic() >= self._due:
-                await to_thread.run_sync(self._refresh)
-        except StoreError as error:
-            return PlainTextResponse(str(error), status_code=503)
-        return PlainTextResponse(str(self._version), headers={"Cache-Control": "no-store"})
-
-    def _refresh(self) -> None:
-        with self._lock:
-            if time.monotonic() >= self._due:
-                self._version = self._store.version()
-                self._due = time.monotonic() + REUSE_SECONDS
+async def _answer(version: StoreVersion, request: Request) -> Response:
+    try:
+        # A thread costs more than the answer, and is needed only to read the store.
+        value = version.value if version.is_fresh() else await to_thread.run_sync(version.read)
+    except StoreError as error:
+        return PlainTextResponse(str(error), status_code=503)
+    return PlainTextResponse(str(value), headers={"Cache-Control": "no-store"})

@@ -17,7 +17,8 @@ import gradio as gr
 from core.config.run import RunSpec
 from core.errors import CoreError
 from core.runs import queue
-from core.runs.store import OUTLINE, Run, Store
+from core.runs.run import Run
+from core.runs.store import OUTLINE, Store
 from core.workspace import Workspace
 from explorer.pages.runs.export import export_in_process
 

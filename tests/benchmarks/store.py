@@ -14,7 +14,8 @@ from collections.abc import Callable
 from core.config.run import RunSpec
 from core.runs import schema
 from core.runs.curves import Curves
-from core.runs.store import RunState, Store, open_store
+from core.runs.run import RunState
+from core.runs.store import Store, open_store
 from core.workspace import open_workspace
 
 SHOWN = 300

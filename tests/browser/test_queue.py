@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from core.runs import queue
-from core.runs.store import RunState, Store, open_store
+from core.runs.run import RunState
+from core.runs.store import Store, open_store
 from core.workspace import open_workspace
 from tests.support.served import PATIENCE, Explorer, keep, leave
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.browser
 
 def waiting(store: Store) -> list[str]:
     runs = store.list(states=[RunState.QUEUED])
-    return [run.id for run in sorted(runs, key=lambda run: run.turn)]
+    return [run.id for run in sorted(runs, key=lambda run: run.queue_key)]
 
 
 def close_the_lid(explorer: Explorer, store: Store) -> None:

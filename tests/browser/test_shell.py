@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from core.config.run import RunSpec
-from core.runs.store import RunState, Store, open_store
+from core.runs.run import RunState
+from core.runs.store import Store, open_store
 from core.workspace import Workspace, open_workspace
 from explorer import app
 from explorer.server import change_events
+from explorer.server.store_version import StoreVersion
 from tests.support.served import polls, settle
 
 pytestmark = pytest.mark.browser
@@ -27,7 +29,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Stor
     advance(store, done.id, epochs=4)
     scores = {"auroc": 0.81, "per_finding": {"Edema": 0.83, "Hernia": None}, "studies": 50}
     store.transition(done.id, RunState.COMPLETED, scores={"test": scores}, best_auroc=0.8)
-    beside, port = [change_events.StoreVersion(store).route()], app.free_port("127.0.0.1", 7960)
+    beside, port = [change_events.route(StoreVersion(store))], app.free_port("127.0.0.1", 7960)
     url = app.show(blocks, host="127.0.0.1", port=port, routes=beside)
     yield url, store, workspace
     blocks.close(verbose=False)

@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 
 from core.runs import queue
-from core.runs.store import RunState, open_store
+from core.runs.run import RunState
+from core.runs.store import open_store
 from core.workspace import Workspace
 from tests.core.conftest import radiographs
 from tests.core.runs.conftest import until

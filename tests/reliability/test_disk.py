@@ -12,7 +12,8 @@ import pytest
 
 from core.errors import StoreError
 from core.runs import queue
-from core.runs.store import RunState, open_store
+from core.runs.run import RunState
+from core.runs.store import open_store
 from core.workspace import BEST, open_workspace
 from tests.core.conftest import radiographs
 from tests.reliability.test_kills import end_of, spec_of

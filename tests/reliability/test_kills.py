@@ -12,8 +12,9 @@ from typing import Any
 
 from core.config.run import RunSpec
 from core.runs import queue
-from core.runs.run import ACTIVE
-from core.runs.store import RunState, Store
+from core.runs.lost_runs import reconcile
+from core.runs.run import ACTIVE, RunState
+from core.runs.store import Store
 from core.workspace import RESULT, Workspace
 from tests.core.conftest import radiographs
 from tests.support import training
@@ -75,7 +76,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
             late += 1  # it had ended; this was no kill
             continue
         met[(seen.phase or "starting").split(",")[0].split(" 1")[0]] += 1
-        queue.reconcile(store)
+        reconcile(store)
         state = store.get(run.id).state
         if state is not RunState.QUEUED:  # one that had not begun waits again by itself
             assert state is RunState.LOST

@@ -13,9 +13,11 @@ import pytest
 
 from core.config.run import RunSpec
 from core.runs import queue
+from core.runs.lost_runs import reconcile
 from core.runs.queue import PENDING
+from core.runs.run import Run, RunState
 from core.runs.scheduler import Scheduler
-from core.runs.store import Run, RunState, Store
+from core.runs.store import Store
 from core.workspace import Workspace
 from tests.support.paths import ROOT
 
@@ -131,7 +133,7 @@ def test_a_clock_that_is_set_back_loses_nothing(
             with clock_set_back(monkeypatch, 3600.0 * hours):
                 for _ in range(3):
                     scheduler.step()
-                assert queue.reconcile(store) == []
+                assert reconcile(store) == []
                 assert [store.get(run.id).state for run in runs] == [RunState.RUNNING] * 2
         with clock_set_back(monkeypatch, 3600.0):
             for run in runs:

@@ -10,8 +10,9 @@ import pytest
 
 from core.config.run import RunSpec
 from core.runs import queue
+from core.runs.run import RunState
 from core.runs.scheduler import Scheduler
-from core.runs.store import RunState, Store
+from core.runs.store import Store
 from core.training.checkpoint import CHECKPOINT
 from core.workspace import Workspace
 from tests.core.conftest import radiographs

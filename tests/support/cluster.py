@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, for the tests that need one."""
+"""A Ray cluster of two nodes on this machine."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ marks = [
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Two nodes of a core each; ``other`` is the one that may die."""
+    """Two nodes with one core each; a test may kill the node ``other``."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # by default a busy machine leaves them nothing
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # otherwise a busy machine leaves them no time
     for limit in ("worker_register_timeout_seconds", "agent_register_timeout_ms"):
         monkeypatch.setenv(f"RAY_{limit}", "300000" if limit.endswith("ms") else "300")
     import ray
     from ray._private import services
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setattr(services, "get_node", patiently(services.get_node))
+    monkeypatch.setattr(services, "get_node", retried(services.get_node))
     plain = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
     core = {"num_cpus": 1, "num_gpus": 0}
     made = Cluster(initialize_head=True, head_node_args={**core, **plain, **ports()})
@@ -42,7 +42,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def ports() -> dict[str, int]:
-    """Ports of a node's parts; Ray ends a node that takes long to find some by itself."""
+    """Ports of a node's processes; Ray kills a node that takes long to find free ports."""
     names = ("metrics_agent", "metrics_export", "dashboard_agent_listen", "runtime_env_agent")
     with contextlib.ExitStack() as taken:
         probes = [taken.enter_context(socket.socket()) for _ in names]
@@ -51,8 +51,8 @@ def ports() -> dict[str, int]:
         return {f"{n}_port": p.getsockname()[1] for n, p in zip(names, probes, strict=True)}
 
 
-def patiently(ask: Callable[..., Any]) -> Callable[..., Any]:
-    """Ray waits half a minute for a node to begin, which is short on a busy machine."""
+def retried(ask: Callable[..., Any]) -> Callable[..., Any]:
+    """Wait longer than Ray's half a minute for a node to start, for busy machines."""
 
     def answered(*given: Any, **named: Any) -> Any:
         until = time.monotonic() + 300

@@ -1,10 +1,11 @@
-"""A completed run whose quality is known, without training anything."""
+"""A completed run with predictions of known quality, without training."""
 
 import numpy as np
 
 from core.config.run import RunSpec
 from core.metrics.auroc import macro, per_finding
-from core.runs.store import Run, RunState, Store
+from core.runs.run import Run, RunState
+from core.runs.store import Store
 from core.workspace import Workspace
 
 
@@ -20,10 +21,10 @@ def completed(
 
     Args:
         store: The store.
-        workspace: Where the run's folder is made.
-        spec: What it is said to have done; its seed draws a little of the scores.
-        skill: Distance of the classes, in standard deviations of what is hard for all runs.
-        studies: Of validation and of test, two of each patient.
+        workspace: The workspace of the run's folder.
+        spec: Its specification; the seed draws a small part of the scores.
+        skill: Distance of the classes, in standard deviations of the noise shared by all runs.
+        studies: Number of studies of validation and of test, two per patient.
         findings: Names of the findings.
     """
     run = store.create(spec)

@@ -1,7 +1,7 @@
-"""Carries out runs in each of the processes that torchrun started; the main one tells what it saw.
+"""Trains runs in each process that torchrun started; the main one records their curves.
 
-Arguments: a JSON file of the runs' ``spec``, ``folder`` and ``stop`` (the question to which the
-answer is yes), and the cache.
+Arguments: a JSON file with ``spec``, ``folder`` and ``stop`` of each run (the number of the call of
+``stop_requested`` that returns True), and the cache.
 """
 
 import json
@@ -16,7 +16,7 @@ from core.training.loop import fine_tune
 
 
 class Notes(NullReporter):
-    """Keeps the curves, and asks to stop at a given question."""
+    """Records the curves, and requests a stop at a given call."""
 
     def __init__(self, stop: int | None) -> None:
         self.rows: list[tuple[str, float]] = []
@@ -43,11 +43,11 @@ def main(jobs: Path, cache: Path) -> None:
         except CoreError as error:
             end = str(error)
         if isinstance(report, Notes):
-            told = {"end": end, "rows": report.rows}
+            record = {"end": end, "rows": report.rows}
             with (folder.parent / "told.jsonl").open("a") as file:
-                file.write(json.dumps(told) + "\n")
+                file.write(json.dumps(record) + "\n")
         elif own.exists():
-            raise SystemExit("a process beside the main one wrote something")
+            raise SystemExit("a process that is not the main one wrote files")
 
 
 if __name__ == "__main__":

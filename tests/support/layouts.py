@@ -124,7 +124,8 @@ def save_dicom(
 def nih(root: Path, split: str = "official") -> Layout:
     """Numbered folders of pictures, some RGBA; the table's and the boxes' odd headers."""
     layout = Layout("nih", root, split)
-    rows, boxes = [], []
+    rows: list[list[Any]] = []
+    boxes: list[list[Any]] = []
     for patient in range(40):
         for follow_up in range(1 + patient % 3):
             number = len(rows)
@@ -267,7 +268,9 @@ def _chexpert_tests(layout: Layout, folder: Path) -> None:
 def mimic(root: Path) -> Layout:
     """Gzipped tables, labels by study, uncertain and empty cells, one study without labels."""
     layout = Layout("mimic", root, options={"views": "all"}, tolerance=6, notes=True)
-    rows, views, labels = [], [], []
+    rows: list[list[Any]] = []
+    views: list[list[Any]] = []
+    labels: list[list[Any]] = []
     for patient in range(40):
         subject, study = str(10_000_032 + 7 * patient), str(50_414_267 + 11 * patient)
         split = ("train", "train", "validate", "train", "test", "train", "test")[patient % 7]
@@ -313,7 +316,7 @@ def mimic_frontal(root: Path) -> Layout:
     frontal = {row[0] for row in read if row[3] in ("AP", "PA")}
     for facts in (layout.expected, layout.files, layout.patients, layout.labels):
         for one in set(facts) - frontal:
-            del facts[one]  # type: ignore[attr-defined]
+            del facts[one]
     return layout
 
 
@@ -375,7 +378,7 @@ def padchest_physicians(root: Path) -> Layout:
         out = row[7] in ("L", "COSTAL") or (tested[0] and row[8] != "Physician")
         for facts in (layout.expected, layout.files, layout.patients, layout.labels):
             if out:
-                facts.pop(one, None)  # type: ignore[attr-defined]
+                facts.pop(one, None)
     return layout
 
 
@@ -453,9 +456,9 @@ def rsna_paper(root: Path) -> Layout:
     lists: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for number, (one, file) in enumerate(list(layout.files.items())):
         split = "test" if number >= 30 else "val" if number >= 25 else "train"
-        folder = "stage_2_test_images" if split == "test" else "stage_2_train_images"
-        layout.files[one] = file.rename(root / folder / file.name)
-        lists[split].append(f"{folder}/{file.name} {int(bool(layout.labels[one]))} ")
+        images = "stage_2_test_images" if split == "test" else "stage_2_train_images"
+        layout.files[one] = file.rename(root / images / file.name)
+        lists[split].append(f"{images}/{file.name} {int(bool(layout.labels[one]))} ")
     kept = [row for row in _read_rows(root / "stage_2_train_labels.csv") if int(row[0][:8]) < 30]
     _write_rows(root / "stage_2_train_labels.csv", "patientId,x,y,width,height,Target", kept)
     layout.boxes = {one: n for one, n in layout.boxes.items() if int(one[:8]) < 30}
@@ -545,7 +548,7 @@ def pneumoniamnist(root: Path) -> Layout:
 
 def _medmnist(root: Path, flag: str, names: tuple[str, ...], *, compressed: bool) -> Layout:
     layout = Layout(flag, root, notes=True)
-    arrays: dict[str, NDArray[np.uint8]] = {}
+    arrays: dict[str, Any] = {}
     for split, count in {"train": 30, "val": 12, "test": 15}.items():
         pictures, labels = [], np.zeros((count, len(names)), np.uint8)
         for number in range(count):

@@ -1,11 +1,11 @@
-"""A workspace's note of how fast the machine is, so that a test need not measure it."""
+"""A stored speed of the machine, so that tests need not measure it."""
 
 import json
 from pathlib import Path
 
 
 def note_speed(cache: Path, cpu: float = 1e10, gpu: float = 1e13) -> None:
-    """Write it into a cache, in operations a second, whatever the precision."""
+    """Write the speed to a cache, in operations per second, equal for all precisions."""
     speeds = {
         f"{device} {precision}": speed
         for device, speed in (("cpu", cpu), ("gpu", gpu))

@@ -49,7 +49,7 @@ def flipped(content: bytes, draw: Draw) -> bytes:
     """Some bytes replaced."""
     changed = bytearray(content)
     for place in draw.integers(0, len(changed), draw.integers(1, 12)):
-        changed[place] = draw.choice([0, 1, 127, 128, 255, draw.integers(256)])
+        changed[place] = int(draw.choice([0, 1, 127, 128, 255, int(draw.integers(256))]))
     return bytes(changed)
 
 

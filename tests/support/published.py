@@ -96,7 +96,7 @@ def _norm(x: Tensor, state: State, at: str) -> Tensor:
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.reshape(*x.shape[:-1], heads, -1).transpose(1, 2)
 
 
 def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -338,15 +338,16 @@ def eva_tokens(state: State, x: Tensor, heads: int) -> Tensor:
 
     def turned(part: Tensor) -> Tensor:
         patches = part[:, :, 1:]
-        pairs = patches.unflatten(-1, (-1, 2))
+        pairs = patches.reshape(*patches.shape[:-1], -1, 2)
         half = torch.stack([-pairs[..., 1], pairs[..., 0]], -1).flatten(-2)
         return torch.cat([part[:, :, :1], patches * cos + half * sin], 2)
 
     for i in range(1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks."))):
         at = f"blocks.{i}."
-        weights = [state.get(f"{at}attn.{part}_proj.weight") for part in "qkv"]
-        if weights[0] is None:
+        if f"{at}attn.qkv.weight" in state:
             weights = list(state[f"{at}attn.qkv.weight"].chunk(3))
+        else:
+            weights = [state[f"{at}attn.{part}_proj.weight"] for part in "qkv"]
         hidden = _norm(x, state, f"{at}norm1")
         biases = (state[f"{at}attn.q_bias"], None, state[f"{at}attn.v_bias"])
         q, k, v = (

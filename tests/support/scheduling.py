@@ -1,4 +1,4 @@
-"""A scheduler in a process of its own, whose runs are small: ``scheduling.py WORKSPACE SLOTS``."""
+"""A scheduler in its own process that starts tiny runs: ``scheduling.py WORKSPACE SLOTS``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from core.runs.run import Run
 from core.runs.scheduler import Scheduler
-from core.runs.store import Run, open_store
+from core.runs.store import open_store
 from core.workspace import open_workspace
 
 TINY = Path(__file__).with_name("tiny_run.py")

@@ -61,7 +61,8 @@ class Explorer:
 
     def runs(self) -> list[dict[str, Any]]:
         """What the command line says of the runs."""
-        command = [sys.executable, "-m", "core", "runs", "--json", "--workspace", self.workspace]
+        place = ["--workspace", str(self.workspace)]
+        command = [sys.executable, "-m", "core", "runs", "--json", *place]
         said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
         found: list[dict[str, Any]] = json.loads(said)
         return found

@@ -1,6 +1,6 @@
-"""A grid of four tiny runs on radiographs of a folder: ``tiny_grid.py WORKSPACE RADIOGRAPHS``.
+"""A grid of four tiny runs on a folder of radiographs: ``tiny_grid.py WORKSPACE RADIOGRAPHS``.
 
-Prints a line when a run begins and when it ends, so that a test can kill it at a chosen moment.
+Prints a line when a run starts or ends and after each epoch, so that a test can kill it in between.
 """
 
 import sys
@@ -21,17 +21,17 @@ from core.workspace import open_workspace
 
 
 class Lines(NullReporter):
-    """Prints each epoch and each ending."""
+    """Prints each start, epoch and end of a run."""
 
-    def begins(self, cell: Cell, run: Run) -> Reporter:
-        print("begins", cell.method, cell.seed, run.id, run.attempts, flush=True)
+    def run_started(self, cell: Cell, run: Run) -> Reporter:
+        print("started", cell.method, cell.seed, run.id, run.attempts, flush=True)
         return self
 
-    def waits(self, cell: Cell, run: Run) -> None:
-        print("waits", run.id, flush=True)
+    def run_awaited(self, cell: Cell, run: Run) -> None:
+        print("awaited", run.id, flush=True)
 
-    def ends(self, cell: Cell, run: Run) -> None:
-        print("ends", cell.method, cell.seed, run.state, flush=True)
+    def run_ended(self, cell: Cell, run: Run) -> None:
+        print("ended", cell.method, cell.seed, run.state, flush=True)
 
     def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
         if name == "val/auroc":
@@ -66,8 +66,8 @@ def execute(
 def main() -> None:
     workspace = open_workspace(sys.argv[1])
     store = open_store(workspace, create=True)
-    ending = run_grid.run_grid(grid(Path(sys.argv[2])), store, workspace, execute, Lines())
-    print("completed", ending.completed, flush=True)
+    result = run_grid.run_grid(grid(Path(sys.argv[2])), store, workspace, execute, Lines())
+    print("completed", result.completed, flush=True)
 
 
 if __name__ == "__main__":

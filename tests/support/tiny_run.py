@@ -1,8 +1,8 @@
-"""A run's process in small: counts to the epochs of its specification, as its name says.
+"""A process of a run that only counts its epochs: ``tiny_run.py RUN WORKSPACE``.
 
-``tiny_run.py RUN WORKSPACE``; the name of the run is what it does: ``counts``, ``slow``,
-``refused``, ``breaks``, ``disk full``, ``shadow``, ``dies before``, ``dies``, and ``deaf``: heeds
-neither the store nor a signal, and neither does what it starts.
+The name of the run selects its behaviour: ``counts``, ``slow``, ``refused``, ``breaks``,
+``disk full``, ``dies before``, ``dies``, and ``deaf``, which ignores both stop requests and
+SIGTERM, as does its child process.
 """
 
 import errno
@@ -28,8 +28,8 @@ def main() -> int:
     run_id, root = sys.argv[1:]
     workspace = open_workspace(root)
     store = open_store(workspace, create=False)
-    does = store.get(run_id).name
-    if does == "dies before":
+    behaviour = store.get(run_id).name
+    if behaviour == "dies before":
         raise SystemExit("there is no such module")
 
     def execute(
@@ -38,20 +38,22 @@ def main() -> int:
         with (folder / "starts.txt").open("a") as starts:
             starts.write(f"{os.getpid()} {resume}\n")
         report.log(f"counting to {spec.train.epochs}")
-        if does == "dies":
+        if behaviour == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
-        if does == "deaf":
+        if behaviour == "deaf":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             child = subprocess.Popen(["sleep", "600"])
             (folder / "child.txt").write_text(str(child.pid))
             time.sleep(600)
-        if does == "refused":
+        if behaviour == "refused":
             raise DataError("There are no radiographs.", "Download them.")
-        if does == "breaks":
+        if behaviour == "breaks":
             raise ZeroDivisionError("two words\nand a second line")
-        if does == "disk full":
+        if behaviour == "disk full":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "weights")
-        return count(spec.train.epochs, folder / "checkpoint.pt", report, resume, does == "slow")
+        return count(
+            spec.train.epochs, folder / "checkpoint.pt", report, resume, behaviour == "slow"
+        )
 
     return worker.work(store, workspace, run_id, execute)
 

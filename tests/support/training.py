@@ -1,6 +1,6 @@
-"""A real training run in a process that can be killed at any moment.
+"""A real training run in a process that can be killed at any time.
 
-A server that has loaded torch forks each process, so that fifty kills take minutes, not an hour.
+Each process is forked from a server that has loaded torch, so that fifty kills take minutes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 from core.config.run import RunSpec
 from core.reporter import Reporter
 from core.runs import worker
-from core.runs.store import RunState, Store, open_store
+from core.runs.run import RunState
+from core.runs.store import Store, open_store
 from core.workspace import Workspace
 
 _context = multiprocessing.get_context("forkserver")
@@ -23,11 +24,11 @@ _context.set_forkserver_preload(
     ["core.training.loop", "core.runs.worker", "tests.support.training"]
 )
 CHECKPOINT_SECONDS = 0.02
-"""So that kills meet checkpoints in the middle of epochs, too."""
+"""Short, so that processes are also killed between checkpoints within an epoch."""
 
 
 def work(root: Path, run_id: str, slow: float = 0.0) -> None:
-    """Carry out a run of a workspace; what a forked process does."""
+    """Execute a run of a workspace in the forked process."""
     from core.resources import validation_schedule
     from core.training import loop
 
@@ -45,14 +46,14 @@ def work(root: Path, run_id: str, slow: float = 0.0) -> None:
 
 
 def start(workspace: Workspace, run_id: str) -> BaseProcess:
-    """Start an attempt in a process of its own."""
+    """Start an attempt in its own process."""
     process = _context.Process(target=work, args=(workspace.root, run_id), daemon=True)
     process.start()
     return process
 
 
 def complete(store: Store, workspace: Workspace, run_id: str) -> float:
-    """Let a run go on to its end; seconds that it took."""
+    """Execute a run to its end, and return the seconds it took."""
     began = time.monotonic()
     process = start(workspace, run_id)
     process.join(300)
@@ -62,6 +63,6 @@ def complete(store: Store, workspace: Workspace, run_id: str) -> float:
 
 
 def kill(process: BaseProcess) -> None:
-    """End a process as the system does: with nothing said."""
+    """Kill a process with SIGKILL."""
     process.kill()
     process.join()

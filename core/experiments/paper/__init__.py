@@ -1,1 +1,1 @@
-"""The study's grid of tasks: what is to be run, carrying it out, and what it says of the claims."""
+"""The paper's grid of transfer tasks: runs, results, claims, tables and figure."""

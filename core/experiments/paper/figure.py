@@ -1,4 +1,4 @@
-"""The grid as one figure, as a paper would show it: differences by task, and label efficiency."""
+"""Figure of the paper's grid: differences by task, and label-efficiency curves."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import ConfigurationError
 from core.evaluation.verdict import Evidence
-from core.experiments.paper.claims import STUDY_GAIN
+from core.experiments.paper.claims import PAPER_GAIN
 from core.experiments.paper.results import EVIDENCE, FULL, LORA, Efficiency, Outcome
 from core.experiments.paper.tables import Report, title
-from core.formatting import DISCLAIMER
-from core.metrics.label_efficiency import percent
+from core.formatting import DISCLAIMER, share
 from core.models.backbones.registry import backbone_card
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SUFFIXES = (".png", ".svg", ".pdf")
-DOTS_AN_INCH = 160
+SUFFIXES: dict[str, dict[str, Any]] = {
+    ".png": {},
+    ".svg": {"Date": None},
+    ".pdf": {"CreationDate": None},
+}
+"""Suffixes of the figure's formats, with metadata that leaves out the date."""
+DPI = 160
 TONES: dict[Evidence, tuple[str, str]] = {
     "above": ("#009E73", "o"),
     "below": ("#D55E00", "s"),
     "unclear": ("#6B7280", "D"),
     "undecided": ("#6B7280", "o"),
 }
-"""Colour and marker of a difference by its evidence; what is not decided is hollow."""
+"""Colour and marker of a difference by its evidence; undecided markers are hollow."""
 
 LINES = {LORA: ("#009E73", "-", "o", "LoRA"), FULL: ("#D55E00", "--", "s", "full fine-tuning")}
 STYLE: Any = {
@@ -39,19 +43,19 @@ STYLE: Any = {
     "svg.hashsalt": "cxr",
     "svg.fonttype": "none",
 }
-A_ROW = 0.23
-"""Inches of one task."""
+ROW_INCHES = 0.23
+"""Height of one task."""
 
 
 def draw(report: Report, path: Path) -> None:
-    """Write the figure as PNG, SVG or PDF, by the file's suffix.
+    """Write the figure as PNG, SVG or PDF, by the suffix of the file.
 
     Args:
-        report: What it shows.
+        report: The report.
         path: The file.
 
     Raises:
-        ConfigurationError: The suffix is none of these, or the file cannot be written.
+        ConfigurationError: The suffix is unknown, or the file cannot be written.
     """
     import matplotlib as mpl
 
@@ -64,14 +68,11 @@ def draw(report: Report, path: Path) -> None:
         drawn = figure(report)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            dated: dict[str, Any] = {} if path.suffix.lower() == ".png" else {"Date": None}
-            if path.suffix.lower() == ".pdf":
-                dated = {"CreationDate": None}
-            drawn.savefig(path, dpi=DOTS_AN_INCH, metadata=dated)
+            drawn.savefig(path, dpi=DPI, metadata=SUFFIXES[path.suffix.lower()])
         except OSError as error:
             raise ConfigurationError(
                 f"The figure {path} cannot be written ({error.strerror or error}).",
-                "Choose another place.",
+                "Choose another folder.",
             ) from error
 
 
@@ -80,21 +81,22 @@ def figure(report: Report) -> Figure:
     from matplotlib.figure import Figure
 
     outcomes, curves = report.judgement.outcomes, report.efficiency
-    groups = list(dict.fromkeys((one.task.backbone, one.task.data) for one in outcomes))
+    groups = list(dict.fromkeys((each.task.backbone, each.task.data) for each in outcomes))
     rows = len(outcomes) + len(groups)
     backbones = list(dict.fromkeys(backbone for backbone, _ in groups))
-    height = max(1.5 + A_ROW * rows, 2.0 + 1.5 * len(backbones))
+    height = max(1.5 + ROW_INCHES * rows, 2.0 + 1.5 * len(backbones))
     drawn = Figure(figsize=(11.0, height), layout="constrained")
     left, right = drawn.subfigures(1, 2, squeeze=False, width_ratios=(1.12, 1.0))[0]
     _forest(left.add_subplot(), outcomes, groups)
-    across = max(sum(one == backbone for one, _ in groups) for backbone in backbones)
-    panels = right.subplots(len(backbones), across, squeeze=False, sharex=True)
+    columns = max(sum(name == backbone for name, _ in groups) for backbone in backbones)
+    panels = right.subplots(len(backbones), columns, squeeze=False, sharex=True)
     for r, backbone in enumerate(backbones):
-        own = [data for one, data in groups if one == backbone]
-        for c in range(across):
-            if c < len(own):
-                found = _find(curves, backbone, own[c])
-                _efficiency(panels[r][c], found, _short(own[c]), first=c == 0, card_of=backbone)
+        data_sets = [data for name, data in groups if name == backbone]
+        for c in range(columns):
+            if c < len(data_sets):
+                efficiency = _find(curves, backbone, data_sets[c])
+                name = _short_title(data_sets[c])
+                _draw_curves(panels[r][c], efficiency, name, first=c == 0, backbone=backbone)
             else:
                 panels[r][c].set_axis_off()
     _legends(left, right, panels[0][0])
@@ -102,46 +104,45 @@ def figure(report: Report) -> Figure:
 
 
 def _forest(axes: Axes, outcomes: Sequence[Outcome], groups: Sequence[tuple[str, str]]) -> None:
-    """One line a task: difference, interval over seeds (thick) and over patients (thin)."""
-    at, names = 0.0, []
+    """One row per task: difference, interval over seeds (thick) and over patients (thin)."""
+    y, names = 0.0, []
     axes.axvline(0, color="#9CA3AF", linewidth=0.8, linestyle="--", zorder=0)
-    axes.axvline(100 * STUDY_GAIN, color="#9CA3AF", linewidth=0.7, linestyle=":", zorder=0)
+    axes.axvline(100 * PAPER_GAIN, color="#9CA3AF", linewidth=0.7, linestyle=":", zorder=0)
     for backbone, data in groups:
-        axes.text(0.0, at, f"{backbone_card(backbone).title} · {title(data)}", fontweight="bold",
+        axes.text(0.0, y, f"{backbone_card(backbone).title} · {title(data)}", fontweight="bold",
                   transform=axes.get_yaxis_transform(), va="center", fontsize=8)  # fmt: skip
-        at += 1
-        for one in outcomes:
-            if (one.task.backbone, one.task.data) == (backbone, data):
-                _mark(axes, one, at)
-                names.append((at, percent(one.task.fraction)))
-                at += 1
-    axes.set_yticks([place for place, _ in names], [name for _, name in names])
+        y += 1
+        for outcome in outcomes:
+            if (outcome.task.backbone, outcome.task.data) == (backbone, data):
+                _draw_difference(axes, outcome, y)
+                names.append((y, share(outcome.task.fraction)))
+                y += 1
+    axes.set_yticks([position for position, _ in names], [name for _, name in names])
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(at - 0.4, -0.7)
-    reach = _reach(outcomes)
-    axes.set_xlim(-reach, reach)
-    axes.set_xlabel("LoRA − full fine-tuning, points of test AUROC\n"
+    axes.set_ylim(y - 0.4, -0.7)
+    limit = _x_limit(outcomes)
+    axes.set_xlim(-limit, limit)
+    axes.set_xlabel("LoRA − full fine-tuning, test AUROC points\n"
                     "(95% interval: thick over seeds, thin over patients)",
                     fontsize=7.5)  # fmt: skip
     axes.set_ylabel("share of the labels")
-    axes.text(100 * STUDY_GAIN, -0.72, " 2.9", fontsize=7, color="#6B7280", va="bottom")
-    seen = dict.fromkeys(one.verdict.evidence for one in outcomes if one.verdict)
-    for kind in seen:
+    axes.text(100 * PAPER_GAIN, -0.72, " 2.9", fontsize=7, color="#6B7280", va="bottom")
+    for kind in dict.fromkeys(each.verdict.evidence for each in outcomes if each.verdict):
         colour, marker = TONES[kind]
         axes.plot([], [], marker, color=colour, markersize=5, label=EVIDENCE[kind],
                   markerfacecolor="white" if kind == "undecided" else colour)  # fmt: skip
-    if any(one.task.gain is not None for one in outcomes):
+    if any(outcome.task.gain is not None for outcome in outcomes):
         axes.plot([], [], "*", color="#0072B2", markersize=7, label="published")
 
 
-def _reach(outcomes: Sequence[Outcome]) -> float:
-    """Points to either side of zero: room for the differences, not for every wide interval."""
-    verdicts = [one.verdict for one in outcomes if one.verdict]
-    values = [abs(100 * one.difference.value) for one in verdicts]
+def _x_limit(outcomes: Sequence[Outcome]) -> float:
+    """Limit of the axis in points: includes all differences, but not every wide interval."""
+    verdicts = [outcome.verdict for outcome in outcomes if outcome.verdict]
+    values = [abs(100 * verdict.difference.value) for verdict in verdicts]
     ends = [
         abs(100 * end)
-        for one in verdicts
-        for interval in (one.difference, one.over_patients)
+        for verdict in verdicts
+        for interval in (verdict.difference, verdict.over_patients)
         for end in (interval.low, interval.high)
     ]
     most = max((value for value in values if not math.isnan(value)), default=0.0)
@@ -149,37 +150,37 @@ def _reach(outcomes: Sequence[Outcome]) -> float:
     return 1.05 * max(4.0, most, min(furthest, 2.0 * most + 4.0))
 
 
-def _mark(axes: Axes, one: Outcome, at: float) -> None:
-    if one.task.gain is not None:
-        axes.plot([100 * one.task.gain], [at], "*", color="#0072B2", markersize=7, zorder=2)
-    verdict = one.verdict
+def _draw_difference(axes: Axes, outcome: Outcome, y: float) -> None:
+    if outcome.task.gain is not None:
+        axes.plot([100 * outcome.task.gain], [y], "*", color="#0072B2", markersize=7, zorder=2)
+    verdict = outcome.verdict
     if verdict is None or math.isnan(verdict.difference.value):
-        axes.text(0.985, at, "not run", transform=axes.get_yaxis_transform(), va="center",
+        axes.text(0.985, y, "not run", transform=axes.get_yaxis_transform(), va="center",
                   ha="right", fontsize=7, color="#6B7280")  # fmt: skip
         return
     colour, marker = TONES[verdict.evidence]
     thick, thin = (verdict.difference, 2.6, colour), (verdict.over_patients, 0.9, "#111827")
     for interval, width, tone in (thick, thin):
         if not math.isnan(interval.low):
-            axes.plot([100 * interval.low, 100 * interval.high], [at, at], color=tone,
+            axes.plot([100 * interval.low, 100 * interval.high], [y, y], color=tone,
                       linewidth=width, solid_capstyle="butt", zorder=2)  # fmt: skip
-    axes.plot([100 * verdict.difference.value], [at], marker, color=colour, markersize=5, zorder=3,
+    axes.plot([100 * verdict.difference.value], [y], marker, color=colour, markersize=5, zorder=3,
               markerfacecolor="white" if verdict.evidence == "undecided" else colour)  # fmt: skip
 
 
-def _efficiency(
-    axes: Axes, found: Efficiency | None, name: str, *, first: bool, card_of: str
+def _draw_curves(
+    axes: Axes, efficiency: Efficiency | None, name: str, *, first: bool, backbone: str
 ) -> None:
-    """AUROC against the share of labels, with bands."""
+    """Test AUROC by label fraction, with bands."""
     from matplotlib.ticker import NullLocator
 
-    for one in found.curves if found else ():
-        colour, line, marker, label = LINES[one.method]
-        shares = [level.fraction for level in one.levels]
-        axes.plot(shares, [level.auroc.value for level in one.levels], line, color=colour,
+    for curve in efficiency.curves if efficiency else ():
+        colour, line, marker, label = LINES[curve.method]
+        shares = [level.fraction for level in curve.levels]
+        axes.plot(shares, [level.auroc.value for level in curve.levels], line, color=colour,
                   marker=marker, markersize=3.5, linewidth=1.4, label=label)  # fmt: skip
-        axes.fill_between(shares, [level.auroc.low for level in one.levels],
-                          [level.auroc.high for level in one.levels], color=colour, alpha=0.15,
+        axes.fill_between(shares, [level.auroc.low for level in curve.levels],
+                          [level.auroc.high for level in curve.levels], color=colour, alpha=0.15,
                           linewidth=0)  # fmt: skip
     axes.set_xscale("log")
     axes.set_xticks([0.01, 0.1, 1.0], ["1%", "10%", "100%"])
@@ -187,14 +188,14 @@ def _efficiency(
     axes.set_xlim(0.008, 1.25)
     axes.set_title(name, fontsize=8.5)
     if first:
-        axes.set_ylabel(f"{backbone_card(card_of).title}\ntest AUROC", fontsize=7.5)
+        axes.set_ylabel(f"{backbone_card(backbone).title}\ntest AUROC", fontsize=7.5)
 
 
 def _legends(left: Any, right: Any, panel: Axes) -> None:
-    for part, axes, place in ((left, left.axes[0], "lower"), (right, panel, "upper")):
+    for part, axes, side in ((left, left.axes[0], "lower"), (right, panel, "upper")):
         handles, names = axes.get_legend_handles_labels()
         if handles:
-            part.legend(handles, names, loc=f"outside {place} center", ncols=4, frameon=False,
+            part.legend(handles, names, loc=f"outside {side} center", ncols=4, frameon=False,
                         fontsize=7.5)  # fmt: skip
     right.supxlabel("share of the labels (band: 95% over seeds, or over patients with one seed)\n"
                     f"{DISCLAIMER}",
@@ -202,8 +203,8 @@ def _legends(left: Any, right: Any, panel: Axes) -> None:
 
 
 def _find(curves: Sequence[Efficiency], backbone: str, data: str) -> Efficiency | None:
-    return next((one for one in curves if (one.backbone, one.data) == (backbone, data)), None)
+    return next((each for each in curves if (each.backbone, each.data) == (backbone, data)), None)
 
 
-def _short(data: str) -> str:
+def _short_title(data: str) -> str:
     return title(data).split(" (")[0].replace("Pneumonia Detection Challenge", "Pneumonia")

@@ -1,4 +1,4 @@
-"""Which runs the study's grid consists of, which of them are there, and what the rest will take."""
+"""The paper's grid: its cells, the stored run of each, and the expected cost of the others."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from pathlib import Path
 from core.config.run import RunSpec
 from core.data.datasets.registry import DATASETS
 from core.errors import ConfigurationError, CoreError, ModelError, unknown_name
-from core.experiments.cells import is_scored, key, pick, standing
+from core.experiments.cells import cell_key, is_scored, runs_by_cell, select_run
 from core.experiments.paper.tasks import MINIATURE, PAPER_METHODS, TASKS, Task
 from core.models.backbones.registry import BACKBONES
 from core.runs.run import Run
 from core.workspace import Workspace
 
-KIN = {
+PHANTOMS = {
     "nih": ("nih", "phantom-14"),
     "chexpert": ("chexpert", "phantom-5"),
     "rsna": ("rsna", "phantom-1"),
 }
-"""A data set of the study, and the phantoms that stand in for it: either name chooses both."""
+"""Each data set of the paper with the phantoms that replace it: either name selects both."""
 
-COPIES = {"best": 1, "checkpoint": 3}
-"""How often what trains lies in a run's folder: its best weights; weights and two moments."""
+WEIGHT_COPIES = 4
+"""Copies of the trainable weights in a run's folder: the best ones; weights and two moments in the
+checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class Cell:
 
     Attributes:
         task: Its task.
-        method: One of ``paper.METHODS``.
+        method: One of ``PAPER_METHODS``.
         seed: Its seed.
-        spec: What is carried out.
+        spec: Its specification.
     """
 
     task: Task
@@ -49,16 +50,16 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Step:
-    """A cell with what the workspace holds of it.
+class CellStatus:
+    """A cell with its run in a workspace.
 
     Attributes:
         cell: The cell.
-        run: The run that carries it out, if there is one.
-        done: Whether that run has completed and can be scored.
+        run: Its run, if there is one.
+        done: Whether that run is completed and has test predictions.
         obstacle: Why it cannot be run; None if it can.
-        seconds: Expected wall time of what is left; 0 if done, None where it cannot be told.
-        disk: Expected bytes that are still to be written; None where they cannot be told.
+        seconds: Expected remaining wall time; 0 if done, None if unknown.
+        disk: Expected bytes to be written; None if unknown.
     """
 
     cell: Cell
@@ -69,77 +70,78 @@ class Step:
     disk: int | None = None
 
     @property
-    def wanted(self) -> bool:
-        """Whether there is something to do that can be done."""
+    def runnable(self) -> bool:
+        """Whether the cell is not done and can be run."""
         return not self.done and self.obstacle is None
 
 
-def choose(
+def select_tasks(
     *,
     embedded: bool = False,
     only: Sequence[str] = (),
     fractions: Sequence[float] = (),
     backbones: Sequence[str] = (),
 ) -> tuple[Task, ...]:
-    """The tasks of the grid, or of a part of it.
+    """Select tasks of the grid.
 
     Args:
-        embedded: The scaled-down tasks instead of the study's own.
-        only: Data sets; ``nih`` means ``phantom-14`` among the scaled-down tasks, and so on.
-        fractions: Label fractions.
-        backbones: Names of backbones.
+        embedded: The miniature tasks instead of the paper's own.
+        only: Data sets, by default all; ``nih`` also selects ``phantom-14``, and so on.
+        fractions: Label fractions, by default all.
+        backbones: Names of backbones, by default all.
 
     Raises:
-        ConfigurationError: No task has one of these.
+        ConfigurationError: No task has one of these values.
     """
     tasks = MINIATURE if embedded else TASKS
-    data = {one: dict.fromkeys([one, *KIN.get(one, ())]) for one in only}
     known = [task.data for task in tasks]
-    for one, names in data.items():
-        if not set(names) & set(known):
-            raise unknown_name("data set of this grid", one, dict.fromkeys([*KIN, *known]))
+    selected: set[str] = set()
+    for data in only:
+        names = {data, *PHANTOMS.get(data, ())}
+        if not names & set(known):
+            raise unknown_name("data set of this grid", data, dict.fromkeys([*PHANTOMS, *known]))
+        selected |= names
     for fraction in fractions:
         if fraction not in {task.fraction for task in tasks}:
             raise ConfigurationError(
-                f"No task of the study has a label fraction of {fraction:g}.",
-                "It has: 0.01, 0.1, 1.",
+                f"No task of the paper has a label fraction of {fraction:g}.",
+                "Choose 0.01, 0.1 or 1.",
                 field="data.label_fraction",
             )
-    for one in backbones:
-        if one not in {task.backbone for task in tasks}:
+    for backbone in backbones:
+        if backbone not in {task.backbone for task in tasks}:
             raise unknown_name(
-                "backbone of this grid", one, dict.fromkeys(task.backbone for task in tasks)
+                "backbone of this grid", backbone, dict.fromkeys(task.backbone for task in tasks)
             )
-    wanted = {name for names in data.values() for name in names}
     return tuple(
         task
         for task in tasks
-        if (not only or task.data in wanted)
+        if (not only or task.data in selected)
         and (not fractions or task.fraction in fractions)
         and (not backbones or task.backbone in backbones)
     )
 
 
-def cells(
+def grid_cells(
     tasks: Iterable[Task],
     methods: Sequence[str] = PAPER_METHODS,
     seeds: int = 1,
     roots: Mapping[str, Path] | None = None,
     weights: Mapping[str, Path] | None = None,
 ) -> list[Cell]:
-    """The runs of these tasks: the whole grid with the first seed, then with the next.
+    """Cells of these tasks: all of them with the first seed, then with the next.
 
     Args:
         tasks: The tasks.
-        methods: Of ``paper.METHODS``.
+        methods: Methods from ``PAPER_METHODS``.
         seeds: Seeds 0 to ``seeds - 1``.
         roots: Folder of each data set.
         weights: Checkpoint of each backbone.
 
     Raises:
-        ConfigurationError: The study has no such method.
+        ConfigurationError: The paper has no such method.
     """
-    places, files = roots or {}, weights or {}
+    folders, files = roots or {}, weights or {}
     cheap_first = sorted(tasks, key=lambda task: task.fraction)
     return [
         Cell(
@@ -147,7 +149,7 @@ def cells(
             method,
             seed,
             task.spec(
-                method, seed=seed, root=places.get(task.data), weights=files.get(task.backbone)
+                method, seed=seed, root=folders.get(task.data), weights=files.get(task.backbone)
             ),
         )
         for seed in range(seeds)
@@ -158,16 +160,16 @@ def cells(
 
 def survey(
     cells: Iterable[Cell], runs: Sequence[Run], workspace: Workspace, *, costs: bool = True
-) -> list[Step]:
-    """Say of each cell whether it is done, whether it can be, and what it will take.
+) -> list[CellStatus]:
+    """Determine of each cell whether it is done, whether it can be run, and its expected cost.
 
     Args:
         cells: The grid.
         runs: All runs of the workspace, the latest first.
-        workspace: Where their folders are.
+        workspace: The workspace with their folders.
         costs: Whether to estimate time and disk, which reads data sets and counts parameters.
     """
-    known = standing(runs)
+    known = runs_by_cell(runs)
     earlier = [
         (run.spec, run.seconds_alone)
         for run in runs
@@ -175,37 +177,37 @@ def survey(
     ]
     checked: dict[tuple[str, ...], CoreError | None] = {}
     counted: dict[str, int] = {}
-    found = []
+    statuses = []
     for cell in cells:
-        run = pick(known.get(key(cell.spec), ()), workspace)
+        run = select_run(known.get(cell_key(cell.spec), ()), workspace)
         if run is not None and is_scored(run, workspace):
-            found.append(Step(cell, run, done=True, seconds=0.0, disk=0))
+            statuses.append(CellStatus(cell, run, done=True, seconds=0.0, disk=0))
             continue
         kind = (cell.task.data, cell.task.backbone, cell.method, str(cell.spec.adapter.rank))
         if kind not in checked:
             checked[kind] = obstacle(cell.spec)
-        step = Step(cell, run, obstacle=checked[kind])
-        if costs and step.wanted:
-            step = _priced(step, workspace, earlier, counted)
-        found.append(step)
-    return found
+        status = CellStatus(cell, run, obstacle=checked[kind])
+        if costs and status.runnable:
+            status = _with_cost(status, workspace, earlier, counted)
+        statuses.append(status)
+    return statuses
 
 
 def obstacle(spec: RunSpec) -> CoreError | None:
-    """Why a run cannot be carried out here; None if it can."""
+    """Why a run cannot be executed on this machine; None if it can."""
     from core.resources import preflight
 
     backbone, entry = BACKBONES[spec.model.backbone], DATASETS.get(spec.data.name)
     if backbone.source == "file" and spec.model.weights is None:
         return ModelError(
             f"{backbone.title} needs its weights, from {backbone.url}.",
-            f"Name the file: --weights {backbone.name}=FILE.",
+            f"Give the file with --weights {backbone.name}=FILE.",
             field="model.weights",
         )
     if entry is not None and entry.needs_root and spec.data.root is None:
         return ConfigurationError(
             f"{entry.title} needs its folder.",
-            f"Name it: --root {spec.data.name}=DIR.",
+            f"Give it with --root {spec.data.name}=DIR.",
             field="data.root",
         )
     try:
@@ -215,29 +217,29 @@ def obstacle(spec: RunSpec) -> CoreError | None:
     return None
 
 
-def _priced(
-    step: Step,
+def _with_cost(
+    status: CellStatus,
     workspace: Workspace,
     earlier: Sequence[tuple[RunSpec, float]],
     counted: dict[str, int],
-) -> Step:
-    """Time and disk of a step; pictures are made once, so the first run that needs them pays."""
+) -> CellStatus:
+    """Add the expected time and disk; decoding images counts for the first run that needs them."""
     from core.data.cache.image_cache import cache_side
     from core.resources import estimate
 
-    spec, data = step.cell.spec, step.cell.task.data
+    spec, data = status.cell.spec, status.cell.task.data
     try:
-        told = estimate.estimate(spec, workspace.cache, earlier)
+        cost = estimate.estimate(spec, workspace.cache, earlier)
     except CoreError as error:
-        return replace(step, obstacle=error)
-    fresh = max(0, told.unprepared - counted.get(data, 0))
-    counted[data] = max(told.unprepared, counted.get(data, 0))
-    seconds = told.seconds - told.starting
-    if told.unprepared:
-        seconds -= told.preparing * (1 - fresh / told.unprepared)
-    if step.run is not None and step.run.progress is not None:
-        seconds *= 1 - step.run.progress
+        return replace(status, obstacle=error)
+    undecoded = max(0, cost.unprepared - counted.get(data, 0))
+    counted[data] = max(cost.unprepared, counted.get(data, 0))
+    seconds = cost.seconds - cost.starting
+    if cost.unprepared:
+        seconds -= cost.preparing * (1 - undecoded / cost.unprepared)
+    if status.run is not None and status.run.progress is not None:
+        seconds *= 1 - status.run.progress
     side = cache_side(spec.model.input_size or BACKBONES[spec.model.backbone].input_size)
-    predictions = 8 * len(told.positives) * (told.val_images + told.test_images)
-    disk = 4 * told.trainable * sum(COPIES.values()) + predictions + fresh * side**2
-    return replace(step, seconds=seconds, disk=disk)
+    predictions = 8 * len(cost.positives) * (cost.val_images + cost.test_images)
+    disk = 4 * cost.trainable * WEIGHT_COPIES + predictions + undecoded * side**2
+    return replace(status, seconds=seconds, disk=disk)

@@ -1,6 +1,6 @@
-"""Recipes: settings that belong together, set at once for what a run names.
+"""Recipes: sets of hyperparameters, chosen by backbone, data set, label fraction and method.
 
-What a user gives himself always wins over the recipe, and is told.
+Settings that the user gave are never changed by a recipe, and are reported.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 
 from core.config.run import RunSpec
 from core.errors import unknown_name
-from core.experiments.paper import tasks
+from core.experiments.paper.tasks import Task, task_of
 
 RECIPES = {
-    "default": "values of the method and the backbone",
-    "paper": "the paper's, for its backbones, data sets and label fractions",
+    "default": "defaults of the method and the backbone",
+    "paper": "the paper's settings, for its backbones, data sets and label fractions",
 }
-"""Every recipe by name, with what it is."""
+"""Description of each recipe by name."""
 
 SETS = (
     "data.split",
@@ -37,7 +37,7 @@ SETS = (
     "train.drop_path",
     "train.augmentation",
 )
-"""The settings that the paper's recipe decides."""
+"""Settings that the paper's recipe determines."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class Followed:
 
     Attributes:
         spec: The specification.
-        title: What the recipe is for: ``MRM …``; empty for the defaults.
-        source: Where it comes from, as a sentence.
-        values: What the recipe says, by the setting's path.
-        kept: What the user gave instead: his value and the recipe's, by path.
+        title: The recipe and its task: ``paper (lora on mrm-nih-1)``; empty for the defaults.
+        source: Source of the recipe, as a sentence.
+        values: Values of the recipe, by the path of the setting.
+        kept: Settings that the user gave instead: the user's value and the recipe's, by path.
     """
 
     spec: RunSpec
@@ -59,35 +59,35 @@ class Followed:
     kept: dict[str, tuple[Any, Any]]
 
     def __str__(self) -> str:
-        """What was set, and what was not, in words."""
+        """Text that lists the settings of the recipe and those of the user."""
         if not self.values:
-            return "No recipe is followed."
-        told = ", ".join(
+            return "No recipe is used."
+        changed = ", ".join(
             f"{name(path)} {written(value)}"
             for path, value in self.values.items()
             if path not in self.kept
         )
-        text = f"Recipe {self.title}: {told}. {self.source}"
+        text = f"Recipe {self.title}: {changed}. {self.source}"
         if self.kept:
-            yours = ", ".join(
-                f"{name(path)} {written(own)} instead of {written(its)}"
-                for path, (own, its) in self.kept.items()
+            kept = ", ".join(
+                f"{name(path)} {written(own)} instead of {written(recommended)}"
+                for path, (own, recommended) in self.kept.items()
             )
-            text += f" Yours is kept: {yours}."
+            text += f" Your settings are kept: {kept}."
         return text
 
 
 def follow(recipe: str, spec: RunSpec, given: Collection[str] = ()) -> Followed:
-    """Let a specification follow a recipe.
+    """Set the values of a recipe in a specification.
 
     Args:
         recipe: A key of ``RECIPES``.
-        spec: What is asked for; backbone, data set, label fraction and method choose the recipe.
-        given: Paths of the settings that the user gave himself; the recipe leaves them alone.
+        spec: The specification; backbone, data set, label fraction and method select the recipe.
+        given: Paths of the settings that the user gave; the recipe does not change them.
 
     Raises:
-        ConfigurationError: There is no such recipe, or none for this combination; which there are
-            is told.
+        ConfigurationError: There is no such recipe, or none for this combination; the message
+            lists those that exist.
     """
     if recipe not in RECIPES:
         raise unknown_name("recipe", recipe, RECIPES)
@@ -110,21 +110,20 @@ def follow(recipe: str, spec: RunSpec, given: Collection[str] = ()) -> Followed:
     changed = RunSpec.model_validate(
         {section: {**part, **sections.get(section, {})} for section, part in fields.items()}
     )
-    source = task.recipes[spec.adapter.method].source
     title = f"paper ({spec.adapter.method} on {task.name})"
-    return Followed(changed, title, source, values, kept)
+    return Followed(changed, title, task.recipe(spec.adapter.method).source, values, kept)
 
 
 def paper_values(
     backbone: str, data: str, fraction: float, method: str
-) -> tuple[tasks.Task, dict[str, Any]]:
-    """What the paper's recipe says for a combination, by the setting's path.
+) -> tuple[Task, dict[str, Any]]:
+    """Task and settings of the paper's recipe for a combination, by the path of the setting.
 
     Raises:
-        ConfigurationError: The paper has no such task, or did not train it by this method.
+        ConfigurationError: The paper has no such task, or no recipe for the method.
     """
-    task = tasks.task_of(backbone, data, fraction)
-    tasks.recipe(task, method)
+    task = task_of(backbone, data, fraction)
+    task.recipe(method)  # raises an error for other methods
     spec = task.spec(method).resolved()
     unused = ("adapter.rank", "adapter.alpha", "adapter.dropout", "adapter.targets")
     return task, {
@@ -133,12 +132,12 @@ def paper_values(
 
 
 def name(path: str) -> str:
-    """A setting's name for people."""
+    """Name of a setting, for display."""
     return path.partition(".")[2].replace("_", " ")
 
 
 def written(value: Any) -> str:
-    """A setting's value for people."""
+    """Value of a setting, for display."""
     if value is None:
         return "default"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The grid's verdict as a table with its claims: for a terminal, Markdown, CSV and LaTeX."""
+"""Report of the paper's grid as a table with claims: text, Markdown, CSV, LaTeX and JSON."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 from core.data.datasets.registry import DATASETS
 from core.errors import unknown_name
 from core.evaluation.verdict import Evidence
-from core.experiments.paper.claims import Judgement, points
+from core.experiments.paper.claims import Judgement
 from core.experiments.paper.results import EVIDENCE, FEWEST, FULL, LORA, Efficiency, Outcome
 from core.experiments.paper.tasks import PAPER_METHODS
-from core.formatting import DISCLAIMER
+from core.formatting import DISCLAIMER, auroc, percent, points, share
 from core.metrics.intervals import Interval
-from core.metrics.label_efficiency import percent, sentence
+from core.metrics.label_efficiency import sentence
 from core.models.backbones.registry import backbone_card
 
 HEAD = (
@@ -29,9 +29,11 @@ HEAD = (
 NUMBERS = (3, 4, 5, 6, 8, 10, 11, 12)
 """Columns that hold numbers."""
 
-GAP = 5
-TONED = (GAP, 9)
+DIFFERENCE = 5
+COLOURED = (DIFFERENCE, 9)
 """Columns that are coloured by evidence."""
+ALWAYS_SHOWN = 10
+"""Number of columns that are shown even if they are empty."""
 
 COLOURS: dict[Evidence, str] = {
     "above": "green",
@@ -45,17 +47,17 @@ LATEX: dict[Evidence, str] = {
     "unclear": "555555",
     "undecided": "8A6D00",
 }
-"""Hexadecimal RGB of the same."""
+"""Colours of evidence in LaTeX, as hexadecimal RGB."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that is said of a grid.
+    """Report of a grid.
 
     Attributes:
         judgement: Its tasks, and the claims.
         efficiency: Label-efficiency curves.
-        command: What makes it again.
+        command: Command line that makes the same report.
     """
 
     judgement: Judgement
@@ -74,25 +76,25 @@ def render(report: Report, form: str) -> str:
     return FORMATS[form](report)
 
 
-# --- what is said --------------------------------------------------------------------------------
+# --- content -------------------------------------------------------------------------------------
 
 
-def row(one: Outcome) -> tuple[str, ...]:
-    """The texts of one task, as ``HEAD`` names them; what is not known is a dash."""
-    task, found = one.task, one.interval
-    gap = points(found.value) if found and not math.isnan(found.value) else "–"
-    published = [_auroc(task.published[method]) for method in PAPER_METHODS]
-    evidence = EVIDENCE[one.verdict.evidence] if one.verdict else _missing(one)
+def row(outcome: Outcome) -> tuple[str, ...]:
+    """Cells of one task, in the columns of ``HEAD``; unknown values are a dash."""
+    task, interval = outcome.task, outcome.interval
+    difference = points(interval.value) if interval and not math.isnan(interval.value) else "–"
+    published = [auroc(task.published[method]) for method in PAPER_METHODS]
+    evidence = EVIDENCE[outcome.verdict.evidence] if outcome.verdict else _missing(outcome)
     return (
         backbone_card(task.backbone).title,
         title(task.data),
-        f"{100 * task.fraction:g}%",
-        _auroc(one.mean(LORA)),
-        _auroc(one.mean(FULL)),
-        gap,
-        _bounds(found),
-        _over(one),
-        str(one.seeds) if one.seeds else "–",
+        share(task.fraction),
+        auroc(outcome.mean(LORA)),
+        auroc(outcome.mean(FULL)),
+        difference,
+        _bounds(interval),
+        _over(outcome),
+        str(outcome.seeds) if outcome.seeds else "–",
         evidence,
         *published,
         "–" if task.gain is None else points(task.gain),
@@ -100,86 +102,69 @@ def row(one: Outcome) -> tuple[str, ...]:
 
 
 def title(data: str) -> str:
-    """A data set's name for people."""
+    """Title of a data set."""
     entry = DATASETS.get(data)
     return entry.title if entry else data
 
 
 def summary(report: Report) -> list[str]:
-    """The grid as a whole, a sentence each."""
-    found = report.judgement
-    lines = [f"{found.compared} of {len(found.outcomes)} tasks run by both methods."]
-    if not found.compared:
+    """Summary of the grid, one sentence per entry."""
+    judgement = report.judgement
+    lines = [f"{judgement.compared} of {len(judgement.outcomes)} tasks run by both methods."]
+    if not judgement.compared:
         return lines
-    seeds = f"{found.seeds} seed{'s' if found.seeds > 1 else ''}"
-    won, pairs = found.pairs
-    lines[0] = f"{lines[0][:-1]}, with {seeds}{' each' if found.compared > 1 else ''}."
+    seeds = f"{judgement.seeds} seed{'s' if judgement.seeds > 1 else ''}"
+    won, pairs = judgement.pairs
+    lines[0] = f"{lines[0][:-1]}, with {seeds}{' each' if judgement.compared > 1 else ''}."
     lines.append(
-        f"Wins: LoRA is ahead in {found.wins} of {found.compared - found.ties} tasks, 95% interval "
-        f"{100 * found.win_rate.low:.0f}% to {100 * found.win_rate.high:.0f}% of tasks; "
-        f"in {won} of {pairs} pairs of runs."
+        f"Wins: LoRA is ahead in {judgement.wins} of {judgement.compared - judgement.ties} tasks, "
+        f"95% interval {percent(judgement.win_rate.low)} to "
+        f"{percent(judgement.win_rate.high)} of tasks; in {won} of {pairs} pairs of runs."
     )
-    over = found.over_tasks
+    over = judgement.over_tasks
     if over is not None and not math.isnan(over.p):
         lines.append(
             f"Mean difference: {points(over.difference.value)} points, 95% interval over tasks "
             f"{points(over.difference.low)} to {points(over.difference.high)} (p {_p(over.p)})."
         )
-    clear = found.evidence
+    count = judgement.evidence
     lines.append(
-        f"Evidence: {clear['above']} clearly better, {clear['below']} clearly worse, "
-        f"{clear['unclear']} without a clear difference, {clear['undecided']} not decidable yet."
+        f"Evidence: {count['above']} clearly better, {count['below']} clearly worse, "
+        f"{count['unclear']} without a clear difference, {count['undecided']} not decidable yet."
     )
-    shares = _shares(found.outcomes)
+    shares = _shares(judgement.outcomes)
     if shares:
         lines.append(f"Trainable with LoRA: {shares}.")
     return lines
 
 
 def labels(report: Report) -> list[str]:
-    """How many labels full fine-tuning needs to equal LoRA with the fewest, a sentence each."""
+    """Share of labels that full fine-tuning needs to equal LoRA with 1%, one sentence per curve."""
     return [
-        f"{backbone_card(one.backbone).title}, {title(one.data)}: "
-        + sentence(one.needed, "full fine-tuning", "LoRA", FEWEST)
-        for one in report.efficiency
-        if one.needed is not None
+        f"{backbone_card(curves.backbone).title}, {title(curves.data)}: "
+        + sentence(curves.needed, "full fine-tuning", "LoRA", FEWEST)
+        for curves in report.efficiency
+        if curves.needed is not None
     ]
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The same facts as plain values; what is not known is None."""
-    found = report.judgement
-    over = found.over_tasks
+    """The report as a JSON value; unknown values are None."""
+    judgement = report.judgement
+    over = judgement.over_tasks
     return {
-        "tasks": [
-            {
-                "task": one.task.name,
-                "backbone": one.task.backbone,
-                "data": one.task.data,
-                "label_fraction": one.task.fraction,
-                "auroc": {method: one.mean(method) for method in PAPER_METHODS},
-                "seeds": one.seeds,
-                "difference": _interval(one.verdict.difference if one.verdict else None),
-                "over_patients": _interval(one.verdict.over_patients if one.verdict else None),
-                "evidence": one.verdict.evidence if one.verdict else None,
-                "sentence": one.verdict.sentence if one.verdict else None,
-                "trainable_share": one.share,
-                "published": dict(one.task.published),
-                "published_difference": one.task.gain,
-            }
-            for one in found.outcomes
-        ],
-        "compared": found.compared,
-        "wins": found.wins,
-        "ties": found.ties,
-        "win_rate": _interval(found.win_rate),
+        "tasks": [_task_json(outcome) for outcome in judgement.outcomes],
+        "compared": judgement.compared,
+        "wins": judgement.wins,
+        "ties": judgement.ties,
+        "win_rate": _interval(judgement.win_rate),
         "over_tasks": _interval(over.difference if over else None),
         "over_tasks_p": None if over is None or math.isnan(over.p) else over.p,
-        "largest_gain": found.largest.task.name if found.largest else None,
-        "evidence": dict(found.evidence),
+        "largest_gain": judgement.largest.task.name if judgement.largest else None,
+        "evidence": dict(judgement.evidence),
         "claims": [
-            {"claim": one.claim, "status": one.status, "reason": one.reason}
-            for one in found.rulings
+            {"claim": ruling.claim, "status": ruling.status, "reason": ruling.reason}
+            for ruling in judgement.rulings
         ],
         "labels_needed": labels(report),
         "command": report.command,
@@ -187,56 +172,82 @@ def as_json(report: Report) -> dict[str, Any]:
     }
 
 
+def _task_json(outcome: Outcome) -> dict[str, Any]:
+    task, verdict = outcome.task, outcome.verdict
+    return {
+        "task": task.name,
+        "backbone": task.backbone,
+        "data": task.data,
+        "label_fraction": task.fraction,
+        "auroc": {method: outcome.mean(method) for method in PAPER_METHODS},
+        "seeds": outcome.seeds,
+        "difference": _interval(verdict.difference if verdict else None),
+        "over_patients": _interval(verdict.over_patients if verdict else None),
+        "evidence": verdict.evidence if verdict else None,
+        "sentence": verdict.sentence if verdict else None,
+        "trainable_share": outcome.share,
+        "published": dict(task.published),
+        "published_difference": task.gain,
+    }
+
+
 # --- formats -------------------------------------------------------------------------------------
 
 
 def text(report: Report, *, colour: bool = False) -> str:
-    """For a terminal.
+    """The report for a terminal.
 
     Args:
-        report: What is said.
-        colour: Whether evidence is coloured, by the terminal's own sequences.
+        report: The report.
+        colour: Whether evidence is coloured, by escape sequences of the terminal.
     """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    used = _used([row(one) for one in report.judgement.outcomes])
+    used = _used([row(outcome) for outcome in report.judgement.outcomes])
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for i in used:
         table.add_column(HEAD[i], justify="right" if i in NUMBERS else "left", no_wrap=True)
-    for one in report.judgement.outcomes:
-        tone = COLOURS[one.verdict.evidence] if one.verdict else "default"
-        cells = [Text(words, style=tone if i in TONED else "") for i, words in enumerate(row(one))]
+    for outcome in report.judgement.outcomes:
+        tone = COLOURS[outcome.verdict.evidence] if outcome.verdict else "default"
+        cells = [
+            Text(cell, style=tone if i in COLOURED else "") for i, cell in enumerate(row(outcome))
+        ]
         table.add_row(*(cells[i] for i in used))
-    told = [*summary(report), *labels(report), ""]
-    told += [f"{one.status}: {one.claim} {one.reason}" for one in report.judgement.rulings]
+    sentences = [*summary(report), *labels(report), ""]
+    sentences += [f"{each.status}: {each.claim} {each.reason}" for each in report.judgement.rulings]
     console = Console(width=1_000, force_terminal=colour, highlight=False)
-    with console.capture() as caught:
+    with console.capture() as captured:
         console.print(table)
-    rows = "\n".join(line.rstrip() for line in caught.get().splitlines())
-    return "\n".join([rows, "", *(textwrap.fill(one, 100) for one in told), "", f"{DISCLAIMER}."])
+    rows = "\n".join(line.rstrip() for line in captured.get().splitlines())
+    paragraphs = [textwrap.fill(line, 100) for line in sentences]
+    return "\n".join([rows, "", *paragraphs, "", f"{DISCLAIMER}."])
 
 
 def _markdown(report: Report) -> str:
     def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(one.replace('|', '/') for one in cells)} |"
+        return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
-    rows = [row(one) for one in report.judgement.outcomes]
+    rows = [row(outcome) for outcome in report.judgement.outcomes]
     used = _used(rows)
     marked = [
-        [_bold(words, one) if i == GAP else words for i, words in enumerate(cells) if i in used]
-        for cells, one in zip(rows, report.judgement.outcomes, strict=True)
+        [
+            _bold(cell, outcome) if i == DIFFERENCE else cell
+            for i, cell in enumerate(cells)
+            if i in used
+        ]
+        for cells, outcome in zip(rows, report.judgement.outcomes, strict=True)
     ]
     rule = ["---:" if i in NUMBERS else "---" for i in used]
-    told = [f"- {one}" for one in (*summary(report), *labels(report))]
+    sentences = [f"- {text}" for text in (*summary(report), *labels(report))]
     claims = [
-        line((one.claim, f"**{one.status}**", one.reason)) for one in report.judgement.rulings
+        line((each.claim, f"**{each.status}**", each.reason)) for each in report.judgement.rulings
     ]
     return "\n".join([
-        line([HEAD[i] for i in used]), line(rule), *map(line, marked), "", *told, "",
+        line([HEAD[i] for i in used]), line(rule), *map(line, marked), "", *sentences, "",
         line(("Claim of the abstract", "Here", "Why")), line(("---", "---", "---")), *claims, "",
-        f"Differences in points of AUROC; bold where both intervals exclude zero. Made by "
+        f"Differences in AUROC points; bold where both intervals exclude zero. Made by "
         f"`{report.command}`. {DISCLAIMER}.",
     ])  # fmt: skip
 
@@ -249,43 +260,43 @@ def _csv(report: Report) -> str:
         "seeds_low", "seeds_high", "patients_low", "patients_high", "seeds", "evidence",
         "trainable_share", "published_lora", "published_full",
     ])  # fmt: skip
-    for one in report.judgement.outcomes:
-        verdict, task = one.verdict, one.task
+    for outcome in report.judgement.outcomes:
+        verdict, task = outcome.verdict, outcome.task
         spans: list[float | None] = [None] * 5
         if verdict is not None:
             seeds, patients = verdict.difference, verdict.over_patients
             spans = [seeds.value, seeds.low, seeds.high, patients.low, patients.high]
         writer.writerow([
             task.name, task.backbone, task.data, task.fraction,
-            *(_six(one.mean(method)) for method in PAPER_METHODS), *map(_six, spans), one.seeds,
-            verdict.evidence if verdict else "", _six(one.share),
+            *(_six(outcome.mean(method)) for method in PAPER_METHODS), *map(_six, spans),
+            outcome.seeds, verdict.evidence if verdict else "", _six(outcome.share),
             *(_six(task.published[method]) for method in PAPER_METHODS),
         ])  # fmt: skip
     return stream.getvalue().rstrip("\n")
 
 
 def _latex(report: Report) -> str:
-    rows = [row(one) for one in report.judgement.outcomes]
+    rows = [row(outcome) for outcome in report.judgement.outcomes]
     used = _used(rows)
     columns = "".join("r" if i in NUMBERS else "l" for i in used)
     lines = []
-    for cells, one in zip(rows, report.judgement.outcomes, strict=True):
+    for cells, outcome in zip(rows, report.judgement.outcomes, strict=True):
         texts = [_escaped(cells[i]) for i in used]
-        if one.verdict is not None:
-            colour = LATEX[one.verdict.evidence]
-            for place, i in enumerate(used):
-                if i in TONED:
-                    texts[place] = rf"\textcolor[HTML]{{{colour}}}{{{texts[place]}}}"
+        if outcome.verdict is not None:
+            colour = LATEX[outcome.verdict.evidence]
+            for n, i in enumerate(used):
+                if i in COLOURED:
+                    texts[n] = rf"\textcolor[HTML]{{{colour}}}{{{texts[n]}}}"
         lines.append(" & ".join(texts) + r" \\")
     claims = [
-        rf"\item \emph{{{_escaped(one.claim)}}} \textbf{{{one.status}}}: {_escaped(one.reason)}"
-        for one in report.judgement.rulings
+        rf"\item \emph{{{_escaped(each.claim)}}} \textbf{{{each.status}}}: {_escaped(each.reason)}"
+        for each in report.judgement.rulings
     ]
     return "\n".join([
         r"% needs \usepackage{booktabs} and \usepackage{xcolor}",
         rf"\begin{{tabular}}{{{columns}}}", r"\toprule",
         " & ".join(_escaped(HEAD[i]) for i in used) + r" \\", r"\midrule", *lines, r"\bottomrule",
-        r"\end{tabular}", "", *(_escaped(one) + r"\\" for one in summary(report)),
+        r"\end{tabular}", "", *(_escaped(text) + r"\\" for text in summary(report)),
         r"\begin{itemize}", *claims, r"\end{itemize}", f"% {DISCLAIMER}.",
     ])  # fmt: skip
 
@@ -297,45 +308,42 @@ FORMATS: dict[str, Callable[[Report], str]] = {
     "latex": _latex,
 }
 SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".txt": "text"}
-"""The format that a file's name asks for."""
+"""Format of a file by its suffix."""
 
 
-# --- words ---------------------------------------------------------------------------------------
+# --- texts of cells ------------------------------------------------------------------------------
 
 
-def _missing(one: Outcome) -> str:
-    if one.fault is not None:
+def _missing(outcome: Outcome) -> str:
+    if outcome.fault is not None:
         return "cannot be compared"
-    absent = [
-        name for name, method in (("LoRA", LORA), ("full", FULL)) if not one.scores.get(method)
-    ]
+    names = (("LoRA", LORA), ("full", FULL))
+    absent = [name for name, method in names if not outcome.scores.get(method)]
     return "not run" if len(absent) == len(PAPER_METHODS) else f"{absent[0]} is missing"
 
 
 def _used(rows: Sequence[Sequence[str]]) -> list[int]:
-    """Columns that are not empty throughout; published figures only where some are known."""
-    return [i for i in range(len(HEAD)) if i < 10 or any(cells[i] != "–" for cells in rows)]
+    """Columns to show: published values only if any are known."""
+    return [
+        i for i in range(len(HEAD)) if i < ALWAYS_SHOWN or any(cells[i] != "–" for cells in rows)
+    ]
 
 
-def _bold(words: str, one: Outcome) -> str:
-    clear = one.verdict is not None and one.verdict.evidence in ("above", "below")
-    return f"**{words}**" if clear else words
+def _bold(text: str, outcome: Outcome) -> str:
+    clear = outcome.verdict is not None and outcome.verdict.evidence in ("above", "below")
+    return f"**{text}**" if clear else text
 
 
-def _over(one: Outcome) -> str:
-    if one.verdict is None or one.interval is None or math.isnan(one.interval.low):
+def _over(outcome: Outcome) -> str:
+    if outcome.verdict is None or outcome.interval is None or math.isnan(outcome.interval.low):
         return "–"
-    return "patients" if math.isnan(one.verdict.difference.low) else "seeds"
+    return "patients" if math.isnan(outcome.verdict.difference.low) else "seeds"
 
 
 def _bounds(interval: Interval | None) -> str:
     if interval is None or math.isnan(interval.low):
         return "–"
     return f"{points(interval.low)} to {points(interval.high)}"
-
-
-def _auroc(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def _six(value: float | None) -> str:
@@ -347,19 +355,18 @@ def _p(value: float) -> str:
 
 
 def _shares(outcomes: Sequence[Outcome]) -> str:
-    """Trainable share by label fraction, in words."""
-    found: dict[float, list[float]] = {}
-    for one in outcomes:
-        if one.share is not None:
-            found.setdefault(one.task.fraction, []).append(one.share)
-    words = []
-    for fraction, each in sorted(found.items()):
-        low, high = f"{100 * min(each):.2f}%", f"{100 * max(each):.2f}%"
-        span = low if low == high else f"{low} to {high}"
-        words.append((span, percent(fraction)))
-    if len({span for span, _ in words}) == 1 and len(words) > 1:
-        return f"{words[0][0]} at every label fraction"
-    return ", ".join(f"{span} with {share} of the labels" for span, share in words)
+    """Trainable share by label fraction, as text."""
+    by_fraction: dict[float, list[float]] = {}
+    for outcome in outcomes:
+        if outcome.share is not None:
+            by_fraction.setdefault(outcome.task.fraction, []).append(outcome.share)
+    spans = []
+    for fraction, shares in sorted(by_fraction.items()):
+        low, high = share(min(shares)), share(max(shares))
+        spans.append((low if low == high else f"{low} to {high}", share(fraction)))
+    if len({span for span, _ in spans}) == 1 and len(spans) > 1:
+        return f"{spans[0][0]} at every label fraction"
+    return ", ".join(f"{span} with {labelled} of the labels" for span, labelled in spans)
 
 
 def _interval(interval: Interval | None) -> dict[str, float | None] | None:
@@ -374,7 +381,7 @@ def _interval(interval: Interval | None) -> dict[str, float | None] | None:
 
 
 def _escaped(text: str) -> str:
-    for sign, written in (("\\", r"\textbackslash{}"), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"),
+    for sign, replacement in (("\\", r"\textbackslash{}"), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"),
                           ("#", r"\#"), ("−", "$-$"), ("–", "--"), ("’", "'")):  # fmt: skip
-        text = text.replace(sign, written)
+        text = text.replace(sign, replacement)
     return text

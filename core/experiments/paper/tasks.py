@@ -1,13 +1,12 @@
-"""The study's 18 transfer tasks as specifications, with the figures that were published.
+"""The paper's 18 transfer tasks as specifications, with the published AUROCs.
 
 "Less Could Be Better: Parameter-efficient Fine-tuning Advances Medical Vision Foundation Models"
-(Lian, Zhou, Yu, Wang; arXiv 2401.12215). ``MINIATURE`` repeats the grid with parts that need no
-download, so that the claim can be looked at on a laptop.
+(Lian, Zhou, Yu, Wang; arXiv 2401.12215). ``MINIATURE`` repeats the grid with backbones and phantoms
+that need no download, so that the claims can be examined on a laptop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +15,6 @@ from core.config.model import ModelSpec
 from core.config.run import AdapterSpec, Augmentation, DataSpec, RunSpec, TrainSpec
 from core.data.datasets.registry import DATASETS
 from core.errors import ConfigurationError, unknown_name
-from core.evaluation.verdict import Trial, same_but_seed
 from core.models.backbones.registry import BACKBONES
 
 TITLE = (
@@ -25,11 +23,11 @@ TITLE = (
 )
 REFERENCE = "Lian, Zhou, Yu, Wang · arXiv 2401.12215"
 URL = "https://arxiv.org/abs/2401.12215"
-UNPUBLISHED = "not published in a source we could read"
+UNPUBLISHED = "not published in a source available to us"
 
 PAPER_METHODS = ("lora", "full")
 SPLIT = "paper"
-"""The split into training, validation and test that the study published, where it can be chosen."""
+"""Name of the paper's split into training, validation and test, for data sets that have several."""
 BATCH = 64
 WARMUP = 5.0
 
@@ -40,25 +38,25 @@ CLAIMS = {
     "nih": "With 1% of the labels LoRA on MRM reaches a mean AUROC of 80.6% on NIH ChestX-ray14, "
     "where full fine-tuning is at 79.4%.",
 }
-"""What the abstract claims, in our words; one seed, no intervals."""
+"""The claims of the abstract, in our words. The paper used one seed and gives no intervals."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one method is trained on one task; None leaves a value to the specification's own.
+    """Training recipe of one method on one task; None keeps the default of the specification.
 
     Attributes:
         optimizer: ``sgd`` or ``adamw``.
-        lr: Peak learning rate of a batch of ``batch``.
-        base: Whether ``lr`` was published as a base rate for a batch of 256.
-        epochs: Length of the run.
+        lr: Peak learning rate for a batch size of ``batch``.
+        base: Whether ``lr`` was published as a base rate for a batch size of 256.
+        epochs: Number of epochs.
         rank: LoRA's rank; None for full fine-tuning.
-        weight_decay: Decay of matrices.
-        source: Where the recipe comes from, as a sentence.
-        batch: Images a step.
+        weight_decay: Weight decay of matrices.
+        source: Source of the recipe, as a sentence.
+        batch: Images per step.
         warmup: Epochs of linear warm-up.
-        layer_decay: Layer-wise decay of the rate.
-        augmentation: How training pictures are changed.
+        layer_decay: Layer-wise decay of the learning rate.
+        augmentation: Augmentation of training images.
     """
 
     optimizer: Literal["sgd", "adamw"]
@@ -74,12 +72,12 @@ class Recipe:
     augmentation: Augmentation | None = None
 
     def adapter(self, method: str) -> AdapterSpec:
-        """What is trained, by one of ``METHODS``."""
+        """Adapter section of a run with one of ``PAPER_METHODS``."""
         chosen: dict[str, Any] = {} if self.rank is None else {"rank": self.rank}
         return AdapterSpec(method=method, **chosen)
 
     def train(self, seed: int = 0) -> TrainSpec:
-        """How it is optimised."""
+        """Training section of a run."""
         return TrainSpec(
             epochs=self.epochs,
             batch_size=self.batch,
@@ -101,9 +99,8 @@ class Task:
         backbone: Name of the backbone.
         data: Name of the data set.
         fraction: Label fraction, in (0, 1].
-        recipes: How each of ``METHODS`` is trained.
-        published: AUROC that the literature reports by method, 0 to 1; None where we could read
-            no source.
+        recipes: Recipe of each of ``PAPER_METHODS``.
+        published: Published AUROC by method, 0 to 1; None where no source was available to us.
     """
 
     backbone: str
@@ -114,7 +111,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """A name for an address or a file: ``mrm-nih-1``."""
+        """Name in addresses and files: ``mrm-nih-1``."""
         return f"{self.backbone}-{self.data}-{self.fraction * 100:g}"
 
     @property
@@ -122,6 +119,24 @@ class Task:
         """Published LoRA minus full fine-tuning, 0 to 1; None unless both are known."""
         lora, full = (self.published[method] for method in PAPER_METHODS)
         return None if lora is None or full is None else lora - full
+
+    def recipe(self, method: str) -> Recipe:
+        """The paper's recipe for this task.
+
+        Args:
+            method: ``lora`` or ``full``.
+
+        Raises:
+            ConfigurationError: The paper has no recipe for the method.
+        """
+        if method not in self.recipes:
+            raise ConfigurationError(
+                f"The paper has no recipe for {method} on {self.name}.",
+                f"It has recipes for {' and '.join(self.recipes)}; choose the recipe default, or "
+                "another method.",
+                field="adapter.method",
+            )
+        return self.recipes[method]
 
     def spec(
         self,
@@ -131,49 +146,38 @@ class Task:
         root: Path | None = None,
         weights: Path | None = None,
     ) -> RunSpec:
-        """The run of this task with one of ``METHODS``.
+        """Specification of a run of this task.
 
         Args:
             method: ``lora`` or ``full``.
-            seed: Seed of subset, head, order, crops.
-            root: The data set's folder.
-            weights: The backbone's checkpoint.
+            seed: Seed of the labelled subset, the head, the order of images and the augmentation.
+            root: Folder of the data set.
+            weights: Checkpoint of the backbone.
 
         Raises:
-            ConfigurationError: The study has no such method.
+            ConfigurationError: The paper has no such method.
         """
         if method not in PAPER_METHODS:
-            raise unknown_name("method of the study", method, PAPER_METHODS, field="adapter.method")
+            raise unknown_name("method of the paper", method, PAPER_METHODS, field="adapter.method")
         entry = DATASETS.get(self.data)
         split = SPLIT if entry and SPLIT in entry.splits else None
-        told = self.recipes[method]
+        recipe = self.recipes[method]
         return RunSpec(
             data=DataSpec(name=self.data, root=root, split=split, label_fraction=self.fraction),
             model=ModelSpec(backbone=self.backbone, weights=weights),
-            adapter=told.adapter(method),
-            train=told.train(seed),
+            adapter=recipe.adapter(method),
+            train=recipe.train(seed),
         )
 
-    def trials(self, method: str, completed: Iterable[Trial]) -> list[Trial]:
-        """Those of the completed runs that carried out this task's recipe, whatever their seed."""
-        key = recipe_key(self.spec(method))
-        return [trial for trial in completed if recipe_key(trial.spec) == key]
 
-
-def recipe_key(spec: RunSpec) -> str:
-    """A key that is equal for runs of one recipe, whatever their seed and wherever files lie."""
-    anywhere = spec.model_copy(update={"model": spec.model.model_copy(update={"weights": None})})
-    return same_but_seed(anywhere)
-
-
-LORA = "The study's own recipe for this task."
-FULL_READ = "Published for this task."
-FULL_LIKE = (
-    "Optimizer, rate and decay as published for the same backbone on NIH at 1%; epochs as LoRA's "
-    "on this task, because this task's own recipe was not to be read."
+LORA = "The paper's own recipe for this task."
+FULL_PUBLISHED = "Published for this task."
+FULL_DERIVED = (
+    "Optimizer, learning rate and weight decay as published for the same backbone on NIH at 1%; "
+    "epochs as for LoRA on this task, because the recipe of this task was not available to us."
 )
 
-# Data set, fraction, epochs, learning rate, rank. Rates of CXR-MAE are base rates.
+# Data set, fraction, epochs, learning rate, rank. Learning rates of CXR-MAE are base rates.
 MRM_LORA = (
     ("nih", 0.01, 100, 0.05, 4),
     ("nih", 0.1, 100, 0.05, 8),
@@ -208,8 +212,8 @@ PUBLISHED: dict[tuple[str, str, float, str], float] = {
     ("mrm", "rsna", 0.1, "full"): 0.927,
     ("mrm", "rsna", 1.0, "full"): 0.933,
 }
-"""Mean AUROC on the test split: LoRA from the study's abstract, full fine-tuning of MRM from the
-MRM paper. All others are not published in a source we could read."""
+"""Mean test AUROC: LoRA from the paper's abstract, full fine-tuning of MRM from the MRM paper. The
+others are not published in a source available to us."""
 
 
 def _task(
@@ -218,10 +222,10 @@ def _task(
     data, fraction, epochs, rate, rank = row
     adamw = optimizer == "adamw"
     scale = BATCH / 256 if adamw else 1.0
-    read = (data, fraction) == ("nih", 0.01)
-    full_epochs = {"mrm": 200, "cxr-mae": 400}[backbone] if read else epochs
-    layers, pictures = (0.65, "randaugment") if adamw else (1.0, "crop-flip")
-    common: dict[str, Any] = {"layer_decay": layers, "augmentation": pictures}
+    published_full = (data, fraction) == ("nih", 0.01)
+    full_epochs = {"mrm": 200, "cxr-mae": 400}[backbone] if published_full else epochs
+    layer_decay, augmentation = (0.65, "randaugment") if adamw else (1.0, "crop-flip")
+    common: dict[str, Any] = {"layer_decay": layer_decay, "augmentation": augmentation}
     lora = Recipe(optimizer, rate * scale, adamw, epochs, rank, None, LORA, **common)
     full = Recipe(
         optimizer,
@@ -230,7 +234,7 @@ def _task(
         full_epochs,
         None,
         0.05 if adamw else 0.0,
-        FULL_READ if read else FULL_LIKE,
+        FULL_PUBLISHED if published_full else FULL_DERIVED,
         **common,
     )
     published = {
@@ -246,20 +250,21 @@ TASKS: tuple[Task, ...] = (
 """The 18 tasks: two backbones, three data sets, three label fractions."""
 
 EMBEDDED = tuple(name for name, card in BACKBONES.items() if card.source == "embedded")
-"""Backbones that are shipped, which stand in for the study's two."""
+"""Backbones shipped with the software, in place of the paper's two."""
 
 MINIATURE_EPOCHS = {0.01: 8, 0.1: 3, 1.0: 1}
-"""Passes over the labelled phantoms by label fraction, the same for both methods: some 320, 1,200
-and 4,000 pictures seen. At 100% one pass over all is also the least that uses every label. So the
-grid of 36 runs takes about half an hour on two cores."""
+"""Epochs by label fraction, the same for both methods: about 320, 1,200 and 4,000 images. At 100%,
+one epoch is the minimum that uses every label. The grid of 36 runs so takes about half an hour on
+two cores."""
 
 MINIATURE_SOURCE = (
-    "Nothing is published for this backbone: rate, decay and schedule are this software’s, chosen "
-    "on validation phantoms; the length fits a grid of 36 runs into half an hour on two cores."
+    "No recipe is published for this backbone: learning rate, weight decay and schedule are "
+    "defaults of this software, chosen on validation phantoms; with this number of epochs, a grid "
+    "of 36 runs takes half an hour on two cores."
 )
 
 
-def _small(backbone: str, data: str, fraction: float) -> Task:
+def _miniature_task(backbone: str, data: str, fraction: float) -> Task:
     recipes = {
         method: Recipe(
             "adamw",
@@ -278,66 +283,45 @@ def _small(backbone: str, data: str, fraction: float) -> Task:
 
 
 MINIATURE: tuple[Task, ...] = tuple(
-    _small(backbone, data, fraction)
+    _miniature_task(backbone, data, fraction)
     for backbone in EMBEDDED
     for data in ("phantom-14", "phantom-5", "phantom-1")
     for fraction in MINIATURE_EPOCHS
 )
-"""The same questions with embedded backbones and phantom radiographs; LoRA of rank 4."""
+"""The same tasks with embedded backbones and phantom radiographs; LoRA has rank 4."""
 
 
-def task(name: str) -> Task:
+def find_task(name: str) -> Task:
     """Find a task by its name.
 
     Raises:
         ConfigurationError: There is no such task.
     """
-    known = {one.name: one for one in (*TASKS, *MINIATURE)}
+    known = {task.name: task for task in (*TASKS, *MINIATURE)}
     if name not in known:
         raise unknown_name("task", name, known)
     return known[name]
 
 
-def recipe(task: Task, method: str) -> Recipe:
-    """How the study trains one task by one method: the one source of ``--recipe paper``.
-
-    Args:
-        task: One of ``TASKS``; ``task_of`` finds it.
-        method: ``lora`` or ``full``.
-
-    Raises:
-        ConfigurationError: The study has no recipe for it.
-    """
-    if method not in task.recipes:
-        raise ConfigurationError(
-            f"The study has no recipe of {method} for {task.name}.",
-            f"It trained {' and '.join(task.recipes) or 'nothing'} there; choose the recipe "
-            "default, or another method.",
-            field="adapter.method",
-        )
-    return task.recipes[method]
-
-
 def task_of(backbone: str, data: str, fraction: float) -> Task:
-    """The study's task with this backbone, data set and label fraction.
+    """The paper's task with this backbone, data set and label fraction.
 
     Raises:
-        ConfigurationError: The study has no such task; ``field`` names the setting that has to
-            change.
+        ConfigurationError: The paper has no such task; ``field`` names the setting to change.
     """
-    left: list[Task] = list(TASKS)
-    wanted: tuple[tuple[str, str, str, str | float], ...] = (
+    tasks: list[Task] = list(TASKS)
+    criteria: tuple[tuple[str, str, str, str | float], ...] = (
         ("model.backbone", "backbone", "the backbone", backbone),
         ("data.name", "data", "the data set", data),
         ("data.label_fraction", "fraction", "a label fraction of", fraction),
     )
-    for field, attribute, words, value in wanted:
-        known = list(dict.fromkeys(getattr(one, attribute) for one in left))
-        left = [one for one in left if getattr(one, attribute) == value]
-        if not left:
+    for field, attribute, description, value in criteria:
+        known = list(dict.fromkeys(getattr(task, attribute) for task in tasks))
+        tasks = [task for task in tasks if getattr(task, attribute) == value]
+        if not tasks:
             raise ConfigurationError(
-                f"The study has no task with {words} {value}.",
+                f"The paper has no task with {description} {value}.",
                 f"It has: {', '.join(map(str, known))}.",
                 field=field,
             )
-    return left[0]
+    return tasks[0]

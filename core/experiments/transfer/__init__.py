@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""The transfer grid: what pre-training is worth, by method and label fraction."""

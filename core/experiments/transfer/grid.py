@@ -1,8 +1,8 @@
-"""What pre-training is worth: each way of tuning from each shipped backbone, and from nothing.
+"""Transfer grid: tuning methods from each shipped backbone and from random weights.
 
-The study compares two ways on two backbones that it takes as given. This grid asks what stands
-before that: how far a frozen backbone, LoRA and full fine-tuning each get with few labels, on any
-data set, and how far the same network gets from random weights.
+The paper compares two methods on two given backbones. This grid measures what pre-training is
+worth: the test AUROC of a linear probe, LoRA and full fine-tuning with few labels, on any data set,
+and of the same network trained from random weights.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from core.config.model import ModelSpec
 from core.config.run import AdapterSpec, DataSpec, RunSpec, TrainSpec
 from core.data.datasets.registry import DATASETS, open_data
 from core.errors import ConfigurationError
-from core.experiments.cells import key, pick, standing
-from core.experiments.paper.results import score, share_of
+from core.experiments.cells import cell_key, runs_by_cell, select_run, share_of
+from core.formatting import share
 from core.metrics.label_efficiency import Curve, Level, curve
 from core.models.backbones.registry import backbone_card
 from core.models.tuning.registry import TUNING_METHODS
@@ -25,27 +25,26 @@ from core.workspace import Workspace
 
 FRACTIONS = (0.01, 0.1, 1.0)
 
-PICTURES = 3_000
-"""Pictures that a run sees about, whatever its subset: every way and label fraction takes the same
-time, and the largest set is seen once."""
+IMAGES_PER_RUN = 3_000
+"""Approximate number of images that a run processes: methods and label fractions then take similar
+times, and the largest data set is processed once."""
 
-MOST_EPOCHS, LEAST_EPOCHS = 12, 1
+MIN_EPOCHS, MAX_EPOCHS = 1, 12
 PROBE_EPOCHS = 30
-"""Of the linear probe, whose features are computed once."""
+"""Epochs of the linear probe, whose features are computed only once."""
 
-FEWEST_IMAGES = 10
-"""A subset of fewer pictures is left out: its AUROC is the draw's, not the method's."""
+MIN_IMAGES = 10
+"""Smaller subsets are left out: their AUROC depends on the drawn images, not on the method."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a run starts from, and the ways that are tried from there.
+    """Initial weights of runs, with the methods that are trained from them.
 
     Attributes:
         backbone: Name of the backbone.
-        pretrained: Whether from its weights or from random ones.
-        methods: Names of methods. A frozen network of random weights is none that anyone would
-            use, nor is LoRA on it.
+        pretrained: Whether its weights are pre-trained or random.
+        methods: Names of methods. From random weights only full fine-tuning is useful.
     """
 
     backbone: str
@@ -54,7 +53,7 @@ class Start:
 
     @property
     def title(self) -> str:
-        """As a table says it."""
+        """Title in the table."""
         return backbone_card(self.backbone).title if self.pretrained else "random weights"
 
 
@@ -70,8 +69,8 @@ class TransferRun:
     """One run of the grid.
 
     Attributes:
-        start: What it starts from.
-        spec: What is carried out.
+        start: Its initial weights.
+        spec: Its specification.
     """
 
     start: Start
@@ -79,17 +78,17 @@ class TransferRun:
 
     @property
     def name(self) -> str:
-        """As progress is told."""
+        """Name shown with its progress."""
         return self.spec.title()
 
 
 @dataclass(frozen=True)
 class TransferResult:
-    """What a run came to.
+    """Result of a run.
 
     Attributes:
-        auroc: Mean test AUROC.
-        share: Trainable share of the model, 0 to 1; None if it is not known.
+        auroc: Mean test AUROC, 0 to 1.
+        share: Trainable share of the parameters, 0 to 1; None if unknown.
     """
 
     auroc: float
@@ -98,13 +97,13 @@ class TransferResult:
 
 @dataclass(frozen=True)
 class Row:
-    """One way on one data set.
+    """One method on one data set, a row of the table.
 
     Attributes:
-        data: What the data set is called.
-        start: What it starts from.
+        data: Title of the data set.
+        start: Title of the initial weights.
         method: Title of the method.
-        share: Trainable share of the model, 0 to 1; None without a run.
+        share: Trainable share of the parameters, 0 to 1; None without a run.
         curve: Test AUROC by label fraction, with intervals over seeds.
     """
 
@@ -115,136 +114,139 @@ class Row:
     curve: Curve
 
 
-def plan(
-    sets: Iterable[DataSpec], seeds: int, fractions: Sequence[float] = FRACTIONS
+def transfer_runs(
+    data_sets: Iterable[DataSpec], seeds: int, fractions: Sequence[float] = FRACTIONS
 ) -> list[TransferRun]:
-    """The runs of the grid: all of it with the first seed, then with the next.
+    """Runs of the grid: all of them with the first seed, then with the next.
 
     Args:
-        sets: Data sets; label fraction and subset seed play no part.
-        seeds: Seeds 0 to ``seeds - 1``; none is left out.
-        fractions: Label fractions in (0, 1]; one that leaves fewer than ``FEWEST_IMAGES`` pictures
-            is left out.
+        data_sets: Data sets; their label fraction and subset seed are not used.
+        seeds: Seeds 0 to ``seeds - 1``.
+        fractions: Label fractions in (0, 1]; those with fewer than ``MIN_IMAGES`` images are left
+            out.
 
     Raises:
         CoreError: A data set cannot be opened.
-        ConfigurationError: Nothing is left of the grid.
+        ConfigurationError: No run is left.
     """
-    sizes = [(data, len(open_data(data).ids("train"))) for data in sets]
-    trips = [
+    sizes = [(data, len(open_data(data).ids("train"))) for data in data_sets]
+    runs = [
         TransferRun(start, _spec(start, method, data, fraction, size, seed))
         for seed in range(seeds)
         for data, size in sizes
         for fraction in fractions
-        if fraction * size >= FEWEST_IMAGES
+        if fraction * size >= MIN_IMAGES
         for start in STARTS
         for method in start.methods
     ]
-    if not trips:
+    if not runs:
         raise ConfigurationError(
-            f"No label fraction leaves {FEWEST_IMAGES} pictures of these data sets.",
-            "Give a larger one, or a larger data set.",
+            f"No label fraction leaves {MIN_IMAGES} images of these data sets.",
+            "Give a larger label fraction, or a larger data set.",
             field="data.label_fraction",
         )
-    return trips
+    return runs
 
 
-def epochs(method: str, images: int) -> int:
-    """How often a run goes over its subset.
+def epochs_for(method: str, images: int) -> int:
+    """Number of epochs of a run.
 
     Args:
         method: Name of the method.
-        images: Number of labelled pictures, at least 1.
+        images: Number of labelled images, at least 1.
     """
     if method == "linear":
         return PROBE_EPOCHS
-    return min(MOST_EPOCHS, max(LEAST_EPOCHS, round(PICTURES / images)))
+    return min(MAX_EPOCHS, max(MIN_EPOCHS, round(IMAGES_PER_RUN / images)))
 
 
-def figures(
-    trips: Iterable[TransferRun], runs: Sequence[Run], workspace: Workspace
+def completed_results(
+    cells: Iterable[TransferRun], runs: Sequence[Run], workspace: Workspace
 ) -> dict[TransferRun, TransferResult]:
-    """What the completed runs of a workspace came to.
+    """Results of the completed runs of a workspace.
 
     Args:
-        trips: The grid.
+        cells: The grid.
         runs: All runs of the workspace, the latest first.
-        workspace: Where their predictions are.
+        workspace: The workspace with their predictions.
     """
-    known = standing(runs)
-    found = {}
-    for trip in trips:
-        run = pick(known.get(key(trip.spec), ()), workspace)
-        value = score(run) if run is not None else None
-        if run is not None and value is not None:
-            found[trip] = TransferResult(value, share_of([run]))
-    return found
+    known = runs_by_cell(runs)
+    results = {}
+    for cell in cells:
+        run = select_run(known.get(cell_key(cell.spec), ()), workspace)
+        if run is not None and run.test_auroc is not None:
+            results[cell] = TransferResult(run.test_auroc, share_of([run]))
+    return results
 
 
-def rows(trips: Iterable[TransferRun], known: Mapping[TransferRun, TransferResult]) -> list[Row]:
-    """The table: a row a data set, start and method, also where nothing is known yet.
+def table_rows(
+    cells: Iterable[TransferRun], results: Mapping[TransferRun, TransferResult]
+) -> list[Row]:
+    """Rows of the table, one per data set, start and method, including those without results.
 
     Args:
-        trips: The grid.
-        known: What its runs came to.
+        cells: The grid.
+        results: Results of its runs.
     """
-    found: dict[tuple[str, str, str], tuple[dict[float, list[float]], list[TransferResult]]] = {}
-    for trip in trips:
-        spec = trip.spec
-        names = (data_title(spec.data), trip.start.title, TUNING_METHODS[spec.adapter.method].title)
-        scores, done = found.setdefault(names, ({}, []))
-        figure = known.get(trip)
-        if figure is not None:
-            scores.setdefault(spec.data.label_fraction, []).append(figure.auroc)
-            done.append(figure)
+    rows: dict[tuple[str, str, str], tuple[dict[float, list[float]], list[TransferResult]]] = {}
+    for cell in cells:
+        spec = cell.spec
+        names = (data_title(spec.data), cell.start.title, TUNING_METHODS[spec.adapter.method].title)
+        scores, done = rows.setdefault(names, ({}, []))
+        result = results.get(cell)
+        if result is not None:
+            scores.setdefault(spec.data.label_fraction, []).append(result.auroc)
+            done.append(result)
     return [
-        Row(*names, next((one.share for one in done if one.share), None), curve(names[2], scores))
-        for names, (scores, done) in found.items()
-    ]
+        Row(*names, next((each.share for each in done if each.share), None),
+            curve(names[2], scores))
+        for names, (scores, done) in rows.items()
+    ]  # fmt: skip
 
 
 def data_title(data: DataSpec) -> str:
-    """What a data set is called in the table."""
+    """Title of a data set in the table."""
     return data.called or DATASETS[data.name].title
 
 
-def level(row: Row, fraction: float) -> str:
-    """One cell: the mean, half the width of its 95% interval, and the number of seeds."""
-    found = row.curve.at(fraction)
-    if found is None:
+def column_names(fractions: Sequence[float]) -> tuple[str, ...]:
+    """Names of the columns of the table."""
+    return ("Data", "From", "Method", "Trains", *(share(fraction) for fraction in fractions))
+
+
+def row_texts(row: Row, fractions: Sequence[float]) -> tuple[str, ...]:
+    """Cells of one row as texts, in the order of ``column_names``."""
+    trains = "–" if row.share is None else share(row.share)
+    levels = (_level_text(row, fraction) for fraction in fractions)
+    return (row.data, row.start, row.method, trains, *levels)
+
+
+def _level_text(row: Row, fraction: float) -> str:
+    """Mean AUROC, half the width of its 95% interval, and the number of seeds."""
+    level = row.curve.at(fraction)
+    if level is None:
         return "–"
-    # The bounds end at 0 and 1; two seeds may leave all between them open.
-    half = max(found.auroc.value - found.auroc.low, found.auroc.high - found.auroc.value)
-    told = found.auroc.low > 0 or found.auroc.high < 1
-    spread = f" ± {half:.3f}" if told else ""
-    return f"{found.auroc.value:.3f}{spread} ({found.seeds})"
-
-
-def head(fractions: Sequence[float]) -> tuple[str, ...]:
-    """Names of the columns."""
-    return ("Data", "From", "Method", "Trains", *(f"{100 * one:g}%" for one in fractions))
-
-
-def cells(row: Row, fractions: Sequence[float]) -> tuple[str, ...]:
-    """One row as texts, in the order of ``head``."""
-    share = "–" if row.share is None else f"{100 * row.share:.2f}%"
-    return (row.data, row.start, row.method, share, *(level(row, one) for one in fractions))
+    # The interval is clipped to 0 and 1; with two seeds it may be the whole range.
+    half = max(level.auroc.value - level.auroc.low, level.auroc.high - level.auroc.value)
+    bounded = level.auroc.low > 0 or level.auroc.high < 1
+    width = f" ± {half:.3f}" if bounded else ""
+    return f"{level.auroc.value:.3f}{width} ({level.seeds})"
 
 
 def markdown(table: Sequence[Row], fractions: Sequence[float]) -> str:
-    """The table for a README; the data set is named where it begins."""
-    names = head(fractions)
+    """The table as Markdown; a data set is named only in its first row."""
+    names = column_names(fractions)
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     before = None
     for row in table:
-        first, *rest = cells(row, fractions)
+        first, *rest = row_texts(row, fractions)
         lines.append(f"| {' | '.join(['' if first == before else first, *rest])} |")
         before = first
     return "\n".join(lines)
 
 
 def as_json(table: Sequence[Row]) -> list[dict[str, object]]:
-    """The table as plain values."""
+    """The table as a JSON value."""
     return [
         {
             "data": row.data,
@@ -252,16 +254,20 @@ def as_json(table: Sequence[Row]) -> list[dict[str, object]]:
             "method": row.method,
             "share": row.share,
             "auroc": {
-                f"{one.fraction:g}": {"mean": one.auroc.value, "seeds": one.seeds, **_bounds(one)}
-                for one in row.curve.levels
+                f"{level.fraction:g}": {
+                    "mean": level.auroc.value,
+                    "seeds": level.seeds,
+                    **_bounds(level),
+                }
+                for level in row.curve.levels
             },
         }
         for row in table
     ]
 
 
-def _bounds(one: Level) -> Mapping[str, float]:
-    low, high = one.auroc.low, one.auroc.high
+def _bounds(level: Level) -> Mapping[str, float]:
+    low, high = level.auroc.low, level.auroc.high
     return {} if math.isnan(low) else {"low": low, "high": high}
 
 
@@ -273,5 +279,5 @@ def _spec(
         data=data.model_copy(update=drawn),
         model=ModelSpec(backbone=start.backbone, pretrained=start.pretrained),
         adapter=AdapterSpec(method=method),
-        train=TrainSpec(epochs=epochs(method, max(1, round(fraction * size))), seed=seed),
+        train=TrainSpec(epochs=epochs_for(method, max(1, round(fraction * size))), seed=seed),
     )

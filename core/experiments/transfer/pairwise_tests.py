@@ -1,8 +1,8 @@
-"""Whether LoRA is ahead of the other ways in the grid of ``core.experiments.transfer.grid``.
+"""Pairwise tests of LoRA against the other methods of the transfer grid.
 
-A mean beside a mean misleads where both share their seeds: with a seed come the labelled patients
-and the order of the pictures. So each pair of runs is held against each other seed by seed, and who
-looks at many differences at once is told which of them stand when that is accounted for.
+Two methods with the same seed are trained on the same labelled patients in the same order, so that
+their means must not be compared as if they were independent. Each pair of runs is compared seed by
+seed, and p-values are corrected for the number of tests by Holm's method.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from core.experiments.paper.claims import points
 from core.experiments.transfer.grid import Start, TransferResult, TransferRun, data_title
+from core.formatting import percent, points, share
 from core.metrics.intervals import Interval, holm
 from core.metrics.seed_tests import SeedsTest, binomial_interval, seeds_paired
 from core.models.tuning.registry import TUNING_METHODS
 
-FIRST, OTHERS = "lora", ("full", "linear")
-LEVEL = 0.05
+LORA, OTHERS = "lora", ("full", "linear")
+SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
 class PairwiseTest:
-    """LoRA against another way on one data set, from one start, at one label fraction.
+    """LoRA compared with another method on one data set, from one start, at one label fraction.
 
     Attributes:
-        data: What the data set is called.
-        start: What both start from.
+        data: Title of the data set.
+        start: Title of the initial weights.
         fraction: Label fraction in (0, 1].
-        test: LoRA − other over the seeds that both have done, as AUROC.
-        adjusted: Holm's p-value among the duels of its tally; NaN with one seed.
+        test: AUROC of LoRA minus that of the other method, over the seeds that both have.
+        adjusted: p-value after Holm's correction within the summary; NaN with one seed.
     """
 
     data: str
@@ -42,13 +42,13 @@ class PairwiseTest:
 
 @dataclass(frozen=True)
 class Summary:
-    """All duels against one way.
+    """All comparisons of LoRA with one other method.
 
     Attributes:
-        other: Name of that way.
-        tests: In the order of the grid.
-        ahead: Number of duels in which LoRA's mean is higher.
-        rate: Share of these among all that are no tie, with an exact binomial interval.
+        other: Name of the other method.
+        tests: The comparisons, in the order of the grid.
+        ahead: Number of comparisons in which LoRA's mean is higher.
+        rate: Share of these among all that are not ties, with an exact binomial interval.
     """
 
     other: str
@@ -57,89 +57,90 @@ class Summary:
     rate: Interval
 
     @property
-    def standing(self) -> tuple[PairwiseTest, ...]:
-        """Duels whose difference stands among so many tests."""
-        return tuple(one for one in self.tests if one.adjusted < LEVEL)
+    def significant(self) -> tuple[PairwiseTest, ...]:
+        """Comparisons with an adjusted p-value below ``SIGNIFICANCE``."""
+        return tuple(test for test in self.tests if test.adjusted < SIGNIFICANCE)
 
 
-def tallies(
-    trips: Iterable[TransferRun], known: Mapping[TransferRun, TransferResult]
+def lora_summaries(
+    cells: Iterable[TransferRun], results: Mapping[TransferRun, TransferResult]
 ) -> list[Summary]:
-    """Hold LoRA against each other way, as far as it was run.
+    """Compare LoRA with each other method, as far as both have results.
 
     Args:
-        trips: The grid.
-        known: What its runs came to.
+        cells: The grid.
+        results: Results of its runs.
     """
     scores: dict[tuple[str, Start, float], dict[str, dict[int, float]]] = {}
-    for trip in trips:
-        spec = trip.spec
-        if trip in known:
-            place = scores.setdefault(
-                (data_title(spec.data), trip.start, spec.data.label_fraction), {}
-            )
-            place.setdefault(spec.adapter.method, {})[spec.train.seed] = known[trip].auroc
-    return [_tally(other, scores) for other in OTHERS]
+    for cell in cells:
+        spec = cell.spec
+        if cell in results:
+            key = (data_title(spec.data), cell.start, spec.data.label_fraction)
+            by_seed = scores.setdefault(key, {}).setdefault(spec.adapter.method, {})
+            by_seed[spec.train.seed] = results[cell].auroc
+    return [_summary(other, scores) for other in OTHERS]
 
 
-def sentence(tally: Summary) -> str:
-    """What a tally comes to, for a reader who sees the table beside it."""
-    other = TUNING_METHODS[tally.other].title.lower()
-    if not tally.tests:
-        return f"LoRA against {other}: no pair of runs is done yet."
-    told = f"LoRA against {other}: ahead in {tally.ahead} of {len(tally.tests)}"
-    if not math.isnan(tally.rate.low):
-        told += f" (95% interval {100 * tally.rate.low:.0f}% to {100 * tally.rate.high:.0f}%)"
-    tests = sum(not math.isnan(one.adjusted) for one in tally.tests)
-    if not tests:
-        return f"{told}; with one seed no difference can be tested."
-    if not tally.standing:
-        return f"{told}; no difference stands among {tests} tests (Holm)."
-    named = [
-        f"{one.data} {100 * one.fraction:g}% from {one.start} {points(one.test.difference.value)}"
-        for one in tally.standing
-    ]
-    return f"{told}; among {tests} tests (Holm) stand, in points: {'; '.join(named)}."
+def sentence(summary: Summary) -> str:
+    """A summary as one sentence."""
+    other = TUNING_METHODS[summary.other].title.lower()
+    if not summary.tests:
+        return f"LoRA compared with {other}: no pair of runs is completed yet."
+    result = (
+        f"LoRA compared with {other}: ahead in {summary.ahead} of {len(summary.tests)} comparisons"
+    )
+    if not math.isnan(summary.rate.low):
+        result += f" (95% interval {percent(summary.rate.low)} to {percent(summary.rate.high)})"
+    count = sum(not math.isnan(test.adjusted) for test in summary.tests)
+    if not count:
+        return f"{result}; a difference cannot be tested with one seed."
+    if not summary.significant:
+        return f"{result}; no difference is significant among {count} tests (Holm)."
+    listed = "; ".join(
+        f"{test.data} {share(test.fraction)} from {test.start} {points(test.test.difference.value)}"
+        for test in summary.significant
+    )
+    return f"{result}; significant among {count} tests (Holm), in points: {listed}."
 
 
-def as_json(tally: Summary) -> dict[str, object]:
-    """A tally as plain values; differences as AUROC, None for what is not defined."""
+def as_json(summary: Summary) -> dict[str, object]:
+    """A summary as a JSON value; differences are AUROCs, and undefined values None."""
     return {
-        "other": tally.other,
-        "ahead": tally.ahead,
+        "other": summary.other,
+        "ahead": summary.ahead,
         "duels": [
             {
-                "data": one.data,
-                "start": one.start,
-                "label_fraction": one.fraction,
-                "seeds": one.test.count,
-                "difference": one.test.difference.value,
-                "low": _defined(one.test.difference.low),
-                "high": _defined(one.test.difference.high),
-                "p": _defined(one.test.p),
-                "p_holm": _defined(one.adjusted),
+                "data": test.data,
+                "start": test.start,
+                "label_fraction": test.fraction,
+                "seeds": test.test.count,
+                "difference": test.test.difference.value,
+                "low": _defined(test.test.difference.low),
+                "high": _defined(test.test.difference.high),
+                "p": _defined(test.test.p),
+                "p_holm": _defined(test.adjusted),
             }
-            for one in tally.tests
+            for test in summary.tests
         ],
     }
 
 
-def _tally(
+def _summary(
     other: str, scores: Mapping[tuple[str, Start, float], Mapping[str, Mapping[int, float]]]
 ) -> Summary:
     paired = {}
-    for place, methods in scores.items():
-        ours, theirs = methods.get(FIRST, {}), methods.get(other, {})
-        seeds = sorted(ours.keys() & theirs.keys())
+    for key, methods in scores.items():
+        lora, others = methods.get(LORA, {}), methods.get(other, {})
+        seeds = sorted(lora.keys() & others.keys())
         if seeds:
-            paired[place] = seeds_paired([ours[s] for s in seeds], [theirs[s] for s in seeds])
+            paired[key] = seeds_paired([lora[s] for s in seeds], [others[s] for s in seeds])
     adjusted = holm([test.p for test in paired.values()])
     tests = tuple(
         PairwiseTest(data, start.title, fraction, test, float(p))
         for ((data, start, fraction), test), p in zip(paired.items(), adjusted, strict=True)
     )
-    ahead = sum(one.test.difference.value > 0 for one in tests)
-    ties = sum(one.test.difference.value == 0 for one in tests)
+    ahead = sum(test.test.difference.value > 0 for test in tests)
+    ties = sum(test.test.difference.value == 0 for test in tests)
     return Summary(other, tests, ahead, binomial_interval(ahead, len(tests) - ties))
 
 

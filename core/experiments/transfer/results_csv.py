@@ -1,4 +1,4 @@
-"""Test AUROCs of a grid's runs in a CSV file, so that it goes on on another machine or day."""
+"""CSV file of the transfer grid's results, by which the grid continues on another machine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ COLUMNS = (
 Key = tuple[str, ...]
 
 
-def key(trip: TransferRun) -> Key:
-    """What a run is found by in the file: the first seven columns."""
-    spec = trip.spec
+def key(run: TransferRun) -> Key:
+    """Key of a run in the file: the first seven columns."""
+    spec = run.spec
     return (
         data_title(spec.data), spec.model.backbone, "yes" if spec.model.pretrained else "no",
         spec.adapter.method, f"{spec.data.label_fraction:g}", str(spec.train.epochs),
@@ -29,41 +29,40 @@ def key(trip: TransferRun) -> Key:
 
 
 def read(path: Path) -> dict[Key, TransferResult]:
-    """The figures of a file; none if it is not there.
+    """Read the results of a file; empty if the file does not exist.
 
     Raises:
-        DataError: It is no such file; the line is named.
+        DataError: The file has another format; the line is named.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}).", "Give a file of figures.") from error
+        raise DataError(f"{path} cannot be read ({error}).", "Give a CSV file.") from error
     lines = csv.reader(io.StringIO(text))
     if tuple(next(lines, ())) != COLUMNS:
         raise DataError(
-            f"{path} is no file of figures: its first line is not {','.join(COLUMNS)}.",
-            "Give one that this command wrote, or a new name.",
+            f"{path} is not a file of results: its first line is not {','.join(COLUMNS)}.",
+            "Give a file that this command wrote, or a new name.",
         )
-    found = {}
+    results = {}
     for number, line in enumerate(lines, start=2):
         try:
             *names, share, auroc = line
             if len(names) != len(COLUMNS) - 2 or not 0 <= float(auroc) <= 1:
                 raise ValueError
-            found[tuple(names)] = TransferResult(float(auroc), float(share) if share else None)
+            results[tuple(names)] = TransferResult(float(auroc), float(share) if share else None)
         except ValueError as error:
             raise DataError(
-                f"{path}, line {number}, is not one of {len(COLUMNS)} values that end with an "
-                "AUROC.",
-                "Mend or delete the line.",
+                f"Line {number} of {path} is not {len(COLUMNS)} values with an AUROC at the end.",
+                "Correct or delete the line.",
             ) from error
-    return found
+    return results
 
 
-def write(path: Path, figures: Mapping[Key, TransferResult], order: Iterable[Key]) -> None:
-    """Write all figures, those of ``order`` first.
+def write(path: Path, results: Mapping[Key, TransferResult], order: Iterable[Key]) -> None:
+    """Write all results, those of ``order`` first.
 
     Raises:
         ConfigurationError: The file cannot be written.
@@ -71,15 +70,15 @@ def write(path: Path, figures: Mapping[Key, TransferResult], order: Iterable[Key
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(COLUMNS)
-    first = [one for one in order if one in figures]
-    for one in [*first, *sorted(figures.keys() - set(first))]:
-        figure = figures[one]
-        share = "" if figure.share is None else f"{figure.share:.6g}"
-        lines.writerow([*one, share, f"{figure.auroc:.6f}"])
+    first = [names for names in order if names in results]
+    for names in [*first, *sorted(results.keys() - set(first))]:
+        result = results[names]
+        share = "" if result.share is None else f"{result.share:.6g}"
+        lines.writerow([*names, share, f"{result.auroc:.6f}"])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.getvalue(), encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(
-            f"{path} cannot be written ({error.strerror or error}).", "Choose another place."
+            f"{path} cannot be written ({error.strerror or error}).", "Choose another folder."
         ) from error

@@ -11,7 +11,7 @@ from core.config.run import RunSpec
 from core.errors import CoreError
 from core.evaluation.verdict import counterpart
 from core.runs import queue
-from core.runs.store import Run, RunState
+from core.runs.run import Run, RunState
 from core.workspace import STYLES
 from explorer.components import model_cache, run_comparison, study_list, study_views, viewer
 from explorer.components.live_region import QUIET, live

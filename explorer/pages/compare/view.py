@@ -10,7 +10,7 @@ from html import escape
 from core import formatting
 from core.evaluation.verdict import Evidence, Group
 from core.metrics.intervals import Interval
-from core.runs.store import RunState
+from core.runs.run import RunState
 from explorer.components.run_comparison import (
     WANTED_SEEDS,
     Comparison,

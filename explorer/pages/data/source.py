@@ -10,7 +10,7 @@ import gradio as gr
 from core.config.run import DataSpec
 from core.data.base import ChestDataset
 from core.data.datasets import registered
-from core.runs.store import Run, RunState
+from core.runs.run import Run, RunState
 from explorer.components import dataset_choice, model_cache
 from explorer.context import Context
 from explorer.pages.data.contents import ANY, NONE

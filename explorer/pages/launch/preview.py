@@ -17,7 +17,8 @@ from core.experiments import sweep
 from core.models.tuning.registry import TUNING_METHODS
 from core.resources import estimate, memory, preflight
 from core.runs import queue
-from core.runs.store import Run, RunState, Store
+from core.runs.run import Run, RunState
+from core.runs.store import Store
 from core.workspace import Workspace
 from explorer.components.dataset_choice import options
 from explorer.pages.launch import form

@@ -15,7 +15,8 @@ from core.errors import ConfigurationError, CoreError
 from core.experiments import sweep
 from core.models.tuning.registry import TUNING_METHODS
 from core.resources import memory
-from core.runs.store import Run, Store
+from core.runs.run import Run
+from core.runs.store import Store
 from core.training.joint import compatibility
 from explorer.pages.launch import preview
 from explorer.templates import error_message, render_macro

@@ -103,7 +103,7 @@ def _act(context: Context, asked: dict[str, Any], pages: list[str]) -> list[Any]
 
 def _spec(context: Context, name: str, method: str) -> RunSpec:
     runs = context.store.list()
-    task = tasks.task(name)
+    task = tasks.find_task(name)
     board = results.gather(runs, context.workspace, most=0)
     cell = next(one for one in (*board.miniature, *board.tasks) if one.task is task)
     return results.next_spec(cell, method, runs)

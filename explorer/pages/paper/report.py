@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from core.experiments.cells import scores_of, share_of
 from core.experiments.paper import claims, figure, results, tables
 from core.experiments.paper.claims import Judgement, Ruling, Status
 from core.experiments.paper.results import FEWEST, Outcome
@@ -49,10 +50,10 @@ def outcomes(cells: Sequence[Cell], workspace: Workspace) -> tuple[Outcome, ...]
     return tuple(
         Outcome(
             cell.task,
-            {side.method: results.scores_of(side.runs) for side in cell.sides},
+            {side.method: scores_of(side.runs) for side in cell.sides},
             cell.verdict,
             cell.fault,
-            results.share_of(cell.lora.runs),
+            share_of(cell.lora.runs),
             {side.method: tuple(workspace.run(r.id) for r in side.runs) for side in cell.sides},
         )
         for cell in cells

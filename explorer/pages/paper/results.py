@@ -14,17 +14,18 @@ from core.data.datasets.registry import DATASETS
 from core.errors import CoreError
 from core.evaluation.verdict import Group, Verdict, adapter
 from core.evaluation.verdict import verdict as decide
+from core.experiments.cells import recipe_key
 from core.experiments.paper import tasks as paper
 from core.experiments.paper.tasks import MINIATURE, TASKS, Task
 from core.models.backbones.registry import BACKBONES, backbone_card
-from core.runs.store import Run, RunState
+from core.runs.run import Run, RunState
 from core.workspace import BACKBONE_FILES, Workspace
 from explorer.components import run_comparison
 from explorer.components.run_table import ACTIVE
 
 LORA, FULL = paper.PAPER_METHODS
 WANTED_SEEDS = run_comparison.WANTED_SEEDS
-FIRST = paper.task("embedded-mae-phantom-14-10")
+FIRST = paper.find_task("embedded-mae-phantom-14-10")
 """The task to begin with: the launch form's own data, backbone and label fraction."""
 
 
@@ -194,10 +195,10 @@ def seconds(cells: Iterable[Cell], wanted: Sequence[RunSpec]) -> float | None:
     for cell in cells:
         for side in cell.sides:
             times = [run.seconds for run in side.runs if run.seconds]
-            known.setdefault(paper.recipe_key(cell.task.spec(side.method)), []).extend(times)
+            known.setdefault(recipe_key(cell.task.spec(side.method)), []).extend(times)
     total = 0.0
     for spec in wanted:
-        times = known.get(paper.recipe_key(spec), [])
+        times = known.get(recipe_key(spec), [])
         if not times:
             return None
         total += sum(times) / len(times)
@@ -314,12 +315,12 @@ def _questions() -> frozenset[tuple[str, str, float, str]]:
 
 @lru_cache(maxsize=128)
 def _recipe(name: str, method: str) -> str:
-    return paper.recipe_key(paper.task(name).spec(method))
+    return recipe_key(paper.find_task(name).spec(method))
 
 
 @lru_cache(maxsize=4096)
 def _key(run_id: str, spec: RunSpec) -> str:
-    return paper.recipe_key(spec)
+    return recipe_key(spec)
 
 
 def _places(task: Task, runs: Iterable[Run]) -> tuple[Path | None, Path | None]:

@@ -14,7 +14,7 @@ from core.experiments.paper.tasks import PAPER_METHODS, REFERENCE, TITLE, UNPUBL
 from core.formatting import DISCLAIMER
 from core.metrics.intervals import Interval
 from core.models.backbones.registry import BACKBONES
-from core.runs.store import RunState
+from core.runs.run import RunState
 from explorer.figures import dots
 from explorer.figures.dots import Dot, Scale
 from explorer.figures.markers import mark

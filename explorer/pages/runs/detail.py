@@ -15,7 +15,8 @@ from core.reporter import MEAN_AUROC, PART_AUROC
 from core.resources import memory
 from core.runs import queue
 from core.runs.curves import Curves
-from core.runs.store import MetricRow, Run, RunState, Store
+from core.runs.run import MetricRow, Run, RunState
+from core.runs.store import Store
 from core.workspace import RESULT, Workspace
 from explorer.components.run_table import ACTIVE, clock
 from explorer.figures.curves import Curve, chart, swatch
@@ -111,10 +112,10 @@ def _queue(store: Store, run: Run) -> str:
     """A queued run's place, what it waits for, and the ways to change both."""
     if run.state is not RunState.QUEUED:
         return ""
-    line = store.line()
+    line = store.queued_ids()
     at = line.index(run.id) if run.id in line else 0
     words = f"Number {at + 1} of {len(line)} in the queue. "
-    words += queue.waits(store, run) or "It starts as soon as a slot is free."
+    words += queue.waiting_reason(store, run) or "It starts as soon as a slot is free."
     first, last = at == 0, at == len(line) - 1
     buttons = [
         _move(run, "first", "Move to the front", not first, "It is the first"),

@@ -16,7 +16,7 @@ from html import escape
 from pathlib import Path
 
 from core.errors import CoreError, RunError, unknown_name
-from core.runs.store import Run, RunState
+from core.runs.run import Run, RunState
 from core.workspace import Workspace
 from explorer.templates import error_message
 

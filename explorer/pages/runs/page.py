@@ -15,7 +15,7 @@ import gradio as gr
 from core.config.run import RunSpec
 from core.errors import CoreError
 from core.runs import queue
-from core.runs.store import Run
+from core.runs.run import Run
 from core.workspace import STYLES
 from explorer.components import run_table
 from explorer.components.live_region import QUIET, live

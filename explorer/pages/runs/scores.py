@@ -15,7 +15,7 @@ from core.evaluation.evaluate import FindingScore, Scores
 from core.evaluation.subgroups import Subgroups
 from core.metrics import calibration
 from core.metrics.intervals import Interval
-from core.runs.store import Run
+from core.runs.run import Run
 from core.workspace import Workspace
 from explorer.components import run_comparison
 from explorer.figures import dots

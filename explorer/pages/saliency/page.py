@@ -17,7 +17,7 @@ import gradio as gr
 from core.config.run import RunSpec
 from core.errors import CoreError
 from core.runs import queue
-from core.runs.store import RunState
+from core.runs.run import RunState
 from core.saliency.methods.registry import SALIENCY_METHODS
 from explorer.components import model_cache, study_list, viewer
 from explorer.components.live_region import QUIET, after, live

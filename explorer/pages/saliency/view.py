@@ -17,7 +17,7 @@ import gradio as gr
 from core.data.base import ChestDataset
 from core.data.images.radiograph import Radiograph
 from core.errors import CoreError, DataError
-from core.runs.store import Run, RunState
+from core.runs.run import Run, RunState
 from core.saliency.methods.registry import SALIENCY_METHODS
 from explorer.components import study_list, study_views, viewer
 from explorer.components.model_cache import ModelCache, Predictions

@@ -1,4 +1,4 @@
-"""The command line in this process, where everything is loaded already."""
+"""The command line in this process, which has already loaded torch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from core.errors import CoreError
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a verb answered, or the fault that it ended with."""
+class Answer:
+    """Output of a verb, or the error that it raised."""
 
     code: int
     out: str
@@ -31,16 +31,16 @@ class Said:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Callable[..., Said]:
+def cli(tmp_path: Path) -> Callable[..., Answer]:
     """Run a verb in a workspace of the test's own."""
 
-    def call(*words: object) -> Said:
+    def call(*words: object) -> Answer:
         env = {"CXR_WORKSPACE": str(tmp_path / "workspace")}
-        found = CliRunner().invoke(app, [str(one) for one in words], env=env)
-        raised = found.exception
+        result = CliRunner().invoke(app, [str(word) for word in words], env=env)
+        raised = result.exception
         fault = raised if isinstance(raised, CoreError) else None
         if raised is not None and fault is None and not isinstance(raised, SystemExit):
             raise raised
-        return Said(found.exit_code, found.stdout, fault)
+        return Answer(result.exit_code, result.stdout, fault)
 
     return call

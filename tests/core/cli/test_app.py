@@ -122,7 +122,7 @@ def test_a_recipe_sets_what_is_not_given(cli: Callable[..., Answer], tmp_path: P
     answer = cli(*words, "--data", "nih", "--root", "/nowhere", "--lr", "0.1", *place)
     assert answer.code == 1  # the folder is not there, but the recipe was told
     assert "Recipe paper (lora on mrm-nih-1): split paper, rank 4" in answer.err
-    assert "Yours is kept: lr 0.1 instead of 0.05." in answer.err
+    assert "Your settings are kept: lr 0.1 instead of 0.05." in answer.err
     none = cli(*words, "--data", "phantom-14", *place)
     assert (none.code, none.out) == (1, "")
     assert "It has: nih, chexpert, rsna." in none.err

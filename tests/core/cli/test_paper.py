@@ -11,7 +11,7 @@ import pytest
 
 from core.cli.app import main
 from core.config.run import RunSpec
-from core.experiments.paper import tasks as paper
+from core.experiments.paper.tasks import MINIATURE, find_task
 from core.runs.store import open_store
 from core.workspace import open_workspace
 from tests.support.measured import note_speed
@@ -42,11 +42,11 @@ def test_a_dry_run_lists_every_run_with_its_specification_and_makes_none(
     code, out, _ = call("--embedded", "--only", "phantom-1", "--seeds", 2, "--dry-run", "--json")
     assert code == 0
     found = json.loads(out)
-    tasks = [task for task in paper.MINIATURE if task.data == "phantom-1"]
+    tasks = [task for task in MINIATURE if task.data == "phantom-1"]
     assert len(found["cells"]) == 2 * 2 * len(tasks)
     for cell in found["cells"]:
         spec = RunSpec.from_json(json.dumps(cell["spec"]))
-        assert spec == paper.task(cell["task"]).spec(cell["method"], seed=cell["seed"])
+        assert spec == find_task(cell["task"]).spec(cell["method"], seed=cell["seed"])
         assert cell["fingerprint"] == spec.fingerprint()
         assert cell["seconds"] > 0
         assert cell["bytes"] > 0
@@ -55,12 +55,12 @@ def test_a_dry_run_lists_every_run_with_its_specification_and_makes_none(
     assert open_store(open_workspace(tmp_path / "ws"), create=False).list() == []
 
 
-def test_the_study_itself_says_what_it_lacks(call: Any) -> None:
+def test_the_paper_itself_needs_weights_and_data(call: Any) -> None:
     code, out, _ = call("--only", "nih", "--fractions", "0.01", "--dry-run")
     assert code == 0
     assert "mrm-nih-1-lora-0" in out
     assert "needs its weights" in out
-    assert "4 that cannot be run here" in out
+    assert "4 cannot be run here" in out
     code, out, err = call("--only", "nih", "--fractions", "1%")
     assert (code, out) == (1, "")
     assert "--weights mrm=FILE" in err
@@ -70,7 +70,7 @@ def test_the_study_itself_says_what_it_lacks(call: Any) -> None:
     ("words", "said"),
     [
         (["--only", "nhi"], "Did you mean nih"),
-        (["--fractions", "much"], "no label fraction"),
+        (["--fractions", "much"], "not a label fraction"),
         (["--methods", "lorra"], "Did you mean lora"),
         (["--format", "markdwon"], "Did you mean markdown"),
         (["--out", "verdict.docx"], ".svg"),

@@ -49,10 +49,10 @@ def test_a_run_waits_for_another_until_it_is_told_not_to(store: Store, call: Cal
     first, second = store.create(RunSpec(), name="first"), store.create(RunSpec(), name="second")
     said = call("after", "second", "first")
     assert said["after"] == first.id
-    assert "to be completed" in said["waits"]
+    assert "is completed" in said["waits"]
     assert call("stop", "first")["state"] == "stopped"
     waits = {one["name"]: one["waits"] for one in call("queue")}
-    assert "which is stopped. Resume that one" in waits["second"]
+    assert "which is stopped. Resume that run" in waits["second"]
     assert isinstance(call("after", "second", "second"), RunError)
     assert call("after", "second")["waits"] == "It waits for a free slot."
     shown = call("show", second.id)

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.core.cli.conftest import Said
+from tests.core.cli.conftest import Answer
 from tests.core.conftest import radiographs
 
 __all__ = ["radiographs"]
 
 
 def test_a_dry_run_names_each_run_and_judging_needs_none(
-    cli: Callable[..., Said], radiographs: Path, tmp_path: Path
+    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
 ) -> None:
     data = ["--data", f"folder={radiographs}", "--fractions", "1"]
     said = cli("transfer", *data, "--seeds", "2", "--dry-run", "--json").json
@@ -23,12 +23,12 @@ def test_a_dry_run_names_each_run_and_judging_needs_none(
     assert [row["auroc"] for row in said["rows"]] == [{}] * 7
     lines = table.read_text().splitlines()
     assert sum(line.startswith("|") for line in lines) == 9
-    assert lines[-1] == "LoRA against linear probe: no pair of runs is done yet."
+    assert lines[-1] == "LoRA compared with linear probe: no pair of runs is completed yet."
     assert [one["ahead"] for one in said["against"]] == [0, 0]
 
 
 def test_what_is_no_data_set_is_answered_with_the_nearest(
-    cli: Callable[..., Said], tmp_path: Path
+    cli: Callable[..., Answer], tmp_path: Path
 ) -> None:
     fault = cli("transfer", "--data", "phantom-15").fault
     assert fault is not None
@@ -39,7 +39,7 @@ def test_what_is_no_data_set_is_answered_with_the_nearest(
 
 
 def test_figures_that_are_kept_are_neither_run_again_nor_lost(
-    cli: Callable[..., Said], radiographs: Path, tmp_path: Path
+    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
 ) -> None:
     kept = tmp_path / "figures.csv"
     data = ["--data", f"folder={radiographs}", "--fractions", "1", "--figures", kept]
@@ -62,7 +62,7 @@ def test_figures_that_are_kept_are_neither_run_again_nor_lost(
 
 
 def test_a_file_that_holds_no_figures_is_refused(
-    cli: Callable[..., Said], radiographs: Path, tmp_path: Path
+    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
 ) -> None:
     kept = tmp_path / "figures.csv"
     data = ["--data", f"folder={radiographs}", "--fractions", "1", "--figures", kept, "--judge"]
@@ -76,4 +76,4 @@ def test_a_file_that_holds_no_figures_is_refused(
     kept.write_text(kept.read_text() + "folder,embedded-mae,yes,linear,1,30,0,,7\n")
     fault = cli("transfer", *data).fault
     assert fault is not None
-    assert "line 2" in str(fault)
+    assert "Line 2" in str(fault)

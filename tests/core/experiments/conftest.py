@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from core.runs.store import Run, Store, open_store
+from core.runs.run import Run
+from core.runs.store import Store, open_store
 from core.workspace import Workspace, open_workspace
 from tests.support.completed import completed
 

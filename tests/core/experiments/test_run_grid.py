@@ -1,4 +1,4 @@
-"""A grid goes on where it was left, with the same numbers; what is done is not run again."""
+"""An interrupted grid continues with the same results; completed cells are not run again."""
 
 import os
 import signal
@@ -15,7 +15,8 @@ from core.experiments import run_grid
 from core.experiments.paper.grid import Cell
 from core.reporter import NullReporter, Reporter
 from core.runs import queue
-from core.runs.store import Run, RunState, Store, open_store
+from core.runs.run import Run, RunState
+from core.runs.store import Store, open_store
 from core.workspace import Workspace, open_workspace
 from tests.support.paths import ROOT
 from tests.support.tiny_grid import grid
@@ -51,7 +52,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_numbers(
     assert killed.stdout is not None
     begun = epochs = 0
     for line in killed.stdout:
-        begun += line.startswith("begins")
+        begun += line.startswith("started")
         epochs += begun == 2 and line.startswith("epoch")
         if epochs == 3:
             killed.send_signal(signal.SIGKILL)
@@ -64,7 +65,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_numbers(
     again = started(tmp_path / "killed", radiographs)
     said, _ = again.communicate(timeout=240)
     lines = said.splitlines()
-    assert lines[0].split()[:3] == ["begins", "full", "0"]
+    assert lines[0].split()[:3] == ["started", "full", "0"]
     assert lines[1].startswith("epoch") and float(lines[1].split()[1]) > 1  # noqa: PT018
     assert lines[-1] == "completed 3"
     assert scores(tmp_path / "killed") == scores(tmp_path / "whole")
@@ -74,20 +75,20 @@ def test_killed_in_the_middle_it_ends_with_the_same_numbers(
 
 
 class Notes(NullReporter):
-    """Keeps what it is told."""
+    """Records the events of a grid."""
 
     def __init__(self) -> None:
-        self.said: list[tuple[str, str, int]] = []
+        self.events: list[tuple[str, str, int]] = []
 
-    def begins(self, cell: Cell, run: Run) -> Reporter:
-        self.said.append(("begins", cell.method, cell.seed))
+    def run_started(self, cell: Cell, run: Run) -> Reporter:
+        self.events.append(("started", cell.method, cell.seed))
         return self
 
-    def waits(self, cell: Cell, run: Run) -> None:
-        self.said.append(("waits", cell.method, cell.seed))
+    def run_awaited(self, cell: Cell, run: Run) -> None:
+        self.events.append(("awaited", cell.method, cell.seed))
 
-    def ends(self, cell: Cell, run: Run) -> None:
-        self.said.append((str(run.state), cell.method, cell.seed))
+    def run_ended(self, cell: Cell, run: Run) -> None:
+        self.events.append((str(run.state), cell.method, cell.seed))
 
 
 @pytest.fixture
@@ -118,13 +119,13 @@ def test_a_failure_does_not_keep_the_others_from_being_run(
     cells: list[Cell], store: Store, workspace: Workspace
 ) -> None:
     notes = Notes()
-    ending = run_grid.run_grid(cells, store, workspace, Worker({"lora": DataError}), notes)
-    assert (ending.completed, len(ending.failed), ending.stopped) == (2, 2, False)
-    assert notes.said[:2] == [("begins", "lora", 0), ("failed", "lora", 0)]
-    mended = Worker()
-    ending = run_grid.run_grid(cells, store, workspace, mended, Notes())
-    assert (ending.completed, ending.failed) == (2, ())
-    assert mended.done == [("lora", 0), ("lora", 1)]
+    result = run_grid.run_grid(cells, store, workspace, Worker({"lora": DataError}), notes)
+    assert (result.completed, len(result.failed), result.stopped) == (2, 2, False)
+    assert notes.events[:2] == [("started", "lora", 0), ("failed", "lora", 0)]
+    repaired = Worker()
+    result = run_grid.run_grid(cells, store, workspace, repaired, Notes())
+    assert (result.completed, result.failed) == (2, ())
+    assert repaired.done == [("lora", 0), ("lora", 1)]
     assert len(store.list()) == 4
     assert all(run.attempts == 2 for run in store.list() if run.spec.adapter.method == "lora")
 
@@ -132,8 +133,8 @@ def test_a_failure_does_not_keep_the_others_from_being_run(
 def test_a_run_that_is_stopped_ends_the_grid(
     cells: list[Cell], store: Store, workspace: Workspace
 ) -> None:
-    ending = run_grid.run_grid(cells, store, workspace, Worker({"full": Stopped}), Notes())
-    assert (ending.completed, ending.stopped) == (1, True)
+    result = run_grid.run_grid(cells, store, workspace, Worker({"full": Stopped}), Notes())
+    assert (result.completed, result.stopped) == (1, True)
     assert len(store.list()) == 2
 
 
@@ -153,9 +154,9 @@ def test_queued_runs_are_taken_and_those_of_others_waited_for(
         store.transition(other.id, RunState.COMPLETED)
 
     worker, notes = Worker(), Notes()
-    ending = run_grid.run_grid(cells[:2], store, workspace, worker, notes, wait)
-    assert ending.completed == 1
+    result = run_grid.run_grid(cells[:2], store, workspace, worker, notes, wait)
+    assert result.completed == 1
     assert worker.done == [("lora", 0)]
-    assert ("waits", "full", 0) in notes.said
+    assert ("awaited", "full", 0) in notes.events
     assert len(waited) == 1
     assert len(store.list()) == 2

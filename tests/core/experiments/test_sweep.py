@@ -1,15 +1,14 @@
-import json
+"""Runs of a sweep: combinations, lists, and the expected time."""
+
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from core.cli.app import app
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, CoreError
 from core.experiments import sweep
-from core.runs.store import RunState, Store, open_store
+from core.runs.run import RunState
+from core.runs.store import Store, open_store
 from core.workspace import Workspace
 from tests.support.measured import note_speed
 
@@ -53,17 +52,17 @@ def test_what_is_wrong_is_said_before_anything_is_queued(
 def test_a_list_names_what_differs(tmp_path: Path) -> None:
     file = tmp_path / "runs.json"
     file.write_text('[{"adapter.rank": 8}, {"adapter.method": "full", "train.lr": 0.001}]')
-    specs = sweep.listed(RunSpec.of(**{"train.epochs": 3}), file)
+    specs = sweep.read_list(RunSpec.of(**{"train.epochs": 3}), file)
     assert what(specs) == [("lora", 8, 0.1, 0), ("full", 4, 0.1, 0)]
     assert [spec.train.epochs for spec in specs] == [3, 3]
     for text, words in (
         ('[{"adapter.rank": 8}, {"adapter.rank": 0}]', "Entry 2 of runs.json"),
-        ('{"adapter.rank": 8}', "no list of objects"),
+        ('{"adapter.rank": 8}', "not a list of objects"),
         ("[", "cannot be read"),
     ):
         file.write_text(text)
         with pytest.raises(ConfigurationError, match=words):
-            sweep.listed(RunSpec(), file)
+            sweep.read_list(RunSpec(), file)
 
 
 def test_equal_runs_that_are_done_or_waiting_are_left_out(
@@ -95,33 +94,6 @@ def test_the_time_adds_up(store: Store, workspace: Workspace) -> None:
     assert planned.seconds == pytest.approx(2 * sum(each), rel=0.05)
     assert planned.hours == planned.seconds / 3600
     assert "measured speed" in planned.basis
-
-
-@pytest.fixture
-def terminal(store: Store, workspace: Workspace) -> Any:
-    def call(*words: str, keys: str = "") -> Any:
-        line = ["sweep", *words, "--workspace", str(workspace.root)]
-        return CliRunner().invoke(app, line, input=keys)
-
-    return call
-
-
-def test_the_terminal_asks_first(terminal: Any, store: Store) -> None:
-    words = ["--methods", "lora,linear", "--seeds", "0-2"]
-    dry = json.loads(terminal(*words, "--dry-run", "--json").stdout)
-    assert (dry["runs"], dry["known"], len(dry["new"])) == (6, 0, 6)
-    assert dry["hours"] > 0
-    assert store.list() == []
-    refused = terminal(*words, keys="n\n")
-    assert refused.exit_code == 1
-    assert "6 runs, about" in refused.output
-    assert store.list() == []
-    assert "Queued 6 runs" in terminal(*words, keys="y\n").output
-    assert len(store.list()) == 6
-    again = json.loads(terminal(*words, "--yes", "--json").stdout)
-    assert (again["runs"], again["known"], again["queued"]) == (0, 6, [])
-    assert len(json.loads(terminal(*words, "--yes", "--again", "--json").stdout)["queued"]) == 6
-    assert isinstance(terminal("--ranks", "4,x").exception, ConfigurationError)
 
 
 def test_a_method_takes_only_the_settings_that_it_heeds() -> None:

@@ -1,12 +1,18 @@
-"""A store, the tiny run's command line, and patience."""
+"""A store, the command line of a tiny run, a run in this process, and waiting with a limit."""
 
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from core.runs.store import Run, Store, open_store
+from core.config.run import RunSpec
+from core.reporter import Reporter
+from core.runs import queue, worker
+from core.runs.run import Run
+from core.runs.store import Store, open_store
 from core.workspace import Workspace
 from tests.support.paths import ROOT
 
@@ -34,3 +40,22 @@ def until() -> Callable[..., None]:
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture
+def do(store: Store, workspace: Workspace) -> Callable[..., tuple[Run, int]]:
+    """Carry out a run in this process."""
+
+    def carry_out(
+        steps: Callable[[Reporter], dict[str, Any]], observer: Reporter | None = None
+    ) -> tuple[Run, int]:
+        def execute(
+            spec: RunSpec, folder: Path, cache: Path, report: Reporter, resume: bool
+        ) -> dict[str, Any]:
+            return steps(report)
+
+        run = queue.claim_here(store, RunSpec())
+        code = worker.work(store, workspace, run.id, execute, observer)
+        return store.get(run.id), code
+
+    return carry_out

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from core.config.run import RunSpec
-from core.runs.curves import Curves, thinned
+from core.runs.curves import Curves, thin
 from core.runs.run import MetricRow
 from core.runs.store import Store
 
@@ -18,7 +18,7 @@ def test_a_thinned_curve_keeps_its_ends_and_extremes(count: int) -> None:
     if count > 20:
         rows[15] = MetricRow("train/loss", 9.0, 15, 15, 15)
         rows[17] = MetricRow("train/loss", -9.0, 17, 17, 17)
-    kept = thinned(rows, 10)
+    kept = thin(rows, 10)
     assert len(kept) == min(count, len(kept), 10)
     assert [row.row for row in kept] == sorted({row.row for row in kept})
     if rows:
@@ -30,7 +30,7 @@ def test_a_thinned_curve_keeps_its_ends_and_extremes(count: int) -> None:
 def test_a_value_that_is_no_number_is_no_extreme() -> None:
     rows = line(100)
     rows[50] = MetricRow("train/loss", math.nan, 50, 50, 50)
-    assert thinned(rows, 10)
+    assert thin(rows, 10)
 
 
 def test_only_what_is_new_is_read_and_what_was_rewound_is_forgotten(store: Store) -> None:

@@ -13,7 +13,8 @@ from core.config.run import RunSpec
 from core.errors import ConfigurationError, NotFiniteError, Stopped
 from core.runs import joint_worker, queue
 from core.runs.joint_worker import Member
-from core.runs.store import Run, RunState, Store
+from core.runs.run import Run, RunState
+from core.runs.store import Store
 from core.workspace import Workspace
 
 End = Callable[[], dict[str, Any]]
@@ -102,7 +103,7 @@ def test_a_signal_stops_all(do: Callable[..., tuple[list[Run], int]], name: str)
 
     runs, _ = do(execute)
     assert {run.state for run in runs} == {RunState.STOPPED}
-    assert f"Asked to stop by {name}" in Path(runs[0].log or "").read_text()
+    assert f"Stop requested by {name}" in Path(runs[0].log or "").read_text()
 
 
 def test_one_that_was_stopped_before_it_began_is_left_out(

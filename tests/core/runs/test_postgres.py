@@ -1,4 +1,4 @@
-"""What is particular to a store in PostgreSQL; test_store.py holds what both data bases share."""
+"""What is particular to a store in PostgreSQL; test_store.py holds what both databases share."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ def test_tables_of_others_are_left_alone(tmp_path: Path, postgres: str) -> None:
     engine = sa.create_engine(postgres, poolclass=sa.pool.NullPool)
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE runs (song TEXT)")
-    with pytest.raises(StoreError, match="other tables of the names runs"):
+    with pytest.raises(StoreError, match="other tables named runs"):
         open_store(at(tmp_path, postgres), create=True)
     with engine.begin() as connection:
         assert set(sa.inspect(connection).get_table_names()) == {"runs"}
@@ -58,7 +58,7 @@ def test_a_server_that_does_not_answer_is_told_without_the_password(tmp_path: Pa
 
 @pytest.mark.parametrize("address", ["mysql://host/runs", "no address", "sqlite:///x.sqlite"])
 def test_another_kind_of_address_is_refused(tmp_path: Path, address: str) -> None:
-    with pytest.raises(ConfigurationError, match="not one of a PostgreSQL"):
+    with pytest.raises(ConfigurationError, match="not a PostgreSQL address"):
         open_store(at(tmp_path, address), create=True)
 
 

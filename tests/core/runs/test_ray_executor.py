@@ -12,7 +12,8 @@ from core.config.run import RunSpec
 from core.errors import ConfigurationError
 from core.reporter import Reporter
 from core.runs import queue
-from core.runs.store import RunState, Store
+from core.runs.run import RunState
+from core.runs.store import Store
 from core.workspace import Workspace
 from tests.support import cluster as cluster_of
 from tests.support.cluster import cluster

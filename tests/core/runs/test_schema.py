@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from core.runs import schema
-from core.runs.store import RunState, Store, open_store
+from core.runs.run import RunState
+from core.runs.store import Store, open_store
 from core.workspace import Workspace
 from tests.support import paths
 

@@ -12,7 +12,7 @@ GPUS = (Gpu("cuda:0", "GPU-a", 40 << 30), Gpu("cuda:1", "GPU-b", 1 << 30))
 def test_a_machine_without_a_gpu_has_its_processor() -> None:
     assert Devices(2, ()).slots() == {CPU: 2}
     assert Devices(2, ()).environment("auto", CPU) == {}
-    assert slots.suitable("cuda", {CPU: 2}) == [CPU]
+    assert slots.suitable_slots("cuda", {CPU: 2}) == [CPU]
 
 
 def test_a_gpu_that_others_fill_takes_no_run() -> None:
@@ -30,7 +30,7 @@ def test_a_gpu_that_others_fill_takes_no_run() -> None:
     ],
 )
 def test_a_run_goes_where_it_asks_to(device: str, names: list[str]) -> None:
-    assert slots.suitable(device, {"cuda:0": 1, "cuda:1": 1, CPU: 1}) == names
+    assert slots.suitable_slots(device, {"cuda:0": 1, "cuda:1": 1, CPU: 1}) == names
 
 
 def test_a_run_sees_the_gpu_of_its_slot() -> None:
@@ -61,11 +61,11 @@ def test_the_gpus_that_this_process_may_use_are_found(
 ) -> None:
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    found = slots.found()
+    found = slots.list_gpus()
     assert [one.identity for one in found] == identities
     assert [one.slot for one in found] == [f"cuda:{i}" for i in range(len(identities))]
 
 
 @pytest.mark.usefixtures("smi")
 def test_memory_is_read() -> None:
-    assert [one.free_bytes for one in slots.found()] == [81000 << 20, slots.ROOM_BYTES]
+    assert [one.free_bytes for one in slots.list_gpus()] == [81000 << 20, slots.MIN_FREE_BYTES]

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from core.config.run import RunSpec
 from core.errors import CoreError, RunError, StoreError
-from core.runs.run import ACTIVE, TRANSITIONS
-from core.runs.store import MetricRow, RunState, Store, open_store
+from core.runs.run import ACTIVE, MetricRow, RunState
+from core.runs.store import Store, open_store
+from core.runs.transitions import TRANSITIONS
 from core.workspace import Workspace, open_workspace
 
 SPEC = RunSpec.of(**{"data.name": "phantom-5", "adapter.rank": 8})

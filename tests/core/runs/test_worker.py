@@ -1,10 +1,10 @@
+"""A run executed in this process or one of its own: how it ends, and what the store keeps."""
+
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,56 +12,13 @@ import numpy as np
 import pytest
 
 from core.config.run import RunSpec
-from core.errors import NotFiniteError, RunError, Stopped
-from core.reporter import NullReporter, Reporter
-from core.runs import queue, store_reporter, worker
-from core.runs.provenance import commit, environment
-from core.runs.store import Run, RunState, Store
+from core.errors import NotFiniteError, RunError
+from core.reporter import Reporter
+from core.runs import queue, worker
+from core.runs.run import RunState
+from core.runs.store import Store
 from core.workspace import Workspace
-from tests.support.paths import ROOT
-
-Execute = worker.Execute
-
-
-class Noting(NullReporter):
-    """An observer that notes what it is told."""
-
-    def __init__(self) -> None:
-        self.metrics: list[tuple[str, float]] = []
-        self.lines: list[str] = []
-        self.phases: list[str] = []
-        self.asks = False
-
-    def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
-        self.metrics.append((name, value))
-
-    def progress(self, fraction: float, seconds_left: float | None, phase: str) -> None:
-        self.phases.append(phase)
-
-    def log(self, text: str) -> None:
-        self.lines.append(text)
-
-    def stop_requested(self) -> bool:
-        return self.asks
-
-
-@pytest.fixture
-def do(store: Store, workspace: Workspace) -> Callable[..., tuple[Run, int]]:
-    """Carry out a run in this process."""
-
-    def carry_out(
-        steps: Callable[[Reporter], dict[str, Any]], observer: Reporter | None = None
-    ) -> tuple[Run, int]:
-        def execute(
-            spec: RunSpec, folder: Path, cache: Path, report: Reporter, resume: bool
-        ) -> dict[str, Any]:
-            return steps(report)
-
-        run = queue.claim_here(store, RunSpec())
-        code = worker.work(store, workspace, run.id, execute, observer)
-        return store.get(run.id), code
-
-    return carry_out
+from tests.support.runs import Noting
 
 
 def test_a_run_is_completed_with_its_scores(do: Any, store: Store, workspace: Workspace) -> None:
@@ -92,26 +49,6 @@ def test_a_run_is_completed_with_its_scores(do: Any, store: Store, workspace: Wo
     log = (workspace.run(run.id) / "log.txt").read_text()
     assert "  It begins.\n" in log
     assert log.endswith("The run is completed.\n")
-
-
-def test_values_are_written_a_validation_at_a_time(do: Any, store: Store) -> None:
-    versions = []
-
-    def steps(report: Reporter) -> dict[str, Any]:
-        report.progress(0.1, None, "training")
-        versions.append(store.version())
-        for i in range(500):
-            report.metric("train/loss", 0.1, epoch=1, step=i)
-            report.progress(i / 500, None, "training")
-        for finding in "ABC":
-            report.metric(f"val/auroc/{finding}", 0.6, epoch=1, step=500)
-        report.metric("val/auroc", 0.6, epoch=1, step=500)
-        versions.append(store.version())
-        return {}
-
-    run, _ = do(steps)
-    assert store.count_metrics(run.id) == 504
-    assert versions[1] - versions[0] <= 3
 
 
 def test_a_known_fault_is_told_with_its_remedy(do: Any) -> None:
@@ -167,22 +104,6 @@ def test_a_signal_stops_the_run_with_a_checkpoint(
     assert store.count_metrics(run.id) == 2 * reached
 
 
-def test_the_observer_may_stop_the_run(do: Any) -> None:
-    observer = Noting()
-
-    def steps(report: Reporter) -> dict[str, Any]:
-        assert not report.stop_requested()
-        observer.asks = True
-        time.sleep(store_reporter.ASK_SECONDS + 0.05)
-        assert report.stop_requested()
-        raise Stopped
-
-    run, code = do(steps, observer)
-    assert code == 0
-    assert run.state is RunState.STOPPED
-    assert run.stop_requested
-
-
 def test_a_second_interrupt_ends_at_once(do: Any) -> None:
     def steps(report: Reporter) -> dict[str, Any]:
         os.kill(os.getpid(), signal.SIGINT)
@@ -219,18 +140,6 @@ def _never(
     raise AssertionError("nothing was to be carried out")
 
 
-def test_rewinding_forgets_the_later_best(do: Any, store: Store) -> None:
-    def steps(report: Reporter) -> dict[str, Any]:
-        for epoch, value in enumerate((0.6, 0.5, 0.9)):
-            report.metric("val/auroc", value, epoch=epoch, step=epoch)
-        report.rewind(2)
-        raise Stopped
-
-    run, _ = do(steps)
-    assert store.count_metrics(run.id) == 2
-    assert (run.best_auroc, run.last_auroc) == (0.6, 0.5)
-
-
 def test_a_long_silence_of_the_run_is_not_death(
     store: Store, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,34 +163,3 @@ def test_a_long_silence_of_the_run_is_not_death(
     assert seen[0] is not None
     assert seen[1] is not None
     assert seen[1] > seen[0]
-
-
-def test_the_environment_is_told_without_importing_it() -> None:
-    code = (
-        "import sys; from core.runs import worker; from core.runs.provenance import environment; "
-        "import json; json.dumps(environment()); sys.exit('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
-    assert done.returncode == 0
-    found = environment()
-    assert found["packages"]["torch"]
-    assert found["command"] == sys.argv
-
-
-def test_a_folder_that_is_no_checkout_has_no_commit(tmp_path: Path) -> None:
-    assert commit(tmp_path) is None
-
-
-def test_what_a_checkpoint_counts_is_in_the_store(do: Any, store: Store) -> None:
-    counted = []
-
-    def steps(report: Reporter) -> dict[str, Any]:
-        for step in range(7):
-            report.metric("train/loss", 1.0, epoch=0, step=step)
-        report.secure()
-        counted.append(store.count_metrics(store.list()[0].id))
-        report.secure()
-        return {}
-
-    do(steps)
-    assert counted == [7]

@@ -11,7 +11,8 @@ from core.config.run import RunSpec
 from core.errors import ConfigurationError, Stopped
 from core.reporter import NullReporter
 from core.runs import queue, worker
-from core.runs.store import RunState, open_store
+from core.runs.run import RunState
+from core.runs.store import open_store
 from core.training import trackers
 from core.training.trackers import Kind, mirrored
 from core.workspace import Workspace

@@ -1,7 +1,7 @@
 import re
 
 from core.models.tuning.registry import TUNING_METHODS as KNOWN
-from core.runs.store import RunState
+from core.runs.run import RunState
 from explorer.figures.palette import METHODS, STATES, method_style, run_styles, state_dot
 from explorer.theme import STYLE
 

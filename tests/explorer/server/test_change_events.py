@@ -7,7 +7,8 @@ from starlette.testclient import TestClient
 from core.config.run import RunSpec
 from core.runs.store import Store, open_store
 from core.workspace import Workspace
-from explorer.server import change_events
+from explorer.server import change_events, store_version
+from explorer.server.store_version import StoreVersion
 
 
 @pytest.fixture
@@ -16,11 +17,11 @@ def store(workspace: Workspace) -> Store:
 
 
 def client(store: Store) -> TestClient:
-    return TestClient(Starlette(routes=[change_events.StoreVersion(store).route()]))
+    return TestClient(Starlette(routes=[change_events.route(StoreVersion(store))]))
 
 
 def test_the_version_rises_with_each_change(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(change_events, "REUSE_SECONDS", 0.0)
+    monkeypatch.setattr(store_version, "REFRESH_SECONDS", 0.0)
     served = client(store)
     before = int(served.get("/api/version").text)
     assert before == store.version() == int(served.get("/api/version").text)
@@ -29,7 +30,7 @@ def test_the_version_rises_with_each_change(store: Store, monkeypatch: pytest.Mo
 
 
 def test_many_requests_cost_one_reading(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(change_events, "REUSE_SECONDS", 3600.0)
+    monkeypatch.setattr(store_version, "REFRESH_SECONDS", 3600.0)
     read = []
     version = store.version
     monkeypatch.setattr(store, "version", lambda: read.append("read") or version())

@@ -1,4 +1,4 @@
-"""What is said of the claims, by outcomes made by hand."""
+"""Decisions on the claims, for outcomes with known intervals."""
 
 import math
 from dataclasses import replace
@@ -55,7 +55,7 @@ def test_most_tasks_won_holds_and_few_does_not() -> None:
     assert statuses(grid([0.02] * 16 + [-0.01] * 2))["wins"] == "holds"
     assert statuses(grid([0.02] * 2 + [-0.01] * 16))["wins"] == "does not hold"
     assert statuses(grid([0.02] * 11 + [-0.01] * 7))["wins"] == "not decidable"
-    # The study's own count does not exclude a coin.
+    # The interval of the paper's own count includes one half.
     thirteen = grid([0.02] * 13 + [-0.01] * 5)
     assert statuses(thirteen)["wins"] == "not decidable"
     assert "47% to 90%" in thirteen.rulings[0].reason
@@ -69,13 +69,13 @@ def test_one_seed_or_a_task_too_few_decides_nothing() -> None:
     full = [outcome(task, 0.02) for task in TASKS]
     lacking = judge([*full[:-1], replace(full[-1], verdict=None)])
     assert statuses(lacking)["wins"] == "not decidable"
-    assert "1 tasks are still to be run" in lacking.rulings[0].reason
+    assert "1 tasks have not been run yet" in lacking.rulings[0].reason
     nothing = judge([replace(one, verdict=None, share=None) for one in full])
     assert set(statuses(nothing).values()) == {"not decidable"}
     assert nothing.largest is None
 
 
-def test_the_largest_gain_is_held_against_the_study() -> None:
+def test_the_largest_gain_is_compared_with_the_paper() -> None:
     assert statuses(grid([0.01] * 18, half=0.005))["gain"] == "holds"
     assert statuses(grid([0.01] * 17 + [0.06], half=0.005))["gain"] == "does not hold"
     wide = grid([0.01] * 17 + [0.03], half=0.02)
@@ -88,7 +88,7 @@ def test_the_largest_gain_is_held_against_the_study() -> None:
 def test_the_trainable_share_needs_no_seeds() -> None:
     found = grid([0.01] * 18, seeds=1)
     assert statuses(found)["share"] == "holds"
-    assert "0.40%" in found.rulings[2].reason
+    assert "0.4%" in found.rulings[2].reason
     heavy = judge([replace(outcome(task, 0.01), share=0.02) for task in TASKS])
     assert statuses(heavy)["share"] == "does not hold"
 
@@ -98,4 +98,4 @@ def test_nih_is_asked_of_that_task_alone() -> None:
     assert statuses(grid([-0.02] + [0.02] * 17))["nih"] == "does not hold"
     small = judge([outcome(task, 0.02) for task in MINIATURE])
     assert statuses(small)["nih"] == "not decidable"
-    assert "does not hold that task" in small.rulings[3].reason
+    assert "does not contain that task" in small.rulings[3].reason

@@ -39,7 +39,7 @@ def test_what_was_given_is_kept_and_told() -> None:
     assert found.spec.adapter.rank == 8
     assert found.spec.train.optimizer == "sgd"
     assert set(found.kept) == {"train.lr", "adapter.rank"}  # epochs are the recipe's own
-    assert "Yours is kept: rank 8 instead of 4, lr 0.1 instead of 0.05." in str(found)
+    assert "Your settings are kept: rank 8 instead of 4, lr 0.1 instead of 0.05." in str(found)
 
 
 def test_what_was_not_given_is_set_even_where_it_stood_otherwise() -> None:
@@ -63,7 +63,7 @@ def test_no_recipe_leaves_everything() -> None:
 def test_an_unknown_combination_tells_which_exist(
     changes: dict[str, Any], field: str, known: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match="The study has no") as caught:
+    with pytest.raises(ConfigurationError, match="The paper has no") as caught:
         recipes.follow("paper", asked(**changes))
     assert caught.value.field == field
     assert known in caught.value.remedy

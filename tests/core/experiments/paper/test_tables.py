@@ -12,10 +12,11 @@ from PIL import Image
 from core.errors import ConfigurationError
 from core.experiments.paper import claims, figure, results, tables, tasks
 from core.experiments.paper.tables import Report
+from core.formatting import points
 from core.runs.store import Store
 from core.workspace import Workspace
 
-TASKS = (*tasks.MINIATURE[:3], tasks.task("mrm-nih-1"))
+TASKS = (*tasks.MINIATURE[:3], tasks.find_task("mrm-nih-1"))
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_every_format_says_difference_evidence_published_and_claims(
         assert float(rows[3]["published_lora"]) == 0.806
         assert rows[3]["difference"] == ""
         return
-    gap = claims.points(one.verdict.difference.value)
+    gap = points(one.verdict.difference.value)
     assert (gap if form != "latex" else gap.replace("−", "$-$")) in text
     assert "LoRA clearly better" in text
     assert "0.806" in text

@@ -1,12 +1,9 @@
-"""The 18 tasks against the study's table."""
-
-from pathlib import Path
+"""The 18 tasks compared with the paper's table."""
 
 import pytest
 
 from core.config.run import RunSpec
 from core.errors import ConfigurationError
-from core.evaluation.verdict import Trial
 from core.experiments.paper import tasks
 
 
@@ -16,7 +13,7 @@ def test_the_grid_is_complete() -> None:
     assert len(tasks.MINIATURE) == 9 * len(tasks.EMBEDDED) > 0
     assert len({t.name for t in (*tasks.TASKS, *tasks.MINIATURE)}) == 18 + len(tasks.MINIATURE)
     for task in (*tasks.TASKS, *tasks.MINIATURE):
-        assert tasks.task(task.name) is task
+        assert tasks.find_task(task.name) is task
         for method in tasks.PAPER_METHODS:
             spec = task.spec(method, seed=3)
             assert RunSpec.from_json(spec.to_json()) == spec
@@ -38,7 +35,7 @@ def test_the_grid_is_complete() -> None:
 def test_recipes_are_the_published_ones(
     name: str, optimizer: str, lr: float, rank: int, epochs: int
 ) -> None:
-    spec = tasks.task(name).spec("lora").resolved()
+    spec = tasks.find_task(name).spec("lora").resolved()
     train = spec.train
     assert (train.optimizer, train.epochs, spec.adapter.rank) == (optimizer, epochs, rank)
     assert train.lr == pytest.approx(lr)
@@ -55,13 +52,13 @@ def test_the_published_splits_are_taken_where_they_can_be_chosen() -> None:
 
 
 def test_full_fine_tuning_as_published_on_nih_at_one_percent() -> None:
-    mrm = tasks.task("mrm-nih-1").spec("full").resolved().train
+    mrm = tasks.find_task("mrm-nih-1").spec("full").resolved().train
     assert (mrm.optimizer, mrm.lr, mrm.epochs, mrm.weight_decay) == ("sgd", 0.01, 200, 0)
-    mae = tasks.task("cxr-mae-nih-1").spec("full").resolved().train
+    mae = tasks.find_task("cxr-mae-nih-1").spec("full").resolved().train
     assert (mae.optimizer, mae.epochs, mae.weight_decay) == ("adamw", 400, 0.05)
     assert mae.lr == pytest.approx(5e-4 * 64 / 256)
-    assert tasks.task("mrm-nih-1").recipes["full"].source == tasks.FULL_READ
-    assert tasks.task("mrm-rsna-1").recipes["full"].source == tasks.FULL_LIKE
+    assert tasks.find_task("mrm-nih-1").recipes["full"].source == tasks.FULL_PUBLISHED
+    assert tasks.find_task("mrm-rsna-1").recipes["full"].source == tasks.FULL_DERIVED
 
 
 def test_published_figures() -> None:
@@ -75,35 +72,24 @@ def test_published_figures() -> None:
     lora = [t for t in tasks.TASKS if t.published["lora"] is not None]
     assert [t.name for t in lora] == ["mrm-nih-1"]
     assert lora[0].gain == pytest.approx(0.012)
-    assert tasks.task("cxr-mae-nih-1").gain is None
-
-
-def test_runs_of_a_task_are_known_by_their_recipe(tmp_path: Path) -> None:
-    task = tasks.task("mrm-nih-1")
-    elsewhere = task.spec("lora", seed=4, root=Path("/data"), weights=Path("/mrm.pth")).resolved()
-    other = elsewhere.model_copy(
-        update={"train": elsewhere.train.model_copy(update={"epochs": 50})}
-    )
-    trials = [Trial("a", elsewhere, tmp_path), Trial("b", other, tmp_path)]
-    assert [t.id for t in task.trials("lora", trials)] == ["a"]
-    assert task.trials("full", trials) == []
+    assert tasks.find_task("cxr-mae-nih-1").gain is None
 
 
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     with pytest.raises(ConfigurationError, match="mrm-nih-1"):
-        tasks.task("mrm-nih-2")
+        tasks.find_task("mrm-nih-2")
     with pytest.raises(ConfigurationError, match="lora"):
         tasks.TASKS[0].spec("loraa")
 
 
 def test_a_recipe_is_found_by_what_a_run_names() -> None:
     task = tasks.task_of("cxr-mae", "nih", 0.1)
-    assert task is tasks.task("cxr-mae-nih-10")
+    assert task is tasks.find_task("cxr-mae-nih-10")
     for method in tasks.PAPER_METHODS:
-        told, spec = tasks.recipe(task, method), task.spec(method, seed=2)
-        assert (told.adapter(method), told.train(2)) == (spec.adapter, spec.train)
-    with pytest.raises(ConfigurationError, match="no recipe of linear") as refused:
-        tasks.recipe(task, "linear")
+        recipe, spec = task.recipe(method), task.spec(method, seed=2)
+        assert (recipe.adapter(method), recipe.train(2)) == (spec.adapter, spec.train)
+    with pytest.raises(ConfigurationError, match="no recipe for linear") as refused:
+        task.recipe("linear")
     assert refused.value.field == "adapter.method"
     for wanted, field in (
         (("embedded-mae", "nih", 0.1), "model.backbone"),

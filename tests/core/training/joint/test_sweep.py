@@ -20,8 +20,10 @@ from core.errors import ConfigurationError
 from core.hardware import available_memory
 from core.resources import memory
 from core.runs import queue, worker
+from core.runs.lost_runs import reconcile
+from core.runs.run import RunState
 from core.runs.scheduler import Scheduler
-from core.runs.store import RunState, Store
+from core.runs.store import Store
 from core.training.joint import compatibility
 from core.workspace import Workspace
 from tests.support.paths import ROOT
@@ -77,7 +79,7 @@ def test_those_of_a_killed_process_can_each_be_resumed_alone(
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    queue.reconcile(store)
+    reconcile(store)
     runs = store.list()
     assert [run.state for run in runs] == [RunState.LOST] * 2
     queue.resume(store, runs[0].id)

@@ -8,7 +8,8 @@ from core.config.run import DataSpec, RunSpec
 from core.data.datasets import registered
 from core.errors import ConfigurationError, CoreError, DataError
 from core.models.tuning.registry import TUNING_METHODS
-from core.runs.store import RunState, Store, open_store
+from core.runs.run import RunState
+from core.runs.store import Store, open_store
 from core.workspace import Workspace
 from explorer.components import dataset_choice
 from explorer.pages.launch import form, preview

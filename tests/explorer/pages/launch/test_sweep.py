@@ -73,10 +73,10 @@ def test_compatible_runs_are_queued_as_one_group(store: Store) -> None:
     assert "in one process with about" in words
     queued = sweep.submit(store, filled(), None, 2, joint)
     assert len(queued) == 4
-    assert len({run.party for run in queued}) == 1
-    assert queued[0].party is not None
+    assert len({run.group for run in queued}) == 1
+    assert queued[0].group is not None
     apart = sweep.submit(store, filled(), None, 1, SweepChoice((), "16", ()))
-    assert apart[0].party is None
+    assert apart[0].group is None
 
 
 def test_incompatible_runs_cannot_be_trained_jointly(store: Store) -> None:

@@ -11,10 +11,12 @@ import pytest
 
 from core.config.run import RunSpec
 from core.errors import ConfigurationError
+from core.experiments.cells import recipe_key
 from core.experiments.paper import tasks
 from core.experiments.paper.tasks import MINIATURE, TASKS
 from core.models.backbones.registry import BACKBONES
-from core.runs.store import Run, RunState, Store, open_store
+from core.runs.run import Run, RunState
+from core.runs.store import Store, open_store
 from core.workspace import Workspace
 from explorer import app
 from explorer.context import Context
@@ -116,7 +118,7 @@ def test_of_two_runs_with_one_seed_the_later_counts(
 def test_runs_of_the_study_count_wherever_its_files_lie(
     store: Store, workspace: Workspace, complete: Complete, tmp_path: Path
 ) -> None:
-    task = tasks.task("mrm-nih-1")
+    task = tasks.find_task("mrm-nih-1")
     complete(task.spec("lora", root=tmp_path, weights=tmp_path / "MRM.pth"))
     complete(task.spec("lora", seed=1, root=Path("/elsewhere"), weights=Path("/b/MRM.pth")))
     one = cell(store, workspace, task.name)
@@ -181,7 +183,7 @@ def test_the_form_carries_a_recipe_unchanged(task: tasks.Task, method: str) -> N
     spec = task.spec(method, seed=3, root=Path("/data"), weights=Path("/w.pth"))
     values, percent = form.values_of(spec)
     again = preview.spec_of(values, percent)
-    assert tasks.recipe_key(again) == tasks.recipe_key(spec)
+    assert recipe_key(again) == recipe_key(spec)
     assert again.fingerprint() == spec.fingerprint()
 
 
@@ -204,16 +206,16 @@ def test_what_is_not_read_is_not_offered(store: Store, workspace: Workspace) -> 
     for task in (*MINIATURE, *TASKS):
         offered = f'data-act="launch" data-task="{task.name}"' in html
         assert offered == results.possible(task)
-    assert len(results.needs(tasks.task("mrm-nih-1"))) == 2
+    assert len(results.needs(tasks.find_task("mrm-nih-1"))) == 2
     for name in ("mrm", "cxr-mae"):
         assert f'href="{BACKBONES[name].url.split()[0]}"' in html
 
 
 def test_recipes_name_their_source() -> None:
-    words = paperboard.recipe(tasks.task("mrm-rsna-1"), "full")
+    words = paperboard.recipe(tasks.find_task("mrm-rsna-1"), "full")
     assert "Full fine-tuning, 100 epochs, SGD, rate 0.01" in words
-    assert tasks.FULL_LIKE in words
-    assert "LoRA r 32" in paperboard.recipe(tasks.task("mrm-rsna-100"), "lora")
+    assert tasks.FULL_DERIVED in words
+    assert "LoRA r 32" in paperboard.recipe(tasks.find_task("mrm-rsna-100"), "lora")
 
 
 def test_the_first_comparison_is_offered_until_something_was_done(
@@ -281,7 +283,7 @@ def test_a_task_fills_the_launch_form(store: Store, workspace: Workspace) -> Non
     asked = {"act": "launch", "task": "mrm-nih-10", "method": "full"}
     _, tabs, launch, _ = tab._act(context, asked, ["launch", "runs"])
     assert tabs.selected == "launch"
-    assert RunSpec.from_json(launch["spec"]) == tasks.task("mrm-nih-10").spec("full")
+    assert RunSpec.from_json(launch["spec"]) == tasks.find_task("mrm-nih-10").spec("full")
 
 
 # --- the grid as a whole -------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from core.config.run import RunSpec
 from core.errors import CoreError
 from core.export import export
 from core.runs import queue, worker
-from core.runs.store import Run, RunState, Store, open_store
+from core.runs.run import Run, RunState
+from core.runs.store import Store, open_store
 from core.training.loop import fine_tune
 from core.workspace import Workspace, open_workspace
 from explorer.pages.runs import export as exporting

@@ -9,7 +9,8 @@ import pytest
 from core import formatting
 from core.config.run import RunSpec
 from core.evaluation import evaluate
-from core.runs.store import Run, RunState, Store, open_store
+from core.runs.run import Run, RunState
+from core.runs.store import Store, open_store
 from core.workspace import Workspace
 from explorer.pages.runs import scores as scoresheet
 

@@ -1,0 +1,24 @@
+"""Versions, machine and commit of a run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from core.runs.provenance import commit, environment
+from tests.support.paths import ROOT
+
+
+def test_the_environment_is_told_without_importing_it() -> None:
+    code = (
+        "import sys; from core.runs import worker; from core.runs.provenance import environment; "
+        "import json; json.dumps(environment()); sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == 0
+    found = environment()
+    assert found["packages"]["torch"]
+    assert found["command"] == sys.argv
+
+
+def test_a_folder_that_is_no_checkout_has_no_commit(tmp_path: Path) -> None:
+    assert commit(tmp_path) is None

@@ -1,0 +1,262 @@
+BEGIN TRANSACTION;
+CREATE TABLE metrics (
+	run INTEGER NOT NULL, 
+	"row" INTEGER NOT NULL, 
+	name TEXT NOT NULL, 
+	value FLOAT, 
+	epoch FLOAT NOT NULL, 
+	step INTEGER NOT NULL, 
+	PRIMARY KEY (run, "row"), 
+	FOREIGN KEY(run) REFERENCES runs (number) ON DELETE CASCADE
+)
+ WITHOUT ROWID
+
+;
+INSERT INTO "metrics" VALUES(1,0,'train/loss',6.93075299263000488281e-01,3.33333333333333314829e-01,1);
+INSERT INTO "metrics" VALUES(1,1,'train/lr',0.0,3.33333333333333314829e-01,1);
+INSERT INTO "metrics" VALUES(1,2,'train/loss',6.93194746971130371093e-01,6.66666666666666629659e-01,2);
+INSERT INTO "metrics" VALUES(1,3,'train/lr',7.8125e-05,6.66666666666666629659e-01,2);
+INSERT INTO "metrics" VALUES(1,4,'train/loss',6.932544708251953125e-01,1.0,3);
+INSERT INTO "metrics" VALUES(1,5,'train/lr',0.00015625,1.0,3);
+INSERT INTO "metrics" VALUES(1,6,'train/images_per_s',1.31225281421774525375e+02,1.0,3);
+INSERT INTO "metrics" VALUES(1,7,'val/loss',6.93139553070068359375e-01,1.0,3);
+INSERT INTO "metrics" VALUES(1,8,'val/auroc/Opacity',5.8333333333333337034e-01,1.0,3);
+INSERT INTO "metrics" VALUES(1,9,'val/auroc',5.8333333333333337034e-01,1.0,3);
+INSERT INTO "metrics" VALUES(1,10,'train/loss',6.9310760498046875e-01,1.33333333333333325931e+00,4);
+INSERT INTO "metrics" VALUES(1,11,'train/lr',1.87145155597055284869e-04,1.33333333333333325931e+00,4);
+INSERT INTO "metrics" VALUES(1,12,'train/loss',6.92727446556091308593e-01,1.66666666666666651863e+00,5);
+INSERT INTO "metrics" VALUES(1,13,'train/lr',1.84986434181568567408e-04,1.66666666666666651863e+00,5);
+INSERT INTO "metrics" VALUES(1,14,'train/loss',6.9360834360122680664e-01,2.0,6);
+INSERT INTO "metrics" VALUES(1,15,'train/lr',1.80911656634151203452e-04,2.0,6);
+INSERT INTO "metrics" VALUES(1,16,'train/images_per_s',1.43236327270802860306e+02,2.0,6);
+INSERT INTO "metrics" VALUES(1,17,'val/loss',6.93095982074737548828e-01,2.0,6);
+INSERT INTO "metrics" VALUES(1,18,'val/auroc/Opacity',6.38888888888888839545e-01,2.0,6);
+INSERT INTO "metrics" VALUES(1,19,'val/auroc',6.38888888888888839545e-01,2.0,6);
+INSERT INTO "metrics" VALUES(1,20,'train/loss',6.93004429340362548828e-01,2.33333333333333348136e+00,7);
+INSERT INTO "metrics" VALUES(1,21,'train/lr',1.75006868902898916114e-04,2.33333333333333348136e+00,7);
+INSERT INTO "metrics" VALUES(1,22,'train/loss',6.93071007728576660156e-01,2.66666666666666651863e+00,8);
+INSERT INTO "metrics" VALUES(1,23,'train/lr',1.67396760753750435462e-04,2.66666666666666651863e+00,8);
+INSERT INTO "metrics" VALUES(1,24,'train/loss',6.916217803955078125e-01,3.0,9);
+INSERT INTO "metrics" VALUES(1,25,'train/lr',1.582420327312594147e-04,3.0,9);
+INSERT INTO "metrics" VALUES(1,26,'train/images_per_s',157.710834181089,3.0,9);
+INSERT INTO "metrics" VALUES(1,27,'val/loss',6.93068683147430419921e-01,3.0,9);
+INSERT INTO "metrics" VALUES(1,28,'val/auroc/Opacity',6.94444444444444419772e-01,3.0,9);
+INSERT INTO "metrics" VALUES(1,29,'val/auroc',6.94444444444444419772e-01,3.0,9);
+INSERT INTO "metrics" VALUES(1,30,'train/loss',6.92485630512237548828e-01,3.33333333333333348136e+00,10);
+INSERT INTO "metrics" VALUES(1,31,'train/lr',1.47736002689735054825e-04,3.33333333333333348136e+00,10);
+INSERT INTO "metrics" VALUES(1,32,'train/loss',6.92745864391326904296e-01,3.66666666666666651863e+00,11);
+INSERT INTO "metrics" VALUES(1,33,'train/lr',1.36100523553693103463e-04,3.66666666666666651863e+00,11);
+INSERT INTO "metrics" VALUES(1,34,'train/loss',0.690721869468689,4.0,12);
+INSERT INTO "metrics" VALUES(1,35,'train/lr',0.000123581298511138,4.0,12);
+INSERT INTO "metrics" VALUES(1,36,'train/images_per_s',6.06183322363303318542e+01,4.0,12);
+INSERT INTO "metrics" VALUES(1,37,'val/loss',0.693030059337616,4.0,12);
+INSERT INTO "metrics" VALUES(1,38,'val/auroc/Opacity',7.77777777777777790113e-01,4.0,12);
+INSERT INTO "metrics" VALUES(1,39,'val/auroc',7.77777777777777790113e-01,4.0,12);
+INSERT INTO "metrics" VALUES(1,40,'train/loss',6.94412589073181152343e-01,4.33333333333333303727e+00,13);
+INSERT INTO "metrics" VALUES(1,41,'train/lr',1.10442692567441246086e-04,4.33333333333333303727e+00,13);
+INSERT INTO "metrics" VALUES(1,42,'train/loss',6.90977334976196289062e-01,4.66666666666666696272e+00,14);
+INSERT INTO "metrics" VALUES(1,43,'train/lr',9.6962150022795155508e-05,4.66666666666666696272e+00,14);
+INSERT INTO "metrics" VALUES(1,44,'train/loss',6.92099034786224365234e-01,5.0,15);
+INSERT INTO "metrics" VALUES(1,45,'train/lr',8.34243357578222675778e-05,5.0,15);
+INSERT INTO "metrics" VALUES(1,46,'train/images_per_s',1.00053919056960822326e+02,5.0,15);
+INSERT INTO "metrics" VALUES(1,47,'val/loss',6.92998111248016357421e-01,5.0,15);
+INSERT INTO "metrics" VALUES(1,48,'val/auroc/Opacity',7.77777777777777790113e-01,5.0,15);
+INSERT INTO "metrics" VALUES(1,49,'val/auroc',7.77777777777777790113e-01,5.0,15);
+INSERT INTO "metrics" VALUES(1,50,'train/loss',6.89474403858184814453e-01,5.33333333333333303727e+00,16);
+INSERT INTO "metrics" VALUES(1,51,'train/lr',7.01151240441899337467e-05,5.33333333333333303727e+00,16);
+INSERT INTO "metrics" VALUES(1,52,'train/loss',6.92340731620788574218e-01,5.66666666666666696272e+00,17);
+INSERT INTO "metrics" VALUES(1,53,'train/lr',5.73155618168486204319e-05,5.66666666666666696272e+00,17);
+INSERT INTO "metrics" VALUES(1,54,'train/loss',6.93379163742065429687e-01,6.0,18);
+INSERT INTO "metrics" VALUES(1,55,'train/lr',4.52959338838022728237e-05,6.0,18);
+INSERT INTO "metrics" VALUES(1,56,'train/images_per_s',1.20325143324253033935e+02,6.0,18);
+INSERT INTO "metrics" VALUES(1,57,'val/loss',6.92978084087371826171e-01,6.0,18);
+INSERT INTO "metrics" VALUES(1,58,'val/auroc/Opacity',7.77777777777777790113e-01,6.0,18);
+INSERT INTO "metrics" VALUES(1,59,'val/auroc',7.77777777777777790113e-01,6.0,18);
+INSERT INTO "metrics" VALUES(1,60,'train/loss',6.92024707794189453125e-01,6.33333333333333303727e+00,19);
+INSERT INTO "metrics" VALUES(1,61,'train/lr',3.43100553967302e-05,6.33333333333333303727e+00,19);
+INSERT INTO "metrics" VALUES(1,62,'train/loss',6.91406846046447753906e-01,6.66666666666666696272e+00,20);
+INSERT INTO "metrics" VALUES(1,63,'train/lr',2.45899121067771420437e-05,6.66666666666666696272e+00,20);
+INSERT INTO "metrics" VALUES(1,64,'train/loss',6.92094445228576660156e-01,7.0,21);
+INSERT INTO "metrics" VALUES(1,65,'train/lr',1.63407615857436637842e-05,7.0,21);
+INSERT INTO "metrics" VALUES(1,66,'train/images_per_s',1.96778413667868676377e+02,7.0,21);
+INSERT INTO "metrics" VALUES(1,67,'val/loss',0.692969799041748,7.0,21);
+INSERT INTO "metrics" VALUES(1,68,'val/auroc/Opacity',7.77777777777777790113e-01,7.0,21);
+INSERT INTO "metrics" VALUES(1,69,'val/auroc',7.77777777777777790113e-01,7.0,21);
+INSERT INTO "metrics" VALUES(1,70,'train/loss',6.92503333091735839843e-01,7.33333333333333303727e+00,22);
+INSERT INTO "metrics" VALUES(1,71,'train/lr',9.73679885883239493084e-06,7.33333333333333303727e+00,22);
+INSERT INTO "metrics" VALUES(1,72,'train/loss',6.91329598426818847656e-01,7.66666666666666696272e+00,23);
+INSERT INTO "metrics" VALUES(1,73,'train/lr',4.91747797658067e-06,7.66666666666666696272e+00,23);
+INSERT INTO "metrics" VALUES(1,74,'train/loss',0.691799521446228,8.0,24);
+INSERT INTO "metrics" VALUES(1,75,'train/lr',1.98456720232692830456e-06,8.0,24);
+INSERT INTO "metrics" VALUES(1,76,'train/images_per_s',2.64486616335546216301e+02,8.0,24);
+INSERT INTO "metrics" VALUES(1,77,'val/loss',6.929683685302734375e-01,8.0,24);
+INSERT INTO "metrics" VALUES(1,78,'val/auroc/Opacity',7.77777777777777790113e-01,8.0,24);
+INSERT INTO "metrics" VALUES(1,79,'val/auroc',7.77777777777777790113e-01,8.0,24);
+INSERT INTO "metrics" VALUES(2,0,'train/loss',0.693069577217102,3.33333333333333314829e-01,1);
+INSERT INTO "metrics" VALUES(2,1,'train/lr',0.0,3.33333333333333314829e-01,1);
+INSERT INTO "metrics" VALUES(2,2,'train/loss',6.9319063425064086914e-01,6.66666666666666629659e-01,2);
+INSERT INTO "metrics" VALUES(2,3,'train/lr',1.041666666666666598e-04,6.66666666666666629659e-01,2);
+INSERT INTO "metrics" VALUES(2,4,'train/loss',6.93316161632537841796e-01,1.0,3);
+INSERT INTO "metrics" VALUES(2,5,'train/lr',2.083333333333333196e-04,1.0,3);
+INSERT INTO "metrics" VALUES(2,6,'train/images_per_s',1.71043886397423921153e+03,1.0,3);
+INSERT INTO "metrics" VALUES(2,7,'val/loss',0.693108081817627,1.0,3);
+INSERT INTO "metrics" VALUES(2,8,'val/auroc/Opacity',8.05555555555555580227e-01,1.0,3);
+INSERT INTO "metrics" VALUES(2,9,'val/auroc',8.05555555555555580227e-01,1.0,3);
+INSERT INTO "metrics" VALUES(2,10,'train/loss',6.93068087100982666015e-01,1.33333333333333325931e+00,4);
+INSERT INTO "metrics" VALUES(2,11,'train/lr',2.4952623991242230822e-04,1.33333333333333325931e+00,4);
+INSERT INTO "metrics" VALUES(2,12,'train/loss',6.92878127098083496093e-01,1.66666666666666651863e+00,5);
+INSERT INTO "metrics" VALUES(2,13,'train/lr',2.46644086387188057885e-04,1.66666666666666651863e+00,5);
+INSERT INTO "metrics" VALUES(2,14,'train/loss',6.93471789360046386718e-01,2.0,6);
+INSERT INTO "metrics" VALUES(2,15,'train/lr',2.41203766766239397238e-04,2.0,6);
+INSERT INTO "metrics" VALUES(2,16,'train/images_per_s',9.06901381210425370192e+02,2.0,6);
+INSERT INTO "metrics" VALUES(2,17,'val/loss',6.9297796487808227539e-01,2.0,6);
+INSERT INTO "metrics" VALUES(2,18,'val/auroc/Opacity',9.16666666666666629659e-01,2.0,6);
+INSERT INTO "metrics" VALUES(2,19,'val/auroc',9.16666666666666629659e-01,2.0,6);
+INSERT INTO "metrics" VALUES(2,20,'train/loss',6.92851603031158447265e-01,2.33333333333333348136e+00,7);
+INSERT INTO "metrics" VALUES(2,21,'train/lr',2.33320162771162619222e-04,2.33333333333333348136e+00,7);
+INSERT INTO "metrics" VALUES(2,22,'train/loss',0.692981481552124,2.66666666666666651863e+00,8);
+INSERT INTO "metrics" VALUES(2,23,'train/lr',2.23159750282487162392e-04,2.66666666666666651863e+00,8);
+INSERT INTO "metrics" VALUES(2,24,'train/loss',6.9254595041275024414e-01,3.0,9);
+INSERT INTO "metrics" VALUES(2,25,'train/lr',2.10937083914657330608e-04,3.0,9);
+INSERT INTO "metrics" VALUES(2,26,'train/images_per_s',4.38096547168711310856e+02,3.0,9);
+INSERT INTO "metrics" VALUES(2,27,'val/loss',6.92868411540985107421e-01,3.0,9);
+INSERT INTO "metrics" VALUES(2,28,'val/auroc/Opacity',9.16666666666666629659e-01,3.0,9);
+INSERT INTO "metrics" VALUES(2,29,'val/auroc',9.16666666666666629659e-01,3.0,9);
+INSERT INTO "metrics" VALUES(2,30,'train/loss',6.92685782909393310546e-01,3.33333333333333348136e+00,10);
+INSERT INTO "metrics" VALUES(2,31,'train/lr',1.96910266325705206325e-04,3.33333333333333348136e+00,10);
+INSERT INTO "metrics" VALUES(2,32,'train/loss',6.92857325077056884765e-01,3.66666666666666651863e+00,11);
+INSERT INTO "metrics" VALUES(2,33,'train/lr',1.81375497934957539015e-04,3.66666666666666651863e+00,11);
+INSERT INTO "metrics" VALUES(2,34,'train/loss',6.92216277122497558593e-01,4.0,12);
+INSERT INTO "metrics" VALUES(2,35,'train/lr',1.64660822140875925381e-04,4.0,12);
+INSERT INTO "metrics" VALUES(2,36,'train/images_per_s',1.42401939799095271152e+03,4.0,12);
+INSERT INTO "metrics" VALUES(2,37,'val/loss',6.92779242992401123046e-01,4.0,12);
+INSERT INTO "metrics" VALUES(2,38,'val/auroc/Opacity',9.16666666666666629659e-01,4.0,12);
+INSERT INTO "metrics" VALUES(2,39,'val/auroc',9.16666666666666629659e-01,4.0,12);
+INSERT INTO "metrics" VALUES(2,40,'train/loss',0.693272054195404,4.33333333333333303727e+00,13);
+INSERT INTO "metrics" VALUES(2,41,'train/lr',1.47119198119532822296e-04,4.33333333333333303727e+00,13);
+INSERT INTO "metrics" VALUES(2,42,'train/loss',6.9194316864013671875e-01,4.66666666666666696272e+00,14);
+INSERT INTO "metrics" VALUES(2,43,'train/lr',1.29121047483517388532e-04,4.66666666666666696272e+00,14);
+INSERT INTO "metrics" VALUES(2,44,'train/loss',6.922054290771484375e-01,5.0,15);
+INSERT INTO "metrics" VALUES(2,45,'train/lr',1.11046432191408807679e-04,5.0,15);
+INSERT INTO "metrics" VALUES(2,46,'train/images_per_s',9.81289074315176549148e+02,5.0,15);
+INSERT INTO "metrics" VALUES(2,47,'val/loss',6.92718982696533203125e-01,5.0,15);
+INSERT INTO "metrics" VALUES(2,48,'val/auroc/Opacity',9.16666666666666629659e-01,5.0,15);
+INSERT INTO "metrics" VALUES(2,49,'val/auroc',9.16666666666666629659e-01,5.0,15);
+INSERT INTO "metrics" VALUES(2,50,'train/loss',6.9149214029312133789e-01,5.33333333333333303727e+00,16);
+INSERT INTO "metrics" VALUES(2,51,'train/lr',9.32770288847361504422e-05,5.33333333333333303727e+00,16);
+INSERT INTO "metrics" VALUES(2,52,'train/loss',6.93052411079406738281e-01,5.66666666666666696272e+00,17);
+INSERT INTO "metrics" VALUES(2,53,'train/lr',7.61880691281249599429e-05,5.66666666666666696272e+00,17);
+INSERT INTO "metrics" VALUES(2,54,'train/loss',6.92824244499206542968e-01,6.0,18);
+INSERT INTO "metrics" VALUES(2,55,'train/lr',6.01404157483472650343e-05,6.0,18);
+INSERT INTO "metrics" VALUES(2,56,'train/images_per_s',6.06479867430252625112e+02,6.0,18);
+INSERT INTO "metrics" VALUES(2,57,'val/loss',6.92677319049835205078e-01,6.0,18);
+INSERT INTO "metrics" VALUES(2,58,'val/auroc/Opacity',9.16666666666666629659e-01,6.0,18);
+INSERT INTO "metrics" VALUES(2,59,'val/auroc',9.16666666666666629659e-01,6.0,18);
+INSERT INTO "metrics" VALUES(2,60,'train/loss',6.92176759243011474609e-01,6.33333333333333303727e+00,19);
+INSERT INTO "metrics" VALUES(2,61,'train/lr',4.54729425940258435729e-05,6.33333333333333303727e+00,19);
+INSERT INTO "metrics" VALUES(2,62,'train/loss',6.9197374582290649414e-01,6.66666666666666696272e+00,20);
+INSERT INTO "metrics" VALUES(2,63,'train/lr',3.24953786304960152617e-05,6.66666666666666696272e+00,20);
+INSERT INTO "metrics" VALUES(2,64,'train/loss',6.92649126052856445312e-01,7.0,21);
+INSERT INTO "metrics" VALUES(2,65,'train/lr',2.14817674790893918014e-05,7.0,21);
+INSERT INTO "metrics" VALUES(2,66,'train/images_per_s',1.86840357199512914123e+03,7.0,21);
+INSERT INTO "metrics" VALUES(2,67,'val/loss',6.92661285400390625e-01,7.0,21);
+INSERT INTO "metrics" VALUES(2,68,'val/auroc/Opacity',9.16666666666666629659e-01,7.0,21);
+INSERT INTO "metrics" VALUES(2,69,'val/auroc',9.16666666666666629659e-01,7.0,21);
+INSERT INTO "metrics" VALUES(2,70,'train/loss',0.692229688167572,7.33333333333333303727e+00,22);
+INSERT INTO "metrics" VALUES(2,71,'train/lr',1.26646805139370827023e-05,7.33333333333333303727e+00,22);
+INSERT INTO "metrics" VALUES(2,72,'train/loss',6.91990971565246582031e-01,7.66666666666666696272e+00,23);
+INSERT INTO "metrics" VALUES(2,73,'train/lr',6.23030571672164525023e-06,7.66666666666666696272e+00,23);
+INSERT INTO "metrics" VALUES(2,74,'train/loss',6.92500412464141845703e-01,8.0,24);
+INSERT INTO "metrics" VALUES(2,75,'train/lr',2.31451599667241332959e-06,8.0,24);
+INSERT INTO "metrics" VALUES(2,76,'train/images_per_s',1.78823793649164213088e+03,8.0,24);
+INSERT INTO "metrics" VALUES(2,77,'val/loss',6.92657887935638427734e-01,8.0,24);
+INSERT INTO "metrics" VALUES(2,78,'val/auroc/Opacity',9.16666666666666629659e-01,8.0,24);
+INSERT INTO "metrics" VALUES(2,79,'val/auroc',9.16666666666666629659e-01,8.0,24);
+INSERT INTO "metrics" VALUES(3,0,'train/loss',6.93075299263000488281e-01,3.33333333333333314829e-01,1);
+INSERT INTO "metrics" VALUES(3,1,'train/lr',0.0,3.33333333333333314829e-01,1);
+INSERT INTO "metrics" VALUES(3,2,'train/loss',6.93194746971130371093e-01,6.66666666666666629659e-01,2);
+INSERT INTO "metrics" VALUES(3,3,'train/lr',7.8125e-05,6.66666666666666629659e-01,2);
+INSERT INTO "metrics" VALUES(3,4,'train/loss',6.932544708251953125e-01,1.0,3);
+INSERT INTO "metrics" VALUES(3,5,'train/lr',0.00015625,1.0,3);
+INSERT INTO "metrics" VALUES(3,6,'train/images_per_s',1.39137593472332326887e+02,1.0,3);
+INSERT INTO "metrics" VALUES(3,7,'val/loss',6.93139553070068359375e-01,1.0,3);
+INSERT INTO "metrics" VALUES(3,8,'val/auroc/Opacity',5.8333333333333337034e-01,1.0,3);
+INSERT INTO "metrics" VALUES(3,9,'val/auroc',5.8333333333333337034e-01,1.0,3);
+INSERT INTO "metrics" VALUES(3,10,'train/loss',6.9310760498046875e-01,1.33333333333333325931e+00,4);
+INSERT INTO "metrics" VALUES(3,11,'train/lr',1.87145155597055284869e-04,1.33333333333333325931e+00,4);
+INSERT INTO "metrics" VALUES(3,12,'train/loss',6.92727446556091308593e-01,1.66666666666666651863e+00,5);
+INSERT INTO "metrics" VALUES(3,13,'train/lr',1.84986434181568567408e-04,1.66666666666666651863e+00,5);
+INSERT INTO "metrics" VALUES(3,14,'train/loss',6.9360834360122680664e-01,2.0,6);
+INSERT INTO "metrics" VALUES(3,15,'train/lr',1.80911656634151203452e-04,2.0,6);
+INSERT INTO "metrics" VALUES(3,16,'train/images_per_s',1.56461633305596393484e+02,2.0,6);
+INSERT INTO "metrics" VALUES(3,17,'val/loss',6.93095982074737548828e-01,2.0,6);
+INSERT INTO "metrics" VALUES(3,18,'val/auroc/Opacity',6.38888888888888839545e-01,2.0,6);
+INSERT INTO "metrics" VALUES(3,19,'val/auroc',6.38888888888888839545e-01,2.0,6);
+INSERT INTO "metrics" VALUES(3,20,'train/loss',6.93004429340362548828e-01,2.33333333333333348136e+00,7);
+INSERT INTO "metrics" VALUES(3,21,'train/lr',1.75006868902898916114e-04,2.33333333333333348136e+00,7);
+INSERT INTO "metrics" VALUES(3,22,'train/loss',6.93071007728576660156e-01,2.66666666666666651863e+00,8);
+INSERT INTO "metrics" VALUES(3,23,'train/lr',1.67396760753750435462e-04,2.66666666666666651863e+00,8);
+INSERT INTO "metrics" VALUES(3,24,'train/loss',6.916217803955078125e-01,3.0,9);
+INSERT INTO "metrics" VALUES(3,25,'train/lr',1.582420327312594147e-04,3.0,9);
+INSERT INTO "metrics" VALUES(3,26,'train/images_per_s',2.40145468597883507302e+02,3.0,9);
+INSERT INTO "metrics" VALUES(3,27,'val/loss',6.93068683147430419921e-01,3.0,9);
+INSERT INTO "metrics" VALUES(3,28,'val/auroc/Opacity',6.94444444444444419772e-01,3.0,9);
+INSERT INTO "metrics" VALUES(3,29,'val/auroc',6.94444444444444419772e-01,3.0,9);
+INSERT INTO "metrics" VALUES(3,30,'train/loss',6.92485630512237548828e-01,3.33333333333333348136e+00,10);
+INSERT INTO "metrics" VALUES(3,31,'train/lr',1.47736002689735054825e-04,3.33333333333333348136e+00,10);
+CREATE TABLE runs (
+	number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	id VARCHAR(16) NOT NULL, 
+	name TEXT NOT NULL, 
+	spec TEXT NOT NULL, 
+	fingerprint VARCHAR(16) NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	place INTEGER NOT NULL, 
+	created_at FLOAT NOT NULL, 
+	started_at FLOAT, 
+	finished_at FLOAT, 
+	progress FLOAT, 
+	phase TEXT, 
+	seconds_left FLOAT, 
+	seconds FLOAT, 
+	best_auroc FLOAT, 
+	last_auroc FLOAT, 
+	trainable INTEGER, 
+	total INTEGER, 
+	device TEXT, 
+	scores JSON, 
+	environment JSON, 
+	failure_kind TEXT, 
+	failure_reason TEXT, 
+	failure_remedy TEXT, 
+	traceback TEXT, 
+	attempts INTEGER NOT NULL, 
+	host TEXT, 
+	pid INTEGER, 
+	process TEXT, 
+	heartbeat_at FLOAT, 
+	stop_requested BOOLEAN NOT NULL, 
+	priority INTEGER DEFAULT 0 NOT NULL, 
+	"after" VARCHAR(16), 
+	slot TEXT, 
+	exit_code INTEGER, 
+	log TEXT, 
+	rewinds INTEGER DEFAULT 0 NOT NULL, 
+	party VARCHAR(16), 
+	UNIQUE (id)
+);
+INSERT INTO "runs" VALUES(1,'dc4b1bcb','lora','{"data":{"name":"folder","root":"radiographs","split":null,"label_fraction":1.0,"subset_seed":null},"model":{"backbone":"timm:test_vit","weights":null,"pretrained":false,"input_size":64},"adapter":{"method":"lora","rank":2,"alpha":32.0,"dropout":null,"targets":"qv"},"train":{"epochs":8,"batch_size":16,"optimizer":"adamw","lr":null,"min_lr":1e-6,"weight_decay":null,"momentum":0.9,"layer_decay":null,"warmup_epochs":null,"drop_path":0.1,"augmentation":null,"seed":0,"device":"cpu","precision":"fp32"}}','72ba7aa960cbf3ac','completed',1,1.79605431564133143423e+09,1.7960543162129034996e+09,1.79605434017432022096e+09,1.0,NULL,NULL,2.39614167213439941414e+01,7.77777777777777790113e-01,7.77777777777777790113e-01,3265,304001,'cpu','{"val": {"auroc": 0.7777777777777778, "per_finding": {"Opacity": 0.7777777777777778}, "studies": 12}, "test": {"auroc": 0.90625, "per_finding": {"Opacity": 0.90625}, "studies": 16}}','{"program": "0.1.0", "commit": "c9125b973a9810587799a8e24be8249830188075", "python": "3.11.7", "packages": {"accelerate": "1.15.0", "gradio": "6.31.0", "grad-cam": "1.5.7", "numpy": "2.4.6", "peft": "0.21.2", "pillow": "12.3.0", "scikit-learn": "1.9.1", "scipy": "1.17.1", "sqlalchemy": "2.1.9", "timm": "1.0.31", "torch": "2.14.1", "torchvision": "0.29.1"}, "platform": "Linux", "machine": "x86_64", "cpus": 2, "memory_bytes": 25276059648, "threads": "1", "command": ["core", "train"]}',NULL,NULL,NULL,NULL,1,'elsewhere',4711,'1:1',1.7960543389351758957e+09,0,0,NULL,NULL,0,'workspace/runs/dc4b1bcb/log.txt',0,NULL);
+INSERT INTO "runs" VALUES(2,'37444d58','linear','{"data":{"name":"folder","root":"radiographs","split":null,"label_fraction":1.0,"subset_seed":null},"model":{"backbone":"timm:test_vit","weights":null,"pretrained":false,"input_size":64},"adapter":{"method":"linear","rank":2,"alpha":32.0,"dropout":null,"targets":"qv"},"train":{"epochs":8,"batch_size":16,"optimizer":"adamw","lr":null,"min_lr":1e-6,"weight_decay":null,"momentum":0.9,"layer_decay":null,"warmup_epochs":null,"drop_path":0.1,"augmentation":null,"seed":0,"device":"cpu","precision":"fp32"}}','080c728b26fd7c3a','completed',2,1.79605434019324302673e+09,1.79605434076068425173e+09,1.79605434325181031228e+09,1.0,NULL,NULL,2.49112606048584,9.16666666666666629659e-01,9.16666666666666629659e-01,193,300929,'cpu','{"val": {"auroc": 0.9166666666666666, "per_finding": {"Opacity": 0.9166666666666666}, "studies": 12}, "test": {"auroc": 1.0, "per_finding": {"Opacity": 1.0}, "studies": 16}}','{"program": "0.1.0", "commit": "c9125b973a9810587799a8e24be8249830188075", "python": "3.11.7", "packages": {"accelerate": "1.15.0", "gradio": "6.31.0", "grad-cam": "1.5.7", "numpy": "2.4.6", "peft": "0.21.2", "pillow": "12.3.0", "scikit-learn": "1.9.1", "scipy": "1.17.1", "sqlalchemy": "2.1.9", "timm": "1.0.31", "torch": "2.14.1", "torchvision": "0.29.1"}, "platform": "Linux", "machine": "x86_64", "cpus": 2, "memory_bytes": 25276059648, "threads": "1", "command": ["core", "train"]}',NULL,NULL,NULL,NULL,1,'elsewhere',4711,'1:1',1.79605434282833337786e+09,0,0,NULL,NULL,0,'workspace/runs/37444d58/log.txt',0,NULL);
+INSERT INTO "runs" VALUES(3,'bf82d390','lora stopped','{"data":{"name":"folder","root":"radiographs","split":null,"label_fraction":1.0,"subset_seed":null},"model":{"backbone":"timm:test_vit","weights":null,"pretrained":false,"input_size":64},"adapter":{"method":"lora","rank":2,"alpha":32.0,"dropout":null,"targets":"qv"},"train":{"epochs":8,"batch_size":16,"optimizer":"adamw","lr":null,"min_lr":1e-6,"weight_decay":null,"momentum":0.9,"layer_decay":null,"warmup_epochs":null,"drop_path":0.1,"augmentation":null,"seed":0,"device":"cpu","precision":"fp32"}}','72ba7aa960cbf3ac','stopped',3,1.7960543432602894306e+09,1.79605434376469182966e+09,1796054345.16883,3.95833333333333314829e-01,NULL,NULL,1.40413808822631835937e+00,6.94444444444444419772e-01,6.94444444444444419772e-01,3265,304001,'cpu',NULL,'{"program": "0.1.0", "commit": "c9125b973a9810587799a8e24be8249830188075", "python": "3.11.7", "packages": {"accelerate": "1.15.0", "gradio": "6.31.0", "grad-cam": "1.5.7", "numpy": "2.4.6", "peft": "0.21.2", "pillow": "12.3.0", "scikit-learn": "1.9.1", "scipy": "1.17.1", "sqlalchemy": "2.1.9", "timm": "1.0.31", "torch": "2.14.1", "torchvision": "0.29.1"}, "platform": "Linux", "machine": "x86_64", "cpus": 2, "memory_bytes": 25276059648, "threads": "1", "command": ["core", "train"]}',NULL,NULL,NULL,NULL,1,'elsewhere',4711,'1:1',1.79605434376469182966e+09,1,0,NULL,NULL,0,'workspace/runs/bf82d390/log.txt',0,NULL);
+INSERT INTO "runs" VALUES(4,'085e81cf','full queued','{"data":{"name":"folder","root":"radiographs","split":null,"label_fraction":1.0,"subset_seed":null},"model":{"backbone":"timm:test_vit","weights":null,"pretrained":false,"input_size":64},"adapter":{"method":"full","rank":2,"alpha":32.0,"dropout":null,"targets":"qv"},"train":{"epochs":8,"batch_size":16,"optimizer":"adamw","lr":null,"min_lr":1e-6,"weight_decay":null,"momentum":0.9,"layer_decay":null,"warmup_epochs":null,"drop_path":0.1,"augmentation":null,"seed":0,"device":"cpu","precision":"fp32"}}','f0d27386cc7b8fb5','queued',4,1.79605434518091058729e+09,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL,NULL,NULL,0,0,NULL,NULL,NULL,'workspace/runs/085e81cf/log.txt',0,NULL);
+CREATE TABLE store (
+	version INTEGER NOT NULL, 
+	changes INTEGER NOT NULL
+);
+INSERT INTO "store" VALUES(3,61);
+CREATE INDEX ix_runs_name ON runs (name);
+CREATE INDEX ix_runs_state ON runs (state);
+CREATE INDEX metrics_by_name ON metrics (run, name, "row", value);
+DELETE FROM "sqlite_sequence";
+INSERT INTO "sqlite_sequence" VALUES('runs',4);
+COMMIT;
