@@ -1,5 +1,5 @@
-// The radiograph viewer: drawing. What is a picture goes to a canvas; what is a line or a word goes
-// to an ink, which is a canvas as well or collects a drawing (saving.js).
+// The radiograph viewer: drawing. Images are drawn on a canvas; lines and text on an ink, which is a
+// canvas context, too, or collects SVG (saving.js).
 function redraw(windowed = false) {
   if (windowed) lut = null;
   if (dirty) return;
@@ -7,7 +7,7 @@ function redraw(windowed = false) {
   requestAnimationFrame(() => { dirty = false; if (root.isConnected) { lut ??= greys(); cells.forEach(draw); report(); } });
 }
 function greys() {
-  const size = 1 << (state.pictures[0]?.bits || 8), table = new Uint32Array(size), { low, high, invert } = state;
+  const size = 1 << (state.images[0]?.bits || 8), table = new Uint32Array(size), { low, high, invert } = state;
   for (let value = 0; value < size; value++) {
     const share = Math.min(1, Math.max(0, (value - low) / Math.max(high - low, 1e-6)));
     const grey = Math.round(255 * (invert ? 1 - share : share));
@@ -16,54 +16,54 @@ function greys() {
   state.lut++;
   return table;
 }
-function placed(one, canvas = one.canvas) {
-  const [width, height] = one.view.picture.full;
+function placed(cell, canvas = cell.canvas) {
+  const [width, height] = cell.view.image.full;
   const scale = Math.min(canvas.width / width, canvas.height / height) * state.zoom;
   return { scale, zoom: state.zoom, width: width * scale, height: height * scale,
     left: canvas.width / 2 - state.x * width * scale, top: canvas.height / 2 - state.y * height * scale };
 }
 const number = (value) => (value === 0 ? "0" : Math.abs(value) >= 100 || Math.abs(value) < 0.001 ? value.toExponential(1) : value.toPrecision(2)).replace("-", "−");
-const meant = ({ slope, intercept }, level) => Math.round(level * slope + intercept);
-const worth = (map, byte) => (map.signed ? (byte - 128) / 127 : (byte - 1) / 254) * map.peak;
+const calibrated = ({ slope, intercept }, level) => Math.round(level * slope + intercept);
+const mapValue = (map, byte) => (map.signed ? (byte - 128) / 127 : (byte - 1) / 254) * map.peak;
 function length({ full, spacing }, [a, b]) {
   const across = (b[0] - a[0]) * full[0] * spacing[1], down = (b[1] - a[1]) * full[1] * spacing[0];
   return `${Math.hypot(across, down).toFixed(1)} mm`;
 }
-function draw(one) {
-  const { canvas, context } = one, ratio = window.devicePixelRatio || 1;
+function draw(cell) {
+  const { canvas, context } = cell, ratio = window.devicePixelRatio || 1;
   const width = Math.round(canvas.clientWidth * ratio), height = Math.round(canvas.clientHeight * ratio);
   if (!width || !height) return;
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-  drawPixels(one, context);
-  drawLines(one, context, ratio);
+  drawPixels(cell, context);
+  drawLines(cell, context, ratio);
 }
-function drawPixels(one, context) {
-  const { width, height } = context.canvas, place = placed(one, context.canvas);
+function drawPixels(cell, context) {
+  const { width, height } = context.canvas, place = placed(cell, context.canvas);
   context.fillStyle = "#000";
   context.fillRect(0, 0, width, height);
-  drawPicture(one.view.picture, place, context);
-  if (one.view.map && state.overlay && !state.peek) drawMap(one, place, context);
+  drawRadiograph(cell.view.image, place, context);
+  if (cell.view.map && state.overlay && !state.peek) drawMap(cell, place, context);
 }
-function drawLines(one, ink, ratio) {
-  const { width, height } = ink.canvas, place = placed(one, ink.canvas);
-  if (one.view.map && state.overlay && !state.peek) drawSeen(one.view.map, place, ink);
-  if (one.view.map && state.contours && !state.peek) drawContours(one.view.map, place, ink, ratio);
-  if (state.truth && !state.peek) drawTruth(one, place, ink, ratio);
-  drawRuler(one.view.picture, place, ink, ratio);
+function drawLines(cell, ink, ratio) {
+  const { width, height } = ink.canvas, place = placed(cell, ink.canvas);
+  if (cell.view.map && state.overlay && !state.peek) drawSeen(cell.view.map, place, ink);
+  if (cell.view.map && state.contours && !state.peek) drawContours(cell.view.map, place, ink, ratio);
+  if (state.truth && !state.peek) drawTruth(cell, place, ink, ratio);
+  drawRuler(cell.view.image, place, ink, ratio);
   label(ink, "R", 10 * ratio, height / 2, ratio, "left");
   label(ink, "L", width - 10 * ratio, height / 2, ratio, "right");
 }
-function drawPicture({ levels, full, film }, { scale, left, top }, context) {
+function drawRadiograph({ levels, full, film }, { scale, left, top }, context) {
   const { canvas } = context, shrink = scale * full[0] / levels[0].width;
   const depth = Math.min(levels.length - 1, Math.max(0, Math.floor(Math.log2(1 / shrink))));
   const level = levels[depth], by = scale * full[0] / level.width, down = scale * full[1] / level.height;
-  // Only what is on screen passes the window, so a picture of 4,000 px costs no more than one of 1,000.
+  // Only visible pixels are windowed, so that an image of 4,000 px takes no longer than one of 1,000.
   const x0 = Math.max(0, Math.floor(-left / by)), x1 = Math.min(level.width, Math.ceil((canvas.width - left) / by));
   const y0 = Math.max(0, Math.floor(-top / down)), y1 = Math.min(level.height, Math.ceil((canvas.height - top) / down));
   const wide = x1 - x0, high = y1 - y0;
   if (wide <= 0 || high <= 0) return;
   const key = [depth, x0, y0, wide, high, state.lut].join();
-  // Linked views of one picture share what passed the window.
+  // Linked views of one image share its windowed pixels.
   if (film.key !== key) {
     film.key = key;
     if (film.canvas.width !== wide || film.canvas.height !== high) Object.assign(film.canvas, { width: wide, height: high });
@@ -81,14 +81,14 @@ function topOfScale(map) {
   if (!state.shared || map.signed) return map.peak;
   return Math.max(...state.views.map((view) => (view.map && !view.map.signed ? view.map.peak : 0)));
 }
-function drawMap(one, { left, top, width, height }, context) {
-  const { map } = one.view, peak = topOfScale(map) || 1, { tint } = one;
+function drawMap(cell, { left, top, width, height }, context) {
+  const { map } = cell.view, peak = topOfScale(map) || 1, { tint } = cell;
   if (tint.of !== map || tint.peak !== peak) {
     Object.assign(tint, { width: map.width, height: map.height, of: map, peak });
     const paper = tint.getContext("2d"), shown = paper.createImageData(map.width, map.height), { data } = shown;
     const table = map.signed ? signed : colours;
     for (let i = 0; i < map.data.length; i++) {
-      const share = map.data[i] ? worth(map, map.data[i]) / peak : 0;
+      const share = map.data[i] ? mapValue(map, map.data[i]) / peak : 0;
       const index = 3 * Math.round(map.signed ? 127.5 + 127.5 * share : 255 * share);
       data[4 * i] = table[index]; data[4 * i + 1] = table[index + 1]; data[4 * i + 2] = table[index + 2];
       data[4 * i + 3] = 255 * Math.min(1, 1.6 * Math.abs(share));
@@ -109,12 +109,12 @@ function drawSeen({ seen: [x0, y0, x1, y1] }, { left, top, width, height }, ink)
   ink.setLineDash([]);
 }
 const CONTOURS = [[0.25, [2, 4], 1], [0.5, [], 1.25], [0.75, [], 2.5]];
-// Marching squares on the map's own grid; ends of each piece as shares of the picture.
+// Marching squares on the grid of the map; ends of each piece as shares of the image.
 function pieces(map, cut) {
   map.pieces ??= {};
   if (map.pieces[cut]) return map.pieces[cut];
   const { width, height, data } = map, found = [];
-  const value = (x, y) => (data[y * width + x] ? Math.abs(worth(map, data[y * width + x])) / (map.peak || 1) : 0) - cut;
+  const value = (x, y) => (data[y * width + x] ? Math.abs(mapValue(map, data[y * width + x])) / (map.peak || 1) : 0) - cut;
   const between = (x, y, a, b, right) => { const t = a / (a - b); return right ? [x + t, y] : [x, y + t]; };
   for (let y = 0; y < height - 1; y++) {
     for (let x = 0; x < width - 1; x++) {
@@ -136,17 +136,17 @@ function drawContours(map, { left, top, width, height }, ink, ratio) {
       ink.lineTo(left + b[0] * width, top + b[1] * height);
     }
     for (const [colour, more] of [["rgba(0,0,0,.7)", 1.75], ["#fff", 0]]) {
-      ink.setLineDash(more ? [] : dash.map((one) => one * ratio));
+      ink.setLineDash(more ? [] : dash.map((part) => part * ratio));
       Object.assign(ink, { strokeStyle: colour, lineWidth: (wide + more) * ratio, lineJoin: "round" });
       ink.stroke();
     }
   }
   ink.setLineDash([]);
 }
-function drawRuler(picture, { left, top, width, height }, ink, ratio) {
-  if (!picture.spacing) return;
-  const high = ink.canvas.height, perMillimetre = width / (picture.full[0] * picture.spacing[1]);
-  const most = 0.3 * ink.canvas.width / perMillimetre, long = [100, 50, 20, 10, 5, 2, 1].find((one) => one <= most);
+function drawRuler(image, { left, top, width, height }, ink, ratio) {
+  if (!image.spacing) return;
+  const high = ink.canvas.height, perMillimetre = width / (image.full[0] * image.spacing[1]);
+  const most = 0.3 * ink.canvas.width / perMillimetre, long = [100, 50, 20, 10, 5, 2, 1].find((size) => size <= most);
   const line = (...points) => {
     for (const [colour, wide] of [["rgba(0,0,0,.8)", 4], ["#fff", 1.75]]) {
       ink.beginPath();
@@ -158,12 +158,12 @@ function drawRuler(picture, { left, top, width, height }, ink, ratio) {
   if (long) {
     const x0 = 12 * ratio, x1 = x0 + long * perMillimetre, y = high - 14 * ratio, tick = 5 * ratio;
     line([x0, y - tick], [x0, y], [x1, y], [x1, y - tick]);
-    label(ink, `${long >= 10 ? `${long / 10} cm` : `${long} mm`}${picture.detector ? " at the detector" : ""}`, x0, y - 15 * ratio, ratio);
+    label(ink, `${long >= 10 ? `${long / 10} cm` : `${long} mm`}${image.detector ? " at the detector" : ""}`, x0, y - 15 * ratio, ratio);
   }
   if (state.measure) {
     const [a, b] = state.measure.map(([u, v]) => [left + u * width, top + v * height]);
     line(a, b);
-    label(ink, length(picture, state.measure), (a[0] + b[0]) / 2, (a[1] + b[1]) / 2 - 12 * ratio, ratio, "center", "#ffe15c");
+    label(ink, length(image, state.measure), (a[0] + b[0]) / 2, (a[1] + b[1]) / 2 - 12 * ratio, ratio, "center", "#ffe15c");
   }
 }
 function drawTruth({ view }, { left, top, scale }, context, ratio) {
@@ -216,25 +216,25 @@ function scaleWords(view) {
   return { low: view.map.signed ? `−${peak}` : "0", high: peak, unit: `${view.unit}${name}` };
 }
 function report() {
-  const picture = state.pictures[0];
-  if (!picture) return;
-  const round = Math.round, ends = [meant(picture, state.low), meant(picture, state.high)].sort((a, b) => a - b);
-  const [low, high] = ends, [width, height] = picture.full, shrunk = width !== picture.width;
+  const image = state.images[0];
+  if (!image) return;
+  const round = Math.round, ends = [calibrated(image, state.low), calibrated(image, state.high)].sort((a, b) => a - b);
+  const [low, high] = ends, [width, height] = image.full, shrunk = width !== image.width;
   where.textContent = `Window ${low} to ${high} (level ${round((low + high) / 2)}, width ${high - low})`.replace(/-/g, "−") +
-    ` · zoom ${round(100 * state.zoom)}% · ${width} × ${height} px` + (shrunk ? `, shown from ${picture.width} × ${picture.height}` : "") +
-    (picture.bits === 8 ? " · 8-bit picture: the window is limited to its 256 grey levels" : ` · ${picture.depth}-bit picture`);
+    ` · zoom ${round(100 * state.zoom)}% · ${width} × ${height} px` + (shrunk ? `, reduced to ${image.width} × ${image.height}` : "") +
+    (image.bits === 8 ? " · 8-bit image: the window is limited to its 256 grey levels" : ` · ${image.depth}-bit image`);
   for (const name of ["invert", "overlay", "truth", "contours"]) tools[name].setAttribute("aria-pressed", state[name]);
   for (const name of ["pan", "ruler"]) tools[name].setAttribute("aria-pressed", state.drag === name);
   tools.preset.value = state.preset;
   tools.opacity.value = round(100 * state.opacity);
   tools.scale.value = state.shared ? "shared" : "own";
   root.dataset.invert = state.invert;
-  for (const one of cells.filter(({ view }) => view.map)) {
-    const { low, high, unit } = scaleWords(one.view), key = `${low} ${high} ${unit} ${state.overlay}`;
-    if (one.bar.dataset.key === key && one.bar.of === one.view) continue;
-    Object.assign(one.bar.dataset, { key });
-    one.bar.of = one.view;
-    one.bar.replaceChildren(make("span", {}, low), make("i", { style: `background:linear-gradient(90deg,${ramp(one.view.map)})` }),
+  for (const cell of cells.filter(({ view }) => view.map)) {
+    const { low, high, unit } = scaleWords(cell.view), key = `${low} ${high} ${unit} ${state.overlay}`;
+    if (cell.bar.dataset.key === key && cell.bar.of === cell.view) continue;
+    Object.assign(cell.bar.dataset, { key });
+    cell.bar.of = cell.view;
+    cell.bar.replaceChildren(make("span", {}, low), make("i", { style: `background:linear-gradient(90deg,${ramp(cell.view.map)})` }),
       make("span", {}, high), make("small", {}, `${unit}${state.overlay ? "" : " · overlay off"}`));
   }
 }

@@ -1,5 +1,5 @@
-// The radiograph viewer: pointer and keys.
-const tell = (text) => { said.textContent = text; };
+// The radiograph viewer: pointer and keyboard.
+const announce = (text) => { message.textContent = text; };
 function remember() {
   const { preset, opacity, shared, contours } = state;
   try { localStorage.setItem(REMEMBERED, JSON.stringify({ preset: preset === "own" ? "file" : preset, opacity, shared, contours })); } catch { /* private mode */ }
@@ -7,25 +7,25 @@ function remember() {
 function toggle(name) {
   state[name] = chosen[name] = !state[name];
   const words = { invert: "Inverted", overlay: "Overlay", truth: "Truth", contours: "Contours" };
-  tell(`${words[name]} ${state[name] ? "on" : "off"}`);
+  announce(`${words[name]} ${state[name] ? "on" : "off"}`);
   remember();
   redraw(name === "invert");
 }
 function dragTo(what) {
   state.drag = state.drag === what ? "window" : what;
-  tell(`Drag ${{ window: "moves the window", pan: "moves the picture", ruler: "measures" }[state.drag]}`);
+  announce(`Drag ${{ window: "changes the window", pan: "moves the image", ruler: "measures" }[state.drag]}`);
   redraw();
 }
-function setOpacity(value) { state.opacity = Math.min(1, Math.max(0, value)); tell(`Opacity ${Math.round(100 * state.opacity)}%`); remember(); redraw(); }
-function setScale(shared) { state.shared = shared; tell(shared ? "Shared scale" : "Scale per image"); remember(); redraw(); }
+function setOpacity(value) { state.opacity = Math.min(1, Math.max(0, value)); announce(`Opacity ${Math.round(100 * state.opacity)}%`); remember(); redraw(); }
+function setScale(shared) { state.shared = shared; announce(shared ? "Shared scale" : "Scale per image"); remember(); redraw(); }
 function setWindow(low, high) {
-  const { top } = state.pictures[0], least = top / 256;
+  const { top } = state.images[0], least = top / 256;
   const width = Math.min(2 * top, Math.max(least, high - low)), level = Math.min(top, Math.max(0, (low + high) / 2));
   Object.assign(state, { low: level - width / 2, high: level + width / 2 });
   redraw(true);
 }
 function usePreset(name) {
-  const { levels, top, window: given } = state.pictures[0], shares = PRESETS[name]?.[1];
+  const { levels, top, window: given } = state.images[0], shares = PRESETS[name]?.[1];
   state.preset = PRESETS[name] ? name : "file";
   if (shares) {
     const sorted = levels[levels.length - 1].data.slice().sort();
@@ -40,68 +40,68 @@ function moveWindow(level, width) {
   const centre = (state.low + state.high) / 2 + level, half = (state.high - state.low + width) / 2;
   setWindow(centre - Math.max(half, 0.5), centre + Math.max(half, 0.5));
 }
-function reset() { Object.assign(state, { x: 0.5, y: 0.5, zoom: 1, invert: false }); usePreset(state.preset === "own" ? "file" : state.preset); tell("Fitted"); }
-function zoomAt(one, factor, px = one.canvas.width / 2, py = one.canvas.height / 2) {
-  const before = placed(one), u = (px - before.left) / before.width, v = (py - before.top) / before.height;
+function reset() { Object.assign(state, { x: 0.5, y: 0.5, zoom: 1, invert: false }); usePreset(state.preset === "own" ? "file" : state.preset); announce("Fitted"); }
+function zoomAt(cell, factor, px = cell.canvas.width / 2, py = cell.canvas.height / 2) {
+  const before = placed(cell), u = (px - before.left) / before.width, v = (py - before.top) / before.height;
   state.zoom = Math.min(40, Math.max(0.5, state.zoom * factor));
   const scale = state.zoom / (before.zoom || 1);
-  panTo(u - (px - one.canvas.width / 2) / (before.width * scale), v - (py - one.canvas.height / 2) / (before.height * scale));
+  panTo(u - (px - cell.canvas.width / 2) / (before.width * scale), v - (py - cell.canvas.height / 2) / (before.height * scale));
 }
 function panTo(x, y) { state.x = Math.min(1, Math.max(0, x)); state.y = Math.min(1, Math.max(0, y)); redraw(); }
 function fullScreen() { if (document.fullscreenElement) document.exitFullscreen(); else root.requestFullscreen?.(); }
 
-function listen(one) {
-  const { canvas } = one, held = new Map();
+function listen(cell) {
+  const { canvas } = cell, held = new Map();
   const at = (event) => { const box = canvas.getBoundingClientRect(), s = canvas.width / box.width; return [(event.clientX - box.left) * s, (event.clientY - box.top) * s]; };
   const spread = () => { const [a, b] = [...held.values()]; return [Math.hypot(a[0] - b[0], a[1] - b[1]) || 1, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2]; };
   canvas.addEventListener("pointerdown", (event) => {
     root.focus({ preventScroll: true });
     canvas.setPointerCapture(event.pointerId);
     held.set(event.pointerId, at(event));
-    one.panning = state.drag === "pan" || event.shiftKey || event.button > 0;
-    one.measuring = state.drag === "ruler" && !one.panning && share(one, at(event));
-    if (one.measuring) state.measure = null;
+    cell.panning = state.drag === "pan" || event.shiftKey || event.button > 0;
+    cell.measuring = state.drag === "ruler" && !cell.panning && share(cell, at(event));
+    if (cell.measuring) state.measure = null;
     event.preventDefault();
   });
   canvas.addEventListener("pointermove", (event) => {
     const now = at(event), was = held.get(event.pointerId);
-    if (!was) return point(one, now);
+    if (!was) return point(cell, now);
     const before = held.size > 1 ? spread() : null;
     held.set(event.pointerId, now);
-    const place = placed(one), ratio = canvas.width / canvas.clientWidth;
+    const place = placed(cell), ratio = canvas.width / canvas.clientWidth;
     const dx = now[0] - was[0], dy = now[1] - was[1];
     if (before) {
       const after = spread();
       panTo(state.x - (after[1] - before[1]) / place.width, state.y - (after[2] - before[2]) / place.height);
-      zoomAt(one, after[0] / before[0], after[1], after[2]);
-    } else if (one.measuring) {
-      state.measure = [one.measuring, share(one, now)];
+      zoomAt(cell, after[0] / before[0], after[1], after[2]);
+    } else if (cell.measuring) {
+      state.measure = [cell.measuring, share(cell, now)];
       redraw();
-    } else if (one.panning) panTo(state.x - dx / place.width, state.y - dy / place.height);
-    else { const step = Math.max(one.view.picture.top, 1) / 400 / ratio; moveWindow(dy * step, dx * step); }
+    } else if (cell.panning) panTo(state.x - dx / place.width, state.y - dy / place.height);
+    else { const step = Math.max(cell.view.image.top, 1) / 400 / ratio; moveWindow(dy * step, dx * step); }
   });
   for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => {
     held.delete(event.pointerId);
-    if (one.measuring && state.measure) tell(`Length ${length(one.view.picture, state.measure)}`);
+    if (cell.measuring && state.measure) announce(`Length ${length(cell.view.image, state.measure)}`);
   });
   canvas.addEventListener("pointerleave", () => { probe.textContent = ""; });
   canvas.addEventListener("dblclick", reset);
   canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-  canvas.addEventListener("wheel", (event) => { event.preventDefault(); zoomAt(one, Math.exp(-event.deltaY / 500), ...at(event)); }, { passive: false });
+  canvas.addEventListener("wheel", (event) => { event.preventDefault(); zoomAt(cell, Math.exp(-event.deltaY / 500), ...at(event)); }, { passive: false });
 }
-function share(one, [px, py]) {
-  const { left, top, width, height } = placed(one);
+function share(cell, [px, py]) {
+  const { left, top, width, height } = placed(cell);
   return [(px - left) / width, (py - top) / height];
 }
-function point(one, at) {
-  const [u, v] = share(one, at);
+function point(cell, at) {
+  const [u, v] = share(cell, at);
   if (u < 0 || v < 0 || u >= 1 || v >= 1) { probe.textContent = ""; return; }
-  const { picture, map } = one.view, [level] = picture.levels, [across, down] = picture.full;
+  const { image, map } = cell.view, [level] = image.levels, [across, down] = image.full;
   const stored = level.data[Math.floor(v * level.height) * level.width + Math.floor(u * level.width)];
-  let text = `x ${Math.floor(u * across)}, y ${Math.floor(v * down)} · grey ${meant(picture, stored)}`;
+  let text = `x ${Math.floor(u * across)}, y ${Math.floor(v * down)} · grey ${calibrated(image, stored)}`;
   if (map) {
     const value = map.data[Math.floor(v * map.height) * map.width + Math.floor(u * map.width)];
-    text += value ? ` · map ${number(worth(map, value))}` : " · not seen by the model";
+    text += value ? ` · map ${number(mapValue(map, value))}` : " · outside of the model's input";
   }
   probe.textContent = text;
 }
@@ -120,7 +120,7 @@ function press(event) {
   const arrow = ARROWS[event.key], act = KEYS[event.key.toLowerCase()];
   if (event.key === " " && !/^(BUTTON|SUMMARY|INPUT)$/.test(at.tagName) && cells.length) { state.peek = true; redraw(); }
   else if (arrow && !slider && at.tagName !== "BUTTON" && cells.length) {
-    const step = state.pictures[0].top / 64;
+    const step = state.images[0].top / 64;
     if (event.shiftKey) moveWindow(arrow[1] * step, arrow[0] * step);
     else panTo(state.x + arrow[0] * 0.06 / state.zoom, state.y + arrow[1] * 0.06 / state.zoom);
   } else if (act && (cells.length || "np".includes(event.key.toLowerCase()))) act();

@@ -1,11 +1,11 @@
-// The radiograph viewer: what is shown as a file, for a paper. The same steps write a picture (PNG) or
-// a drawing (SVG) in which lines and words stay sharp.
-const LEAST = 1000; // pixels a view in a saved panel
+// The radiograph viewer: save the views as a file, for a paper. The same steps write PNG, or SVG in
+// which lines and text stay sharp.
+const MIN_WIDTH = 1000; // pixels per view in a saved figure
 
-// Takes the part of a canvas context that drawLines and the panel use, and collects SVG.
+// The part of a canvas context that drawLines and the panel use; collects SVG.
 function drawing(canvas) {
   const out = [], measure = make("canvas").getContext("2d");
-  const safe = (text) => String(text).replace(/[&<>"]/g, (one) => `&#${one.charCodeAt(0)};`);
+  const safe = (text) => String(text).replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`);
   let path = "", dash = [];
   const words = (text, x, y, paint) => {
     const [, weight, size] = ink.font.match(/(\d+ )?(\d*\.?\d+)px/), anchor = { center: "middle", right: "end" }[ink.textAlign] || "start";
@@ -27,10 +27,10 @@ function drawing(canvas) {
   };
   return ink;
 }
-// The parts of a panel, told to an ink and to `put`, which places the pictures.
+// Lay out the figure: text on an ink (a canvas context or `drawing`), images by `put`.
 function panel(paint) {
-  const shown = cells[0].canvas, factor = Math.max(1, LEAST / shown.width), ratio = (window.devicePixelRatio || 1) * factor;
-  const wide = Math.round(shown.width * factor), tall = Math.round(Math.max(...cells.map((one) => one.canvas.height)) * factor);
+  const shown = cells[0].canvas, factor = Math.max(1, MIN_WIDTH / shown.width), ratio = (window.devicePixelRatio || 1) * factor;
+  const wide = Math.round(shown.width * factor), tall = Math.round(Math.max(...cells.map((cell) => cell.canvas.height)) * factor);
   const dark = document.documentElement.classList.contains("dark") || document.body.classList.contains("dark") || document.documentElement.dataset.cxr !== "light";
   const [ground, inkColour] = dark ? ["#0b0d10", "#e8eaed"] : ["#ffffff", "#18212d"];
   const columns = Math.min(cells.length, cells.length === 4 ? 2 : 3), rows = Math.ceil(cells.length / columns);
@@ -51,7 +51,7 @@ function panel(paint) {
   const most = (counts) => Math.max(0, ...counts);
   const tallest = most(scales.map((lines) => (lines.length ? lines.length + 1 : 0)));
   const head = wrapped(state.value.heading || "", columns * (wide + gap) - gap, "600"), foot = wrapped(state.value.disclaimer, columns * (wide + gap) - gap, "600");
-  const step = (most(titles.map((one) => one.length)) + 0.4 + tallest + 0.3 + most(under.map((one) => one.length))) * line + tall + gap;
+  const step = (most(titles.map((lines) => lines.length)) + 0.4 + tallest + 0.3 + most(under.map((lines) => lines.length))) * line + tall + gap;
   const start = gap + (state.value.heading ? head.length * line + gap / 2 : 0);
   const width = columns * (wide + gap) + gap, height = Math.round(start + rows * step + foot.length * line + gap);
   const { ink, put, gradient } = paint(width, height);
@@ -62,17 +62,17 @@ function panel(paint) {
   ink.fillStyle = ground;
   ink.fillRect(0, 0, width, height);
   if (state.value.heading) write(head, gap, gap, "600");
-  cells.forEach((one, i) => {
+  cells.forEach((cell, i) => {
     const x = gap + (i % columns) * (wide + gap);
     let y = start + Math.floor(i / columns) * step;
     write(titles[i], x, y, "600");
     y += (most(titles.map((text) => text.length)) + 0.2) * line;
-    put(one, x, y, wide, tall, ratio);
+    put(cell, x, y, wide, tall, ratio);
     y += tall + 0.3 * line;
     if (scales[i].length) {
-      const { low, high } = scaleWords(one.view), lead = tester.measureText(`${low} `).width;
+      const { low, high } = scaleWords(cell.view), lead = tester.measureText(`${low} `).width;
       write([low], x, y);
-      gradient(ramp(one.view.map), x + lead, y + 0.15 * line, wide / 4, 0.7 * line);
+      gradient(ramp(cell.view.map), x + lead, y + 0.15 * line, wide / 4, 0.7 * line);
       write([high], x + lead + wide / 4 + gap / 2, y);
       write(scales[i], x, y + line);
     }
@@ -81,9 +81,9 @@ function panel(paint) {
   write(foot, gap, height - gap / 2 - foot.length * line, "600");
   return { width, height };
 }
-function pixels(one, wide, tall) {
+function pixels(cell, wide, tall) {
   const canvas = make("canvas", { width: wide, height: tall });
-  drawPixels(one, canvas.getContext("2d", { alpha: false }));
+  drawPixels(cell, canvas.getContext("2d", { alpha: false }));
   return canvas;
 }
 function fileName(kind) {
@@ -93,16 +93,16 @@ function hand(blob, kind) {
   const link = make("a", { download: fileName(kind), href: URL.createObjectURL(blob) });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  tell(`Saved as ${fileName(kind)}`);
+  announce(`Saved as ${fileName(kind)}`);
 }
 function savePng() {
   let sheet = null;
   panel((width, height) => {
     sheet = make("canvas", { width, height });
     const paper = sheet.getContext("2d");
-    const put = (one, x, y, wide, tall, ratio) => {
-      const part = pixels(one, wide, tall);
-      drawLines(one, part.getContext("2d"), ratio);
+    const put = (cell, x, y, wide, tall, ratio) => {
+      const part = pixels(cell, wide, tall);
+      drawLines(cell, part.getContext("2d"), ratio);
       paper.drawImage(part, x, y);
     };
     const gradient = (stops, x, y, wide, tall) => {
@@ -119,10 +119,10 @@ function saveSvg() {
   let ink = null, count = 0;
   const { width, height } = panel((wide, tall) => {
     ink = drawing({ width: wide, height: tall });
-    const put = (one, x, y, w, h, ratio) => {
+    const put = (cell, x, y, w, h, ratio) => {
       const part = drawing({ width: w, height: h });
-      drawLines(one, part, ratio);
-      ink.out.push(`<svg x="${x}" y="${y}" width="${w}" height="${h}" viewBox="0 0 ${w} ${h}" overflow="hidden"><image width="${w}" height="${h}" href="${pixels(one, w, h).toDataURL("image/png")}"/>${part.out.join("")}</svg>`);
+      drawLines(cell, part, ratio);
+      ink.out.push(`<svg x="${x}" y="${y}" width="${w}" height="${h}" viewBox="0 0 ${w} ${h}" overflow="hidden"><image width="${w}" height="${h}" href="${pixels(cell, w, h).toDataURL("image/png")}"/>${part.out.join("")}</svg>`);
     };
     const gradient = (stops, x, y, w, h) => {
       const id = `scale${count++}`, last = stops.length - 1;

@@ -1,1 +1,1 @@
-"""Where a model looks, and whether it looks at the right place."""
+"""Saliency: where a model looks, and whether that agrees with what readers marked."""

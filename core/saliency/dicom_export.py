@@ -1,7 +1,7 @@
-"""A map over its radiograph as a DICOM Secondary Capture, for viewers that read nothing else.
+"""A map over its radiograph as a DICOM Secondary Capture, for viewers that read only DICOM.
 
-What was derived how stands in the header and in the pixels, and so does the disclaimer. Nothing of
-the source's header goes in: no name, no number, no date of a patient.
+Header and pixels state how the map was derived, and contain the disclaimer. Nothing of the source's
+header is copied: no name, no number and no date of a patient.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from core.errors import DataError
 from core.formatting import DISCLAIMER
 
 SIDES = (512, 2048)
-"""Least and most pixels of the capture's longer side: words must be legible, files portable."""
+"""Minimum and maximum of the longer side in pixels: text must be legible, files portable."""
 
 OPACITY = 0.6
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-MAKER = "CXR PEFT Explorer"
+MANUFACTURER = "CXR PEFT Explorer"
 
 Colours = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Legend:
-    """What is said of a map, in the pixels and in the header.
+    """The description of a map, for the pixels and the header.
 
     Attributes:
         model: Name of the run.
         finding: The finding.
         probability: The model's probability of it, 0 to 1.
-        method: The method's name for people.
-        layer: The layer the map was taken from.
+        method: The title of the method.
+        layer: The layer that the map was computed from.
         unit: Unit of the map's values.
         peak: Its highest value.
     """
@@ -52,7 +52,7 @@ class Legend:
     peak: float
 
     def lines(self) -> list[str]:
-        """The same in words, the disclaimer last."""
+        """The description as lines of text, the disclaimer last."""
         return [
             f"{self.finding.replace('_', ' ')}: probability {self.probability:.2f} by {self.model}",
             f"{self.method} at {self.layer}; colours from 0 to {self.peak:.2g} {self.unit}, "
@@ -64,29 +64,30 @@ class Legend:
 def overlay(
     grey: NDArray[np.uint8], values: NDArray[np.float32] | None, lines: Sequence[str]
 ) -> Colours:
-    """Lay a map over a radiograph and burn words in below it.
+    """Draw a map over a radiograph, and lines of text below it.
 
     Args:
         grey: Shape (height, width), 0 to 255.
-        values: The map, of the same shape, 0 and above, NaN where nothing was seen; None for none.
-        lines: What is burnt in.
+        values: The map, of the same shape, 0 and above, NaN outside of the network's input; None
+            for the radiograph alone.
+        lines: The text.
 
     Returns:
         RGB of shape (height, width, 3), 0 to 255.
 
     Raises:
-        DataError: Map and picture have different shapes.
+        DataError: Map and image have different shapes.
     """
     if values is not None and values.shape != grey.shape:
         raise DataError(
-            f"The map has the shape {values.shape}, its picture {grey.shape}.",
-            "Bring both into the coordinates of the original picture.",
+            f"The map has the shape {values.shape}, its image {grey.shape}.",
+            "Give both in the coordinates of the original image.",
         )
-    picture = Image.fromarray(grey)
-    scale = min(max(1.0, SIDES[0] / max(picture.size)), SIDES[1] / max(picture.size))
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    shown = np.asarray(picture.resize(size, Image.Resampling.BICUBIC), np.float64)[..., None]
-    shown = np.repeat(shown, 3, axis=2)
+    image = Image.fromarray(grey)
+    scale = min(max(1.0, SIDES[0] / max(image.size)), SIDES[1] / max(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC), np.float64)[..., None]
+    pixels = np.repeat(pixels, 3, axis=2)
     if values is not None:
         import matplotlib
 
@@ -95,9 +96,10 @@ def overlay(
         share = np.asarray(Image.fromarray(share).resize(size, Image.Resampling.BILINEAR))
         share = share.clip(0, 1)
         tint = matplotlib.colormaps["inferno"](share)[..., :3] * 255
+        # Transparent where the map is low, so that the radiograph stays visible there.
         alpha = OPACITY * np.minimum(1, 1.6 * share)[..., None]
-        shown = shown * (1 - alpha) + tint * alpha
-    return _lettered(np.rint(shown).clip(0, 255).astype(np.uint8), lines)
+        pixels = pixels * (1 - alpha) + tint * alpha
+    return _annotated(np.rint(pixels).clip(0, 255).astype(np.uint8), lines)
 
 
 def secondary_capture(colours: Colours, legend: Legend, *, clean: bool = False) -> bytes:
@@ -105,12 +107,12 @@ def secondary_capture(colours: Colours, legend: Legend, *, clean: bool = False) 
 
     Args:
         colours: Shape (height, width, 3), 0 to 255.
-        legend: What it shows.
-        clean: Whether nothing in the source's pixels tells who the patient is, as in public sets;
-            it is left open otherwise.
+        legend: Its description.
+        clean: Whether the source's pixels are known to identify no patient, as in public data sets;
+            otherwise the attribute Burned In Annotation is left out.
 
     Returns:
-        The file's content: explicit VR, little endian, uncompressed.
+        The content of the file: explicit VR, little endian, uncompressed.
     """
     import pydicom
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -129,18 +131,18 @@ def secondary_capture(colours: Colours, legend: Legend, *, clean: bool = False) 
         "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
         "ReferringPhysicianName", "StudyID", "AccessionNumber", "PatientOrientation", "Laterality",
     ):  # fmt: skip
-        setattr(file, keyword, None)  # the standard wants them there, be it empty
+        setattr(file, keyword, None)  # type 2: required by the standard, possibly empty
     file.PatientIdentityRemoved = "YES"
     file.DeidentificationMethod = "Pixels only; nothing of the source's header"
     file.StudyInstanceUID = generate_uid(prefix=None)
     file.SeriesInstanceUID = generate_uid(prefix=None)
     file.SeriesNumber, file.InstanceNumber = 1, 1
     file.Modality, file.ConversionType = "OT", "WSD"
-    file.SecondaryCaptureDeviceManufacturer = MAKER
+    file.SecondaryCaptureDeviceManufacturer = MANUFACTURER
     file.SeriesDescription = f"{legend.method} of {legend.finding}"[:64]
     file.ImageType = ["DERIVED", "SECONDARY"]
     file.ContentDate, file.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
-    file.DerivationDescription = " ".join(f"{one.rstrip('.')}." for one in legend.lines())[:1024]
+    file.DerivationDescription = " ".join(f"{line.rstrip('.')}." for line in legend.lines())[:1024]
     file.ImageComments = f"{DISCLAIMER}."
     if clean:
         file.BurnedInAnnotation = "NO"
@@ -157,15 +159,15 @@ def secondary_capture(colours: Colours, legend: Legend, *, clean: bool = False) 
     return out.getvalue()
 
 
-def _lettered(shown: Colours, lines: Sequence[str]) -> Colours:
-    """Sides in the picture, and a black band with words below it."""
-    height, width = shown.shape[:2]
+def _annotated(pixels: Colours, lines: Sequence[str]) -> Colours:
+    """Add R and L to the image, and a black band with text below it."""
+    height, width = pixels.shape[:2]
     size = max(12, round(width / 44))
     font = _font(size)
     wrapped = [part for line in lines for part in _wrapped(line, font, width - 2 * size)]
     band = round(1.35 * size * len(wrapped) + size)
     sheet = Image.new("RGB", (width, height + band))
-    sheet.paste(Image.fromarray(shown))
+    sheet.paste(Image.fromarray(pixels))
     pen = ImageDraw.Draw(sheet)
     large = _font(round(1.4 * size))
     for letter, x, anchor in (("R", size / 2, "lm"), ("L", width - size / 2, "rm")):
@@ -178,19 +180,20 @@ def _lettered(shown: Colours, lines: Sequence[str]) -> Colours:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The font that matplotlib brings along; Pillow's own lacks × and Greek."""
+    """A font of matplotlib; the default font of Pillow lacks × and Greek letters."""
     import matplotlib
 
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     return ImageFont.truetype(path, size)
 
 
-def _wrapped(line: str, font: ImageFont.FreeTypeFont, most: int) -> list[str]:
-    found = [""]
+def _wrapped(line: str, font: ImageFont.FreeTypeFont, max_width: int) -> list[str]:
+    """Break a line into parts of at most ``max_width`` pixels."""
+    parts = [""]
     for word in line.split():
-        longer = f"{found[-1]} {word}".strip()
-        if found[-1] and font.getlength(longer) > most:
-            found.append(word)
+        longer = f"{parts[-1]} {word}".strip()
+        if parts[-1] and font.getlength(longer) > max_width:
+            parts.append(word)
         else:
-            found[-1] = longer
-    return found
+            parts[-1] = longer
+    return parts

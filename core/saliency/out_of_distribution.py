@@ -1,9 +1,9 @@
-"""Whether a picture is like those a run was validated on, told by its backbone's features.
+"""Out-of-distribution detection: whether an image is similar to a run's validation images.
 
 Distance to the nearest neighbours in feature space (Sun et al., “Out-of-Distribution Detection with
-Deep Nearest Neighbors”, ICML 2022, arXiv 2204.06507): features of unit length, the mean distance to
-the closest ``NEIGHBOURS`` validation pictures, and a threshold from the same distances of the
-validation pictures among each other.
+Deep Nearest Neighbors”, ICML 2022, arXiv 2204.06507): features of the backbone, scaled to unit
+length; the mean distance to the ``NEIGHBOURS`` nearest validation images; and a threshold from the
+same distances among the validation images.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from core.classifier.trained import Trained
 
 NEIGHBOURS = 5
-LEAST, MOST = 10, 256
-"""Pictures that a reference is made of: fewer tell nothing, more make the first answer slow."""
+MIN_IMAGES, MAX_IMAGES = 10, 256
+"""Images of a reference: fewer are not representative, more make the first score slow."""
 
 SLACK = 1.2
-"""Threshold over the largest distance within the validation set. Another hospital's radiographs lie
-a little outside of it and must not be called unlike."""
+"""Threshold over the largest distance within the validation set. Radiographs of another hospital
+are slightly outside of it and must not be reported."""
 
 Features = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Familiar:
-    """The validation pictures of a run, as its backbone sees them.
+class Reference:
+    """The validation images of a run in feature space.
 
     Attributes:
-        features: Shape (pictures, channels), each of length 1.
+        features: Shape (images, channels), each of length 1.
         largest: Largest distance of one of them from the others.
     """
 
@@ -47,18 +47,18 @@ class Familiar:
 
     @property
     def threshold(self) -> float:
-        """Distance beyond which a picture counts as unlike."""
+        """Distance above which an image is out of distribution."""
         return SLACK * self.largest
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """How far a picture is from the validation set.
+class Score:
+    """The distance of an image from the validation images.
 
     Attributes:
-        distance: Mean distance to its nearest neighbours there, 0 to 2.
-        threshold: Distance beyond which it counts as unlike.
-        largest: Largest distance of a validation picture from the others.
+        distance: Mean distance to its nearest neighbours among them, 0 to 2.
+        threshold: Distance above which it is out of distribution.
+        largest: Largest distance of a validation image from the others.
     """
 
     distance: float
@@ -66,84 +66,86 @@ class Likeness:
     largest: float
 
     @property
-    def unlike(self) -> bool:
-        """Whether no validation picture is anything like it."""
+    def is_out(self) -> bool:
+        """Whether the image is out of distribution."""
         return self.distance > self.threshold
 
 
-def familiar(trained: Trained, pictures: Sequence[NDArray[np.uint8]]) -> Familiar:
-    """Learn what a run's pictures look like.
+def fit(trained: Trained, images: Sequence[NDArray[np.uint8]]) -> Reference:
+    """Compute the reference of a run.
 
     Args:
         trained: The run's model.
-        pictures: Of its validation split, of any size; the first ``MOST`` are used.
+        images: Images of its validation split, of any size; the first ``MAX_IMAGES`` are used.
 
     Raises:
-        DataError: There are too few of them.
-        ModelError: No layer of the network has a two-dimensional order.
+        DataError: There are fewer than ``MIN_IMAGES``.
+        ModelError: No layer of the network forms a grid over the image.
     """
-    if len(pictures) < LEAST:
+    if len(images) < MIN_IMAGES:
         raise DataError(
-            f"{len(pictures)} validation pictures do not tell what is usual.",
-            f"A validation split of {LEAST} or more does.",
+            f"{len(images)} validation images are too few for a comparison.",
+            f"Use a validation split of {MIN_IMAGES} or more images.",
         )
-    found = features(trained, pictures[:MOST])
-    return Familiar(found, float(_distances(found, found, itself=True).max()))
+    own = features(trained, images[:MAX_IMAGES])
+    return Reference(own, float(_distances(own, own, same=True).max()))
 
 
-def likeness(trained: Trained, known: Familiar, picture: NDArray[np.uint8]) -> Likeness:
-    """Measure one picture against what a run knows.
+def score(trained: Trained, reference: Reference, image: NDArray[np.uint8]) -> Score:
+    """Measure the distance of one image from a run's validation images.
 
     Args:
-        trained: The run's model, the same that made ``known``.
-        known: Its validation pictures.
-        picture: Grey levels of shape (height, width), 0 to 255.
+        trained: The run's model, the same that ``reference`` was computed by.
+        reference: Its validation images.
+        image: Grey levels of shape (height, width), 0 to 255.
     """
-    distance = _distances(features(trained, [picture]), known.features)[0]
-    return Likeness(float(distance), known.threshold, known.largest)
+    distance = _distances(features(trained, [image]), reference.features)[0]
+    return Score(float(distance), reference.threshold, reference.largest)
 
 
-def features(trained: Trained, pictures: Sequence[NDArray[np.uint8]], batch: int = 32) -> Features:
-    """The mean of the last layer's features over each picture, scaled to length 1.
+def features(trained: Trained, images: Sequence[NDArray[np.uint8]], batch: int = 32) -> Features:
+    """The mean of the last layer's features over each image, scaled to length 1.
 
     Args:
         trained: The model.
-        pictures: Grey levels of shape (height, width), of any size.
-        batch: Pictures in one pass.
+        images: Grey levels of shape (height, width), of any size.
+        batch: Images per forward pass.
 
     Returns:
-        Shape (pictures, channels).
+        Shape (images, channels).
 
     Raises:
-        ModelError: No layer of the network has a two-dimensional order.
+        ModelError: No layer of the network forms a grid over the image.
     """
     import torch
 
     from core.saliency.methods import layers
 
-    site = layers.site(trained.model, layers.names(trained.model)[-1])
-    kept: list[torch.Tensor] = []
-    hook = site.module.register_forward_hook(lambda _, __, output: kept.append(output))
-    found = []
+    layer = layers.target_layer(trained.model, layers.names(trained.model)[-1])
+    outputs: list[torch.Tensor] = []
+    hook = layer.module.register_forward_hook(lambda _, __, output: outputs.append(output))
+    means = []
     try:
-        for start in range(0, len(pictures), batch):
-            pixels = trained.transform(list(pictures[start : start + batch]))
+        for start in range(0, len(images), batch):
+            pixels = trained.transform(list(images[start : start + batch]))
             pixels = pixels.to(layers.device(trained.model))
-            kept.clear()
+            outputs.clear()
             with torch.inference_mode():
                 trained.model(pixels)
                 size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
-                mean = site.features(kept[-1], size).float().mean(dim=(2, 3))
-            found.append(torch.nn.functional.normalize(mean).cpu().numpy())
+                mean = layer.features(outputs[-1], size).float().mean(dim=(2, 3))
+            means.append(torch.nn.functional.normalize(mean).cpu().numpy())
     finally:
         hook.remove()
-    return np.concatenate(found)
+    return np.concatenate(means)
 
 
-def _distances(asked: Features, known: Features, *, itself: bool = False) -> NDArray[np.float64]:
-    """Mean distance of each row to its nearest neighbours; ``itself``: the rows are the same."""
-    cosine = asked.astype(np.float64) @ known.T.astype(np.float64)
-    apart = np.sqrt(np.maximum(2 - 2 * cosine, 0))
-    apart.sort(axis=1)
-    nearest: NDArray[np.float64] = apart[:, int(itself) :][:, :NEIGHBOURS].mean(axis=1)
+def _distances(images: Features, reference: Features, *, same: bool = False) -> NDArray[np.float64]:
+    """Mean distance of each row to its nearest neighbours; ``same``: both are the same rows."""
+    cosine = images.astype(np.float64) @ reference.T.astype(np.float64)
+    # The squared distance of unit vectors; rounding can make it slightly negative.
+    distances = np.sqrt(np.maximum(2 - 2 * cosine, 0))
+    distances.sort(axis=1)
+    # The first neighbour of an image of the reference is the image itself.
+    nearest: NDArray[np.float64] = distances[:, int(same) :][:, :NEIGHBOURS].mean(axis=1)
     return nearest

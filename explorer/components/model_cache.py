@@ -1,7 +1,7 @@
-"""Models and data sets that were opened once and are kept, and the maps they gave.
+"""Caches of loaded models and data sets, decoded radiographs, maps and predictions.
 
-One process-wide gallery serves all pages. PyTorch loads with the first model, or in the background
-as soon as somebody opens a page that will need it (``warm``).
+One cache per process serves all pages. PyTorch is loaded with the first model, or in the background
+as soon as a page that needs it is opened (``warm``).
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from core.config.run import DataSpec
 from core.data.base import ChestDataset
 from core.data.datasets.registry import open_data
+from core.data.images.radiograph import Radiograph
 from core.errors import DataError
-from core.metrics import operating_point
+from core.metrics.operating_point import operating_point
 from core.runs import queue
 from core.runs.run import Run
 from core.runs.store import Store
@@ -30,14 +31,16 @@ from core.workspace import Workspace
 
 if TYPE_CHECKING:
     from core.classifier.trained import Trained
-    from core.saliency.out_of_distribution import Familiar, Likeness
-    from core.saliency.request import Request
+    from core.saliency.out_of_distribution import Reference, Score
+    from core.saliency.request import ExplainedStudy
 
 MODELS = 6
 DATASETS = 3
+RADIOGRAPHS = 4
+"""Decoded radiographs in memory, each of up to about 30 MB."""
 MAPS = 24
 PREDICTIONS = 24
-HEAVY = (
+SLOW_IMPORTS = (
     "torch",
     "timm",
     "peft",
@@ -46,12 +49,12 @@ HEAVY = (
     "core.saliency.request",
 )
 
-Kept = TypeVar("Kept")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a run predicted on one split.
+    """The predictions of a run on one split.
 
     Attributes:
         ids: Names of the studies.
@@ -67,13 +70,13 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A run's model in memory.
 
     Attributes:
         run: The run.
         trained: Its model at the best epoch.
-        lock: Held while a map is made: hooks on the layers allow one at a time.
+        lock: Held while a map is computed: the hooks on its layers allow one map at a time.
     """
 
     run: Run
@@ -82,41 +85,41 @@ class Loaded:
 
 
 class LruCache:
-    """Keeps the few things used last.
+    """Keeps the most recently used values.
 
     Args:
-        size: How many.
+        size: Maximum number of values.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._things: OrderedDict[Hashable, object] = OrderedDict()
+        self._values: OrderedDict[Hashable, object] = OrderedDict()
         self._lock = threading.Lock()
         self._making: dict[Hashable, threading.Lock] = {}
 
-    def get(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
-        """Give what is kept under a key, or make it; two threads never make the same at once."""
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """Return the value of a key, or make it; two threads never make the same value at once."""
         with self._lock:
             making = self._making.setdefault(key, threading.Lock())
         with making:
             with self._lock:
-                if key in self._things:
-                    self._things.move_to_end(key)
-                    return self._things[key]  # type: ignore[return-value]
+                if key in self._values:
+                    self._values.move_to_end(key)
+                    return self._values[key]  # type: ignore[return-value]
             made = make()
             with self._lock:
-                self._things[key] = made
-                while len(self._things) > self._size:
-                    self._making.pop(self._things.popitem(last=False)[0], None)
+                self._values[key] = made
+                while len(self._values) > self._size:
+                    self._making.pop(self._values.popitem(last=False)[0], None)
             return made
 
 
 class ModelCache:
-    """Opens runs, data sets and maps, and keeps those used last.
+    """Loads models, data sets and radiographs, computes maps, and keeps the most recent ones.
 
     Args:
-        workspace: Where the runs' folders are.
-        store: Which runs there are.
+        workspace: The folders of the runs.
+        store: The store of the runs.
     """
 
     def __init__(self, workspace: Workspace, store: Store) -> None:
@@ -124,27 +127,28 @@ class ModelCache:
         self._store = store
         self._models = LruCache(MODELS)
         self._datasets = LruCache(DATASETS)
+        self._radiographs = LruCache(RADIOGRAPHS)
         self._predictions = LruCache(PREDICTIONS)
         self._maps = LruCache(MAPS)
-        self._familiar = LruCache(MODELS)
+        self._references = LruCache(MODELS)
 
     def warm(self, *, idle: bool = False) -> None:
-        """Load PyTorch and grad-cam in the background, so that the first map comes sooner.
+        """Load PyTorch and grad-cam in the background, so that the first map takes less time.
 
         Args:
-            idle: Stop as soon as a run waits or computes, which has more use for the processor.
+            idle: Stop as soon as a run is queued or running, which needs the processor more.
         """
 
         def load() -> None:
-            for name in HEAVY:
+            for name in SLOW_IMPORTS:
                 if idle and self._store.list(states=queue.PENDING, limit=1):
                     return
                 importlib.import_module(name)
 
         threading.Thread(target=load, name="warm", daemon=True).start()
 
-    def model(self, run_id: str) -> Loaded:
-        """A run's model.
+    def model(self, run_id: str) -> LoadedModel:
+        """Return a run's model.
 
         Raises:
             RunError: There is no such run.
@@ -152,27 +156,42 @@ class ModelCache:
         """
         run = self._store.get(run_id)
 
-        def load() -> Loaded:
+        def load() -> LoadedModel:
             from core.classifier.trained import load_trained
 
-            return Loaded(run, load_trained(self._workspace.run(run.id)))
+            return LoadedModel(run, load_trained(self._workspace.run(run.id)))
 
         return self._models.get((run.id, run.finished_at), load)
 
     def dataset(self, spec: DataSpec) -> ChestDataset:
-        """A run's data set.
+        """Return a run's data set.
 
         Raises:
             DataError: The data set is missing or incomplete.
         """
         return self._datasets.get(spec.source(), lambda: open_data(spec))
 
+    def radiograph(self, spec: DataSpec, study_id: str) -> Radiograph:
+        """Return a study's radiograph; its file is decoded once for the viewer and for all models.
+
+        Args:
+            spec: The data set.
+            study_id: One of its studies.
+
+        Raises:
+            DataError: There is no such study, or its file is missing or cannot be read.
+        """
+        dataset = self.dataset(spec)
+        # The source key changes with the file, so that a replaced file is decoded again.
+        key = (spec.source(), study_id, dataset.source_key(study_id))
+        return self._radiographs.get(key, lambda: dataset.plate(study_id))
+
     def predictions(self, run_id: str, split: str) -> Predictions:
-        """What a run predicted on a split when it ended.
+        """Return what a run predicted on a split when it completed.
 
         Raises:
             RunError: There is no such run.
-            DataError: The run left no predictions of this split.
+            DataError: The run has no predictions of this split.
         """
         run = self._store.get(run_id)
         path = self._workspace.run(run.id) / "predictions" / f"{split}.npz"
@@ -181,74 +200,63 @@ class ModelCache:
             try:
                 with np.load(path, allow_pickle=False) as file:
                     return Predictions(
-                        tuple(str(one) for one in file["ids"]),
-                        tuple(str(one) for one in file["findings"]),
+                        tuple(str(study) for study in file["ids"]),
+                        tuple(str(finding) for finding in file["findings"]),
                         file["labels"],
                         file["scores"],
                     )
             except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
                 raise DataError(
-                    f"The run “{run.name}” left no predictions of its {split} split.",
+                    f"The run “{run.name}” has no predictions of its {split} split.",
                     "Evaluate the run, or train it again.",
                 ) from error
 
         return self._predictions.get((run.id, run.finished_at, split), read)
 
     def thresholds(self, run_id: str) -> dict[str, float]:
-        """A run's operating points: Youden's on its validation split, by finding.
+        """Return a run's operating points by finding: Youden's on its validation split.
 
-        Findings without both classes in that split are left out, and all are if the run left no
-        predictions.
+        Findings without both classes in that split have none; without predictions there are none.
         """
         try:
-            found = self.predictions(run_id, "val")
+            predictions = self.predictions(run_id, "val")
         except DataError:
             return {}
         points = {
-            name: operating_point.operating_point(
-                found.labels[:, i], found.probabilities[:, i]
+            name: operating_point(
+                predictions.labels[:, i], predictions.probabilities[:, i]
             ).threshold
-            for i, name in enumerate(found.findings)
+            for i, name in enumerate(predictions.findings)
         }
-        return {name: at for name, at in points.items() if not math.isnan(at)}
+        return {name: threshold for name, threshold in points.items() if not math.isnan(threshold)}
 
-    def likeness(self, run_id: str, picture: NDArray[np.uint8]) -> Likeness:
-        """How far a picture is from those the run was validated on.
+    def out_of_distribution(self, run_id: str, image: NDArray[np.uint8]) -> Score:
+        """Return the distance of an image from a run's validation images.
 
-        The first picture waits until up to 256 validation pictures have passed the model.
+        For the first image, up to 256 validation images pass through the model.
 
         Raises:
-            CoreError: As ``core.saliency.out_of_distribution.familiar``, or the data set is gone.
+            CoreError: As ``core.saliency.out_of_distribution.fit``, or the data set is missing.
         """
         from core.data.cache.image_cache import ImageCache
         from core.saliency import out_of_distribution
 
         loaded = self.model(run_id)
 
-        def learn() -> Familiar:
+        def fit() -> Reference:
             dataset = self.dataset(loaded.run.spec.data)
             cache = ImageCache(self._workspace.cache, dataset, loaded.trained.side)
             ids = dataset.ids("val")
-            few = ids[:: max(1, len(ids) // out_of_distribution.MOST)][: out_of_distribution.MOST]
-            cache.ensure(few)
-            return out_of_distribution.familiar(loaded.trained, [cache.get(one) for one in few])
+            limit = out_of_distribution.MAX_IMAGES
+            sample = ids[:: max(1, len(ids) // limit)][:limit]
+            cache.ensure(sample)
+            return out_of_distribution.fit(loaded.trained, [cache.get(study) for study in sample])
 
         with loaded.lock:
-            known = self._familiar.get((loaded.run.id, loaded.run.finished_at), learn)
-            return out_of_distribution.likeness(loaded.trained, known, picture)
+            reference = self._references.get((loaded.run.id, loaded.run.finished_at), fit)
+            return out_of_distribution.score(loaded.trained, reference, image)
 
     def explain(
-        self, run_id: str, study_id: str, finding: str, method: str, layer: str | None
-    ) -> Request:
-        """Where a run's model looks on a study of its own data set.
-
-        Raises:
-            CoreError: As ``core.saliency.request.explain_study_of``.
-        """
-        loaded = self.model(run_id)
-        return self.explain_in(loaded.run.spec.data, run_id, study_id, finding, method, layer)
-
-    def explain_in(
         self,
         data: DataSpec,
         run_id: str,
@@ -256,8 +264,8 @@ class ModelCache:
         finding: str,
         method: str,
         layer: str | None,
-    ) -> Request:
-        """The same for a study of any data set, such as that of another run.
+    ) -> ExplainedStudy:
+        """Return where a run's model looks on a study of any data set.
 
         Raises:
             CoreError: As ``core.saliency.request.explain_study_of``.
@@ -266,38 +274,41 @@ class ModelCache:
 
         loaded, dataset = self.model(run_id), self.dataset(data)
 
-        def make() -> Request:
+        def make() -> ExplainedStudy:
+            image = self.radiograph(data, study_id).grey
             with loaded.lock:
-                return explain_study_of(loaded.trained, dataset, study_id, finding, method, layer)
+                return explain_study_of(
+                    loaded.trained, dataset, study_id, finding, method, layer, image=image
+                )
 
-        at = (loaded.run.id, loaded.run.finished_at, data, study_id, finding, method, layer)
-        return self._maps.get(at, make)
+        key = (loaded.run.id, loaded.run.finished_at, data, study_id, finding, method, layer)
+        return self._maps.get(key, make)
 
-    def explain_picture(
+    def explain_image(
         self,
         run_id: str,
         image: NDArray[np.uint8],
         finding: str,
         method: str,
         layer: str | None,
-    ) -> Request:
-        """The same for a picture of the user's own; nothing of it is kept.
+    ) -> ExplainedStudy:
+        """Return where a run's model looks on an uploaded image, which is not kept.
 
         Raises:
             CoreError: As ``core.saliency.explain.explain_study``.
         """
         from core.saliency.explain import explain_study
-        from core.saliency.request import Request
+        from core.saliency.request import ExplainedStudy
 
         loaded = self.model(run_id)
         with loaded.lock:
-            found = explain_study(loaded.trained, image, finding, method, layer)
-        return Request(title="Uploaded picture", image=image, explanation=found)
+            explanation = explain_study(loaded.trained, image, finding, method, layer)
+        return ExplainedStudy(title="Uploaded image", image=image, explanation=explanation)
 
 
-_galleries: dict[Workspace, ModelCache] = {}
+_caches: dict[Workspace, ModelCache] = {}
 
 
 def model_cache(workspace: Workspace, store: Store) -> ModelCache:
-    """The gallery of a workspace, shared by all pages of this process."""
-    return _galleries.setdefault(workspace, ModelCache(workspace, store))
+    """Return the cache of a workspace, shared by all pages of this process."""
+    return _caches.setdefault(workspace, ModelCache(workspace, store))

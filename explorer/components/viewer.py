@@ -1,16 +1,16 @@
-"""The radiograph viewer: one to six linked pictures with window/level, zoom, overlay and truth.
+"""The radiograph viewer: one to six linked views with window/level, zoom, overlay and truth.
 
-Python packs pictures and maps; the scripts in ``assets/viewer`` draw them on canvases. Use::
+Python packs images and maps; the scripts in ``assets/viewer`` draw them on canvases. Example::
 
     component = viewer.radiographs(elem_id="saliency-viewer", label="Where the model looks")
     value = viewer.viewer_value([viewer.View(image, title="LoRA r 4", map=explanation.map)])
 
-A handler returns ``value`` for ``component``. The user's N and P keys arrive as the component's
-events ``next_study`` and ``previous_study``.
+A handler returns ``value`` for ``component``. The keys N and P trigger the component's events
+``next_study`` and ``previous_study``.
 
-Format of the value (JSON): ``pictures`` and each view's ``map`` hold base64 of zlib-packed bytes.
-Rows of pictures are stored as differences between neighbours (modulo the sample's range), which
-packs radiographs about as well as PNG, holds 16 bits and lets the script unpack them exactly.
+Format of the value (JSON): ``images`` and the ``map`` of each view are base64 of zlib-packed bytes.
+Rows of images are stored as differences between neighbours (modulo the range of the samples): this
+compresses radiographs about as well as PNG, supports 16 bits and is unpacked exactly.
 """
 
 from __future__ import annotations
@@ -33,39 +33,40 @@ from core.data.images.radiograph import Levels, Radiograph
 from core.errors import DataError
 from core.formatting import DISCLAIMER
 from core.workspace import ASSETS
+from explorer.templates import render
 
 MAX_VIEWS = 6
 MAP_SIDE = 320
 COLOUR_MAP, SIGNED_COLOUR_MAP = "inferno", "managua"
 SCRIPTS = ("elements", "value", "input", "drawing", "saving")
 
-MOST_PIXELS = 4096 * 4096
-"""Pixels that a page gets of a picture; a larger one is sent at a half or a third of its size, and
-the page says so. Maps, boxes and measures stay those of the whole picture."""
+MAX_PIXELS = 4096 * 4096
+"""Largest image that is sent to a page; a larger one is reduced to a half or a third of its size,
+and the page says so. Maps, boxes and measurements refer to the full size."""
 
-Picture = Levels | Radiograph
+Image = Levels | Radiograph
 
 
 @dataclass(frozen=True)
 class View:
-    """One picture with what is drawn over it and said below it.
+    """One image with its overlays and text.
 
     Attributes:
-        image: Grey levels of shape (height, width), 8 or 16 bit, black is air; or a plate, which
-            adds the window to begin with and the pixels' spacing.
-        title: Line over the picture.
-        colour: Colour of the dot beside the title, as CSS; none if empty.
+        image: Grey levels of shape (height, width), 8 or 16 bit, black is air; or a radiograph,
+            which adds the initial window and the pixel spacing.
+        title: Line above the image.
+        colour: CSS colour of the dot next to the title; no dot if empty.
         alt: Alternative text; made from title and facts if empty.
-        map: Saliency of shape (height, width), NaN where the network saw nothing. A map with
-            negative values is a difference and gets colours and a scale with 0 in the middle.
-        unit: Unit of the map's values, said beside the colour bar.
-        boxes: Marked rectangles in pixels of the picture.
+        map: Saliency of shape (height, width), NaN outside of the network's input. A map with
+            negative values is a difference, and its colour scale has 0 in the middle.
+        unit: Unit of the map's values, for the colour bar.
+        boxes: Marked rectangles in pixels of the image.
         masks: Marked pixels by finding, each of shape (height, width).
-        facts: Names and values under the picture.
-        notes: Sentences under the facts.
+        facts: Names and values below the image.
+        notes: Sentences below the facts.
     """
 
-    image: Picture
+    image: Image
     title: str = ""
     colour: str = ""
     alt: str = ""
@@ -83,14 +84,14 @@ def radiographs(*, elem_id: str, label: str = "Radiographs", **options: Any) -> 
     Args:
         elem_id: The element's id, unique on the page.
         label: Name of the region for screen readers.
-        **options: Passed on to ``gr.HTML``.
+        **options: Options of ``gr.HTML``.
 
     Returns:
-        An output component; besides Gradio's events it has ``next_study`` and ``previous_study``.
+        An output component with the additional events ``next_study`` and ``previous_study``.
     """
     return gr.HTML(
         value=viewer_value([]),
-        html_template='<div class="rv" tabindex="0" role="region"></div>',
+        html_template=str(render("components/viewer.html.j2")),
         css_template=(ASSETS / "viewer" / "viewer.css").read_text(encoding="utf-8"),
         js_on_load="".join(
             (ASSETS / "viewer" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS
@@ -115,33 +116,33 @@ def viewer_value(
     """Pack views for the viewer.
 
     Args:
-        views: None to six views; their pictures share zoom, pan and window.
-        study: What is shown. While it stays the same, so do zoom, pan and window.
-        heading: Line over all views, also in the saved panel.
-        steps: Whether to offer the previous and the next study.
-        truth: Whether boxes and masks are drawn at first.
-        overlay: Whether maps are drawn at first.
-        empty: What is said when there are no views.
+        views: Zero to six views; their images share zoom, pan and window.
+        study: Identifies what is shown. Zoom, pan and window are kept while it stays the same.
+        heading: Line above all views, also in the saved figure.
+        steps: Whether the viewer has buttons for the previous and the next study.
+        truth: Whether boxes and masks are drawn initially.
+        overlay: Whether maps are drawn initially.
+        empty: Text if there are no views.
 
     Returns:
         JSON, the component's value.
 
     Raises:
-        DataError: There are too many views, or a picture, map or mask has the wrong shape.
+        DataError: There are too many views, or an image, map or mask has the wrong shape.
     """
     if len(views) > MAX_VIEWS:
         raise DataError(
             f"{len(views)} views do not fit side by side.", f"Choose at most {MAX_VIEWS}."
         )
-    pictures: list[dict[str, Any]] = []
-    places: dict[int, int] = {}
+    images: list[dict[str, Any]] = []
+    positions: dict[int, int] = {}  # by identity: views of one study share one packed image
     packed = []
     for view in views:
         _check(view)
-        if id(view.image) not in places:
-            places[id(view.image)] = len(pictures)
-            pictures.append(pack_picture(view.image))
-        packed.append(_pack_view(view) | {"picture": places[id(view.image)]})
+        if id(view.image) not in positions:
+            positions[id(view.image)] = len(images)
+            images.append(pack_image(view.image))
+        packed.append(_pack_view(view) | {"image": positions[id(view.image)]})
     return json.dumps(
         {
             "study": study,
@@ -153,57 +154,57 @@ def viewer_value(
             "disclaimer": DISCLAIMER,
             "colours": colours(COLOUR_MAP) if views else "",
             "signed": colours(SIGNED_COLOUR_MAP) if views else "",
-            "pictures": pictures,
+            "images": images,
             "views": packed,
         },
         allow_nan=False,
     )
 
 
-def pack_picture(image: Picture) -> dict[str, Any]:
-    """Pack grey levels without loss: what is known of them, and their bytes.
+def pack_image(image: Image) -> dict[str, Any]:
+    """Pack grey levels without loss, with their attributes.
 
     Returns:
-        ``width``, ``height`` and ``bits`` of what is packed, ``full`` (width and height of the
-        picture), ``depth`` (bits of its source), ``top`` (the highest level it could have),
-        ``window``, ``spacing`` (down, across, in mm), ``detector``, ``slope``, ``intercept``, and
+        ``width``, ``height`` and ``bits`` of the packed image, ``full`` (width and height of the
+        original), ``depth`` (bits of its source), ``top`` (the end of the range of levels),
+        ``window``, ``spacing`` (rows, columns, in mm), ``detector``, ``slope``, ``intercept``, and
         ``data``: base64 of zlib-packed row differences.
     """
-    plate = _plate(image)
-    levels = _shrunk(plate.levels)
+    radiograph = _radiograph(image)
+    levels = _reduced(radiograph.levels)
     little = np.ascontiguousarray(levels, dtype=levels.dtype.newbyteorder("<"))
     steps = little.copy()
     np.subtract(little[:, 1:], little[:, :-1], out=steps[:, 1:])
-    # Differences of neighbours repeat no strings: to look for them costs time and gains nothing.
+    # Differences of neighbours contain no repeated strings, so that searching for them only takes
+    # time: Huffman codes alone.
     packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_HUFFMAN_ONLY)
     packed = packer.compress(steps.tobytes()) + packer.flush()
-    eight = levels.dtype == np.uint8
     return {
         "width": int(levels.shape[1]),
         "height": int(levels.shape[0]),
-        "full": [int(plate.levels.shape[1]), int(plate.levels.shape[0])],
+        "full": [int(radiograph.levels.shape[1]), int(radiograph.levels.shape[0])],
         "bits": levels.dtype.itemsize * 8,
-        "depth": plate.bits,
-        "top": 255 if eight else max(int(plate.levels.max()), 1),
-        "window": plate.window,
-        "spacing": plate.spacing,
-        "detector": plate.at_detector,
-        "slope": plate.slope,
-        "intercept": plate.intercept,
+        "depth": radiograph.bits,
+        "top": 255 if levels.dtype == np.uint8 else max(int(radiograph.levels.max()), 1),
+        "window": radiograph.window,
+        "spacing": radiograph.spacing,
+        "detector": radiograph.at_detector,
+        "slope": radiograph.slope,
+        "intercept": radiograph.intercept,
         "data": _base64(packed),
     }
 
 
-def _plate(image: Picture) -> Radiograph:
+def _radiograph(image: Image) -> Radiograph:
     if isinstance(image, Radiograph):
         return image
-    # What is known is the levels alone; ``grey`` is what models get, and none is asked here.
+    # The viewer does not use ``grey``, the input of models.
     return Radiograph(image, image, bits=8 * image.dtype.itemsize)  # type: ignore[arg-type]
 
 
-def _shrunk(levels: Levels) -> Levels:
-    """Means of blocks of pixels, as small as needed for ``MOST_PIXELS``."""
-    by = math.ceil(math.sqrt(levels.size / MOST_PIXELS))
+def _reduced(levels: Levels) -> Levels:
+    """Means of blocks of pixels, so that there are at most ``MAX_PIXELS``."""
+    by = math.ceil(math.sqrt(levels.size / MAX_PIXELS))
     if by < 2:
         return levels
     height, width = (side - side % by for side in levels.shape)
@@ -219,34 +220,32 @@ def pack_map(values: NDArray[np.float32], side: int = MAP_SIDE) -> dict[str, Any
     """Pack a saliency map in 8 bit with its scale.
 
     Args:
-        values: Shape (height, width), NaN where nothing was seen.
-        side: Longest side of the packed map; maps are smooth, so a larger one is sampled.
+        values: Shape (height, width), NaN outside of the network's input.
+        side: Longest side of the packed map; maps are smooth, so that a larger one is sampled.
 
     Returns:
         Size, ``peak`` (the highest absolute value), ``signed`` (whether there are values below 0),
-        ``seen`` (left, top, right, bottom of what is not NaN, as shares of the picture) and the
-        bytes: 0 not seen, 1…255 for 0…peak, or for −peak…peak.
+        ``seen`` (left, top, right, bottom of the values that are not NaN, as shares of the image)
+        and the bytes: 0 for NaN, 1…255 for 0…peak, or for −peak…peak.
     """
     height, width = values.shape
     step = max(1.0, max(height, width) / side)
     rows = ((np.arange(max(1, round(height / step))) + 0.5) * step).astype(int).clip(0, height - 1)
     columns = ((np.arange(max(1, round(width / step))) + 0.5) * step).astype(int)
     small = values[np.ix_(rows, columns.clip(0, width - 1))]
-    seen = np.isfinite(values)
-    lowest = float(values[seen].min()) if seen.any() else 0.0
-    peak = max(float(values[seen].max()), -lowest) if seen.any() else 0.0
+    known = np.isfinite(values)
+    lowest = float(values[known].min()) if known.any() else 0.0
+    peak = max(float(values[known].max()), -lowest) if known.any() else 0.0
     levels = np.zeros(small.shape, np.uint8)
     finite = np.isfinite(small)
     if lowest < 0:
         levels[finite] = 128 + np.rint(127 * small[finite] / peak)
     else:
         levels[finite] = 1 + np.rint(254 * small[finite] / peak) if peak > 0 else 1
-    down, across = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-    frame = (
-        [across[0] / width, down[0] / height, (across[-1] + 1) / width, (down[-1] + 1) / height]
-        if seen.any()
-        else [0, 0, 0, 0]
-    )
+    frame = [0.0] * 4
+    if known.any():
+        y, x = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
+        frame = [x[0] / width, y[0] / height, (x[-1] + 1) / width, (y[-1] + 1) / height]
     return {
         "width": small.shape[1],
         "height": small.shape[0],
@@ -261,13 +260,13 @@ def outlines(mask: NDArray[np.bool_]) -> list[list[list[float]]]:
     """Trace the borders of a mask.
 
     Returns:
-        Closed lines, each a list of (x, y) in pixels of the picture, one decimal.
+        Closed lines, each a list of (x, y) in pixels of the image, rounded to one decimal.
     """
     from contourpy import contour_generator
 
     padded = np.pad(mask.astype(np.float32), 1)
     lines = contour_generator(z=padded).lines(0.5)
-    # A pixel's centre lies half a pixel inside its edge; the padding moved all by one.
+    # A pixel's centre is half a pixel inside of its edge, and the padding moved all by one.
     return [np.round(np.asarray(line) - 0.5, 1).tolist() for line in lines]
 
 
@@ -302,17 +301,17 @@ def _pack_view(view: View) -> dict[str, Any]:
 
 
 def _check(view: View) -> None:
-    image = _plate(view.image).levels
+    image = _radiograph(view.image).levels
     if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16) or 0 in image.shape:
         raise DataError(
-            f"A picture of shape {image.shape} and type {image.dtype} cannot be shown.",
+            f"An image of shape {image.shape} and type {image.dtype} cannot be displayed.",
             "Give grey levels of shape (height, width) with 8 or 16 bit.",
         )
     for name, other in [("map", view.map), *view.masks.items()]:
         if other is not None and other.shape != image.shape:
             raise DataError(
-                f"The {name} has the shape {other.shape}, its picture {image.shape}.",
-                "Bring both into the coordinates of the original picture.",
+                f"The {name} has the shape {other.shape}, its image {image.shape}.",
+                "Give both in the coordinates of the original image.",
             )
 
 

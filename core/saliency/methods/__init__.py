@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""Saliency methods: from a model and its input to coarse maps."""

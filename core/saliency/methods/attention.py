@@ -1,4 +1,4 @@
-"""Maps from a transformer's attention."""
+"""Maps from the attention matrices of a transformer."""
 
 from __future__ import annotations
 
@@ -14,40 +14,42 @@ from torch import Tensor, nn
 from core.errors import ModelError
 from core.models.tuning import vpt
 from core.saliency.methods import layers
-from core.saliency.methods.cams import finite
+from core.saliency.methods.layers import check_finite
 
 
 def attention_rollout(model: nn.Module, pixels: Tensor) -> NDArray[np.float32]:
-    """Attention rollout: how much of each patch reaches the pooled token through all blocks.
+    """Attention rollout: the share of each patch in the pooled token, through all blocks.
 
     Abnar and Zuidema, “Quantifying Attention Flow in Transformers”, 2020: heads are averaged, the
-    residual connection counts half, and the blocks' matrices are multiplied. It knows nothing of
-    the finding.
+    residual connection counts half, and the matrices of the blocks are multiplied. The map does
+    not depend on the finding.
 
     Args:
         model: A ViT or EVA classifier.
         pixels: Network input of shape (batch, channels, height, width).
 
     Returns:
-        Shares of shape (batch, rows, columns); they sum to at most 1 over a picture.
+        Shares of shape (batch, rows, columns); those of one image sum to at most 1.
 
     Raises:
         ModelError: The network has no attention over patch tokens.
     """
-    with layers.Frozen(model), recorded(model) as blocks, torch.inference_mode():
+    with layers.FrozenWeights(model), recorded(model) as blocks, torch.inference_mode():
         layers.logits(model(pixels))
-    flow = _identity(blocks[0])
+    rollout = _identity(blocks[0])
     for attention in blocks:
+        # Half attention, half identity stands for the residual connection, which the attention
+        # matrix alone leaves out; rows still sum to 1.
         mixed = 0.5 * attention.mean(dim=1) + 0.5 * _identity(attention)
-        flow = mixed @ flow
-    return _over_patches(model, flow, pixels)
+        rollout = mixed @ rollout
+    return _patch_map(model, rollout, pixels)
 
 
 def attention_relevance(model: nn.Module, pixels: Tensor, finding: int) -> NDArray[np.float32]:
     """Gradient-weighted attention, specific to the finding.
 
     Chefer, Gur and Wolf, “Generic Attention-model Explainability”, 2021, equations 5 and 6: the
-    positive part of attention times its gradient, averaged over heads, is added up along the
+    positive part of attention times its gradient, averaged over heads, is accumulated over the
     blocks.
 
     Args:
@@ -62,50 +64,57 @@ def attention_relevance(model: nn.Module, pixels: Tensor, finding: int) -> NDArr
         ModelError: The network has no attention over patch tokens.
         NotFiniteError: A gradient is NaN or infinite.
     """
-    with layers.Frozen(model), recorded(model) as blocks, torch.enable_grad():
+    with layers.FrozenWeights(model), recorded(model) as blocks, torch.enable_grad():
+        # All weights are frozen, so that only an input that requires a gradient makes autograd
+        # record the attention matrices.
         output = layers.logits(model(pixels.detach().requires_grad_(True)))
         gradients = torch.autograd.grad(output[:, finding].sum(), blocks)
-    flow = _identity(blocks[0])
+    relevance = _identity(blocks[0])
     for attention, gradient in zip(blocks, gradients, strict=True):
-        relevant = (attention * gradient).clamp_min(0).mean(dim=1).detach()
-        flow = flow + relevant @ flow
-    return _over_patches(model, flow - _identity(blocks[0]), pixels)
+        block = (attention * gradient).clamp_min(0).mean(dim=1).detach()
+        relevance = relevance + block @ relevance
+    # The identity that the sum starts from is each token's relevance to itself, not evidence.
+    return _patch_map(model, relevance - _identity(blocks[0]), pixels)
 
 
 @contextmanager
 def recorded(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect each block's attention matrix, (batch, heads, tokens, tokens), during a pass.
+    """Collect the attention matrix of each block, (batch, heads, tokens, tokens), during a pass.
 
-    timm's fused attention never forms the matrix, so it is switched off for the time being.
+    Fused attention never computes the matrix, so it is disabled for the time of the pass.
 
     Raises:
         ModelError: The network has no attention over patch tokens.
     """
     base = layers.network(model)
-    modules: list[Any] = [one for one in base.modules() if hasattr(one, "fused_attn")]
+    modules: list[Any] = [module for module in base.modules() if hasattr(module, "fused_attn")]
     if layers.prefix_tokens(base) is None or not modules:
         raise ModelError(
             f"{type(base).__name__} has no attention over patch tokens.",
             "Choose a method for feature maps, such as grad-cam.",
         )
     if vpt.has(base):
+        # Attention that passes through a prompt cannot be assigned to a patch.
         raise ModelError(
             "Visual prompts take part in the attention, and what passes through them belongs to no "
             "patch.",
             "Choose a method for feature maps, such as grad-cam.",
         )
-    found: list[Tensor] = []
+    matrices: list[Tensor] = []
     fused = [module.fused_attn for module in modules]
-    handles = []
+    hooks = []
     try:
         for module in modules:
             module.fused_attn = False
-            hook = module.attn_drop.register_forward_hook(lambda _, __, out: found.append(out))
-            handles.append(hook)
-        yield found
+            # The dropout behind the softmax is the only module that handles the matrix; in
+            # evaluation mode it does not change it.
+            hooks.append(
+                module.attn_drop.register_forward_hook(lambda _, __, out: matrices.append(out))
+            )
+        yield matrices
     finally:
-        for handle in handles:
-            handle.remove()
+        for hook in hooks:
+            hook.remove()
         for module, flag in zip(modules, fused, strict=True):
             module.fused_attn = flag
 
@@ -115,14 +124,14 @@ def _identity(attention: Tensor) -> Tensor:
     return torch.eye(tokens, device=attention.device, dtype=attention.dtype)[None]
 
 
-def _over_patches(model: nn.Module, flow: Tensor, pixels: Tensor) -> NDArray[np.float32]:
-    """What reaches the pooled output, by patch: the class token's row, or the patches' mean."""
+def _patch_map(model: nn.Module, token_map: Tensor, pixels: Tensor) -> NDArray[np.float32]:
+    """The share of each patch in the pooled output: the row of the class token, or the mean row."""
     base = layers.network(model)
     prefix = layers.prefix_tokens(base) or 0
     by_class_token = getattr(base, "global_pool", "avg") == "token" and prefix > 0
-    row = flow[:, 0] if by_class_token else flow[:, prefix:].mean(dim=1)
+    row = token_map[:, 0] if by_class_token else token_map[:, prefix:].mean(dim=1)
     patches = row[:, prefix:]
     size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
     rows, columns = layers.token_grid(patches.shape[1], size)
-    shaped = patches.reshape(-1, rows, columns).detach().float().cpu().numpy()
-    return finite(shaped, "the attention")
+    values = patches.reshape(-1, rows, columns).detach().float().cpu().numpy()
+    return check_finite(values, "the attention")

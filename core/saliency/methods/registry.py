@@ -1,6 +1,6 @@
-"""The catalogue of methods that say where a model looks.
+"""The registry of saliency methods.
 
-Importing this module is light: PyTorch and grad-cam load with the first map.
+Importing this module is fast: PyTorch and grad-cam are loaded with the first map.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CENTRE_SPREAD = 0.25
-"""Standard deviation of the baseline's bell, as a share of the picture's side."""
+"""Standard deviation of the centre-Gaussian baseline, as a share of the image's side."""
 
 
 @dataclass(frozen=True)
-class Coarse:
-    """Maps before they are enlarged.
+class CoarseMaps:
+    """Maps at the resolution of the layer, before they are upsampled.
 
     Attributes:
         values: Shape (batch, rows, columns), 0 and above.
-        layer: The layer they were taken from, or what else they rest on.
+        layer: Name of the layer, or a description of what the maps are computed from.
     """
 
     values: NDArray[np.float32]
@@ -35,14 +35,14 @@ class Coarse:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a map shall explain.
+class Target:
+    """The output that a map explains, and how.
 
     Attributes:
         finding: Index of the output.
-        layer: The layer to take the map from; None takes the default.
-        without: Input of the same shape as the pictures': the same patients without the finding,
-            where that is known.
+        layer: The layer that the map is computed from; None selects the default.
+        without: Input of the same shape as the explained one: the same patients without the
+            finding, if that is known.
     """
 
     finding: int
@@ -50,29 +50,29 @@ class Asked:
     without: Tensor | None = None
 
 
-Compute = Callable[["nn.Module", "Tensor", Asked], Coarse]
+Compute = Callable[["nn.Module", "Tensor", Target], CoarseMaps]
 
 
 @dataclass(frozen=True)
-class Explainer:
-    """One method of making a map.
+class SaliencyMethod:
+    """A saliency method.
 
     Attributes:
-        title: Its name for people.
-        sentence: What the map's value means.
+        title: The name that is displayed.
+        description: What the map's values mean.
         paper: Where it was published.
-        compute: Makes the maps of (model, pixels, what is asked).
+        compute: Computes the maps from (model, pixels, target).
         unit: Unit of the map's values.
-        networks: ``any``, or ``transformers`` where it needs attention over patch tokens.
+        networks: ``any``, or ``transformers`` if it needs attention over patch tokens.
         by_finding: Whether the map depends on the finding.
         by_layer: Whether a layer can be chosen.
-        slow: Whether it takes hundreds of passes a picture.
-        paired: Whether it needs the same patient without the finding, as phantoms have.
-        baseline: Whether it is a yardstick that knows neither model nor picture.
+        slow: Whether it needs hundreds of forward passes per image.
+        paired: Whether it needs the same patient without the finding, which phantoms have.
+        baseline: Whether it is a baseline that depends on neither model nor image.
     """
 
     title: str
-    sentence: str
+    description: str
     paper: str
     compute: Compute
     unit: str = "activation × gradient"
@@ -84,188 +84,194 @@ class Explainer:
     baseline: bool = False
 
 
-def _by_activation(method: str) -> Compute:
-    def compute(model: nn.Module, pixels: Tensor, asked: Asked) -> Coarse:
+def _class_activation(method: str) -> Compute:
+    def compute(model: nn.Module, pixels: Tensor, target: Target) -> CoarseMaps:
         from core.saliency.methods import cams, layers
 
-        site = layers.site(model, asked.layer)
-        return Coarse(cams.activation_map(model, pixels, asked.finding, site, method), site.name)
+        layer = layers.target_layer(model, target.layer)
+        values = cams.activation_map(model, pixels, target.finding, layer, method)
+        return CoarseMaps(values, layer.name)
 
     return compute
 
 
-def _by_rollout(model: nn.Module, pixels: Tensor, asked: Asked) -> Coarse:
+def _attention_rollout(model: nn.Module, pixels: Tensor, target: Target) -> CoarseMaps:
     from core.saliency.methods import attention
 
-    return Coarse(attention.attention_rollout(model, pixels), "attention of all blocks")
+    return CoarseMaps(attention.attention_rollout(model, pixels), "attention of all blocks")
 
 
-def _by_relevance(model: nn.Module, pixels: Tensor, asked: Asked) -> Coarse:
+def _attention_relevance(model: nn.Module, pixels: Tensor, target: Target) -> CoarseMaps:
     from core.saliency.methods import attention
 
-    values = attention.attention_relevance(model, pixels, asked.finding)
-    return Coarse(values, "attention of all blocks")
+    values = attention.attention_relevance(model, pixels, target.finding)
+    return CoarseMaps(values, "attention of all blocks")
 
 
-def _by_occlusion(model: nn.Module, pixels: Tensor, asked: Asked) -> Coarse:
+def _occlusion(model: nn.Module, pixels: Tensor, target: Target) -> CoarseMaps:
     from core.saliency.methods import occlusion
 
-    return Coarse(occlusion.occlusion_map(model, pixels, asked.finding), "input")
+    return CoarseMaps(occlusion.occlusion_map(model, pixels, target.finding), "input")
 
 
-def _by_counterfactual(model: nn.Module, pixels: Tensor, asked: Asked) -> Coarse:
+def _counterfactual(model: nn.Module, pixels: Tensor, target: Target) -> CoarseMaps:
     from core.saliency.methods import occlusion
 
-    if asked.without is None:
+    if target.without is None:
         raise DataError(
             "The true counterfactual needs the same patient without the finding, which only "
             "phantoms have.",
             "Choose a study of phantoms, or another method.",
         )
-    values = occlusion.counterfactual_map(model, pixels, asked.without, asked.finding)
-    return Coarse(values, "input")
+    values = occlusion.counterfactual_map(model, pixels, target.without, target.finding)
+    return CoarseMaps(values, "input")
 
 
-def _by_path(model: nn.Module, pixels: Tensor, asked: Asked) -> Coarse:
+def _integrated_gradients(model: nn.Module, pixels: Tensor, target: Target) -> CoarseMaps:
     from core.saliency.methods import gradients
 
-    values = gradients.integrated_gradients(model, pixels, asked.finding)
-    return Coarse(values.clip(0), "input")
+    values = gradients.integrated_gradients(model, pixels, target.finding)
+    return CoarseMaps(values.clip(0), "input")
 
 
-def _by_noise(model: nn.Module, pixels: Tensor, asked: Asked) -> Coarse:
+def _smooth_grad(model: nn.Module, pixels: Tensor, target: Target) -> CoarseMaps:
     from core.saliency.methods import gradients
 
-    return Coarse(gradients.smooth_grad(model, pixels, asked.finding), "input")
+    return CoarseMaps(gradients.smooth_grad(model, pixels, target.finding), "input")
 
 
-def _by_random_masks(model: nn.Module, pixels: Tensor, asked: Asked) -> Coarse:
+def _rise(model: nn.Module, pixels: Tensor, target: Target) -> CoarseMaps:
     from core.saliency.methods import rise
 
-    return Coarse(rise.rise_map(model, pixels, asked.finding), "input")
+    return CoarseMaps(rise.rise_map(model, pixels, target.finding), "input")
 
 
-def _by_centre(model: nn.Module, pixels: Tensor, asked: Asked) -> Coarse:
-    return Coarse(centre_gaussian(*pixels.shape[-2:])[None].repeat(len(pixels), 0), "no layer")
+def _centre_gaussian(model: nn.Module, pixels: Tensor, target: Target) -> CoarseMaps:
+    return CoarseMaps(centre_gaussian(*pixels.shape[-2:])[None].repeat(len(pixels), 0), "no layer")
 
 
-SALIENCY_METHODS: dict[str, Explainer] = {
-    "grad-cam": Explainer(
+SALIENCY_METHODS: dict[str, SaliencyMethod] = {
+    "grad-cam": SaliencyMethod(
         "Grad-CAM",
         "Features of one layer, weighted by the mean gradient of the finding's logit.",
         "Selvaraju et al. 2017, arXiv 1610.02391",
-        _by_activation("grad-cam"),
+        _class_activation("grad-cam"),
     ),
-    "grad-cam++": Explainer(
+    "grad-cam++": SaliencyMethod(
         "Grad-CAM++",
-        "Grad-CAM with weights that count positive gradients by place; holds several sites better.",
+        "Grad-CAM with weights from the positive gradients at each location; better if a finding "
+        "is present at several locations.",
         "Chattopadhay et al. 2018, arXiv 1710.11063",
-        _by_activation("grad-cam++"),
+        _class_activation("grad-cam++"),
     ),
-    "hirescam": Explainer(
+    "hirescam": SaliencyMethod(
         "HiResCAM",
-        "Features times gradient at each place; shows only what the layer passes on to the logit.",
+        "Features times gradient at each location; shows only what the layer contributes to the "
+        "logit.",
         "Draelos and Carin 2020, arXiv 2011.08891",
-        _by_activation("hirescam"),
+        _class_activation("hirescam"),
     ),
-    "layercam": Explainer(
+    "layercam": SaliencyMethod(
         "LayerCAM",
-        "Features times the positive gradient at each place; usable at earlier layers.",
+        "Features times the positive gradient at each location; also suited to earlier layers.",
         "Jiang et al. 2021, IEEE TIP 30",
-        _by_activation("layercam"),
+        _class_activation("layercam"),
     ),
-    "eigencam": Explainer(
+    "eigencam": SaliencyMethod(
         "EigenCAM",
         "First principal component of one layer's features; the same for every finding.",
         "Muhammad and Yeasin 2020, arXiv 2008.00299",
-        _by_activation("eigencam"),
+        _class_activation("eigencam"),
         unit="component",
         by_finding=False,
     ),
-    "score-cam": Explainer(
+    "score-cam": SaliencyMethod(
         "Score-CAM",
-        "Features of one layer, weighted by the logit of the picture seen through each of them.",
+        "Features of one layer, weighted by the logit of the image masked by each of them.",
         "Wang et al. 2020, arXiv 1910.01279",
-        _by_activation("score-cam"),
+        _class_activation("score-cam"),
         unit="activation",
         slow=True,
     ),
-    "ablation-cam": Explainer(
+    "ablation-cam": SaliencyMethod(
         "Ablation-CAM",
-        "Features of one layer, weighted by the fall of the logit when each is set to zero.",
+        "Features of one layer, weighted by the decrease of the logit when each is set to zero.",
         "Desai and Ramaswamy 2020, WACV",
-        _by_activation("ablation-cam"),
+        _class_activation("ablation-cam"),
         unit="activation × logit",
         slow=True,
     ),
-    "attention-relevance": Explainer(
+    "attention-relevance": SaliencyMethod(
         "Gradient-weighted attention",
         "Attention of all blocks, weighted by its gradient for the finding's logit.",
         "Chefer et al. 2021, arXiv 2103.15679",
-        _by_relevance,
+        _attention_relevance,
         unit="attention × gradient",
         networks="transformers",
         by_layer=False,
     ),
-    "attention-rollout": Explainer(
+    "attention-rollout": SaliencyMethod(
         "Attention rollout",
-        "How much of each patch reaches the output through all blocks; the same for every finding.",
+        "Share of each patch in the output, by attention through all blocks; the same for every "
+        "finding.",
         "Abnar and Zuidema 2020, arXiv 2005.00928",
-        _by_rollout,
+        _attention_rollout,
         unit="share",
         networks="transformers",
         by_finding=False,
         by_layer=False,
     ),
-    "occlusion": Explainer(
+    "occlusion": SaliencyMethod(
         "Occlusion",
-        "How far the logit falls when a grey square hides the place.",
+        "Decrease of the logit when a grey square covers the location.",
         "Zeiler and Fergus 2014, arXiv 1311.2901",
-        _by_occlusion,
+        _occlusion,
         unit="logit",
         by_layer=False,
         slow=True,
     ),
-    "integrated-gradients": Explainer(
+    "integrated-gradients": SaliencyMethod(
         "Integrated gradients",
-        "What each pixel adds to the logit on the way from even grey to the picture.",
+        "Contribution of each pixel to the logit on the straight path from uniform grey to the "
+        "image.",
         "Sundararajan et al. 2017, arXiv 1703.01365",
-        _by_path,
+        _integrated_gradients,
         unit="logit",
         by_layer=False,
     ),
-    "smoothgrad": Explainer(
+    "smoothgrad": SaliencyMethod(
         "SmoothGrad",
-        "The logit's gradient by pixel, averaged over noisy copies of the picture.",
+        "Gradient of the logit by pixel, averaged over noisy copies of the image.",
         "Smilkov et al. 2017, arXiv 1706.03825",
-        _by_noise,
+        _smooth_grad,
         unit="logit per grey level",
         by_layer=False,
     ),
-    "rise": Explainer(
+    "rise": SaliencyMethod(
         "RISE",
-        "How far the probability rises when a random mask leaves the place visible.",
+        "Increase of the probability when a random mask leaves the location visible.",
         "Petsiuk et al. 2018, arXiv 1806.07421",
-        _by_random_masks,
+        _rise,
         unit="probability",
         by_layer=False,
         slow=True,
     ),
-    "counterfactual": Explainer(
+    "counterfactual": SaliencyMethod(
         "True counterfactual",
-        "How far the logit falls when the place shows the same patient without the finding.",
-        "Occlusion (Zeiler and Fergus 2014) with the phantom's own truth in place of grey",
-        _by_counterfactual,
+        "Decrease of the logit when the location shows the same patient without the finding.",
+        "Occlusion (Zeiler and Fergus 2014) with the phantom's true counterfactual in place of "
+        "grey",
+        _counterfactual,
         unit="logit",
         by_layer=False,
         slow=True,
         paired=True,
     ),
-    "centre-gaussian": Explainer(
+    "centre-gaussian": SaliencyMethod(
         "Centre Gaussian (baseline)",
-        "A bell in the middle of every picture: what a map must beat to have found anything.",
+        "A Gaussian at the centre of every image: a useful method scores higher than this.",
         "Judd et al. 2012, MIT-CSAIL-TR-2012-001",
-        _by_centre,
+        _centre_gaussian,
         unit="share of the peak",
         by_finding=False,
         by_layer=False,
@@ -274,22 +280,23 @@ SALIENCY_METHODS: dict[str, Explainer] = {
 }
 
 
-def explainer(method: str) -> Explainer:
-    """Look a method up.
+def saliency_method(name: str) -> SaliencyMethod:
+    """Look up a method.
 
     Raises:
         ConfigurationError: There is no such method.
     """
-    if method not in SALIENCY_METHODS:
-        raise unknown_name("saliency method", method, SALIENCY_METHODS)
-    return SALIENCY_METHODS[method]
+    if name not in SALIENCY_METHODS:
+        raise unknown_name("saliency method", name, SALIENCY_METHODS)
+    return SALIENCY_METHODS[name]
 
 
 def centre_gaussian(height: int, width: int) -> NDArray[np.float32]:
-    """A bell in the middle of a picture, 1 at its peak, of a standard deviation of a quarter of
-    each side.
+    """A Gaussian at the centre of an image, with peak 1.
+
+    Its standard deviation is ``CENTRE_SPREAD`` of each side.
     """
-    down = (np.arange(height) + 0.5) / height - 0.5
-    across = (np.arange(width) + 0.5) / width - 0.5
-    square = (down[:, None] ** 2 + across[None, :] ** 2) / (2 * CENTRE_SPREAD**2)
-    return np.exp(-square).astype(np.float32)
+    y = (np.arange(height) + 0.5) / height - 0.5
+    x = (np.arange(width) + 0.5) / width - 0.5
+    exponent = (y[:, None] ** 2 + x[None, :] ** 2) / (2 * CENTRE_SPREAD**2)
+    return np.exp(-exponent).astype(np.float32)

@@ -1,4 +1,4 @@
-"""RISE: how far the probability rises when a random mask leaves a place visible."""
+"""RISE: the increase of the probability when a random mask leaves a location visible."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.saliency.methods import layers
-from core.saliency.methods.cams import finite
+from core.saliency.methods.layers import check_finite
 
 MASKS = 512
 CELLS = 7
@@ -26,66 +26,74 @@ def rise_map(
     visible: float = VISIBLE,
     seed: int = 0,
 ) -> NDArray[np.float32]:
-    """Weight random masks by the probability of the picture seen through each of them.
+    """Average random masks, weighted by the probability of the masked image.
 
     Petsiuk, Das and Saenko, “RISE”, 2018, equation 6 and section 3.3. The mean probability over all
-    masks is taken off, so that a place that does not matter has 0 and not half of everything.
+    masks is subtracted, so that a location without influence has the value 0.
 
     Args:
         model: The classifier.
         pixels: Network input of shape (batch, channels, height, width).
         finding: Index of the output to explain.
-        masks: How many are drawn; the same for all pictures.
+        masks: Number of masks; the same masks are used for all images.
         cells: Cells along each side of a mask before it is enlarged and shifted.
-        visible: Share of the cells that leave the picture visible.
+        visible: Share of the cells that leave the image visible.
         seed: Seed of the masks.
 
     Returns:
         Probabilities of shape (batch, height, width), 0 and above.
 
     Raises:
-        NotFiniteError: The model's answer is NaN or infinite.
+        NotFiniteError: The model's output is NaN or infinite.
     """
     drawn = random_masks(masks, (pixels.shape[-2], pixels.shape[-1]), cells, visible, seed)
     flat = drawn.flatten(1)
-    found = []
-    with layers.Frozen(model), torch.inference_mode():
-        for picture in pixels:
-            scores = torch.cat(
-                [
-                    layers.logits(model(picture[None] * some[:, None].to(pixels.device)))[
-                        :, finding
-                    ].sigmoid()
-                    for some in torch.split(drawn, BATCH)
-                ]
-            ).float().cpu()  # fmt: skip
-            seen = (scores - scores.mean()) @ flat / (masks * visible)
-            found.append(seen.reshape(drawn.shape[1:]).clamp_min(0).numpy())
-    return finite(np.stack(found), "the model")
+    maps = []
+    with layers.FrozenWeights(model), torch.inference_mode():
+        for image in pixels:
+            # In batches of masks: all masked copies of one image would not fit into memory.
+            batches = (
+                layers.logits(model(image[None] * batch[:, None].to(pixels.device)))[:, finding]
+                for batch in torch.split(drawn, BATCH)
+            )
+            scores = torch.cat([logits.sigmoid() for logits in batches]).float().cpu()
+            # The paper's estimate has an offset, the mean probability, at every location, since
+            # each pixel is visible in a share ``visible`` of the masks.
+            values = (scores - scores.mean()) @ flat / (masks * visible)
+            maps.append(values.reshape(drawn.shape[1:]).clamp_min(0).numpy())
+    return check_finite(np.stack(maps), "the model")
 
 
 def random_masks(
     count: int, size: tuple[int, int], cells: int, visible: float, seed: int
 ) -> Tensor:
-    """Masks of shape (count, height, width), 0 to 1: coarse, enlarged, shifted by parts of a cell.
+    """Draw smooth random masks: coarse binary grids, enlarged and shifted by parts of a cell.
 
     Args:
-        count: How many.
+        count: Number of masks.
         size: Height and width in pixels.
         cells: Cells along each side.
         visible: Probability that a cell is 1.
-        seed: Seed of the drawing.
+        seed: Seed of the random numbers.
+
+    Returns:
+        Shape (count, height, width), 0 to 1.
     """
     generator = torch.Generator().manual_seed(seed)
-    down, across = (-(-length // cells) for length in size)
+    cell_height, cell_width = (-(-length // cells) for length in size)
     grids = (torch.rand(count, 1, cells, cells, generator=generator) < visible).float()
+    # One cell larger than the image, so that a shift by up to a cell stays inside; without the
+    # shift the cells' borders would show in every map.
     large = nn.functional.interpolate(
-        grids, ((cells + 1) * down, (cells + 1) * across), mode="bilinear", align_corners=False
+        grids,
+        ((cells + 1) * cell_height, (cells + 1) * cell_width),
+        mode="bilinear",
+        align_corners=False,
     )[:, 0]
-    rows = torch.randint(0, down, (count,), generator=generator).tolist()
-    columns = torch.randint(0, across, (count,), generator=generator).tolist()
-    cut = [
-        one[row : row + size[0], column : column + size[1]]
-        for one, row, column in zip(large, rows, columns, strict=True)
+    tops = torch.randint(0, cell_height, (count,), generator=generator).tolist()
+    lefts = torch.randint(0, cell_width, (count,), generator=generator).tolist()
+    cropped = [
+        mask[top : top + size[0], left : left + size[1]]
+        for mask, top, left in zip(large, tops, lefts, strict=True)
     ]
-    return torch.stack(cut)
+    return torch.stack(cropped)

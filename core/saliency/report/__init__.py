@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""The saliency report: compute, draw and render."""

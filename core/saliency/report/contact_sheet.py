@@ -1,4 +1,4 @@
-"""A contact sheet: the same studies under each run, with map, contour of what was marked, score."""
+"""A contact sheet: the same studies by each run, with map, contour of the region and score."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ TILE = 1.25
 
 DPI = 100
 SIDE = 160
-"""Longest side of a drawn picture, in pixels."""
+"""Longest side of a drawn image, in pixels."""
 
-LETTERS = 18
-"""Of a row's title in a line: the height of a tile."""
+TITLE_WIDTH = 18
+"""Letters per line of a row's title, which is as long as a tile is high."""
 
-MARKED = "#56B4E9"
+REGION_COLOUR = "#56B4E9"
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One study under one run.
+    """One study by one run.
 
     Attributes:
-        image: Grey picture of shape (height, width), 0 to 255.
-        map: Of the same shape, NaN where the network saw nothing.
-        region: What was marked, of the same shape.
-        title: A line above it.
+        image: Greyscale image of shape (height, width), 0 to 255.
+        map: Of the same shape, NaN outside of the network's input.
+        region: The marked region, of the same shape.
+        title: A line above the tile.
     """
 
     image: NDArray[np.uint8]
@@ -45,11 +45,11 @@ class Tile:
 
 @dataclass(frozen=True)
 class Row:
-    """Tiles side by side, of one run.
+    """The tiles of one run.
 
     Attributes:
-        title: Stands at the left.
-        tiles: As many as the other rows have, or fewer.
+        title: Text to the left of the tiles.
+        tiles: As many as in the other rows, or fewer.
     """
 
     title: str
@@ -59,11 +59,11 @@ class Row:
 def draw(rows: Sequence[Row], title: str) -> bytes:
     """Draw a contact sheet as a PNG.
 
-    Each map is coloured from 0 to its own peak; a map of zeros leaves the picture grey.
+    Each map is coloured from 0 to its own peak; with a map of zeros the image stays grey.
 
     Args:
-        rows: From the top down.
-        title: Above all of it.
+        rows: From top to bottom.
+        title: Title of the sheet.
     """
     from matplotlib.figure import Figure
 
@@ -71,18 +71,19 @@ def draw(rows: Sequence[Row], title: str) -> bytes:
     size = (TILE * columns + 0.9, TILE * 1.14 * len(rows) + 0.55)
     figure = Figure(figsize=size, facecolor="black", layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False)
-    for line, row in zip(grid, rows, strict=True):
-        for axes in line:
+    for axes_of_row, row in zip(grid, rows, strict=True):
+        for axes in axes_of_row:
             axes.set_axis_off()
-        for axes, tile in zip(line, row.tiles, strict=False):
+        for axes, tile in zip(axes_of_row, row.tiles, strict=False):
             _draw_tile(axes, tile)
-        line[0].text(
-            -0.06, 0.5, fill(row.title, LETTERS), color="white", fontsize=6, rotation=90,
-            ha="right", va="center", transform=line[0].transAxes,
+        axes_of_row[0].text(
+            -0.06, 0.5, fill(row.title, TITLE_WIDTH), color="white", fontsize=6, rotation=90,
+            ha="right", va="center", transform=axes_of_row[0].transAxes,
         )  # fmt: skip
     figure.suptitle(title, color="white", fontsize=9)
-    figure.supxlabel(f"{DISCLAIMER}. Blue: what was marked.", color="#aaaaaa", fontsize=6)
+    figure.supxlabel(f"{DISCLAIMER}. Blue: the marked region.", color="#aaaaaa", fontsize=6)
     out = io.BytesIO()
+    # Without the name of the software: the same report gives the same bytes.
     figure.savefig(out, format="png", dpi=DPI, metadata={"Software": None})
     return out.getvalue()
 
@@ -97,5 +98,5 @@ def _draw_tile(axes: Any, tile: Tile) -> None:
         share = np.clip(values / peak, 0, 1)
         axes.imshow(share, cmap="inferno", vmin=0, vmax=1, alpha=0.65 * share)
     if region.any() and not region.all():
-        axes.contour(region.astype(float), levels=[0.5], colors=MARKED, linewidths=0.8)
+        axes.contour(region.astype(float), levels=[0.5], colors=REGION_COLOUR, linewidths=0.8)
     axes.set_title(tile.title, color="white", fontsize=6, pad=2)

@@ -1,4 +1,4 @@
-"""A saliency report for people and programs: one HTML file, Markdown, CSV, JSON."""
+"""Render a saliency report: one HTML file, Markdown, CSV, JSON."""
 
 from __future__ import annotations
 
@@ -6,50 +6,41 @@ import base64
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from core import formatting
 from core.errors import WriteError
-from core.formatting import DISCLAIMER
+from core.formatting import DISCLAIMER, number
 from core.metrics.intervals import Interval, PairedTest
 from core.saliency.explain import LIMITS
 from core.saliency.methods.registry import SALIENCY_METHODS
 from core.saliency.report.report import Report
 from core.saliency.scores import score_maps, summary
 
-TITLES = {
+SCORE_TITLES = {
     "hit": "pointing game",
     "energy": "energy inside",
     "iou": "IoU at a fixed threshold",
     "best_iou": "best IoU",
     "counterfactual": "correlation with the true counterfactual",
-    "counterfactual_rank": "rank correlation with it",
+    "counterfactual_rank": "rank correlation with the true counterfactual",
 }
-
-STYLE = """
-body{font:15px/1.45 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;
-color:#1b1f24;background:#fff}
-table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}
-th,td{padding:.25rem .6rem;border-bottom:1px solid #d0d7de;text-align:right;white-space:nowrap}
-th{vertical-align:bottom}td.t,th.t{text-align:left}.m{color:#57606a}
-img{max-width:100%;height:auto;background:#000}.d{border-left:4px solid #d55e00;padding-left:.8rem}
-@media(prefers-color-scheme:dark){body{background:#0d1117;color:#e6edf3}
-th,td{border-color:#30363d}.m{color:#9da7b3}}
-"""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts.
+    """A table of formatted texts.
 
     Attributes:
         title: Its heading.
         head: Names of the columns.
         rows: As many texts each.
-        texts: How many columns from the left are words and not figures.
+        texts: Number of columns, from the left, that contain words and not numbers.
     """
 
     title: str
@@ -62,8 +53,8 @@ def write(report: Report, out: Path) -> list[Path]:
     """Write ``report.html``, ``report.md``, ``table.csv``, ``differences.csv`` and ``studies.csv``.
 
     Args:
-        report: What to write.
-        out: A folder, made if it is not there.
+        report: The report.
+        out: A folder; it is created if it does not exist.
 
     Returns:
         The files.
@@ -71,86 +62,67 @@ def write(report: Report, out: Path) -> list[Path]:
     Raises:
         WriteError: The folder cannot be written.
     """
-    pages = {
+    texts = {
         "report.html": as_html(report),
         "report.md": as_markdown(report),
         "table.csv": _csv(_flat_cells(report)),
         "differences.csv": _csv(_flat_contrasts(report)),
-        "studies.csv": report.judged.rows.to_csv(index=False),
+        "studies.csv": report.maps.rows.to_csv(index=False),
     }
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name, text in pages.items():
+        for name, text in texts.items():
             (out / name).write_text(text, encoding="utf-8")
-        for i, picture in enumerate(report.sheets.values(), 1):
-            (out / f"sheet-{i}.png").write_bytes(picture)
+        for i, png in enumerate(report.sheets.values(), 1):
+            (out / f"sheet-{i}.png").write_bytes(png)
     except OSError as error:
         raise WriteError(
             f"The report cannot be written to {out} ({error.strerror}).", "Choose another --out."
         ) from error
-    return [out / name for name in pages] + [
+    return [out / name for name in texts] + [
         out / f"sheet-{i}.png" for i in range(1, len(report.sheets) + 1)
     ]
 
 
 def tables(report: Report) -> list[Table]:
-    """All tables of a report, as texts."""
-    found = [_scores(report)]
+    """All tables of a report."""
+    result = [_scores(report)]
     if report.contrasts:
-        found.append(_differences(report))
-    if report.checked:
-        found.append(_checks(report))
-    found.append(_beside(report))
-    if len(report.judged.agreement):
-        found.append(_agreement(report))
-    return found
+        result.append(_differences(report))
+    if report.label_free:
+        result.append(_label_free(report))
+    result.append(_distractors(report))
+    if len(report.maps.agreement):
+        result.append(_agreement(report))
+    return result
 
 
 def as_markdown(report: Report) -> str:
-    """The report without its pictures."""
-    lines = [f"# {_heading(report)}", "", f"> {DISCLAIMER}", "", _about(report), ""]
-    for table in tables(report):
-        lines += [f"## {table.title}", "", "| " + " | ".join(table.head) + " |"]
-        marks = ["---" if i < table.texts else "---:" for i in range(len(table.head))]
-        lines.append("| " + " | ".join(marks) + " |")
-        lines += ["| " + " | ".join(_piped(row)) + " |" for row in table.rows]
-        lines.append("")
-    lines += ["## Notes", "", *[f"- {note}" for note in _notes(report)], ""]
-    return "\n".join(lines)
+    """The report without its contact sheets."""
+    return _render("report.md.j2", report, autoescape=False)
 
 
 def as_html(report: Report) -> str:
-    """The report as one file that needs no network."""
-    parts = [
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width,initial-scale=1">',
-        f"<title>{escape(_heading(report))}</title><style>{STYLE}</style></head><body>",
-        f"<h1>{escape(_heading(report))}</h1>",
-        f'<p class="d"><strong>{escape(DISCLAIMER)}.</strong></p>',
-        f"<p>{escape(_about(report))}</p>",
-        *map(_html_table, tables(report)),
+    """The report as one file that loads nothing from elsewhere."""
+    sheets = [
+        (title, base64.b64encode(png).decode("ascii")) for title, png in report.sheets.items()
     ]
-    for title, picture in report.sheets.items():
-        source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-        parts.append(f'<h2>{escape(title)}</h2><img alt="{escape(title)}" src="{source}">')
-    notes = "".join(f"<li>{escape(note)}</li>" for note in _notes(report))
-    parts.append(f"<h2>Notes</h2><ul>{notes}</ul></body></html>")
-    return "\n".join(parts)
+    return _render("report.html.j2", report, autoescape=True, sheets=sheets)
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The report as plain values; what is not defined is None."""
+    """The report as plain values; an undefined value is None."""
     value: dict[str, Any] = _plain(
         {
             "data": report.title,
             "split": report.split,
-            "asked": asdict(report.asked),
+            "asked": asdict(report.options),
             "runs": list(report.runs),
-            "left_out": report.judged.left_out,
+            "left_out": report.maps.left_out,
             "table": [asdict(cell) for cell in report.cells],
-            "differences": [asdict(one) for one in report.contrasts],
-            "checks": [one.as_json() for one in report.checked],
-            "agreement": report.judged.agreement.to_dict("records"),
+            "differences": [asdict(contrast) for contrast in report.contrasts],
+            "checks": [scores.as_json() for scores in report.label_free],
+            "agreement": report.maps.agreement.to_dict("records"),
             "notes": _notes(report),
             "disclaimer": DISCLAIMER,
         }
@@ -158,172 +130,173 @@ def as_json(report: Report) -> dict[str, Any]:
     return value
 
 
-def _heading(report: Report) -> str:
-    return f"Where the models look: {report.title}"
+def _render(template: str, report: Report, *, autoescape: bool, **values: Any) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=autoescape,  # noqa: S701 - False for Markdown only
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(
+        heading=f"Where the models look: {report.title}",
+        disclaimer=DISCLAIMER,
+        summary=_summary(report),
+        tables=tables(report),
+        notes=_notes(report),
+        **values,
+    )
 
 
-def _about(report: Report) -> str:
-    studies = report.judged.rows["study"].nunique()
-    patients = report.judged.rows["patient"].nunique()
+def _summary(report: Report) -> str:
+    studies = report.maps.rows["study"].nunique()
+    patients = report.maps.rows["patient"].nunique()
     return (
-        f"{len(report.runs)} run{'s' * (len(report.runs) != 1)} on {studies:,} marked studies of "
-        f"{patients:,} patients, split: {report.split}. In parentheses: 95% intervals over "
-        "patients drawn with replacement."
+        f"{len(report.runs)} run{'s' * (len(report.runs) != 1)} on {number(studies)} marked "
+        f"studies of {number(patients)} patients, split: {report.split}. In parentheses: 95% "
+        "bootstrap intervals over patients."
     )
 
 
 def _notes(report: Report) -> list[str]:
-    asked = report.asked
+    options = report.options
+    methods = [SALIENCY_METHODS[name] for name in options.methods]
     return [
         *report.notes,
-        f"Pointing game: the map's peak lies in what is marked, or at most {asked.tolerance:g} px "
-        "beside it. Energy: the share of the map in it, to be read beside its share of the "
-        f"picture (area). Fixed threshold: {asked.threshold:g} of the map's peak. Best IoU knows "
-        "the truth and is an upper bound.",
-        *[f"{SALIENCY_METHODS[name].title}: {SALIENCY_METHODS[name].sentence} {SALIENCY_METHODS[name].paper}."
-          for name in asked.methods],
+        "Pointing game: the map's peak is in the marked region, or at most "
+        f"{options.tolerance:g} px outside of it. Energy: the share of the map inside the region, "
+        "to be compared with the region's share of the image (area). Fixed threshold: "
+        f"{options.threshold:g} of the map's peak. Best IoU: the threshold is chosen by the "
+        "region, so it is an upper bound.",
+        *[f"{method.title}: {method.description} {method.paper}." for method in methods],
         LIMITS,
-    ]  # fmt: skip
+    ]
 
 
 def _scores(report: Report) -> Table:
-    names = score_maps.scores_of(report.judged.rows)
-    head = ("method", "finding", "run", "studies", "area", *(TITLES[name] for name in names))
+    names = score_maps.scores_of(report.maps.rows)
+    head = ("method", "finding", "run", "studies", "area", *(SCORE_TITLES[name] for name in names))
     rows = [
-        (SALIENCY_METHODS[one.method].title, _words(one.finding), one.run, f"{one.studies:,}",
-         _figure(one.area), *(_interval(one.scores[name]) for name in names))
-        for one in report.cells
+        (SALIENCY_METHODS[cell.method].title, _title(cell.finding), cell.run, number(cell.studies),
+         formatting.auroc(cell.area), *(_interval(cell.scores[name]) for name in names))
+        for cell in report.cells
     ]  # fmt: skip
     return Table("Scores", head, rows)
 
 
 def _differences(report: Report) -> Table:
-    names = score_maps.scores_of(report.judged.rows)
-    head = ("first", "minus", "finding", "studies", *(TITLES[name] for name in names))
+    names = score_maps.scores_of(report.maps.rows)
+    head = ("first", "minus", "finding", "studies", *(SCORE_TITLES[name] for name in names))
     rows = [
-        (_named(one.first, report), _named(one.second, report), _words(one.finding),
-         f"{one.studies:,}", *(_difference(one.scores[name]) for name in names))
-        for one in report.contrasts
+        (_run_and_method(contrast.first), _run_and_method(contrast.second),
+         _title(contrast.finding), number(contrast.studies),
+         *(_difference(contrast.scores[name]) for name in names))
+        for contrast in report.contrasts
     ]  # fmt: skip
     return Table("Paired differences", head, rows)
 
 
-def _checks(report: Report) -> Table:
+def _label_free(report: Report) -> Table:
     head = (
-        "method", "finding", "run", "studies", "insertion", "deletion", "ROAD", "same under noise",
-        "same under shifts", "same without the head", "same without any weight",
+        "method", "finding", "run", "studies", "insertion", "deletion", "ROAD",
+        "correlation under noise", "correlation under shifts", "correlation with random head",
+        "correlation with random weights",
     )  # fmt: skip
     rows = []
-    for one in report.checked:
+    for scores in report.label_free:
         first, last = ("–", "–")
-        if one.sanity is not None:
-            first, last = (_figure(one.sanity.correlations[i]) for i in (0, -1))
-            last += " (fails)" if one.sanity.flagged else ""
-        figures = (one.insertion, one.deletion, one.road, one.noise, one.shift)
+        if scores.sanity is not None:
+            first, last = (formatting.auroc(scores.sanity.correlations[i]) for i in (0, -1))
+            last += " (fails)" if scores.sanity.failed else ""
+        values = (scores.insertion, scores.deletion, scores.road, scores.noise, scores.shift)
         rows.append(
-            (SALIENCY_METHODS[one.method].title, _words(one.finding), one.run, f"{one.studies:,}",
-             *map(_figure, figures), first, last)
+            (SALIENCY_METHODS[scores.method].title, _title(scores.finding), scores.run,
+             number(scores.studies), *map(formatting.auroc, values), first, last)
         )  # fmt: skip
-    return Table("Without anybody's boxes", head, rows)
+    return Table("Scores without marked regions", head, rows)
 
 
-def _beside(report: Report) -> Table:
-    shares = summary.beside(report.judged.rows)
-    things = [str(name) for name in shares.columns if not str(name).endswith(" studies")]
-    head = ("method", "run", *(name.replace("on ", "share on ") for name in things))
+def _distractors(report: Report) -> Table:
+    shares = summary.distractor_shares(report.maps.rows)
+    columns = [str(name) for name in shares.columns if not str(name).endswith(" studies")]
+    head = ("method", "run", *(name.replace("on ", "share on ") for name in columns))
     rows = [
         (SALIENCY_METHODS[method].title, run,
-         *(f"{_figure(row[name])} ({int(row[f'{name} studies']):,})" for name in things))
+         *(f"{formatting.auroc(row[name])} ({number(row[f'{name} studies'])})" for name in columns))
         for (method, run), (_, row) in zip(shares.index.to_list(), shares.iterrows(), strict=True)
     ]  # fmt: skip
-    return Table("Share of the maps beside the patient (maps)", head, rows, texts=2)
+    return Table("Share of the maps outside of the patient (number of maps)", head, rows, texts=2)
 
 
 def _agreement(report: Report) -> Table:
     head = ("run", "method", "other run", "other method", "maps", "rank correlation")
     rows: list[tuple[str, ...]] = [
         (row["run"], SALIENCY_METHODS[row["method"]].title, row["other_run"],
-         SALIENCY_METHODS[row["other_method"]].title, f"{row['studies']:,}", _figure(row["correlation"]))
-        for row in report.judged.agreement.to_dict("records")
+         SALIENCY_METHODS[row["other_method"]].title, number(row["studies"]),
+         formatting.auroc(row["correlation"]))
+        for row in report.maps.agreement.to_dict("records")
     ]  # fmt: skip
     return Table("Agreement of maps", head, rows, texts=4)
 
 
 def _flat_cells(report: Report) -> list[dict[str, Any]]:
     return [
-        {"method": one.method, "finding": one.finding, "run": one.run, "studies": one.studies,
-         "patients": one.patients, "area": one.area, **_spread(one.scores)}
-        for one in report.cells
+        {"method": cell.method, "finding": cell.finding, "run": cell.run, "studies": cell.studies,
+         "patients": cell.patients, "area": cell.area, **_flat_intervals(cell.scores)}
+        for cell in report.cells
     ]  # fmt: skip
 
 
 def _flat_contrasts(report: Report) -> list[dict[str, Any]]:
     return [
-        {"first_run": one.first[0], "first_method": one.first[1], "second_run": one.second[0],
-         "second_method": one.second[1], "finding": one.finding, "studies": one.studies,
-         **_spread({name: test.difference for name, test in one.scores.items()}),
-         **{f"{name}_p": test.p for name, test in one.scores.items()}}
-        for one in report.contrasts
+        {"first_run": contrast.first[0], "first_method": contrast.first[1],
+         "second_run": contrast.second[0], "second_method": contrast.second[1],
+         "finding": contrast.finding, "studies": contrast.studies,
+         **_flat_intervals({name: test.difference for name, test in contrast.scores.items()}),
+         **{f"{name}_p": test.p for name, test in contrast.scores.items()}}
+        for contrast in report.contrasts
     ]  # fmt: skip
 
 
-def _spread(scores: dict[str, Interval]) -> dict[str, float]:
+def _flat_intervals(scores: dict[str, Interval]) -> dict[str, float]:
     return {
         f"{name}{end}": value
-        for name, one in scores.items()
-        for end, value in (("", one.value), ("_low", one.low), ("_high", one.high))
-    }
+        for name, interval in scores.items()
+        for end, value in (
+            ("", interval.value), ("_low", interval.low), ("_high", interval.high)
+        )
+    }  # fmt: skip
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    import pandas as pd
-
     return pd.DataFrame(list(rows)).to_csv(index=False)
 
 
-def _html_table(table: Table) -> str:
-    def cells(texts: Sequence[str], tag: str) -> str:
-        return "".join(
-            f"<{tag}{' class=t' * (i < table.texts)}>{escape(text)}</{tag}>"
-            for i, text in enumerate(texts)
-        )
-
-    rows = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in table.rows)
-    head = f"<thead><tr>{cells(table.head, 'th')}</tr></thead>"
-    return f"<h2>{escape(table.title)}</h2><table>{head}<tbody>{rows}</tbody></table>"
-
-
-def _named(which: tuple[str, str], report: Report) -> str:
-    run, method = which
+def _run_and_method(pair: tuple[str, str]) -> str:
+    run, method = pair
     return f"{run}, {SALIENCY_METHODS[method].title}"
 
 
-def _words(finding: str) -> str:
+def _title(finding: str) -> str:
     return finding.replace("_", " ")
 
 
-def _piped(row: Sequence[str]) -> list[str]:
-    return [text.replace("|", "\\|") for text in row]
+def _interval(interval: Interval) -> str:
+    if math.isnan(interval.low):
+        return formatting.auroc(interval.value)
+    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
 
 
-def _figure(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
-
-
-def _interval(one: Interval) -> str:
-    if math.isnan(one.low):
-        return _figure(one.value)
-    return f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
-
-
-def _difference(one: PairedTest) -> str:
-    gap = one.difference
+def _difference(test: PairedTest) -> str:
+    gap = test.difference
     if math.isnan(gap.low):
         return "–" if math.isnan(gap.value) else f"{gap.value:+.3f}"
     return f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
 
 
 def _plain(value: Any) -> Any:
+    """The value without NumPy types, NaN and infinities, which JSON does not have."""
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""A saliency report: where runs look on marked studies, who is right, and how sure that is."""
+"""Compute a saliency report: where runs look on marked studies, with intervals and differences."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from core.errors import CoreError
 from core.saliency.explain import explain_study
 from core.saliency.methods.registry import SALIENCY_METHODS
 from core.saliency.report import contact_sheet
-from core.saliency.scores import label_free, localisation, score_maps, summary
-from core.saliency.scores.label_free import Checked
+from core.saliency.scores import label_free, localisation, summary
+from core.saliency.scores.label_free import LabelFreeScores
 from core.saliency.scores.localisation import marked_region
-from core.saliency.scores.sanity import HARDLY
-from core.saliency.scores.score_maps import Judged, Progress, Question
+from core.saliency.scores.sanity import FAILING_CORRELATION
+from core.saliency.scores.score_maps import Progress, ScoredMaps, ScoringOptions, score_maps
 from core.saliency.scores.summary import Cell, Contrast
 from core.workspace import SUBSET
 
-SHOWN = 10
-"""Studies of the best and of the worst on a contact sheet."""
+SHEET_STUDIES = 10
+"""Number of the best and of the worst studies on a contact sheet."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as a report names it.
+    """A run of a report.
 
     Attributes:
         name: Unique in the report.
@@ -48,29 +48,29 @@ class Run:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report says.
+    """The content of a report.
 
     Attributes:
-        title: The data set's name for people.
-        split: Its split, and which of train, val and test.
-        asked: The question.
+        title: The data set's title.
+        split: The data set's split, and which of train, val and test.
+        options: Which maps were computed, and how they were scored.
         runs: Names of the runs in order.
-        judged: One row a map, and what was left out.
-        cells: Scores with intervals.
+        maps: One row per map, and what was left out.
+        cells: Mean scores with intervals.
         contrasts: Paired differences.
-        checked: What can be said without boxes.
+        label_free: Scores that need no marked regions.
         sheets: Contact sheets as PNG, by title.
-        notes: What a reader must know, a sentence each.
+        notes: What a reader must know, one sentence each.
     """
 
     title: str
     split: str
-    asked: Question
+    options: ScoringOptions
     runs: tuple[str, ...]
-    judged: Judged
+    maps: ScoredMaps
     cells: list[Cell]
     contrasts: list[Contrast]
-    checked: list[Checked]
+    label_free: list[LabelFreeScores]
     sheets: dict[str, bytes]
     notes: tuple[str, ...]
 
@@ -82,74 +82,75 @@ def load(folders: dict[str, Path]) -> list[Run]:
         folders: The runs' folders by name.
 
     Raises:
-        ModelError: A run has no weights, or they do not fit; the run is named.
+        ModelError: A run has no weights, or they do not fit; the message names the run.
     """
-    found = []
+    runs = []
     for name, folder in folders.items():
         try:
-            found.append(Run(name, folder, load_trained(folder)))
+            runs.append(Run(name, folder, load_trained(folder)))
         except CoreError as error:
             raise type(error)(f"{name}: {error.cause}", error.remedy) from error
-    return found
+    return runs
 
 
 def make(
     runs: Sequence[Run],
     dataset: ChestDataset,
     data: DataSpec,
-    asked: Question,
+    options: ScoringOptions,
     *,
     check: int = 0,
-    shown: int = SHOWN,
+    shown: int = SHEET_STUDIES,
     draws: int = 2000,
     progress: Progress | None = None,
 ) -> Report:
-    """Explain, score, compare, and choose what to show.
+    """Explain, score and compare the runs, and draw the contact sheets.
 
     Args:
-        runs: The first is compared with each other one.
-        dataset: Where the studies come from.
+        runs: The first is compared with each other run.
+        dataset: The data set of the studies.
         data: How it was opened.
-        asked: Findings, methods, split and the rest.
-        check: Studies of each finding for insertion, deletion, ROAD, stability and sanity, which
-            are slow; 0 leaves them out.
-        shown: Studies of the best and of the worst on the contact sheet; 0 leaves it out.
-        draws: Resamples of the patients.
-        progress: Told how many of how many maps are made.
+        options: Findings, methods, split and parameters of the scores.
+        check: Studies per finding for insertion, deletion, ROAD, stability and the sanity check,
+            which are slow; 0 skips them.
+        shown: Number of the best and of the worst studies on the contact sheets; 0 skips the
+            sheets.
+        draws: Bootstrap draws of patients.
+        progress: Called with the numbers of finished and of all maps.
 
     Raises:
-        CoreError: As ``judging.judge``.
+        CoreError: As ``score_maps``.
     """
     models = {run.name: run.trained for run in runs}
-    seen, said = learnt_from(runs, dataset, data)
-    judged = score_maps.judge(models, dataset, asked, seen, progress)
-    checked: list[Checked] = []
-    more: list[str] = []
+    seen, seen_notes = training_patients(runs, dataset, data)
+    maps = score_maps(models, dataset, options, seen, progress)
+    scores: list[LabelFreeScores] = []
+    score_notes: list[str] = []
     if check:
-        pictures = _few(judged.rows, dataset, check)
-        checked, more = label_free.check_all(models, pictures, asked.methods)
+        images = _first_images(maps.rows, dataset, check)
+        scores, score_notes = label_free.score_all(models, images, options.methods)
     sheets: dict[str, bytes] = {}
     if shown:
-        sheets = contact_sheets(models, dataset, judged.rows, asked, shown)
+        sheets = contact_sheets(models, dataset, maps.rows, options, shown)
     return Report(
         title=dataset.title,
-        split=f"{dataset.split_name}, {'/'.join(asked.split)}",
-        asked=asked,
+        split=f"{dataset.split_name}, {'/'.join(options.split)}",
+        options=options,
         runs=tuple(models),
-        judged=judged,
-        cells=summary.cells(judged.rows, draws=draws),
-        contrasts=summary.contrasts(judged.rows, draws=draws),
-        checked=checked,
+        maps=maps,
+        cells=summary.cells(maps.rows, draws=draws),
+        contrasts=summary.contrasts(maps.rows, draws=draws),
+        label_free=scores,
         sheets=sheets,
-        notes=(*_about_split(asked, judged), *said, *judged.notes, *more, *_sanity(checked),
-               *_controls(runs, judged), *dataset.notes),
+        notes=(*_split_notes(options, maps), *seen_notes, *maps.notes, *score_notes,
+               *_sanity_notes(scores), *_control_notes(runs, maps), *dataset.notes),
     )  # fmt: skip
 
 
-def learnt_from(
+def training_patients(
     runs: Sequence[Run], dataset: ChestDataset, data: DataSpec
 ) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Patients whose labels a run learnt from, and where that cannot be told.
+    """Patients whose labels a run was trained on, as far as they are known.
 
     Args:
         runs: The runs.
@@ -157,86 +158,89 @@ def learnt_from(
         data: How it was opened.
 
     Returns:
-        Patients of the data set, and sentences.
+        Patients of the data set, and a sentence for each run whose training studies are not known.
     """
     patients: set[str] = set()
-    said = []
+    notes = []
     for run in runs:
         own = run.trained.spec.data
-        kept = run.folder / SUBSET
+        subset = run.folder / SUBSET
         if own.name != data.name:
-            said.append(
-                f"{run.name} was trained on {own.name}: whether pictures of this report were among "
-                "its training pictures cannot be told from their names."
+            notes.append(
+                f"{run.name} was trained on {own.name}: the names of its studies do not show "
+                "whether images of this report were among its training images."
             )
             continue
-        if not kept.exists():
-            said.append(f"{run.name} kept no list of the studies that it learnt from.")
+        if not subset.exists():
+            notes.append(f"{run.name} has no list of its training studies.")
             continue
         try:
-            ids = _of_list(dataset, kept)
+            ids = _listed_studies(dataset, subset)
         except CoreError as error:
-            said.append(f"{run.name}: {error.cause}")
+            notes.append(f"{run.name}: {error.cause}")
             continue
         patients |= set(dataset.table.loc[ids, "patient"].astype(str))
-    return frozenset(patients), tuple(said)
+    return frozenset(patients), tuple(notes)
 
 
-def _of_list(dataset: ChestDataset, kept: Path) -> list[str]:
+def _listed_studies(dataset: ChestDataset, subset: Path) -> list[str]:
     """Studies of a run's own list; those of another split of the data set count as well."""
-    named = set(splits.read_list(kept).files)
-    ids = [str(one) for one in dataset.table.index if dataset.listed_as(str(one)) in named]
-    return ids or listed(dataset, kept)
+    names = set(splits.read_list(subset).files)
+    ids = [str(study) for study in dataset.table.index if dataset.listed_as(str(study)) in names]
+    return ids or listed(dataset, subset)
 
 
-def _about_split(asked: Question, judged: Judged) -> tuple[str, ...]:
-    left_out = sum(judged.left_out.values())
-    said = []
+def _split_notes(options: ScoringOptions, maps: ScoredMaps) -> tuple[str, ...]:
+    left_out = sum(maps.left_out.values())
+    notes = []
     if left_out:
-        said.append(
-            f"{left_out:,} marked studies were left out: a run had learnt from their patients."
+        notes.append(
+            f"{left_out:,} marked studies were left out: a run was trained on their patients."
         )
-    if asked.with_seen:
-        said.append("Studies that runs learnt from are among these: they are no evidence.")
-    if "val" in asked.split:
-        said.append("The epoch of each run was chosen on the validation split.")
-    if len({*judged.rows["run"]}) > 1:
-        said.append("Intervals are over patients; they say nothing of other seeds.")
-    return tuple(said)
+    if options.with_seen:
+        notes.append(
+            "Studies that runs were trained on are included: their scores are no evidence."
+        )
+    if "val" in options.split:
+        notes.append("The epoch of each run was chosen on the validation split.")
+    if len({*maps.rows["run"]}) > 1:
+        notes.append("Intervals are over patients; they do not include the variation of seeds.")
+    return tuple(notes)
 
 
-def _sanity(checked: Sequence[Checked]) -> tuple[str, ...]:
-    failed = [one for one in checked if one.sanity is not None and one.sanity.flagged]
-    return tuple(dict.fromkeys(f"{one.run}: {one.sentence}" for one in failed))
+def _sanity_notes(scores: Sequence[LabelFreeScores]) -> tuple[str, ...]:
+    failed = [item for item in scores if item.sanity is not None and item.sanity.failed]
+    return tuple(dict.fromkeys(f"{item.run}: {item.sentence}" for item in failed))
 
 
-def _controls(runs: Sequence[Run], judged: Judged) -> Iterator[str]:
-    """What runs that were trained on shuffled labels say of a method (Adebayo et al. 2018)."""
-    blind = {run.name for run in runs if run.trained.spec.data.shuffle_labels}
+def _control_notes(runs: Sequence[Run], maps: ScoredMaps) -> Iterator[str]:
+    """Comparison of each run with runs on shuffled labels (Adebayo et al. 2018)."""
+    controls = {run.name for run in runs if run.trained.spec.data.shuffle_labels}
     columns = ("run", "method", "other_run", "other_method", "correlation")
-    pairs = zip(*(judged.agreement[one] for one in columns), strict=True)
+    pairs = zip(*(maps.agreement[column] for column in columns), strict=True)
     for first, method, second, other_method, shared in pairs:
-        one_is_blind = len({first, second} & blind) == 1
-        if method != other_method or not one_is_blind or SALIENCY_METHODS[method].baseline:
+        # Exactly one of the two is a control: two controls or two real runs show nothing here.
+        one_control = len({first, second} & controls) == 1
+        if method != other_method or not one_control or SALIENCY_METHODS[method].baseline:
             continue
-        run, control = (second, first) if first in blind else (first, second)
+        run, control = (second, first) if first in controls else (first, second)
         title = SALIENCY_METHODS[method].title
         if np.isnan(shared):
-            verdict = "one of the two has even maps, so there is nothing to compare"
-        elif shared >= HARDLY:
-            verdict = "its maps show the picture or the architecture more than what was learnt"
+            verdict = "the maps of one run have the same value everywhere, and cannot be compared"
+        elif shared >= FAILING_CORRELATION:
+            verdict = "its maps show the image or the architecture more than what was learnt"
         else:
-            verdict = "its maps are others where nothing was learnt"
+            verdict = "its maps differ if nothing was learnt"
         yield f"{title}, {run} against {control} (shuffled labels), {shared:.2f}: {verdict}."
 
 
-def _few(
+def _first_images(
     rows: pd.DataFrame, dataset: ChestDataset, count: int
 ) -> dict[str, list[NDArray[np.uint8]]]:
-    """Pictures of the first few studies of each finding."""
+    """Images of the first studies of each finding."""
     firsts = rows.drop_duplicates(["finding", "study"]).groupby("finding", sort=False).head(count)
     return {
-        str(finding): [dataset.read(str(one)) for one in part["study"]]
+        str(finding): [dataset.read(str(study)) for study in part["study"]]
         for finding, part in firsts.groupby("finding", sort=False)
     }
 
@@ -245,18 +249,18 @@ def contact_sheets(
     models: dict[str, Trained],
     dataset: ChestDataset,
     rows: pd.DataFrame,
-    asked: Question,
+    options: ScoringOptions,
     count: int,
 ) -> dict[str, bytes]:
-    """The studies that the first method meets best and worst, each under all runs.
+    """The studies with the best and the worst maps of the first method, each by all runs.
 
-    Studies are ordered by the mean over runs of the energy in what is marked over what an even map
-    would have there, so that large regions are no advantage.
+    Studies are ordered by the mean over runs of the energy inside the marked region divided by the
+    energy of a uniform map, so that large regions have no advantage.
 
     Returns:
         PNG by title.
     """
-    method = next((name for name in asked.methods if not SALIENCY_METHODS[name].baseline), None)
+    method = next((name for name in options.methods if not SALIENCY_METHODS[name].baseline), None)
     if method is None:
         return {}
     own = rows[rows["method"] == method]
@@ -265,35 +269,36 @@ def contact_sheets(
     lift = own.assign(lift=own["energy"] / own["area"])
     order = lift.groupby(["finding", "study"])["lift"].mean().sort_values(ascending=False)
     best = list(order.index[:count])
-    worst = [one for one in order.index[::-1][:count] if one not in best]
+    worst = [pair for pair in order.index[::-1][:count] if pair not in best]
     title = SALIENCY_METHODS[method].title
-    found = {}
-    for word, chosen in (("best", best), ("worst", worst)):
-        if chosen:
-            drawn = _rows(models, dataset, chosen, method)
-            found[f"{title}: the {len(chosen)} {word} studies"] = contact_sheet.draw(
-                drawn, f"{title}: the {word} of {len(order):,} studies, {dataset.title}"
+    sheets = {}
+    for word, studies in (("best", best), ("worst", worst)):
+        if studies:
+            sheets[f"{title}: the {len(studies)} {word} studies"] = contact_sheet.draw(
+                _sheet_rows(models, dataset, studies, method),
+                f"{title}: the {word} of {len(order):,} studies, {dataset.title}",
             )
-    return found
+    return sheets
 
 
-def _rows(
+def _sheet_rows(
     models: dict[str, Trained],
     dataset: ChestDataset,
-    chosen: Sequence[tuple[str, str]],
+    studies: Sequence[tuple[str, str]],
     method: str,
 ) -> list[contact_sheet.Row]:
+    """One row of tiles per run, of pairs of finding and study."""
     tiles: dict[str, list[contact_sheet.Tile]] = {name: [] for name in models}
-    for finding, study in chosen:
+    for finding, study in studies:
         image = dataset.read(study)
         region = marked_region(dataset, study, finding, (image.shape[0], image.shape[1]))
         assert region is not None
+        without = None
+        if SALIENCY_METHODS[method].paired:
+            without = dataset.counterfactual(study, finding)
         for name, trained in models.items():
             if finding not in trained.findings:
                 continue
-            without = None
-            if SALIENCY_METHODS[method].paired:
-                without = dataset.counterfactual(study, finding)
             made = explain_study(trained, image, finding, method, without=without)
             energy = localisation.energy_inside(made.map, region)
             share = "nothing" if np.isnan(energy) else f"{energy:.0%} in, {region.mean():.0%} area"

@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""Scores of saliency maps, with and without marked regions."""

@@ -1,4 +1,4 @@
-"""What can be said of maps without anybody's boxes, for one run and method on a few studies."""
+"""Scores of maps that need no marked regions: faithfulness, stability and the sanity check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from core.classifier.trained import Trained
 from core.errors import CoreError
-from core.saliency import explain as methods
+from core.saliency.explain import explain
 from core.saliency.methods.registry import SALIENCY_METHODS
 from core.saliency.scores import sanity, stability
 from core.saliency.scores.faithfulness import faithfulness
@@ -21,24 +21,24 @@ from core.saliency.scores.sanity import Sanity
 SANITY_STEPS = 4
 SANITY_STUDIES = 4
 
-CHECKED = ("insertion", "deletion", "road", "noise", "shift")
+SCORES = ("insertion", "deletion", "road", "noise", "shift")
 
 
 @dataclass(frozen=True)
-class Checked:
-    """One run and method, by means over studies.
+class LabelFreeScores:
+    """The scores of one run and method, as means over studies.
 
     Attributes:
         run: The run's name.
         method: The method.
         finding: The finding.
-        studies: Studies it was checked on.
-        insertion: Area under the insertion curve, 0 to 1, high is good.
-        deletion: Area under the deletion curve, 0 to 1, low is good.
-        road: Least minus most marked removed first, halved; above 0 is good.
+        studies: Number of studies.
+        insertion: Area under the insertion curve, 0 to 1; high is good.
+        deletion: Area under the deletion curve, 0 to 1; low is good.
+        road: Least minus most salient pixels removed first, halved; above 0 is good.
         noise: Rank correlation with the maps of slightly noisy copies.
         shift: Rank correlation with the maps of copies shifted by a few pixels.
-        sanity: What becomes of the maps when the model forgets; None for a baseline.
+        sanity: Result of the sanity check; None for a baseline.
     """
 
     run: str
@@ -54,24 +54,24 @@ class Checked:
 
     @property
     def sentence(self) -> str:
-        """What the sanity check says, in words."""
+        """The result of the sanity check in words."""
         if self.sanity is None:
-            return "A baseline: it knows no model, so there is nothing to forget."
+            return "A baseline does not depend on a model, so the sanity check does not apply."
         return self.sanity.sentence(SALIENCY_METHODS[self.method].title)
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values; what is not defined is None."""
+        """The scores as plain values; an undefined score is None."""
         plain = asdict(self) | {"sanity_sentence": self.sentence}
-        for name in CHECKED:
+        for name in SCORES:
             plain[name] = None if np.isnan(plain[name]) else plain[name]
         if self.sanity is not None:
-            values = [None if np.isnan(one) else one for one in self.sanity.correlations]
+            values = [None if np.isnan(value) else value for value in self.sanity.correlations]
             plain["sanity"] = dict(zip(self.sanity.steps, values, strict=True))
-            plain["sanity_failed"] = self.sanity.flagged
+            plain["sanity_failed"] = self.sanity.failed
         return plain
 
 
-def check(
+def score(
     name: str,
     trained: Trained,
     images: Sequence[NDArray[np.uint8]],
@@ -79,79 +79,82 @@ def check(
     method: str,
     *,
     seed: int = 0,
-) -> Checked:
-    """Insertion, deletion, ROAD, stability and sanity of one method on a few pictures.
+) -> LabelFreeScores:
+    """Insertion, deletion, ROAD, stability and sanity of one method on a few images.
 
     Args:
-        name: What the run is called.
+        name: Name of the run.
         trained: The run's model.
-        images: Grey pictures of any size; all count for the curves, the first few for sanity.
+        images: Greyscale images of any size. Faithfulness uses all of them, the slower stability
+            and sanity scores the first ``SANITY_STUDIES``.
         finding: One of ``trained.findings``.
-        method: A key of ``SALIENCY_METHODS`` that needs no second picture.
-        seed: Of noise and of random weights.
+        method: A key of ``SALIENCY_METHODS`` that is not paired.
+        seed: Seed of noise and random weights.
 
     Raises:
-        CoreError: As ``methods.explain``.
+        CoreError: As ``core.saliency.explain.explain``.
     """
     index = trained.finding(finding)
     pixels: Tensor = trained.transform(images)
 
-    def explain(model: nn.Module, batch: Tensor) -> NDArray[np.float32]:
-        return methods.explain(model, batch, index, method=method)
+    def explain_model(model: nn.Module, batch: Tensor) -> NDArray[np.float32]:
+        return explain(model, batch, index, method=method)
 
-    def own(batch: Tensor) -> NDArray[np.float32]:
-        return explain(trained.model, batch)
+    def explain_own(batch: Tensor) -> NDArray[np.float32]:
+        return explain_model(trained.model, batch)
 
     curves = [
-        faithfulness(trained.model, picture, values, index, seed=seed)
-        for picture, values in zip(pixels, own(pixels), strict=True)
+        faithfulness(trained.model, image, values, index, seed=seed)
+        for image, values in zip(pixels, explain_own(pixels), strict=True)
     ]
     few = pixels[:SANITY_STUDIES]
-    forgets = None
+    check = None
     if not SALIENCY_METHODS[method].baseline:
-        forgets = sanity.cascade(trained.model, few, explain, most=SANITY_STEPS, seed=seed)
-    return Checked(
+        check = sanity.cascading_randomisation(
+            trained.model, few, explain_model, max_steps=SANITY_STEPS, seed=seed
+        )
+    return LabelFreeScores(
         run=name,
         method=method,
         finding=finding,
         studies=len(images),
-        insertion=float(np.mean([one.insertion for one in curves])),
-        deletion=float(np.mean([one.deletion for one in curves])),
-        road=float(np.mean([one.road for one in curves])),
-        noise=_mean(stability.under_noise(own, few, seed=seed)),
-        shift=_mean(stability.under_shifts(own, few)),
-        sanity=forgets,
+        insertion=float(np.mean([curve.insertion for curve in curves])),
+        deletion=float(np.mean([curve.deletion for curve in curves])),
+        road=float(np.mean([curve.road for curve in curves])),
+        noise=_mean(stability.under_noise(explain_own, few, seed=seed)),
+        shift=_mean(stability.under_shifts(explain_own, few)),
+        sanity=check,
     )
 
 
-def check_all(
+def score_all(
     runs: dict[str, Trained],
     images: Mapping[str, Sequence[NDArray[np.uint8]]],
-    asked: Sequence[str],
-) -> tuple[list[Checked], list[str]]:
-    """Check every run by every method that allows it, on the pictures of each finding.
+    methods: Sequence[str],
+) -> tuple[list[LabelFreeScores], list[str]]:
+    """Score every run and method that supports it, on the images of each finding.
 
     Args:
         runs: Models by name.
-        images: Pictures by finding.
-        asked: Keys of ``SALIENCY_METHODS``; those that need a second picture are passed over.
+        images: Images by finding.
+        methods: Keys of ``SALIENCY_METHODS``; paired methods are skipped.
 
     Returns:
-        What was found, and what could not be done, a sentence each.
+        The scores, and a sentence for each combination that failed.
     """
-    found: list[Checked] = []
+    scores: list[LabelFreeScores] = []
     notes: list[str] = []
     for name, trained in runs.items():
-        for finding, pictures in images.items():
-            for method in asked:
+        for finding, some in images.items():
+            for method in methods:
                 skipped = SALIENCY_METHODS[method].paired or finding not in trained.findings
-                if skipped or not pictures:
+                if skipped or not some:
                     continue
                 try:
-                    found.append(check(name, trained, pictures, finding, method))
+                    scores.append(score(name, trained, some, finding, method))
                 except CoreError as error:
                     notes.append(f"{SALIENCY_METHODS[method].title}, {name}: {error.cause}")
-    return found, list(dict.fromkeys(notes))
+    return scores, list(dict.fromkeys(notes))
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -1,7 +1,7 @@
-"""Means over studies with intervals over patients drawn with replacement.
+"""Means over studies, with bootstrap intervals over patients.
 
-A table of values has one row a study and one column a finding, NaN where a study has no value for
-it. Columns are averaged by themselves, so that a frequent finding does not outweigh a rare one.
+A table of values has one row per study and one column per finding, NaN where a study has no value.
+Columns are averaged separately, so that a frequent finding does not outweigh a rare one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from core.metrics.bootstrap import DRAWS
 from core.metrics.intervals import Floats, Interval, PairedTest
 
-CELLS_A_BATCH = 4_000_000
-"""Weights held at once: draws × patients."""
+WEIGHTS_PER_BATCH = 4_000_000
+"""Bootstrap weights in memory at a time: draws × patients."""
 
 Table = NDArray[np.float64]
 
@@ -31,14 +31,14 @@ def mean_interval(
     """Mean of the columns' means, with a percentile interval over patients.
 
     Args:
-        values: Shape (studies,) or (studies, findings), NaN where there is none.
-        patients: Shape (studies,): whose each study is.
+        values: Shape (studies,) or (studies, findings), NaN where there is no value.
+        patients: Shape (studies,): the patient of each study.
         draws: Number of resamples.
         seed: Seed of the resamples.
         level: Coverage.
 
     Returns:
-        NaN where there is no value at all, NaN bounds where all are of one patient.
+        NaN if there is no value, NaN bounds if all values are of one patient.
     """
     table = _columns(values)
     return Interval(_mean(table), *_bounds(resampled_means(table, patients, draws, seed), level))
@@ -53,19 +53,19 @@ def paired_difference(
     seed: int = 0,
     level: float = 0.95,
 ) -> PairedTest:
-    """First minus second on the studies that have both values, on the same draws of patients.
+    """First minus second on the studies that have both values, with the same draws of patients.
 
     Args:
-        first: Shape (studies,) or (studies, findings), NaN where there is none.
+        first: Shape (studies,) or (studies, findings), NaN where there is no value.
         second: The same shape.
-        patients: Shape (studies,): whose each study is.
+        patients: Shape (studies,): the patient of each study.
         draws: Number of resamples.
         seed: Seed of the resamples.
         level: Coverage.
 
     Returns:
         p is twice the smaller share of draws on either side of zero, at least ``2 / (draws + 1)``;
-        NaN where there is no interval.
+        NaN if there is no interval.
     """
     a, b = _columns(first), _columns(second)
     both = ~np.isnan(a) & ~np.isnan(b)
@@ -81,34 +81,34 @@ def paired_difference(
 
 
 def resampled_means(values: ArrayLike, patients: ArrayLike, draws: int, seed: int) -> Floats:
-    """The mean of the columns' means in each draw of patients.
+    """The mean of the columns' means in each bootstrap draw of patients.
 
     Returns:
         Shape (draws,); NaN in draws without any value, and everywhere if there is one patient.
     """
     table = _columns(values)
-    _, of = np.unique(np.asarray(patients), return_inverse=True)
-    count = int(of.max(initial=-1)) + 1
+    _, patient = np.unique(np.asarray(patients), return_inverse=True)
+    count = int(patient.max(initial=-1)) + 1
     if count < 2:
         return np.full(draws, np.nan)
     known = ~np.isnan(table)
     sums, counts = np.zeros((count, table.shape[1])), np.zeros((count, table.shape[1]))
-    np.add.at(sums, of, np.where(known, table, 0))
-    np.add.at(counts, of, known)
-    valued = counts.any(axis=1)  # patients without a value would only thin the draws
+    np.add.at(sums, patient, np.where(known, table, 0))
+    np.add.at(counts, patient, known)
+    valued = counts.any(axis=1)  # patients without a value would only reduce the draws' sizes
     sums, counts, count = sums[valued], counts[valued], int(valued.sum())
     if count < 2:
         return np.full(draws, np.nan)
     generator = np.random.default_rng(seed)
-    found = []
-    size = max(1, CELLS_A_BATCH // count)
+    means = []
+    size = max(1, WEIGHTS_PER_BATCH // count)
     for start in range(0, draws, size):
         weights = generator.multinomial(count, np.full(count, 1 / count), min(size, draws - start))
         total = weights @ counts
         with np.errstate(invalid="ignore"):
-            means = np.where(total > 0, (weights @ sums) / np.maximum(total, 1), np.nan)
-        found.append(_row_means(means))
-    return np.concatenate(found)
+            columns = np.where(total > 0, (weights @ sums) / np.maximum(total, 1), np.nan)
+        means.append(_row_means(columns))
+    return np.concatenate(means)
 
 
 def _columns(values: ArrayLike) -> Table:

@@ -1,7 +1,7 @@
-"""Maps of many studies, by several runs and methods, against what was marked on each.
+"""Score the maps of several runs and methods against the regions marked on many studies.
 
-A row is one map: run, method, finding and study, with its scores. Pictures are read once for all
-runs and methods, and explained in batches.
+A row is one map: run, method, finding and study, with its scores. Images are read once for all runs
+and methods, and explained in batches.
 """
 
 from __future__ import annotations
@@ -18,39 +18,36 @@ from numpy.typing import NDArray
 from core.classifier.trained import Trained
 from core.data.base import ChestDataset
 from core.errors import ConfigurationError, CoreError, DataError
-from core.saliency import explain as methods
-from core.saliency.explain import Explanation
-from core.saliency.methods import registry
-from core.saliency.methods.registry import SALIENCY_METHODS
+from core.saliency.explain import Explanation, explain_images
+from core.saliency.methods.registry import SALIENCY_METHODS, saliency_method
 from core.saliency.scores import localisation
-from core.saliency.scores.localisation import marked_region
+from core.saliency.scores.localisation import Region, marked_region
 from core.saliency.scores.stability import correlation
 
 BATCH = 32
-THUMB = 96
-"""Longest side at which whole maps are compared with each other, in pixels."""
+THUMBNAIL = 96
+"""Longest side, in pixels, at which whole maps are compared with each other."""
 
 SCORES = ("hit", "energy", "iou", "best_iou")
-BY_TRUTH = ("counterfactual", "counterfactual_rank")
-BESIDE = "border"
+COUNTERFACTUAL_SCORES = ("counterfactual", "counterfactual_rank")
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked of each run.
+class ScoringOptions:
+    """Which maps are computed, and how they are scored.
 
     Attributes:
         findings: Names of findings.
         methods: Keys of ``SALIENCY_METHODS``.
         split: ``train``, ``val``, ``test``, several of them, or all three.
-        most: Studies of each finding at most, drawn by ``seed``; None takes all.
-        tolerance: Of the pointing game, in pixels of the original picture.
-        threshold: Of the fixed IoU, as a share of a map's peak.
-        counterfactual: Compare each map with the true counterfactual, which only phantoms know.
-        with_seen: Keep studies of patients whose labels a run learnt from.
-        seed: Of the draw of studies.
+        most: Maximum number of studies per finding, drawn by ``seed``; None takes all.
+        tolerance: Tolerance of the pointing game, in pixels of the original image.
+        threshold: Threshold of the fixed IoU, as a share of a map's peak.
+        counterfactual: Compare each map with the true counterfactual, which only phantoms have.
+        with_seen: Keep studies of patients whose labels a run was trained on.
+        seed: Seed of the draw of studies.
     """
 
     findings: tuple[str, ...]
@@ -65,17 +62,18 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What came of a question.
+class ScoredMaps:
+    """The scores of all maps.
 
     Attributes:
-        rows: One row a map: ``run``, ``method``, ``finding``, ``study``, ``patient``, ``split``,
-            ``probability``, ``area`` and the scores; see ``SCORES`` and ``BY_TRUTH``. Columns
-            ``on NAME`` are the shares of the map on borders, markers and tubes.
-        left_out: Studies by finding that were left out because a run had learnt from the patient.
+        rows: One row per map: ``run``, ``method``, ``finding``, ``study``, ``patient``, ``split``,
+            ``probability``, ``area`` and the scores; see ``SCORES`` and ``COUNTERFACTUAL_SCORES``.
+            Columns ``on NAME`` are the shares of the map on borders, markers and tubes.
+        left_out: Number of studies by finding that were left out because a run was trained on the
+            patient.
         agreement: Mean rank correlation of two maps of one study: ``run``, ``method``,
             ``other_run``, ``other_method``, ``correlation``, ``studies``.
-        notes: What could not be done, a sentence each.
+        notes: What could not be computed, one sentence each.
     """
 
     rows: pd.DataFrame
@@ -85,211 +83,232 @@ class Judged:
 
 
 @dataclass
-class _Seen:
-    """What the maps of one study are compared with."""
+class _Batch:
+    """Studies of one finding, and what their maps are compared with."""
 
     ids: list[str]
     images: list[NDArray[np.uint8]]
-    regions: list[localisation.Region]
-    beside: list[dict[str, localisation.Region]]
+    regions: list[Region]
+    distractors: list[dict[str, Region]]
     without: list[NDArray[np.uint8]] | None
 
 
 @dataclass
-class _Tally:
+class _Results:
     rows: list[dict[str, Any]] = field(default_factory=list)
-    pairs: dict[tuple[str, str, str, str], list[float]] = field(default_factory=dict)
+    correlations: dict[tuple[str, str, str, str], list[float]] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
 
 
-def judge(
+def score_maps(
     runs: dict[str, Trained],
     dataset: ChestDataset,
-    asked: Question,
+    options: ScoringOptions,
     seen: frozenset[str] = frozenset(),
     progress: Progress | None = None,
-) -> Judged:
-    """Explain every marked study of the findings under each run, and score the maps.
+) -> ScoredMaps:
+    """Explain every marked study of the findings by each run, and score the maps.
 
     Args:
-        runs: Models by the name they shall have in the report.
-        dataset: Where the studies come from.
-        asked: Findings, methods, split and the rest.
-        seen: Patients whose labels a run learnt from.
-        progress: Told how many of how many maps are made.
+        runs: Models by their name in the report.
+        dataset: The data set of the studies.
+        options: Findings, methods, split and parameters of the scores.
+        seen: Patients whose labels a run was trained on.
+        progress: Called with the numbers of finished and of all maps.
 
     Raises:
         ConfigurationError: There is no such method, or nothing to explain.
-        DataError: There is no such finding or split, no run knows it, or nothing is marked.
+        DataError: There is no such finding or split, no run has it, or nothing is marked.
     """
-    _check(runs, dataset, asked)
-    tally = _Tally()
-    chosen: dict[str, list[str]] = {}
+    _check(runs, dataset, options)
+    results = _Results()
+    studies: dict[str, list[str]] = {}
     left_out: dict[str, int] = {}
-    for finding in asked.findings:
-        chosen[finding], left_out[finding] = _studies(dataset, finding, asked, seen)
-    total = sum(map(len, chosen.values())) * len(runs) * len(asked.methods)
+    for finding in options.findings:
+        studies[finding], left_out[finding] = _studies(dataset, finding, options, seen)
+    per_study = len(runs) * len(options.methods)
+    total = sum(map(len, studies.values())) * per_study
     done = 0
-    for finding, ids in chosen.items():
+    for finding, ids in studies.items():
         for start in range(0, len(ids), BATCH):
             some = ids[start : start + BATCH]
-            given = _read(dataset, some, finding, asked)
-            _explain(runs, dataset, given, finding, asked, tally)
-            done += len(some) * len(runs) * len(asked.methods)
+            batch = _read(dataset, some, finding, options)
+            _explain(runs, dataset, batch, finding, options, results)
+            done += len(some) * per_study
             if progress is not None:
                 progress(done, total)
-    if not tally.rows:
+    if not results.rows:
         raise DataError(
-            f"Nothing is marked for {', '.join(asked.findings)} on the {'/'.join(asked.split)} "
-            f"split of {dataset.title} that no run has learnt from.",
+            f"No study of the {'/'.join(options.split)} split of {dataset.title} has a marked "
+            f"region of {', '.join(options.findings)}, apart from those of patients that a run was "
+            "trained on.",
             "Choose another finding or split, or keep the studies seen in training (--with-seen).",
         )
-    return Judged(pd.DataFrame(tally.rows), left_out, _agreement(tally.pairs), tuple(tally.notes))
+    return ScoredMaps(
+        pd.DataFrame(results.rows),
+        left_out,
+        _agreement(results.correlations),
+        tuple(results.notes),
+    )
 
 
-def _check(runs: dict[str, Trained], dataset: ChestDataset, asked: Question) -> None:
-    for method in asked.methods:
-        registry.explainer(method)
-    if not (runs and asked.methods and asked.findings and asked.split):
+def scores_of(rows: pd.DataFrame) -> Sequence[str]:
+    """The scores that are columns of a table of rows."""
+    return [name for name in (*SCORES, *COUNTERFACTUAL_SCORES) if name in rows.columns]
+
+
+def _check(runs: dict[str, Trained], dataset: ChestDataset, options: ScoringOptions) -> None:
+    for method in options.methods:
+        saliency_method(method)
+    if not (runs and options.methods and options.findings and options.split):
         raise ConfigurationError(
-            "Nothing to explain is named.", "Name a run, a method, a finding and a split."
+            "There is nothing to explain.",
+            "Give at least one run, method, finding and split.",
         )
-    for finding in asked.findings:
+    for finding in options.findings:
         if finding not in dataset.findings:
             raise DataError(
                 f"{dataset.title} has no finding “{finding}”.",
                 f"It has: {', '.join(dataset.findings)}.",
             )
-        if not any(finding in one.findings for one in runs.values()):
-            next(iter(runs.values())).finding(finding)
+        if not any(finding in trained.findings for trained in runs.values()):
+            next(iter(runs.values())).finding(finding)  # raises the error that names the findings
 
 
 def _studies(
-    dataset: ChestDataset, finding: str, asked: Question, seen: frozenset[str]
+    dataset: ChestDataset, finding: str, options: ScoringOptions, seen: frozenset[str]
 ) -> tuple[list[str], int]:
-    """Positive studies of a finding, drawn by the seed, and how many were left out as seen."""
+    """Marked positive studies of a finding, drawn by the seed, and how many were seen."""
     table = dataset.table
     positive = [
-        one
-        for split in asked.split
-        for one in dataset.ids(split)
-        if table.at[one, finding] == 1 and dataset.marked(one, finding)
+        study
+        for split in options.split
+        for study in dataset.ids(split)
+        if table.at[study, finding] == 1 and dataset.marked(study, finding)
     ]
-    kept = [one for one in positive if asked.with_seen or str(table.at[one, "patient"]) not in seen]
+    kept = [
+        study
+        for study in positive
+        if options.with_seen or str(table.at[study, "patient"]) not in seen
+    ]
     left_out = len(positive) - len(kept)
-    if asked.most is not None and len(kept) > asked.most:
-        drawn = np.random.default_rng(asked.seed).permutation(len(kept))[: asked.most]
+    if options.most is not None and len(kept) > options.most:
+        drawn = np.random.default_rng(options.seed).permutation(len(kept))[: options.most]
         kept = [kept[i] for i in sorted(drawn)]
     return kept, left_out
 
 
-def _read(dataset: ChestDataset, ids: list[str], finding: str, asked: Question) -> _Seen:
-    paired = asked.counterfactual or any(SALIENCY_METHODS[name].paired for name in asked.methods)
-    found = _Seen([], [], [], [], [] if paired else None)
-    for one in ids:
-        image = dataset.read(one)
+def _read(dataset: ChestDataset, ids: list[str], finding: str, options: ScoringOptions) -> _Batch:
+    """Read the images and marked regions of some studies."""
+    paired = options.counterfactual or any(SALIENCY_METHODS[m].paired for m in options.methods)
+    batch = _Batch([], [], [], [], [] if paired else None)
+    for study in ids:
+        image = dataset.read(study)
         shape = (int(image.shape[0]), int(image.shape[1]))
-        region = marked_region(dataset, one, finding, shape)
+        region = marked_region(dataset, study, finding, shape)
         if region is None:
             continue
-        found.ids.append(one)
-        found.images.append(image)
-        found.regions.append(region)
-        found.beside.append({BESIDE: localisation.border_of(shape)} | dataset.distractors(one))
-        if found.without is not None:
-            other = dataset.counterfactual(one, finding)
-            if other is None:
+        batch.ids.append(study)
+        batch.images.append(image)
+        batch.regions.append(region)
+        batch.distractors.append(
+            {"border": localisation.border_of(shape)} | dataset.distractors(study)
+        )
+        if batch.without is not None:
+            without = dataset.counterfactual(study, finding)
+            if without is None:
                 raise DataError(
-                    f"{dataset.title} does not know the same patient without the finding.",
-                    "Leave the counterfactual out, or choose phantoms.",
+                    f"{dataset.title} has no images of the same patient without the finding.",
+                    "Remove the counterfactual, or choose phantoms.",
                 )
-            found.without.append(other)
-    return found
+            batch.without.append(without)
+    return batch
 
 
 def _explain(
     runs: dict[str, Trained],
     dataset: ChestDataset,
-    given: _Seen,
+    batch: _Batch,
     finding: str,
-    asked: Question,
-    tally: _Tally,
+    options: ScoringOptions,
+    results: _Results,
 ) -> None:
-    if not given.ids:
+    """Add the maps of all runs and methods on one batch to the results."""
+    if not batch.ids:
         return
-    thumbs: dict[tuple[str, str], list[NDArray[np.float32]]] = {}
+    thumbnails: dict[tuple[str, str], list[NDArray[np.float32]]] = {}
     for name, trained in runs.items():
         if finding not in trained.findings:
-            tally.notes[f"{name} does not know the finding {finding}."] = None
+            results.notes[f"{name} has no finding {finding}."] = None
             continue
         truth = None
-        if asked.counterfactual:
-            made = methods.explain_images(
-                trained, given.images, finding, "counterfactual", without=given.without
+        if options.counterfactual:
+            exact = explain_images(
+                trained, batch.images, finding, "counterfactual", without=batch.without
             )
-            truth = [_thumb(one.map) for one in made]
-        for method in asked.methods:
+            truth = [_thumbnail(explanation.map) for explanation in exact]
+        for method in options.methods:
             try:
-                maps = methods.explain_images(
-                    trained, given.images, finding, method, without=given.without
-                )
+                maps = explain_images(trained, batch.images, finding, method, without=batch.without)
             except CoreError as error:
-                tally.notes[f"{SALIENCY_METHODS[method].title}, {name}: {error.cause}"] = None
+                # A method that does not support one network must not stop the report.
+                results.notes[f"{SALIENCY_METHODS[method].title}, {name}: {error.cause}"] = None
                 continue
-            thumbs[name, method] = [_thumb(one.map) for one in maps]
-            for i, one in enumerate(maps):
-                row = _row(one, given, i, asked)
+            own = thumbnails[name, method] = [_thumbnail(item.map) for item in maps]
+            for i, explanation in enumerate(maps):
+                scores = _scores(explanation, batch, i, options)
                 if truth is not None:
-                    pair = (thumbs[name, method][i], truth[i])
-                    row["counterfactual"] = correlation(*pair, ranked=False)
-                    row["counterfactual_rank"] = correlation(*pair)
-                study = given.ids[i]
-                about = dataset.table.loc[study]
-                tally.rows.append(
+                    scores["counterfactual"] = correlation(own[i], truth[i], ranked=False)
+                    scores["counterfactual_rank"] = correlation(own[i], truth[i])
+                study = batch.ids[i]
+                attributes = dataset.table.loc[study]
+                results.rows.append(
                     {"run": name, "method": method, "finding": finding, "study": study,
-                     "patient": str(about["patient"]), "split": str(about["split"]), **row}
+                     "patient": str(attributes["patient"]), "split": str(attributes["split"]),
+                     **scores}
                 )  # fmt: skip
-    for (a, first), (b, second) in itertools.combinations(thumbs.items(), 2):
-        if a[0] == b[0] or a[1] == b[1]:  # other methods of one run, other runs by one method
-            found = [correlation(x, y) for x, y in zip(first, second, strict=True)]
-            tally.pairs.setdefault((*a, *b), []).extend(found)
+    for (a, first), (b, second) in itertools.combinations(thumbnails.items(), 2):
+        # Two methods of one run, or two runs with one method; other pairs differ in both.
+        if a[0] == b[0] or a[1] == b[1]:
+            pairs = zip(first, second, strict=True)
+            results.correlations.setdefault((*a, *b), []).extend(
+                correlation(x, y) for x, y in pairs
+            )
 
 
-def _row(one: Explanation, given: _Seen, i: int, asked: Question) -> dict[str, Any]:
-    found = localisation.score(
-        one.map, given.regions[i], tolerance=asked.tolerance, threshold=asked.threshold
+def _scores(
+    explanation: Explanation, batch: _Batch, i: int, options: ScoringOptions
+) -> dict[str, Any]:
+    """The scores of one map, as columns of a row."""
+    scores = localisation.score(
+        explanation.map, batch.regions[i], tolerance=options.tolerance, threshold=options.threshold
     )
-    empty = np.isnan(found.energy)
-    beside = {
-        f"on {name}": np.nan if empty else localisation.energy_inside(one.map, mask)
-        for name, mask in given.beside[i].items()
+    empty = np.isnan(scores.energy)
+    shares = {
+        f"on {name}": np.nan if empty else localisation.energy_inside(explanation.map, mask)
+        for name, mask in batch.distractors[i].items()
     }
     return {
-        "probability": one.probability,
-        "area": found.area,
-        "hit": float(found.hit),
-        # A map of zeros holds nothing, and so nothing of it lies inside.
-        "energy": 0.0 if empty else found.energy,
-        "iou": found.iou,
-        "best_iou": found.best_iou,
-        **beside,
+        "probability": explanation.probability,
+        "area": scores.area,
+        "hit": float(scores.hit),
+        # A map of zeros marks nothing: it counts as a miss, and is not left out of the mean.
+        "energy": 0.0 if empty else scores.energy,
+        "iou": scores.iou,
+        "best_iou": scores.best_iou,
+        **shares,
     }
 
 
-def _thumb(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    step = max(1, -(-max(values.shape) // THUMB))
+def _thumbnail(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    step = max(1, -(-max(values.shape) // THUMBNAIL))
     return values[step // 2 :: step, step // 2 :: step]
 
 
-def _agreement(pairs: dict[tuple[str, str, str, str], list[float]]) -> pd.DataFrame:
+def _agreement(correlations: dict[tuple[str, str, str, str], list[float]]) -> pd.DataFrame:
     columns = ["run", "method", "other_run", "other_method", "correlation", "studies"]
     rows = []
-    for names, values in pairs.items():
-        known = [one for one in values if not np.isnan(one)]
+    for names, values in correlations.items():
+        known = [value for value in values if not np.isnan(value)]
         rows.append((*names, float(np.mean(known)) if known else np.nan, len(known)))
     return pd.DataFrame(rows, columns=columns)
-
-
-def scores_of(rows: pd.DataFrame) -> Sequence[str]:
-    """The scores that a table of rows has."""
-    return [name for name in (*SCORES, *BY_TRUTH) if name in rows.columns]

@@ -1,4 +1,4 @@
-"""Whether a map stays what it is when the picture hardly changes, and whether maps agree."""
+"""Stability of maps under small changes of the image, and agreement between maps."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 Map = NDArray[np.float32]
-Maps = Callable[[Tensor], Map]
-"""Maps of shape (batch, height, width) of a network's input of shape (batch, channels, …)."""
+Explain = Callable[[Tensor], Map]
+"""Computes maps of shape (batch, height, width) from input of shape (batch, channels, …)."""
 
 NOISE = 0.05
-"""Standard deviation, as a share of that of the normalised picture, which is about 1."""
+"""Standard deviation, as a share of that of the normalised image, which is about 1."""
 
 SHIFTS = ((0, 4), (0, -4), (4, 0), (-4, 0))
 """Rows and columns, in pixels of the input."""
 
 
 def correlation(first: Map, second: Map, *, ranked: bool = True) -> float:
-    """Agreement of two maps over the pixels that both know.
+    """Correlation of two maps over the pixels where both are finite.
 
     Args:
         first: A map of any shape.
         second: A map of the same shape.
-        ranked: Spearman's rank correlation, as Adebayo et al. 2018 take; otherwise Pearson's.
+        ranked: Spearman's rank correlation, as in Adebayo et al. 2018; otherwise Pearson's.
 
     Returns:
-        −1 to 1; NaN where a map is the same everywhere.
+        −1 to 1; NaN if a map has the same value everywhere.
     """
     both = np.isfinite(first) & np.isfinite(second)
     a, b = first[both].astype(np.float64), second[both].astype(np.float64)
@@ -43,66 +43,70 @@ def correlation(first: Map, second: Map, *, ranked: bool = True) -> float:
 
 
 def under_noise(
-    maps: Maps, pixels: Tensor, *, noise: float = NOISE, copies: int = 2, seed: int = 0
+    explain: Explain, pixels: Tensor, *, noise: float = NOISE, copies: int = 2, seed: int = 0
 ) -> NDArray[np.float64]:
-    """Mean rank correlation of each picture's map with those of noisy copies.
+    """Mean rank correlation of the map of each image with those of noisy copies.
 
     Args:
-        maps: Makes the maps.
+        explain: Computes the maps.
         pixels: Network input of shape (batch, channels, height, width).
         noise: Standard deviation of the noise, in units of the normalised input.
-        copies: Noisy copies a picture.
+        copies: Noisy copies per image.
         seed: Seed of the noise.
 
     Returns:
-        Shape (batch,); NaN where a map is the same everywhere.
+        Shape (batch,); NaN if a map has the same value everywhere.
     """
     generator = torch.Generator().manual_seed(seed)
-    plain = maps(pixels)
-    found: list[list[float]] = []
+    originals = explain(pixels)
+    correlations: list[list[float]] = []
     for _ in range(copies):
+        # One noise for all channels, which are copies of one grey image.
         drawn = torch.randn(1, 1, *pixels.shape[2:], generator=generator).to(pixels.device)
-        noisy = maps(pixels + noise * drawn)
-        found.append([correlation(a, b) for a, b in zip(plain, noisy, strict=True)])
-    means: NDArray[np.float64] = np.asarray(found, np.float64).mean(axis=0)
+        noisy = explain(pixels + noise * drawn)
+        correlations.append([correlation(a, b) for a, b in zip(originals, noisy, strict=True)])
+    means: NDArray[np.float64] = np.asarray(correlations, np.float64).mean(axis=0)
     return means
 
 
 def under_shifts(
-    maps: Maps, pixels: Tensor, *, shifts: tuple[tuple[int, int], ...] = SHIFTS
+    explain: Explain, pixels: Tensor, *, shifts: tuple[tuple[int, int], ...] = SHIFTS
 ) -> NDArray[np.float64]:
-    """Mean rank correlation of each picture's map with those of shifted copies, shifted back.
+    """Mean rank correlation of the map of each image with those of shifted copies, shifted back.
 
     Args:
-        maps: Makes the maps.
+        explain: Computes the maps.
         pixels: Network input of shape (batch, channels, height, width).
-        shifts: Rows and columns to shift by; what comes in at the edge repeats it.
+        shifts: Rows and columns to shift by; pixels that enter repeat the edge.
 
     Returns:
-        Shape (batch,), over the pixels that both pictures show; NaN where a map is the same
+        Shape (batch,), over the pixels that both copies contain; NaN if a map has the same value
         everywhere.
     """
-    plain = maps(pixels)
-    found: list[list[float]] = []
+    originals = explain(pixels)
+    correlations: list[list[float]] = []
     for rows, columns in shifts:
-        moved = maps(_shifted(pixels, rows, columns))
-        there, here = _overlap(rows, columns)
-        found.append(
-            [correlation(a[here], b[there]) for a, b in zip(plain, moved, strict=True)]
-        )  # fmt: skip
-    means: NDArray[np.float64] = np.asarray(found, np.float64).mean(axis=0)
+        shifted = explain(_shifted(pixels, rows, columns))
+        in_shifted, in_original = _overlap(rows, columns)
+        correlations.append(
+            [
+                correlation(a[in_original], b[in_shifted])
+                for a, b in zip(originals, shifted, strict=True)
+            ]
+        )
+    means: NDArray[np.float64] = np.asarray(correlations, np.float64).mean(axis=0)
     return means
 
 
 def _shifted(pixels: Tensor, rows: int, columns: int) -> Tensor:
     height, width = pixels.shape[-2:]
-    down = (torch.arange(height) - rows).clamp(0, height - 1)
-    across = (torch.arange(width) - columns).clamp(0, width - 1)
-    return pixels[..., down, :][..., across]
+    source_rows = (torch.arange(height) - rows).clamp(0, height - 1)
+    source_columns = (torch.arange(width) - columns).clamp(0, width - 1)
+    return pixels[..., source_rows, :][..., source_columns]
 
 
 def _overlap(rows: int, columns: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The same places in the shifted picture and in the plain one."""
+    """The same locations in the shifted image and in the original."""
     pairs = [
         (slice(max(by, 0), min(by, 0) or None), slice(max(-by, 0), min(-by, 0) or None))
         for by in (rows, columns)

@@ -1,4 +1,4 @@
-"""Tables of a saliency report: scores with intervals, and differences, from one row a map."""
+"""Tables of a saliency report: mean scores and paired differences, from one row per map."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ MEAN = "mean over findings"
 
 @dataclass(frozen=True)
 class Cell:
-    """One method and run on one finding, or on all.
+    """Scores of one method and run on one finding, or on all.
 
     Attributes:
         method: The method.
         finding: The finding, or ``MEAN``.
         run: The run's name.
-        studies: Maps that were scored.
-        patients: Patients they come from.
-        area: Mean share of the picture that is marked: what ``energy`` is for an even map.
+        studies: Number of scored maps.
+        patients: Number of their patients.
+        area: Mean share of the image that is marked: the ``energy`` of a uniform map.
         scores: Mean of each score with its interval over patients.
     """
 
@@ -41,11 +41,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two runs by one method, or two methods of one run, on the same studies.
+    """Two runs with one method, or two methods of one run, on the same studies.
 
     Attributes:
         first: Run and method.
-        second: Run and method that are subtracted.
+        second: Run and method that is subtracted.
         finding: The finding, or ``MEAN``.
         studies: Studies with both maps.
         scores: First minus second of each score, with its interval over patients.
@@ -62,12 +62,12 @@ def cells(rows: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> list[Cell]
     """Score every method × finding × run, and each method × run over all findings.
 
     Args:
-        rows: As ``judging.Judged.rows``.
-        draws: Resamples of the patients.
-        seed: Seed of the resamples.
+        rows: As ``score_maps.ScoredMaps.rows``.
+        draws: Bootstrap draws of patients.
+        seed: Seed of the draws.
     """
     names = score_maps.scores_of(rows)
-    found = []
+    result = []
     for method, run in _pairs(rows):
         own = rows[(rows["method"] == method) & (rows["run"] == run)]
         for finding in _findings(own):
@@ -78,53 +78,59 @@ def cells(rows: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> list[Cell]
                     _table(part, name), patients, draws=draws, seed=seed
                 )
                 for name in names
-            }  # fmt: skip
+            }
             count = int(part["patient"].nunique())
-            found.append(
+            result.append(
                 Cell(method, finding, run, len(part), count, float(part["area"].mean()), scores)
             )
-    return found
+    return result
 
 
 def contrasts(rows: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> list[Contrast]:
-    """The first run minus each other one by each method, and each method minus the baseline.
+    """The first run minus each other run by method, and each method minus the baseline by run.
 
     Args:
-        rows: As ``judging.Judged.rows``.
-        draws: Resamples of the patients.
-        seed: Seed of the resamples.
+        rows: As ``score_maps.ScoredMaps.rows``.
+        draws: Bootstrap draws of patients.
+        seed: Seed of the draws.
     """
     runs = list(dict.fromkeys(rows["run"]))
     names = list(dict.fromkeys(rows["method"]))
-    looking = [name for name in names if not SALIENCY_METHODS[name].baseline]
-    yardsticks = [name for name in names if SALIENCY_METHODS[name].baseline]
-    asked = [((runs[0], m), (other, m)) for other in runs[1:] for m in looking]
-    asked += [((run, m), (run, b)) for run, m, b in itertools.product(runs, looking, yardsticks)]
-    found = []
-    for first, second in asked:
+    methods = [name for name in names if not SALIENCY_METHODS[name].baseline]
+    baselines = [name for name in names if SALIENCY_METHODS[name].baseline]
+    pairs = [((runs[0], m), (other, m)) for other in runs[1:] for m in methods]
+    pairs += [((run, m), (run, b)) for run, m, b in itertools.product(runs, methods, baselines)]
+    result = []
+    for first, second in pairs:
         a, b = _of(rows, first), _of(rows, second)
+        # Paired: only studies that both sides explain, in the same order.
         shared = a.index.intersection(b.index)
         if not len(shared):
             continue
         a, b = a.loc[shared].reset_index(), b.loc[shared].reset_index()
         for finding in _findings(a):
-            one = a if finding == MEAN else a[a["finding"] == finding]
-            other = b.loc[one.index]
+            left = a if finding == MEAN else a[a["finding"] == finding]
+            right = b.loc[left.index]
             scores = {
                 name: patient_means.paired_difference(
-                    _table(one, name), _table(other, name), _patients(one), draws=draws, seed=seed
+                    _table(left, name),
+                    _table(right, name),
+                    _patients(left),
+                    draws=draws,
+                    seed=seed,
                 )
                 for name in score_maps.scores_of(rows)
             }
-            found.append(Contrast(first, second, finding, len(one), scores))
-    return found
+            result.append(Contrast(first, second, finding, len(left), scores))
+    return result
 
 
-def beside(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean share of the maps on borders, markers and tubes, where a study has them.
+def distractor_shares(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean share of the maps on borders, markers and tubes, over the studies that have them.
 
     Returns:
-        Indexed by method and run; one column a thing, and ``NAME studies`` with their number.
+        Indexed by method and run; one column per kind of distractor, and ``NAME studies`` with the
+        number of studies.
     """
     columns = [name for name in rows.columns if str(name).startswith("on ")]
     grouped = rows.groupby(["method", "run"], sort=False)[columns]
@@ -137,23 +143,24 @@ def _pairs(rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _findings(rows: pd.DataFrame) -> list[str]:
-    """The findings, and their mean where there are several."""
+    """The findings, and their mean if there are several."""
     named = list(dict.fromkeys(rows["finding"]))
     return [*named, MEAN] if len(named) > 1 else named
 
 
-def _of(rows: pd.DataFrame, which: tuple[str, str]) -> pd.DataFrame:
-    own = rows[(rows["run"] == which[0]) & (rows["method"] == which[1])]
+def _of(rows: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
+    """The rows of one run and method."""
+    own = rows[(rows["run"] == pair[0]) & (rows["method"] == pair[1])]
     return own.set_index(["finding", "study"])
 
 
 def _patients(rows: pd.DataFrame) -> list[str]:
-    """Whose each row of ``_table`` is."""
+    """The patient of each row of ``_table``."""
     return list(rows.groupby("study", sort=True)["patient"].first())
 
 
 def _table(rows: pd.DataFrame, name: str) -> NDArray[np.float64]:
-    """Studies × findings, NaN where there is none."""
+    """Studies × findings, NaN where there is no value."""
     wide = rows.pivot_table(index="study", columns="finding", values=name, dropna=False, sort=True)
     table: NDArray[np.float64] = wide.reindex(sorted(set(rows["study"]))).to_numpy(np.float64)
     return table

@@ -288,10 +288,10 @@ def _explain(
         dataset = shelf.dataset(runs[0].spec.data)
         study = dataset.study(study_id)
         readings = study_views.read(shelf, runs, study_id, finding, METHOD)
-        plate = dataset.plate(study_id)
+        plate = shelf.radiograph(runs[0].spec.data, study_id)
         apart = (runs[0].id, runs[1].id) if len(runs) == 2 else None
         views = study_views.views(
-            readings, plate, finding, dataset=dataset, study=study, apart=apart
+            readings, plate, finding, dataset=dataset, study=study, difference=apart
         )
         value = viewer.viewer_value(
             views,

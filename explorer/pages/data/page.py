@@ -9,6 +9,7 @@ import gradio as gr
 from core.data.base import ChestDataset
 from core.data.cache.image_cache import ImageCache
 from core.data.datasets.registry import DATASETS
+from core.data.images.radiograph import Radiograph
 from core.errors import CoreError
 from core.workspace import STYLES
 from explorer.components import dataset_choice, study_list, study_views, viewer
@@ -241,7 +242,8 @@ class DataPage:
         if study_id is None:
             return [viewer.viewer_value([], empty=NO_STUDY), gr.Button(visible=False)]
         try:
-            view = _view(self.data.open(name, root, version), study_id)
+            image = self.data.radiograph(name, root, version, study_id)
+            view = _view(self.data.open(name, root, version), study_id, image)
             value = viewer.viewer_value([view], study=f"{name} {study_id}", steps=True, truth=True)
         except CoreError as error:
             return [viewer.viewer_value([], empty=str(error)), gr.Button(visible=False)]
@@ -309,7 +311,7 @@ class DataPage:
         return [chosen, ids.index(chosen) // contents.PAGE if chosen else 0]
 
 
-def _view(dataset: ChestDataset, study_id: str) -> View:
+def _view(dataset: ChestDataset, study_id: str, image: Radiograph) -> View:
     study = dataset.study(study_id)
     masks = {
         name: mask
@@ -317,7 +319,7 @@ def _view(dataset: ChestDataset, study_id: str) -> View:
         if study.findings[name] == 1 and (mask := dataset.mask(study_id, name)) is not None
     }
     return View(
-        dataset.plate(study_id),
+        image,
         title=study_id,
         boxes=study.boxes,
         masks=masks,

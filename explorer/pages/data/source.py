@@ -10,6 +10,7 @@ import gradio as gr
 from core.config.run import DataSpec
 from core.data.base import ChestDataset
 from core.data.datasets import registered
+from core.data.images.radiograph import Radiograph
 from core.runs.run import Run, RunState
 from explorer.components import dataset_choice, model_cache
 from explorer.context import Context
@@ -45,6 +46,16 @@ class DataSource:
             CoreError: It cannot be opened.
         """
         return self._models.dataset(self.spec(name, root, version))
+
+    def radiograph(
+        self, name: str, root: str | None, version: str | None, study_id: str
+    ) -> Radiograph:
+        """The radiograph of a study, decoded once for all pages.
+
+        Raises:
+            CoreError: The data set cannot be opened, or the file cannot be read.
+        """
+        return self._models.radiograph(self.spec(name, root, version), study_id)
 
     def fields(self, name: str, root: str | None = None) -> list[Any]:
         """The fields that a data set needs: folder, version of the split, findings.

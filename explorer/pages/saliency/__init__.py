@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""The Saliency page: what each model looks at."""

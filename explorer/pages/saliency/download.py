@@ -1,4 +1,4 @@
-"""What a user takes away from the Saliency page: raw maps, and DICOM Secondary Captures."""
+"""Downloads of the Saliency page: raw maps, and DICOM Secondary Captures."""
 
 from __future__ import annotations
 
@@ -18,86 +18,103 @@ from core.formatting import DISCLAIMER
 from core.saliency.dicom_export import Legend, overlay, secondary_capture
 from core.saliency.explain import LIMITS
 from core.saliency.methods.registry import SALIENCY_METHODS
+from core.saliency.request import ExplainedStudy
 from explorer.components.study_views import RunView
 
 KINDS = {
     "npy": "raw maps (.npy)",
     "dcm": "as DICOM",
 }
-"""What is offered: kind → words on its button."""
+"""Kinds of download, with the text of the button."""
 
 
 def pack(
-    kind: str, readings: Sequence[RunView], plate: Radiograph, study: str | None, place: Path
+    kind: str,
+    run_views: Sequence[RunView],
+    radiograph: Radiograph,
+    study: str | None,
+    folder: Path,
 ) -> Path:
-    """Write what is shown into one zip file.
+    """Write the maps that are shown into one zip file.
 
     Args:
         kind: A key of ``KINDS``.
-        readings: The runs' readings; those without a map are left out.
-        plate: The picture.
-        study: Id of the study of a data set; None for a picture of the user's own, of which no name
-            is written anywhere.
-        place: Folder for it; it gets a new one within.
+        run_views: The results of the runs; those without a map are skipped.
+        radiograph: The radiograph.
+        study: Id of the study; None for an uploaded image, whose name is not written.
+        folder: The file is written to a new folder in it.
 
     Raises:
         DataError: No run has a map, or the file cannot be written.
     """
-    answered = [one for one in readings if one.request is not None]
-    if not answered:
-        raise DataError("There is no map to save.", "Choose a run that answers.")
-    name = f"{study or 'picture'}-{answered[0].run.id[:6]}-{kind}"
+    explained = [(result, result.explained) for result in run_views if result.explained is not None]
+    if not explained:
+        raise DataError("There is no map to save.", "Choose a run that has a map.")
+    name = f"{study or 'picture'}-{explained[0][0].run.id[:6]}-{kind}"
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        file = Path(tempfile.mkdtemp(dir=place)) / f"{_plain(name)}.zip"
+        folder.mkdir(parents=True, exist_ok=True)
+        file = Path(tempfile.mkdtemp(dir=folder)) / f"{_file_name(name)}.zip"
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for i, one in enumerate(answered, start=1):
-                stem = _plain(f"{i}-{one.run.name}-{one.run.id[:6]}")
-                for suffix, content in _contents(kind, one, plate, study).items():
-                    archive.writestr(f"{stem}.{suffix}", content)
+            for i, (result, own) in enumerate(explained, start=1):
+                stem = _file_name(f"{i}-{result.run.name}-{result.run.id[:6]}")
+                if kind == "npy":
+                    archive.writestr(f"{stem}.npy", _raw_map(own))
+                    archive.writestr(f"{stem}.json", _description(result, own, study))
+                else:
+                    content = _capture(result, own, radiograph, clean=study is not None)
+                    archive.writestr(f"{stem}.dcm", content)
     except OSError as error:
         raise DataError(
-            f"The file cannot be written ({error.strerror}).", "Free some space, then save again."
+            f"The file cannot be written ({error.strerror}).",
+            "Free some disk space, then save again.",
         ) from error
     return file
 
 
-def _contents(
-    kind: str, reading: RunView, plate: Radiograph, study: str | None
-) -> dict[str, bytes]:
-    assert reading.request is not None
-    found = reading.request.explanation
-    one = SALIENCY_METHODS[found.method]
-    if kind == "npy":
-        raw = io.BytesIO()
-        np.save(raw, found.map, allow_pickle=False)
-        about = {
+def _raw_map(explained: ExplainedStudy) -> bytes:
+    raw = io.BytesIO()
+    np.save(raw, explained.explanation.map, allow_pickle=False)
+    return raw.getvalue()
+
+
+def _description(result: RunView, explained: ExplainedStudy, study: str | None) -> str:
+    explanation = explained.explanation
+    return json.dumps(
+        {
             "study": study,
-            "run": reading.run.id,
-            "name": reading.run.name,
-            "finding": found.finding,
-            "probability": found.probability,
-            "operating_point": reading.thresholds.get(found.finding),
-            "method": found.method,
-            "layer": found.layer,
-            "grid": list(found.grid),
-            "unit": one.unit,
-            "shape": list(found.map.shape),
-            "notes": [*found.notes, LIMITS, f"{DISCLAIMER}."],
-        }
-        return {"npy": raw.getvalue(), "json": json.dumps(about, indent=2).encode()}
-    legend = Legend(
-        model=reading.run.name,
-        finding=found.finding,
-        probability=found.probability,
-        method=one.title,
-        layer=found.layer,
-        unit=one.unit,
-        peak=found.peak,
+            "run": result.run.id,
+            "name": result.run.name,
+            "finding": explanation.finding,
+            "probability": explanation.probability,
+            "operating_point": result.thresholds.get(explanation.finding),
+            "method": explanation.method,
+            "layer": explanation.layer,
+            "grid": list(explanation.grid),
+            "unit": SALIENCY_METHODS[explanation.method].unit,
+            "shape": list(explanation.map.shape),
+            "notes": [*explanation.notes, LIMITS, f"{DISCLAIMER}."],
+        },
+        indent=2,
     )
-    colours = overlay(plate.grey, found.map, legend.lines())
-    return {"dcm": secondary_capture(colours, legend, clean=study is not None)}
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", name)[:80]
+def _capture(
+    result: RunView, explained: ExplainedStudy, radiograph: Radiograph, *, clean: bool
+) -> bytes:
+    explanation = explained.explanation
+    method = SALIENCY_METHODS[explanation.method]
+    legend = Legend(
+        model=result.run.name,
+        finding=explanation.finding,
+        probability=explanation.probability,
+        method=method.title,
+        layer=explanation.layer,
+        unit=method.unit,
+        peak=explanation.peak,
+    )
+    colours = overlay(radiograph.grey, explanation.map, legend.lines())
+    return secondary_capture(colours, legend, clean=clean)
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", text)[:80]

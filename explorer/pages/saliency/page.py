@@ -1,14 +1,14 @@
-"""Saliency: what does each model look at?
+"""The Saliency page: what does each model look at?
 
-Everything is looked up again by id: the run in the store, the study in the run's data set. An
-uploaded picture lives in memory only, until its page is closed; its file is deleted as soon as it
-was read.
+Every handler looks up its objects by id: the run in the store, the study in the run's data set. An
+uploaded image is in memory only, until its page is closed; its file is deleted as soon as it has
+been read.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,319 +18,267 @@ from core.config.run import RunSpec
 from core.errors import CoreError
 from core.runs import queue
 from core.runs.run import RunState
-from core.saliency.methods.registry import SALIENCY_METHODS
 from explorer.components import model_cache, study_list, viewer
 from explorer.components.live_region import QUIET, after, live
 from explorer.context import Context
 from explorer.pages.saliency import download, uploads, view
-from explorer.pages.saliency.uploads import Upload, Uploads
-from explorer.pages.saliency.view import DEFAULT_LAYER, Question
-from explorer.templates import error_message
+from explorer.pages.saliency.controls import Controls, UploadPanel
+from explorer.pages.saliency.uploads import Uploads
+from explorer.pages.saliency.view import Selection
+from explorer.templates import error_message, render
 
 TITLE = "Saliency"
 
-WHICH = {"all": "All", "present": "With the finding", "marked": "With box or mask"}
-NOTHING = """<div class="cxr-panel cxr-empty"><p><b>No model to look into yet</b>
-When a run has completed, this page shows where its model looks on a radiograph.</p>
-<button type="button" class="cxr-button cxr-button-main" data-act="example">Start the example run
-</button></div>"""
-
-
-@dataclass(frozen=True)
-class Controls:
-    """The controls of the page."""
-
-    run: gr.Dropdown
-    others: gr.Dropdown
-    finding: gr.Dropdown
-    which: gr.Radio
-    order: gr.Dropdown
-    study: gr.Dropdown
-    method: gr.Dropdown
-    layer: gr.Dropdown
-    apart: gr.Dropdown
-    listed: gr.State
-    picture: gr.State
-
-    @property
-    def filters(self) -> list[Any]:
-        """What decides which studies are offered."""
-        return [self.run, self.others, self.finding, self.which, self.order, self.study]
-
-    @property
-    def choices(self) -> list[Any]:
-        """What changes with the run and the filters."""
-        return [self.run, self.others, self.finding, self.study, self.order, self.listed]
-
-    @property
-    def question(self) -> list[Any]:
-        """What decides what is shown."""
-        return [
-            self.run, self.others, self.study, self.finding, self.method, self.layer, self.apart,
-            self.picture,
-        ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class UploadPanel:
-    """Where a picture of one's own is opened, and files are taken away."""
-
-    upload: gr.UploadButton
-    keep: gr.Button
-    buttons: dict[str, gr.Button]
-    file: gr.DownloadButton
-    said: gr.HTML
-    likeness: gr.HTML
-
 
 def build(context: Context, tab: gr.Tab) -> None:
-    """Lay out the controls on the left, the pictures on the right, the words below them."""
-    shelf = model_cache.model_cache(context.workspace, context.store)
-    held = Uploads()
-    nothing = live(elem_id="saliency-nothing")
-    with gr.Row(equal_height=False, visible=False) as page:
-        with gr.Column(scale=1, min_width=290, elem_classes="cxr-group"):
-            desk = _controls()
-            drawn = gr.Button("Random study", size="sm", min_width=80)
-            shop = _shop()
-        with gr.Column(scale=4, min_width=500):
-            pictures = viewer.radiographs(
-                elem_id="saliency-viewer", label="Where each model looks on the radiograph"
-            )
-            below = live(elem_id="saliency-below")
-    shown = [pictures, below, shop.said, desk.layer, desk.apart, shop.file]
+    """Lay out the page and connect its events."""
+    SaliencyPage(context).connect(tab)
 
-    def asked(session: str, *given: Any) -> Question:
-        run, others, study, finding, method, layer, apart, token = given
-        own = held.get(session, token) if token else None
-        return Question(
+
+class SaliencyPage:
+    """The controls on the left, the viewer on the right, the text below it.
+
+    Args:
+        context: The explorer; the page is laid out where this is called.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._models = model_cache.model_cache(context.workspace, context.store)
+        self._uploads = Uploads()
+        self._no_runs = live(elem_id="saliency-nothing")
+        with gr.Row(equal_height=False, visible=False) as self._page:
+            with gr.Column(scale=1, min_width=290, elem_classes="cxr-group"):
+                self._controls = Controls.layout()
+                self._random = gr.Button("Random study", size="sm", min_width=80)
+                self._panel = UploadPanel.layout()
+            with gr.Column(scale=4, min_width=500):
+                self._viewer = viewer.radiographs(
+                    elem_id="saliency-viewer", label="Where each model looks on the radiograph"
+                )
+                self._below = live(elem_id="saliency-below")
+
+    # Events ------------------------------------------------------------------------------------
+
+    def connect(self, tab: gr.Tab) -> None:
+        """Attach all handlers."""
+        self._connect_opening(tab)
+        self._connect_choices()
+        self._connect_upload()
+
+    @property
+    def _shown(self) -> list[Any]:
+        """The outputs of ``show``."""
+        return [
+            self._viewer, self._below, self._panel.message, self._controls.layer,
+            self._controls.difference, self._panel.file,
+        ]  # fmt: skip
+
+    def _then_show(self, event: Any) -> Any:
+        return event.then(self.show, self._controls.selection, self._shown, **QUIET)
+
+    def _connect_opening(self, tab: gr.Tab) -> None:
+        """The page is opened, asked for something by another page, or told of a change."""
+        context, controls = self._context, self._controls
+        tab.select(self.update_visibility, None, [self._no_runs, self._page], **QUIET)
+        self._no_runs.click(self.start_example, None, context.outputs("runs"), **QUIET)
+        context.blocks.load(self.preload, None, None, queue=False, **QUIET)
+        context.blocks.unload(self.close)
+        inbox = context.inboxes["saliency"]
+        filters = [inbox, *controls.filters]
+        self._then_show(inbox.change(self.receive, filters, controls.choices, **QUIET))
+        self._then_show(after([tab.select]).then(self.open, filters, controls.choices, **QUIET))
+        runs = [controls.run, controls.others]
+        context.pulses["saliency"].click(
+            self.update_runs, runs, [self._no_runs, self._page, *runs], **QUIET
+        )
+
+    def _connect_choices(self) -> None:
+        """A control is changed, or a key moves to another study."""
+        controls, panel = self._controls, self._panel
+        for control in (
+            controls.run, controls.others, controls.finding, controls.which, controls.order,
+        ):  # fmt: skip
+            self._then_show(
+                control.input(self.offer, controls.filters, controls.choices, **QUIET)
+            ).then(self.compare, controls.selection, panel.similarity, **QUIET)
+        for control in (controls.method, controls.layer, controls.difference):
+            control.input(self.show, controls.selection, self._shown, **QUIET)
+        upload_state = [controls.upload, panel.keep, panel.similarity]
+        self._then_show(controls.study.input(self.drop_upload, None, upload_state, **QUIET))
+        for event, step in (
+            (self._viewer.next_study, _next_study),
+            (self._viewer.previous_study, _previous_study),
+            (self._random.click, _random_study),
+        ):
+            moved = event(step, [controls.listed, controls.study], controls.study, **QUIET)
+            self._then_show(moved.then(self.drop_upload, None, upload_state, **QUIET))
+
+    def _connect_upload(self) -> None:
+        """An image is uploaded or kept, or maps are saved."""
+        controls, panel = self._controls, self._panel
+        uploaded = panel.upload.upload(
+            self.take_upload, panel.upload, [controls.upload, panel.keep, panel.message], **QUIET
+        )
+        uploaded.success(self.show, controls.selection, self._shown, **QUIET).then(
+            self.compare, controls.selection, panel.similarity, **QUIET
+        )
+        panel.keep.click(self.keep_upload, controls.upload, panel.message, **QUIET)
+        for kind, button in panel.saves.items():
+            button.click(
+                self._packer(kind),
+                controls.selection,
+                [panel.file, panel.message],
+                api_visibility="private",
+            )
+
+    # Handlers ----------------------------------------------------------------------------------
+
+    def update_visibility(self) -> list[Any]:
+        """Show the page if there is a completed run, and otherwise what to do first."""
+        has_runs = bool(self._context.store.list(states=[RunState.COMPLETED], limit=1))
+        return ["" if has_runs else render("pages/saliency/no_runs.html.j2"),
+                gr.Row(visible=has_runs)]  # fmt: skip
+
+    def update_runs(self, run: str | None, others: list[str] | None) -> list[Any]:
+        """Update the lists of runs after a change in the store."""
+        return [*self.update_visibility(), *view.offer_runs(self._context, run, others)]
+
+    def start_example(self) -> list[Any]:
+        """Queue the example run, and show it on the Runs page."""
+        run = queue.submit(self._context.store, RunSpec())
+        return self._context.request("runs", run=run.id)
+
+    def preload(self) -> None:
+        """Load libraries in the background if there is a completed run to inspect."""
+        if self._context.store.list(states=[RunState.COMPLETED], limit=1):
+            self._models.warm(idle=True)
+
+    def offer(self, *filters: Any) -> list[Any]:
+        """Update the lists after a filter was changed."""
+        return view.offer(self._context, self._models, *filters)
+
+    def open(self, wanted: dict[str, Any] | None, *filters: Any) -> list[Any]:
+        """Fill the lists when the page is opened."""
+        self._models.warm()
+        if wanted is not None and not filters[0]:
+            # Another page or the address opened this page: ``receive`` fills the lists.
+            return [gr.skip()] * len(self._controls.choices)
+        return self.offer(*filters)
+
+    def receive(self, wanted: dict[str, Any] | None, *filters: Any) -> list[Any]:
+        """Fill the lists for the run and study that another page or the address requested."""
+        if wanted is None:
+            return [gr.skip()] * len(self._controls.choices)
+        _, others, finding, which, order, study = filters
+        return self.offer(
+            wanted["run"],
+            wanted.get("others") or others,
+            wanted.get("finding") or finding,
+            which,
+            order,
+            wanted.get("study") or study,
+        )
+
+    def show(self, request: gr.Request, *selection: Any) -> list[Any]:
+        """Explain the selection and show it."""
+        outdated = gr.DownloadButton(visible=False)  # its file has the maps shown before
+        try:
+            selected = self._selection(request, *selection)
+        except CoreError as error:  # the uploaded image was deleted
+            empty = viewer.viewer_value([], empty=str(error))
+            return [empty, "", error_message(error), gr.skip(), gr.skip(), outdated]
+        return [*view.show(self._context, self._models, selected), outdated]
+
+    def compare(self, request: gr.Request, *selection: Any) -> str:
+        """Compare an uploaded image with the validation images of the main run."""
+        try:
+            return view.out_of_distribution(self._models, self._selection(request, *selection))
+        except CoreError:  # ``show`` reports the error
+            return ""
+
+    def take_upload(self, request: gr.Request, path: str | None) -> list[Any]:
+        """Read an uploaded image into memory and delete its file."""
+        if path is None:
+            raise gr.Error("No file was received. Choose a PNG, JPEG, TIFF or DICOM file.")
+        try:
+            upload = self._uploads.take(str(request.session_hash), Path(path))
+        except CoreError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return [upload.token, gr.Button(visible=True), ""]
+
+    def keep_upload(self, request: gr.Request, token: str | None) -> str:
+        """Save the pixels of the uploaded image in the workspace."""
+        try:
+            upload = self._uploads.get(str(request.session_hash), token or "")
+            path = uploads.keep(upload, self._context.workspace.uploads)
+        except CoreError as error:
+            return error_message(error)
+        return render("pages/saliency/kept.html.j2", path=path)
+
+    def drop_upload(self, request: gr.Request) -> list[Any]:
+        """Delete the uploaded image, since a study of the data set is shown again."""
+        self.close(request)
+        return [None, gr.Button(visible=False), ""]
+
+    def close(self, request: gr.Request) -> None:
+        """Delete the uploaded image of a closed page."""
+        self._uploads.forget(str(request.session_hash))
+
+    def pack(self, kind: str, request: gr.Request, *selection: Any) -> list[Any]:
+        """Write the maps that are shown into a file for download."""
+        try:
+            selected = self._selection(request, *selection)
+            _, run_views, radiograph = view.explain(self._context, self._models, selected)
+            study = None if selected.upload else selected.study
+            folder = Path(self._panel.file.GRADIO_CACHE)
+            file = download.pack(kind, run_views, radiograph, study, folder)
+        except CoreError as error:
+            return [gr.DownloadButton(visible=False), error_message(error)]
+        if selected.upload is not None:
+            # Files made from an uploaded image are deleted with it.
+            selected.upload.folders.append(file.parent)
+        return [gr.DownloadButton(value=file, visible=True), ""]
+
+    def _packer(self, kind: str) -> Callable[..., list[Any]]:
+        # A function and not ``functools.partial``, whose ``gr.Request`` Gradio does not recognise.
+        def pack(request: gr.Request, *selection: Any) -> list[Any]:
+            return self.pack(kind, request, *selection)
+
+        return pack
+
+    def _selection(
+        self,
+        request: gr.Request,
+        run: str | None,
+        others: list[str] | None,
+        study: str | None,
+        finding: str | None,
+        method: str,
+        layer: str | None,
+        difference: str | None,
+        token: str | None,
+    ) -> Selection:
+        """The values of ``Controls.selection``, with the uploaded image of a token."""
+        return Selection(
             run=run,
             others=others or [],
             study=study,
             finding=finding or "",
             method=method,
             layer=layer or "",
-            apart=apart or "",
-            upload=own,
-        )
-
-    def show(request: gr.Request, *given: Any) -> list[Any]:
-        stale = gr.DownloadButton(visible=False)  # it holds what was shown before
-        try:
-            found = view.show(context, shelf, asked(str(request.session_hash), *given))
-        except CoreError as error:  # the picture is gone
-            empty = viewer.viewer_value([], empty=str(error))
-            return [empty, "", error_message(error), gr.skip(), gr.skip(), stale]
-        return [*found, stale]
-
-    def compare(request: gr.Request, *given: Any) -> str:
-        try:
-            return view.likeness(shelf, asked(str(request.session_hash), *given))
-        except CoreError:  # what is shown says why
-            return ""
-
-    def offer(*filters: Any) -> list[Any]:
-        return view.offer(context, shelf, *filters)
-
-    def arrive(wanted: dict[str, Any] | None, *filters: Any) -> list[Any]:
-        shelf.warm()
-        if wanted is not None and not filters[0]:
-            # Another page or the address sent the user here: ``receive`` shows what it asked for.
-            return [gr.skip()] * len(desk.choices)
-        return view.offer(context, shelf, *filters)
-
-    def foresee() -> None:
-        """Whoever has a finished run may look into it next: what that needs is loaded meanwhile."""
-        if context.store.list(states=[RunState.COMPLETED], limit=1):
-            shelf.warm(idle=True)
-
-    def receive(wanted: dict[str, Any] | None, *filters: Any) -> list[Any]:
-        _, others, finding, which, order, study = filters
-        if wanted is None:
-            return [gr.skip()] * len(desk.choices)
-        finding = wanted.get("finding") or finding
-        beside = wanted.get("others") or others
-        where = [wanted["run"], beside, finding, which, order, wanted.get("study") or study]
-        return view.offer(context, shelf, *where)
-
-    def forget(request: gr.Request) -> list[Any]:
-        """Back to the data set: the picture is dropped at once."""
-        held.forget(str(request.session_hash))
-        return [None, gr.Button(visible=False), ""]
-
-    def leave(request: gr.Request) -> None:
-        held.forget(str(request.session_hash))
-
-    def start() -> list[Any]:
-        found = queue.submit(context.store, RunSpec())
-        return context.request("runs", run=found.id)
-
-    def receive_file(request: gr.Request, path: str | None) -> list[Any]:
-        return _take(held, str(request.session_hash), path)
-
-    def keep(request: gr.Request, token: str | None) -> str:
-        try:
-            own = held.get(str(request.session_hash), token or "")
-            path = uploads.keep(own, context.workspace.uploads)
-        except CoreError as error:
-            return error_message(error)
-        return f'<p class="cxr-note" role="status">Kept, pixels alone: {path}</p>'
-
-    def pack(kind: str, request: gr.Request, *given: Any) -> list[Any]:
-        question = asked(str(request.session_hash), *given)
-        return _pack(context, shelf, kind, question, Path(shop.file.GRADIO_CACHE))
-
-    tab.select(lambda: _guide(context), None, [nothing, page], **QUIET)
-    nothing.click(start, None, context.outputs("runs"), **QUIET)
-    context.blocks.load(foresee, None, None, queue=False, **QUIET)
-    context.blocks.unload(leave)
-    inbox = context.inboxes["saliency"]
-    inbox.change(receive, [inbox, *desk.filters], desk.choices, **QUIET).then(
-        show, desk.question, shown, **QUIET
-    )
-    after([tab.select]).then(arrive, [inbox, *desk.filters], desk.choices, **QUIET).then(
-        show, desk.question, shown, **QUIET
-    )
-    offered = [desk.run, desk.others]
-    context.pulses["saliency"].click(
-        lambda run, others: [*_guide(context), *view.runs_offered(context, run, others)],
-        offered,
-        [nothing, page, *offered],
-        **QUIET,
-    )
-    for control in (desk.run, desk.others, desk.finding, desk.which, desk.order):
-        control.input(offer, desk.filters, desk.choices, **QUIET).then(
-            show, desk.question, shown, **QUIET
-        ).then(compare, desk.question, shop.likeness, **QUIET)
-    for control in (desk.method, desk.layer, desk.apart):
-        control.input(show, desk.question, shown, **QUIET)
-    dropped = [desk.picture, shop.keep, shop.likeness]
-    desk.study.input(forget, None, dropped, **QUIET).then(show, desk.question, shown, **QUIET)
-    moves = (
-        (pictures.next_study, lambda ids, now: study_list.step(ids, now, 1)),
-        (pictures.previous_study, lambda ids, now: study_list.step(ids, now, -1)),
-        (drawn.click, lambda ids, now: random.choice(ids) if ids else None),
-    )
-    for event, move in moves:
-        event(move, [desk.listed, desk.study], desk.study, **QUIET).then(
-            forget, None, dropped, **QUIET
-        ).then(show, desk.question, shown, **QUIET)
-    shop.upload.upload(
-        receive_file, shop.upload, [desk.picture, shop.keep, shop.said], **QUIET
-    ).success(show, desk.question, shown, **QUIET).then(
-        compare, desk.question, shop.likeness, **QUIET
-    )
-    shop.keep.click(keep, desk.picture, shop.said, **QUIET)
-    for kind, button in shop.buttons.items():
-        button.click(
-            _for_kind(pack, kind), desk.question, [shop.file, shop.said], api_visibility="private"
+            difference=difference or "",
+            upload=self._uploads.get(str(request.session_hash), token) if token else None,
         )
 
 
-def _for_kind(pack: Any, kind: str) -> Any:
-    def made(request: gr.Request, *given: Any) -> list[Any]:
-        try:
-            found: list[Any] = pack(kind, request, *given)
-        except CoreError as error:
-            return [gr.DownloadButton(visible=False), error_message(error)]
-        return found
-
-    return made
+def _next_study(studies: list[str], current: str | None) -> str | None:
+    return study_list.step(studies, current, 1)
 
 
-def _shop() -> UploadPanel:
-    upload = gr.UploadButton(
-        "Open a picture of your own", size="sm", min_width=80, elem_id="saliency-upload"
-    )
-    likeness = live(elem_id="saliency-likeness")
-    keep = gr.Button(
-        "Keep the picture", size="sm", visible=False, min_width=80, elem_id="saliency-keep"
-    )
-    with gr.Row():
-        buttons = {
-            kind: gr.Button(f"Save {title}", size="sm", min_width=80, elem_id=f"saliency-{kind}")
-            for kind, title in download.KINDS.items()
-        }
-    file = gr.DownloadButton(
-        "Download as zip", size="sm", visible=False, variant="primary", elem_id="saliency-file"
-    )
-    return UploadPanel(upload, keep, buttons, file, live(elem_id="saliency-said"), likeness)
+def _previous_study(studies: list[str], current: str | None) -> str | None:
+    return study_list.step(studies, current, -1)
 
 
-def _controls() -> Controls:
-    return Controls(
-        run=gr.Dropdown([], label="Run", elem_id="saliency-run"),
-        others=gr.Dropdown(
-            [],
-            label="Beside it",
-            info="Up to five more runs on the same study.",
-            multiselect=True,
-            max_choices=viewer.MAX_VIEWS - 1,
-            elem_id="saliency-others",
-        ),
-        finding=gr.Dropdown([], label="Finding", elem_id="saliency-finding"),
-        which=gr.Radio(
-            [(title, name) for name, title in WHICH.items()],
-            value="present",
-            label="Studies",
-            elem_id="saliency-which",
-        ),
-        order=gr.Dropdown(
-            study_list.orders([]),
-            value="listed",
-            label="Order",
-            elem_id="saliency-order",
-        ),
-        study=gr.Dropdown([], label="Study", allow_custom_value=True, elem_id="saliency-study"),
-        method=gr.Dropdown(
-            [(_method_title(name), name) for name in SALIENCY_METHODS],
-            value=next(iter(SALIENCY_METHODS)),
-            label="Method",
-            elem_id="saliency-method",
-        ),
-        layer=gr.Dropdown([DEFAULT_LAYER], value="", label="Layer", elem_id="saliency-layer"),
-        apart=gr.Dropdown(
-            [view.NONE],
-            value="",
-            label="Difference map",
-            info="Where one model looks more than another.",
-            visible=False,
-            elem_id="saliency-apart",
-        ),
-        listed=gr.State([]),
-        picture=gr.State(None),
-    )
-
-
-def _method_title(name: str) -> str:
-    one = SALIENCY_METHODS[name]
-    return f"{one.title} (slow)" if one.slow else one.title
-
-
-def _guide(context: Context) -> list[Any]:
-    """What to do as long as there is no model to look into, or else the page."""
-    there = bool(context.store.list(states=[RunState.COMPLETED], limit=1))
-    return ["" if there else NOTHING, gr.Row(visible=there)]
-
-
-def _take(held: Uploads, session: str, path: str | None) -> list[Any]:
-    """Read an uploaded picture into memory and delete its file."""
-    if path is None:
-        raise gr.Error("No file arrived. Choose a PNG, JPEG, TIFF or DICOM file.")
-    try:
-        own: Upload = held.take(session, Path(path))
-    except CoreError as error:
-        raise gr.Error(f"{error.cause} {error.remedy}".strip(), print_exception=False) from error
-    return [own.token, gr.Button(visible=True), ""]
-
-
-def _pack(
-    context: Context, shelf: model_cache.ModelCache, kind: str, question: Question, place: Path
-) -> list[Any]:
-    """Make the file to take away; of a user's own picture it goes when the page is closed."""
-    _, readings, plate = view.answers(context, shelf, question)
-    study = None if question.upload else question.study
-    file = download.pack(kind, readings, plate, study, place)
-    if question.upload is not None:
-        question.upload.folders.append(file.parent)
-    return [gr.DownloadButton(value=file, visible=True), ""]
+def _random_study(studies: list[str], current: str | None) -> str | None:
+    return random.choice(studies) if studies else None

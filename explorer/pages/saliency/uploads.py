@@ -1,10 +1,11 @@
-"""Pictures that users opened: in memory, one a page, gone when the page is closed.
+"""Uploaded images: in memory, one per page, deleted when the page is closed.
 
-A page holds a token, never a path; the token is good for the session it was given to.
+A page has a token, never a path; the token is valid in its own session only.
 """
 
 from __future__ import annotations
 
+import io
 import secrets
 import shutil
 import threading
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from core.data.images.grey import FORMATS
 from core.data.images.radiograph import Radiograph
 from core.data.images.reader import read_radiograph
 from core.errors import DataError
@@ -22,102 +24,99 @@ from core.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Upload:
-    """A picture that a user opened.
+    """An uploaded image.
 
     Attributes:
-        token: What the page knows it by.
-        plate: Its grey levels. Its file's name is not kept: it may name a patient.
-        coloured: Whether the file shows colours, which no radiograph has.
-        folders: What was made of it for download, deleted with it.
+        token: Identifies it for the page.
+        radiograph: Its grey levels. The file's name is not kept: it may contain a patient's name.
+        coloured: Whether the file is in colour, which no radiograph is.
+        folders: Folders of files for download that were made from it; they are deleted with it.
     """
 
     token: str
-    plate: Radiograph
+    radiograph: Radiograph
     coloured: bool = False
     folders: list[Path] = field(default_factory=list)
 
 
 class Uploads:
-    """The last picture that each session opened."""
+    """The last uploaded image of each session."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, Upload] = {}
+        self._uploads: dict[str, Upload] = {}
         self._lock = threading.Lock()
 
     def take(self, session: str, file: Path) -> Upload:
-        """Read a picture into memory and delete its file, whatever comes of it.
+        """Read an image into memory and delete its file, also after an error.
 
         Raises:
-            DataError: It is no single radiograph in a known format.
+            DataError: The file is not a single radiograph of a supported format.
         """
         try:
             content = file.read_bytes()
-            found = Upload(secrets.token_hex(8), read_radiograph(content), coloured(content))
+            upload = Upload(secrets.token_hex(8), read_radiograph(content), is_coloured(content))
         except OSError as error:
             raise DataError(
-                f"The picture did not arrive ({error.strerror}).", "Open it again."
+                f"The upload failed ({error.strerror}).", "Open the image again."
             ) from error
         finally:
             file.unlink(missing_ok=True)
         self.forget(session)
         with self._lock:
-            self._kept[session] = found
-        return found
+            self._uploads[session] = upload
+        return upload
 
     def get(self, session: str, token: str) -> Upload:
-        """The picture of a token.
+        """Return the image of a token.
 
         Raises:
-            DataError: It is not there any more, or was another session's.
+            DataError: It was deleted, or belongs to another session.
         """
         with self._lock:
-            found = self._kept.get(session)
-        if found is None or found.token != token:
+            upload = self._uploads.get(session)
+        if upload is None or upload.token != token:
             raise DataError(
-                "The picture is not kept any more.", "Open it again; the page was closed meanwhile."
+                "The image is no longer in memory, since its page was closed.", "Open it again."
             )
-        return found
+        return upload
 
     def forget(self, session: str) -> None:
-        """Drop a session's picture and what was made of it."""
+        """Delete a session's image and the files that were made from it."""
         with self._lock:
-            found = self._kept.pop(session, None)
-        for folder in found.folders if found else ():
+            upload = self._uploads.pop(session, None)
+        for folder in upload.folders if upload else ():
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def coloured(content: bytes) -> bool:
-    """Whether a file that Pillow reads shows colours, and not grey in three channels."""
-    import io
-
-    from core.data.images.grey import FORMATS
-
+def is_coloured(content: bytes) -> bool:
+    """Whether a file is in colour, and not grey in three channels; False for DICOM."""
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             if opened.mode not in {"RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"}:
                 return False
+            # Reduced first: single coloured pixels are noise of JPEG, not colour.
             small: NDArray[np.int16] = np.asarray(opened.convert("RGB").resize((64, 64)), np.int16)
-    except OSError:  # a DICOM file
+    except OSError:  # not a format of Pillow: a DICOM file
         return False
     return bool(np.quantile(small.max(axis=2) - small.min(axis=2), 0.9) > 12)
 
 
 def keep(upload: Upload, folder: Path) -> Path:
-    """Write a picture's pixels, and nothing else of its file, as PNG.
+    """Write the pixels of an image, and nothing else of its file, as PNG.
 
     Args:
-        upload: The picture.
-        folder: Where to.
+        upload: The image.
+        folder: The folder of the file.
 
     Raises:
-        DataError: It cannot be written.
+        DataError: The file cannot be written.
     """
     path = folder / f"picture-{upload.token}.png"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(upload.plate.levels).save(path)
+        Image.fromarray(upload.radiograph.levels).save(path)
     except OSError as error:
         raise DataError(
-            f"{path} cannot be written ({error.strerror}).", "Free space, or choose another disk."
+            f"{path} cannot be written ({error.strerror}).", "Free some disk space, then try again."
         ) from error
     return path

@@ -11,7 +11,7 @@ from torch import nn
 from core.data.phantoms.dataset import Phantom
 from core.data.transforms import EvalTransform
 from core.errors import ConfigurationError, DataError, ModelError, NotFiniteError
-from core.saliency.explain import coarse, explain, explain_images, explain_study, notes
+from core.saliency.explain import coarse_maps, explain, explain_images, explain_study, notes
 from core.saliency.methods import layers, rise
 from core.saliency.methods.attention import attention_rollout, recorded
 from core.saliency.methods.gradients import integrated_gradients, smooth_grad
@@ -26,7 +26,7 @@ OF_ANY_NETWORK = [name for name in LOOKING if SALIENCY_METHODS[name].networks ==
 
 
 class Spot(nn.Module):
-    """A classifier known by heart: finding 0 is brightness, finding 1 darkness."""
+    """A classifier of known output: finding 0 is brightness, finding 1 darkness."""
 
     num_classes = 2
 
@@ -81,7 +81,7 @@ def test_every_method_gives_maps_of_the_input_and_leaves_the_model_as_it_was(met
 
 
 @pytest.mark.parametrize("method", ALL)
-def test_a_batch_gives_what_each_picture_gives_alone(method, pixels):
+def test_a_map_does_not_depend_on_its_batch(method, pixels):
     together = explained(vit(), pixels, 2, method)
     alone = np.concatenate([explained(vit(), one[None], 2, method) for one in pixels])
     np.testing.assert_allclose(together, alone, atol=1e-6, rtol=1e-3)
@@ -118,7 +118,7 @@ def test_grad_cam_is_the_published_formula(pixels):
     features = kept["a"][:, 3:].detach()
     weights = gradient[:, 3:].mean(dim=1, keepdim=True)
     expected = (weights * features).sum(dim=2).clamp_min(0).reshape(2, 4, 4).numpy()
-    found = coarse(model, pixels.detach(), 1, "grad-cam")
+    found = coarse_maps(model, pixels.detach(), 1, "grad-cam")
     assert found.layer == "blocks.2.norm1"
     np.testing.assert_allclose(found.values, expected, rtol=1e-4, atol=1e-9)
 
@@ -126,7 +126,7 @@ def test_grad_cam_is_the_published_formula(pixels):
 def test_the_scale_is_kept():
     pixels = torch.full((2, 1, SIDE, SIDE), 0.1)
     pixels[0, 0, 8:12, 8:12], pixels[1, 0, 8:12, 8:12] = 0.5, 1.0
-    dim, bright = coarse(Spot(), pixels, 0, "hirescam").values.max(axis=(1, 2))
+    dim, bright = coarse_maps(Spot(), pixels, 0, "hirescam").values.max(axis=(1, 2))
     assert bright == pytest.approx(4 * dim, rel=1e-5)
 
 
@@ -154,7 +154,7 @@ def test_rollout_is_the_product_of_mixed_attention(pixels):
 )  # fmt: skip
 def test_layer_and_grid_come_from_the_network(name, settings, side, grid):
     model = timm.create_model(name, num_classes=2, **settings)
-    found = coarse(model, torch.randn(1, 3, side, side), 1, "layercam")
+    found = coarse_maps(model, torch.randn(1, 3, side, side), 1, "layercam")
     assert found.values.shape == (1, *grid)
     assert found.layer in layers.names(model)
 
@@ -162,8 +162,8 @@ def test_layer_and_grid_come_from_the_network(name, settings, side, grid):
 def test_a_wide_input_has_a_wide_grid():
     model = vit(img_size=(16, 32))
     pixels = torch.randn(1, 3, 16, 32)
-    assert coarse(model, pixels, 0, "grad-cam").values.shape == (1, 2, 4)
-    assert coarse(model, pixels, 0, "attention-rollout").values.shape == (1, 2, 4)
+    assert coarse_maps(model, pixels, 0, "grad-cam").values.shape == (1, 2, 4)
+    assert coarse_maps(model, pixels, 0, "attention-rollout").values.shape == (1, 2, 4)
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "attention-relevance"])
@@ -185,13 +185,13 @@ def test_any_block_can_be_chosen(pixels):
     assert not np.allclose(maps[0], maps[2])
 
 
-def test_faults_are_said_in_words(pixels):
+def test_invalid_requests_are_reported(pixels):
     model = vit()
     with pytest.raises(ConfigurationError, match="Did you mean grad-cam"):
         explain(model, pixels, 0, method="gradcam")
     with pytest.raises(ModelError, match=r"Unknown layer “blocks\.9\.norm1”"):
         explain(model, pixels, 0, layer="blocks.9.norm1")
-    with pytest.raises(ModelError, match="cannot be laid over a picture"):
+    with pytest.raises(ModelError, match="forms no grid over the image"):
         explain(model, pixels, 0, layer="head")
     for layer in ("aside", "unused"):
         with pytest.raises(ModelError, match="no influence on the output"):
@@ -203,7 +203,7 @@ def test_faults_are_said_in_words(pixels):
 
 
 @pytest.mark.parametrize("method", LOOKING)
-def test_diverged_weights_make_an_error_and_no_map(method, pixels):
+def test_diverged_weights_raise_an_error(method, pixels):
     model = vit()
     with torch.no_grad():
         model.patch_embed.proj.weight.fill_(torch.nan)
@@ -212,14 +212,14 @@ def test_diverged_weights_make_an_error_and_no_map(method, pixels):
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_an_empty_and_an_even_map_are_noted():
+def test_an_empty_and_a_uniform_map_have_a_note():
     assert "zero everywhere" in notes(np.zeros((4, 4), np.float32), "grad-cam")[0]
-    assert "same everywhere" in notes(np.ones((4, 4), np.float32), "grad-cam")[0]
+    assert "same value everywhere" in notes(np.ones((4, 4), np.float32), "grad-cam")[0]
     assert notes(np.eye(4, dtype=np.float32), "grad-cam") == ()
     assert "not depend" in notes(np.eye(4, dtype=np.float32), "eigencam")[0]
 
 
-def test_enlarging_puts_each_value_at_its_patch_centre():
+def test_enlarge_keeps_each_value_at_its_patch_centre():
     small = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
     large = enlarge(small, (9, 12))
     np.testing.assert_allclose(large[:, 1::3, 1::3], small)
@@ -248,7 +248,7 @@ def test_ablation_cam_weights_are_falls_of_the_logit(pixels):
         hook.remove()
     by_channel = torch.stack(weights, dim=1)[:, None]
     expected = (by_channel * features[0][:, 1:]).sum(dim=2).clamp_min(0).reshape(2, 4, 4)
-    found = coarse(model, pixels, 1, "ablation-cam").values
+    found = coarse_maps(model, pixels, 1, "ablation-cam").values
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-6)
 
 
@@ -292,19 +292,19 @@ def test_the_counterfactual_is_zero_where_the_patient_is_the_same():
     pixels = torch.full((1, 1, SIDE, SIDE), 0.01)
     without = pixels.clone()
     pixels[0, 0, 8:12, 20:24] = 1
-    found = coarse(Spot(), pixels, 0, "counterfactual", without=without).values[0]
+    found = coarse_maps(Spot(), pixels, 0, "counterfactual", without=without).values[0]
     assert found.max() > 0
     assert not found[:, :8].any()
     assert not found[8:].any()
-    same = coarse(Spot(), pixels, 0, "counterfactual", without=pixels).values
+    same = coarse_maps(Spot(), pixels, 0, "counterfactual", without=pixels).values
     assert not same.any()
     with pytest.raises(DataError, match="only phantoms have"):
         explain(Spot(), pixels, 0, method="counterfactual")
-    with pytest.raises(DataError, match="another size"):
+    with pytest.raises(DataError, match="differs in size"):
         explain(Spot(), pixels, 0, method="counterfactual", without=pixels[..., 2:])
 
 
-def test_the_baseline_is_a_bell_in_the_middle_that_knows_no_model(pixels):
+def test_the_baseline_is_a_gaussian_that_does_not_depend_on_the_model(pixels):
     first, second = (explain(vit(depth=n), pixels, 0, method="centre-gaussian")
                      for n in (1, 2))  # fmt: skip
     np.testing.assert_array_equal(first, second)
@@ -333,7 +333,7 @@ def test_maps_come_back_in_the_coordinates_of_the_original(method, untrained):
     assert all(note.endswith(".") for note in found.explanation.notes)
 
 
-def test_several_pictures_give_what_each_gives_alone(untrained):
+def test_several_images_give_the_maps_of_each_alone(untrained):
     model = untrained()
     of_two_sizes = [Phantom(train=1, val=1, test=1, size=side) for side in (64, 80)]
     images = [phantoms.read(phantoms.ids("test")[0]) for phantoms in of_two_sizes]
@@ -346,7 +346,7 @@ def test_several_pictures_give_what_each_gives_alone(untrained):
         assert one.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
 
 
-def test_tiny_and_huge_pictures_are_explained_with_a_sentence(untrained):
+def test_tiny_and_huge_images_are_explained_with_a_note(untrained):
     model = untrained()
     noise = np.random.default_rng(0).integers(0, 255, (2500, 3000), np.uint8)
     tiny = explain_study(model, noise[:10, :10], "Mass")

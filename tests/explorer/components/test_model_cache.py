@@ -1,4 +1,4 @@
-"""What the explorer loads before it is asked for, and for whom it gives way."""
+"""Preloading of libraries, and how often a file is decoded."""
 
 import sys
 import threading
@@ -14,18 +14,18 @@ from explorer.components import model_cache
 
 
 @pytest.mark.parametrize("idle", [True, False])
-def test_libraries_are_loaded_beforehand_unless_a_run_wants_the_processor(
+def test_libraries_are_preloaded_unless_a_run_needs_the_processor(
     idle: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = "xml.dom.pulldom"  # nobody else needs it
-    monkeypatch.setattr(model_cache, "HEAVY", (module,))
+    module = "xml.dom.pulldom"  # nothing else imports it
+    monkeypatch.setattr(model_cache, "SLOW_IMPORTS", (module,))
     monkeypatch.delitem(sys.modules, module, raising=False)
     workspace = open_workspace(tmp_path)
     store = open_store(workspace, create=True)
-    shelf = model_cache.ModelCache(workspace, store)
+    models = model_cache.ModelCache(workspace, store)
 
     def loaded() -> bool:
-        shelf.warm(idle=idle)
+        models.warm(idle=idle)
         for thread in threading.enumerate():
             if thread.name == "warm":
                 thread.join()

@@ -19,10 +19,10 @@ def unpacked(packed, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_pictures_come_back_bit_by_bit(dtype):
+def test_images_are_packed_without_loss(dtype):
     top = np.iinfo(dtype).max
     image = np.random.default_rng(0).integers(0, top, (17, 31), dtype, endpoint=True)
-    packed = viewer.pack_picture(image[::-1, ::-1])
+    packed = viewer.pack_image(image[::-1, ::-1])
     assert packed["bits"] == 8 * image.itemsize
     np.testing.assert_array_equal(unpacked(packed, dtype), image[::-1, ::-1])
 
@@ -52,22 +52,22 @@ def test_a_difference_keeps_its_sign_and_zero_in_the_middle():
     assert not viewer.pack_map(np.abs(values))["signed"]
 
 
-def test_a_plate_brings_its_window_its_scale_and_its_spacing():
+def test_a_radiograph_has_its_window_scale_and_spacing():
     levels = np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
-    plate = Radiograph(
+    radiograph = Radiograph(
         levels, np.zeros((16, 16), np.uint8), 12, (100.0, 900.0), (0.2, 0.1), True, -2, 5
     )
-    packed = viewer.pack_picture(plate)
+    packed = viewer.pack_image(radiograph)
     np.testing.assert_array_equal(unpacked(packed, np.uint16), levels)
     assert (packed["depth"], packed["top"], packed["window"]) == (12, 4080, (100.0, 900.0))
     assert (packed["spacing"], packed["detector"]) == ((0.2, 0.1), True)
     assert (packed["slope"], packed["intercept"]) == (-2, 5)
 
 
-def test_a_huge_picture_is_sent_smaller_and_says_so():
+def test_a_huge_image_is_reduced():
     levels = np.zeros((5000, 6001), np.uint16)
     levels[1000:3000, 3000:6000] = 60000
-    packed = viewer.pack_picture(levels)
+    packed = viewer.pack_image(levels)
     assert packed["full"] == [6001, 5000]
     assert (packed["width"], packed["height"]) == (3000, 2500)
     found = unpacked(packed, np.uint16)
@@ -104,12 +104,12 @@ def test_an_outline_runs_along_the_pixels_edges():
     assert np.mean(small[:-1], axis=0).tolist() == [20.5, 15.5]
 
 
-def test_one_picture_under_six_runs_is_sent_once():
+def test_one_image_in_six_views_is_sent_once():
     image = np.zeros((8, 8), np.uint8)
     views = [View(image, title=str(i), map=np.ones((8, 8), np.float32)) for i in range(6)]
     value = json.loads(viewer.viewer_value([*views[:5], View(image.copy())], study="s"))
-    assert len(value["pictures"]) == 2
-    assert [view["picture"] for view in value["views"]] == [0, 0, 0, 0, 0, 1]
+    assert len(value["images"]) == 2
+    assert [view["image"] for view in value["views"]] == [0, 0, 0, 0, 0, 1]
     assert value["disclaimer"] == DISCLAIMER
 
 
@@ -148,15 +148,15 @@ def test_faults_are_said_in_words():
     image = np.zeros((4, 4), np.uint8)
     with pytest.raises(DataError, match="7 views do not fit"):
         viewer.viewer_value([View(image)] * 7)
-    with pytest.raises(DataError, match="cannot be shown"):
+    with pytest.raises(DataError, match="cannot be displayed"):
         viewer.viewer_value([View(np.zeros((4, 4, 3), np.uint8))])
-    with pytest.raises(DataError, match=r"map has the shape \(2, 2\), its picture \(4, 4\)"):
+    with pytest.raises(DataError, match=r"map has the shape \(2, 2\), its image \(4, 4\)"):
         viewer.viewer_value([View(image, map=np.ones((2, 2), np.float32))])
     with pytest.raises(DataError, match="Mass has the shape"):
         viewer.viewer_value([View(image, masks={"Mass": np.ones((3, 4), np.bool_)})])
 
 
-def test_boxes_stay_in_pixels_of_the_picture():
+def test_boxes_are_in_pixels_of_the_image():
     view = View(np.zeros((64, 48), np.uint8), boxes=[Box("Mass", 4.5, 6, 10, 12)])
     packed = json.loads(viewer.viewer_value([view]))["views"][0]
     assert packed["boxes"] == [{"finding": "Mass", "x": 4.5, "y": 6, "w": 10, "h": 12}]

@@ -1,4 +1,4 @@
-"""The viewer's script in a real browser: what is drawn, what the keys do, what is saved."""
+"""The viewer's scripts in a browser: drawing, keyboard, pointer and saved files."""
 
 import io
 from xml.etree import ElementTree
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 SIDE = 64
 
 
-def picture():
+def example_image():
     """Dark on the patient's right, bright on the left, a white corner at the upper left."""
     image = np.repeat(np.linspace(20, 220, SIDE).astype(np.uint8)[None], SIDE, axis=0)
     image[:8, :8] = 255
@@ -28,7 +28,7 @@ def picture():
 def shown(count):
     heat = np.zeros((SIDE, SIDE), np.float32)
     heat[40:56, 40:56] = 0.5
-    image = picture()
+    image = example_image()
     return viewer.viewer_value(
         [
             View(image, f"run {i}", map=heat * (i + 1), unit="share",
@@ -45,14 +45,14 @@ def page(chromium):
     page = chromium.new_page(viewport={"width": 1280, "height": 800})
     faults = []
     page.on("pageerror", lambda fault: faults.append(str(fault)))
-    component = viewer.radiographs(elem_id="viewer", label="Test pictures")
+    component = viewer.radiographs(elem_id="viewer", label="Test images")
     page.set_content(
         f'<style>#viewer {{ {component.css_template} }}</style><div id="viewer">'
         f"{component.html_template}</div>"
     )
     page.evaluate(
         """([script, value]) => {
-            const watched = [], props = { value, region: 'Test pictures' };
+            const watched = [], props = { value, region: 'Test images' };
             window.asked = [];
             new Function('element', 'trigger', 'props', 'server', 'upload', 'watch', script)(
                 document.getElementById('viewer'), (name) => window.asked.push(name), props,
@@ -86,7 +86,7 @@ def press(page, key):
 
 
 def at(page, x, y, view=0):
-    """RGB drawn at a point of the picture, in its pixels."""
+    """RGB drawn at a point of the image, in its pixels."""
     return page.evaluate(
         """([x, y, view, side]) => {
             const canvas = document.querySelectorAll('#viewer canvas')[view];
@@ -99,16 +99,16 @@ def at(page, x, y, view=0):
     )
 
 
-def test_the_picture_is_neither_mirrored_nor_changed(page):
+def test_the_image_is_neither_mirrored_nor_changed(page):
     press(page, "o")
-    image = picture()
+    image = example_image()
     for x, y in ((4, 4), (20, 30), (60, 4), (32, 60)):
         expected = int(image[y, x])
         assert at(page, x + 0.5, y + 0.5) == pytest.approx([expected] * 3, abs=3), (x, y)
 
 
 def test_overlay_truth_invert_and_the_original(page):
-    grey = [(v := int(picture()[48, 48])), v, v]
+    grey = [(v := int(example_image()[48, 48])), v, v]
     tinted = at(page, 48.5, 48.5)
     assert max(tinted) - min(tinted) > 20
     page.keyboard.down(" ")
@@ -133,7 +133,7 @@ def test_opacity_and_shared_scale(page):
     full = at(page, 48.5, 48.5)
     for _ in range(6):
         press(page, "[")
-    assert at(page, 48.5, 48.5) == pytest.approx([int(picture()[48, 48])] * 3, abs=3)
+    assert at(page, 48.5, 48.5) == pytest.approx([int(example_image()[48, 48])] * 3, abs=3)
     for _ in range(6):
         press(page, "]")
     assert at(page, 48.5, 48.5) == full
@@ -183,24 +183,24 @@ def test_a_new_map_of_the_same_study_keeps_zoom_and_window(page):
     for _ in range(3):
         press(page, "+")
     press(page, "Shift+ArrowRight")
-    told = page.locator("#viewer .rv-status").inner_text()
-    assert "zoom 195%" in told
+    status = page.locator("#viewer .rv-status").inner_text()
+    assert "zoom 195%" in status
     give(page, shown(3))
-    assert page.locator("#viewer .rv-status").inner_text() == told
+    assert page.locator("#viewer .rv-status").inner_text() == status
     give(page, shown(1).replace("a study.png", "another.png"))
     assert "zoom 100%" in page.locator("#viewer .rv-status").inner_text()
     assert page.locator("#viewer canvas").count() == 1
 
 
-def test_a_damaged_value_is_said_and_the_next_one_is_shown(page):
+def test_a_damaged_value_is_reported_and_the_next_one_is_displayed(page):
     page.evaluate("(value) => window.give(value)", shown(1).replace('"data": "eJ', '"data": "xx'))
     page.locator("#viewer .rv-empty").filter(visible=True).wait_for()
-    assert "could not be shown" in page.locator("#viewer .rv-empty").inner_text()
+    assert "could not be displayed" in page.locator("#viewer .rv-empty").inner_text()
     give(page, shown(1))
     assert page.locator("#viewer canvas").first.is_visible()
 
 
-def test_keys_ask_for_the_next_study_but_not_while_typing(page):
+def test_keys_request_the_next_study_but_not_while_typing(page):
     press(page, "n")
     press(page, "p")
     assert page.evaluate("() => window.asked") == ["next_study", "previous_study"]
@@ -215,12 +215,12 @@ def test_keys_ask_for_the_next_study_but_not_while_typing(page):
 
 
 @pytest.mark.filterwarnings("ignore:.*future.no_silent_downcasting")  # gradio 6.31 on pandas 3
-def test_gradio_shows_the_value_and_hears_the_keys(chromium):
+def test_gradio_shows_the_value_and_receives_the_keys(chromium):
     with gr.Blocks(analytics_enabled=False) as blocks:
         moved = gr.Textbox(elem_id="moved")
-        pictures = viewer.radiographs(elem_id="viewer", label="Test pictures")
-        blocks.load(lambda: shown(6), None, pictures)
-        pictures.next_study(lambda: "next", None, moved)
+        images = viewer.radiographs(elem_id="viewer", label="Test images")
+        blocks.load(lambda: shown(6), None, images)
+        images.next_study(lambda: "next", None, moved)
     _, url, _ = blocks.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
     page = chromium.new_page(viewport={"width": 1280, "height": 800})
     try:
@@ -239,7 +239,7 @@ def test_gradio_shows_the_value_and_hears_the_keys(chromium):
 
 
 def test_everything_is_named_and_reached_by_keyboard(page):
-    region = page.get_by_role("region", name="Test pictures")
+    region = page.get_by_role("region", name="Test images")
     assert region.get_attribute("tabindex") == "0"
     named = page.evaluate(
         """() => [...document.querySelectorAll('#viewer .rv-tools > :not([hidden])')].map(
@@ -247,9 +247,9 @@ def test_everything_is_named_and_reached_by_keyboard(page):
     )
     assert len(named) >= 10
     assert all(index == 0 and name for index, name in named)
-    pictures = page.get_by_role("img").filter(visible=True)
-    assert "run 1" in pictures.nth(1).get_attribute("aria-label")
-    assert "Mass 0.7" in pictures.nth(1).get_attribute("aria-label")
+    images = page.get_by_role("img").filter(visible=True)
+    assert "run 1" in images.nth(1).get_attribute("aria-label")
+    assert "Mass 0.7" in images.nth(1).get_attribute("aria-label")
 
 
 def save(page, name):
@@ -267,7 +267,7 @@ def test_the_saved_panel_shows_all_views_and_carries_the_disclaimer(page):
     assert (bottom > 150).sum() > 200
 
 
-def test_the_saved_drawing_is_sound_and_keeps_lines_and_words_apart(page):
+def test_the_saved_drawing_is_valid_svg_with_lines_and_text(page):
     press(page, "g")
     press(page, "c")
     saved = save(page, "Save SVG")
@@ -294,14 +294,14 @@ DEEP = Radiograph(
 )
 
 
-def test_sixteen_bits_begin_in_the_files_window_and_are_told_in_its_values(page):
+def test_sixteen_bits_have_the_window_and_values_of_the_file(page):
     give(page, viewer.viewer_value([View(DEEP)], study="deep"))
     x = 33
     level = int(DEEP.levels[0, x])
     assert at(page, x + 0.5, 20)[0] == pytest.approx(255 * (level - 2000) / 400, abs=4)
-    told = page.locator("#viewer .rv-status").inner_text()
-    assert "Window 3900 to 4700" in told
-    assert "12-bit" in told
+    status = page.locator("#viewer .rv-status").inner_text()
+    assert "Window 3900 to 4700" in status
+    assert "12-bit" in status
     page.get_by_label("Window preset").select_option("full")
     settle(page)
     assert at(page, x + 0.5, 20)[0] == pytest.approx(255 * level / 4095, abs=4)
@@ -322,8 +322,8 @@ def test_a_drag_measures_in_millimetres_where_the_spacing_is_known(page):
     page.mouse.move(left + 40 * scale, top + 30 * scale, steps=3)
     page.mouse.up()
     settle(page)
-    told = page.locator("#viewer .rv-said").inner_text()  # 30 px of 1 mm, 20 px of 2 mm: 50 mm
-    assert float(told.split()[1]) == pytest.approx(50, abs=1.5)
+    status = page.locator("#viewer .rv-said").inner_text()  # 30 px of 1 mm, 20 px of 2 mm: 50 mm
+    assert float(status.split()[1]) == pytest.approx(50, abs=1.5)
     press(page, "Escape")
     assert page.get_by_role("button", name="Measure").get_attribute("aria-pressed") == "false"
 
@@ -346,9 +346,9 @@ def test_contours_and_differences_are_drawn(page):
     assert page.get_by_role("button", name="Contours").get_attribute("aria-pressed") == "true"
 
 
-def test_boxes_stay_in_place_on_a_picture_that_is_sent_smaller(page, monkeypatch):
-    monkeypatch.setattr(viewer, "MOST_PIXELS", SIDE * SIDE // 4)
-    view = View(picture(), boxes=[Box("Mass", 8, 40, 16, 16)])
+def test_boxes_stay_in_place_on_a_reduced_image(page, monkeypatch):
+    monkeypatch.setattr(viewer, "MAX_PIXELS", SIDE * SIDE // 4)
+    view = View(example_image(), boxes=[Box("Mass", 8, 40, 16, 16)])
     give(page, viewer.viewer_value([view], study="small", truth=True))
-    assert "shown from 32 × 32" in page.locator("#viewer .rv-status").inner_text()
+    assert "reduced to 32 × 32" in page.locator("#viewer .rv-status").inner_text()
     assert at(page, 8, 48)[2] > at(page, 12, 48)[2] + 60

@@ -53,9 +53,9 @@ def test_blocks_see_them_and_the_pooling_does_not(name: str, depth: Any) -> None
 @pytest.mark.parametrize("depth", ["deep", "shallow"])
 def test_maps_leave_them_out(depth: Any) -> None:
     model = prompted(prompt_depth=depth)
-    assert layers.site(model, "blocks.2.norm1").prefix == 1 + 5
-    assert layers.site(model, "blocks.5").prefix == 1
-    assert layers.site(model, "blocks.2").prefix == (1 if depth == "deep" else 6)
+    assert layers.target_layer(model, "blocks.2.norm1").prefix == 1 + 5
+    assert layers.target_layer(model, "blocks.5").prefix == 1
+    assert layers.target_layer(model, "blocks.2").prefix == (1 if depth == "deep" else 6)
     for layer in ("blocks.2.norm1", "blocks.2", "blocks.5"):
         assert explain(model, pixels(), 0, layer=layer).shape == (2, 32, 32)
     with pytest.raises(ModelError, match="prompts take part in the attention"):

@@ -1,4 +1,4 @@
-"""Each backbone's layer and token grid are found from the model itself, so that maps lie right."""
+"""The layer and token grid of each backbone follow from the model itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.errors import ModelError
 from core.models.backbones.build import build_backbone, network
 from core.models.backbones.registry import BACKBONES, BackboneCard, backbone_card
 from core.models.tuning.apply import apply_method
-from core.saliency.explain import coarse
+from core.saliency.explain import coarse_maps
 from core.saliency.methods import layers
 from core.saliency.methods.registry import SALIENCY_METHODS
 
@@ -51,13 +51,13 @@ def built(name: str) -> Any:
     return model.eval()
 
 
-def picture(name: str) -> torch.Tensor:
+def example_input(name: str) -> torch.Tensor:
     one = TINY[name][0]
     generator = torch.Generator().manual_seed(1)
     return torch.randn(1, one.channels, one.input_size, one.input_size, generator=generator)
 
 
-def test_every_family_of_the_catalogue_is_among_them() -> None:
+def test_every_family_of_the_registry_is_tested() -> None:
     families = {type(network(one, 1, one.input_size)).__name__
                 for one, *_ in TINY.values()}  # fmt: skip
     with torch.device("meta"):
@@ -71,24 +71,24 @@ def test_layer_prefix_and_grid_are_those_of_the_architecture(name: str) -> None:
     _, layer, prefix, grid = TINY[name]
     model = built(name)
     assert layers.default(model) == layer
-    assert layers.site(model).prefix == prefix
-    found = coarse(model, picture(name), 1, "hirescam")
+    assert layers.target_layer(model).prefix == prefix
+    found = coarse_maps(model, example_input(name), 1, "hirescam")
     assert found.layer == layer
     assert found.values.shape == (1, *grid)
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_a_patch_of_the_grid_lies_where_it_lies_in_the_picture(name: str) -> None:
-    """Of the first layer that keeps places apart, a changed corner changes that corner most."""
+def test_a_patch_of_the_grid_is_at_its_location_in_the_image(name: str) -> None:
+    """In the first layer with a grid, a changed corner of the image changes that corner most."""
     model = built(name)
     first = layers.names(model)[0]
-    site = layers.site(model, first)
+    site = layers.target_layer(model, first)
     kept: list[torch.Tensor] = []
     size = TINY[name][0].input_size
     hook = site.module.register_forward_hook(
         lambda _, __, out: kept.append(site.features(out, (size, size)))
     )
-    plain = picture(name)
+    plain = example_input(name)
     corner = plain.clone()
     corner[..., : size // 4, -(size // 4) :] += 3
     with torch.inference_mode():
@@ -103,8 +103,8 @@ def test_a_patch_of_the_grid_lies_where_it_lies_in_the_picture(name: str) -> Non
 
 @pytest.mark.parametrize("name", ATTENTIVE)
 @pytest.mark.parametrize("method", ["attention-rollout", "attention-relevance"])
-def test_attention_is_laid_out_without_class_token_and_registers(name: str, method: str) -> None:
-    found = coarse(built(name), picture(name), 1, method)
+def test_attention_maps_exclude_class_token_and_registers(name: str, method: str) -> None:
+    found = coarse_maps(built(name), example_input(name), 1, method)
     assert found.values.shape == (1, *TINY[name][3])
     assert np.isfinite(found.values).all()
 
@@ -114,8 +114,8 @@ def test_an_adapted_backbone_keeps_its_layer_and_grid(name: str) -> None:
     model = built(name)
     targets = "mlp" if name == "convnext" else "qv"
     adapted = apply_method(model, AdapterSpec(method="lora", rank=2, targets=targets))  # type: ignore[arg-type]
-    found = coarse(adapted.eval(), picture(name), 1, "grad-cam")
-    plain = coarse(built(name), picture(name), 1, "grad-cam")
+    found = coarse_maps(adapted.eval(), example_input(name), 1, "grad-cam")
+    plain = coarse_maps(built(name), example_input(name), 1, "grad-cam")
     assert found.layer == TINY[name][1]
     np.testing.assert_allclose(found.values, plain.values, rtol=1e-3, atol=1e-6)
 
@@ -124,25 +124,25 @@ GRADIENTS = ("grad-cam++", "layercam", "integrated-gradients", "smoothgrad")
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_a_linear_probe_has_maps_though_only_its_head_trains(name: str) -> None:
+def test_a_linear_probe_has_maps_although_only_its_head_is_trained(name: str) -> None:
     probe = apply_method(built(name), AdapterSpec(method="linear")).eval()
     for method in GRADIENTS:
-        found = coarse(probe, picture(name), 1, method).values
+        found = coarse_maps(probe, example_input(name), 1, method).values
         assert np.isfinite(found).all()
         assert found.max() > 0, method
 
 
 @pytest.mark.parametrize("name", ["embedded-mae", "ark", "convnext"])
 @pytest.mark.parametrize("method", [n for n, one in SALIENCY_METHODS.items() if one.slow])
-def test_slow_methods_fit_each_kind_of_network(name: str, method: str) -> None:
-    pixels = picture(name)
-    found = coarse(built(name), pixels, 1, method, without=pixels * 0.5)
+def test_slow_methods_support_each_kind_of_network(name: str, method: str) -> None:
+    pixels = example_input(name)
+    found = coarse_maps(built(name), pixels, 1, method, without=pixels * 0.5)
     assert found.values.ndim == 3
     assert np.isfinite(found.values).all()
 
 
 @pytest.mark.parametrize("name", sorted(set(TINY) - set(ATTENTIVE)))
-def test_a_network_without_patch_tokens_says_why_it_has_no_attention_map(name: str) -> None:
+def test_attention_maps_of_a_network_without_patch_tokens_raise_an_error(name: str) -> None:
     for method in ("attention-rollout", "attention-relevance"):
         with pytest.raises(ModelError, match="has no attention over patch tokens"):
-            coarse(built(name), picture(name), 1, method)
+            coarse_maps(built(name), example_input(name), 1, method)

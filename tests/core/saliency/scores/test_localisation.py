@@ -26,7 +26,7 @@ def peaked(row, column, height=1.0):
     return values
 
 
-def test_a_box_covers_the_pixels_whose_centre_it_holds(region):
+def test_a_box_covers_the_pixels_whose_centre_is_inside(region):
     assert region.sum() == 30
     assert region[2:7, 4:10].all()
     beyond = localisation.region_of(
@@ -43,7 +43,7 @@ def test_the_pointing_game_allows_its_tolerance(region):
     assert localisation.pointing_game(peaked(9, 12), region, tolerance=4.3)
 
 
-def test_a_flat_map_points_nowhere_and_a_plateau_at_its_middle(region):
+def test_a_constant_map_misses_and_a_plateau_points_at_its_centre(region):
     assert not localisation.pointing_game(np.ones(SHAPE, np.float32), region)
     plateau = np.zeros(SHAPE, np.float32)
     plateau[2:7, 0:14] = 1
@@ -59,7 +59,7 @@ def test_energy_is_a_share_of_the_sum(region):
     assert math.isnan(localisation.energy_inside(np.zeros(SHAPE, np.float32), region))
 
 
-def test_what_the_network_did_not_see_counts_as_missed(region):
+def test_pixels_outside_of_the_input_count_as_missed(region):
     values = region.astype(np.float32)
     assert localisation.iou(values, region) == 1
     values[:, :7] = np.nan
@@ -68,7 +68,7 @@ def test_what_the_network_did_not_see_counts_as_missed(region):
     assert localisation.energy_inside(values, region) == 1
 
 
-def test_iou_cuts_at_a_share_of_the_peak(region):
+def test_iou_thresholds_at_a_share_of_the_peak(region):
     values = region * np.float32(0.4) + peaked(11, 15, 1.0)
     assert localisation.iou(values, region, 0.5) == 0
     assert localisation.iou(values, region, 0.3) == pytest.approx(30 / 31)
@@ -107,19 +107,19 @@ def test_scores_do_not_depend_on_the_map_s_unit(values, region, scale):
     np.testing.assert_equal(vars(ours), vars(other))
 
 
-def test_faults_are_said_in_words(region):
+def test_invalid_input_is_reported(region):
     values = np.ones(SHAPE, np.float32)
     with pytest.raises(DataError, match=r"12 × 15 px, the marked region 12 × 16"):
         localisation.iou(values[:, 1:], region)
     with pytest.raises(DataError, match="region is empty"):
         localisation.score(values, np.zeros(SHAPE, np.bool_))
-    with pytest.raises(DataError, match="no value at all"):
+    with pytest.raises(DataError, match="no finite value"):
         localisation.pointing_game(values * np.nan, region)
-    with pytest.raises(DataError, match="threshold 0 is no share"):
+    with pytest.raises(DataError, match="threshold 0 is not a share"):
         localisation.iou(values, region, 0)
 
 
-def test_the_border_is_a_frame():
+def test_the_border_follows_the_edges():
     frame = localisation.border_of((32, 64))
     assert frame[:2].all()
     assert frame[:, -4:].all()

@@ -24,13 +24,13 @@ def test_the_mean_is_over_studies_and_the_draws_over_patients():
     assert found.low <= 0.4 <= found.high
 
 
-def test_findings_count_alike_however_frequent_they_are():
+def test_findings_have_equal_weight_whatever_their_frequency():
     table = np.full((5, 2), np.nan)
     table[:4, 0], table[4, 1] = 0, 1
     assert patient_means.mean_interval(table, list("abcde")).value == pytest.approx(0.5)
 
 
-def test_an_interval_covers_as_often_as_it_says():
+def test_intervals_have_their_nominal_coverage():
     generator = np.random.default_rng(0)
     patients = np.repeat(np.arange(60), 2)
     hits = 0
@@ -54,7 +54,7 @@ def test_a_difference_is_taken_on_the_studies_that_have_both():
     assert patient_means.paired_difference(first, first, list("abcdef")).p == 1
 
 
-def test_one_patient_or_none_has_no_interval():
+def test_a_single_patient_has_no_interval():
     one = patient_means.mean_interval([0.5, 0.7], ["a", "a"])
     assert one.value == pytest.approx(0.6)
     assert math.isnan(one.low)

@@ -26,21 +26,21 @@ def pixels() -> torch.Tensor:
     return torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
 
 
-def by(method: str) -> sanity.Explain:
+def by(method: str) -> sanity.ExplainModel:
     return lambda model, pixels: explain(model, pixels, 1, method=method)
 
 
-def test_weights_are_forgotten_from_the_head_to_the_input(pixels):
-    names = [name for name, _ in sanity.cascading(vit())]
+def test_weights_are_randomised_from_the_head_to_the_input(pixels):
+    names = [name for name, _ in sanity.weight_groups(vit())]
     assert names[:2] == ["head", "fc_norm"]
     assert names[2:5] == ["blocks.2", "blocks.1", "blocks.0"]
     assert names[5] == "patch_embed"
     model = vit()
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    found = sanity.cascade(model, pixels, by("grad-cam"))
+    found = sanity.cascading_randomisation(model, pixels, by("grad-cam"))
     assert found.steps == tuple(names)
     assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
-    counted = sum(len(weights) for _, weights in sanity.cascading(model))
+    counted = sum(len(weights) for _, weights in sanity.weight_groups(model))
     assert counted == len(before)
 
 
@@ -51,7 +51,7 @@ def test_each_step_adds_one_group(pixels):
         seen.append({name: weight.detach().clone() for name, weight in model.named_parameters()})
         return np.arange(3 * SIDE * SIDE, dtype=np.float32).reshape(3, SIDE, SIDE)
 
-    found = sanity.cascade(vit(), pixels, watch)
+    found = sanity.cascading_randomisation(vit(), pixels, watch)
     changed = [
         {name for name in seen[0] if not torch.equal(seen[0][name], now[name])} for now in seen[1:]
     ]
@@ -63,28 +63,32 @@ def test_each_step_adds_one_group(pixels):
     assert found.correlations == pytest.approx((1,) * len(found.steps))
 
 
-def test_a_map_of_the_picture_is_flagged_and_one_of_the_model_is_not(pixels):
-    edges = sanity.cascade(vit(), pixels, lambda _, p: p[:, 0].abs().numpy(), most=2)
-    assert edges.flagged
+def test_a_map_of_the_image_fails_and_a_map_of_the_model_passes(pixels):
+    edges = sanity.cascading_randomisation(
+        vit(), pixels, lambda _, p: p[:, 0].abs().numpy(), max_steps=2
+    )
+    assert edges.failed
     assert "fails the sanity check" in edges.sentence("Edges")
     assert len(edges.steps) == 2
     assert edges.steps[0] == "head"
-    ours = sanity.cascade(vit(), pixels, by("hirescam"))
-    assert not ours.flagged
+    ours = sanity.cascading_randomisation(vit(), pixels, by("hirescam"))
+    assert not ours.failed
     assert "passes" in ours.sentence("HiResCAM")
-    even = sanity.cascade(vit(), pixels, lambda _, p: np.ones((3, 4, 4), np.float32), most=1)
-    assert not even.flagged
-    assert "nothing to compare" in even.sentence("Even")
+    even = sanity.cascading_randomisation(
+        vit(), pixels, lambda _, p: np.ones((3, 4, 4), np.float32), max_steps=1
+    )
+    assert not even.failed
+    assert "cannot compare" in even.sentence("Even")
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "convnext_atto"])
 def test_other_networks_have_stages(name):
-    groups = sanity.cascading(timm.create_model(name, num_classes=2))
+    groups = sanity.weight_groups(timm.create_model(name, num_classes=2))
     assert "head" in groups[0][0] or "fc" in groups[0][0]
     assert len(groups) >= 4
 
 
-def test_adapters_are_forgotten_with_their_block():
+def test_adapters_are_randomised_with_their_block():
     model = peft.get_peft_model(vit(), peft.LoraConfig(r=2, target_modules=["qkv"]))
-    groups = dict(sanity.cascading(model))
-    assert len(groups["blocks.2"]) == len(dict(sanity.cascading(vit()))["blocks.2"]) + 2
+    groups = dict(sanity.weight_groups(model))
+    assert len(groups["blocks.2"]) == len(dict(sanity.weight_groups(vit()))["blocks.2"]) + 2

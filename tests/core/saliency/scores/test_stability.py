@@ -23,7 +23,7 @@ def test_correlations_are_spearman_s_and_pearson_s():
 
 
 def brightness(pixels: torch.Tensor) -> np.ndarray:
-    """Maps that follow the picture wherever it goes."""
+    """Maps that move with the image."""
     return pixels[:, 0].numpy()
 
 
@@ -39,7 +39,7 @@ def pixels() -> torch.Tensor:
     return torch.randn(3, 1, 24, 20, generator=torch.Generator().manual_seed(0))
 
 
-def test_maps_that_move_with_the_picture_are_stable_under_shifts(pixels):
+def test_maps_that_move_with_the_image_are_stable_under_shifts(pixels):
     np.testing.assert_allclose(stability.under_shifts(brightness, pixels), 1, atol=1e-12)
     once = stability.under_shifts(fixed, pixels, shifts=((3, 0),))
     np.testing.assert_allclose(once, 1, atol=1e-12)  # the same order, only 3 lower
@@ -51,7 +51,7 @@ def test_maps_that_move_with_the_picture_are_stable_under_shifts(pixels):
     assert (across < 0.6).all()
 
 
-def test_noise_costs_what_it_changes(pixels):
+def test_noise_lowers_the_correlation_of_maps_that_depend_on_it(pixels):
     np.testing.assert_allclose(stability.under_noise(fixed, pixels), 1)
     little = stability.under_noise(brightness, pixels, noise=0.1)
     much = stability.under_noise(brightness, pixels, noise=2)

@@ -55,9 +55,9 @@ def test_differences_are_first_minus_second_on_the_same_studies(rows):
     assert cut[0].scores["energy"].difference.value == pytest.approx(0.1)
 
 
-def test_what_lies_beside_the_patient_is_counted_where_it_is_there(rows):
+def test_distractor_shares_are_means_over_the_studies_that_have_them(rows):
     rows["on tubes"] = [0.3, float("nan"), float("nan"), float("nan")] * 4
-    found = summary.beside(rows).loc["grad-cam", "lora"]
+    found = summary.distractor_shares(rows).loc["grad-cam", "lora"]
     assert found["on border"] == pytest.approx(0.1)
     assert found["on border studies"] == 4
     assert (found["on tubes"], found["on tubes studies"]) == (pytest.approx(0.3), 1)

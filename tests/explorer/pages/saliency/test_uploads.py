@@ -1,4 +1,4 @@
-"""Pictures of one's own: read, checked, and gone with the page."""
+"""Uploaded images: read, checked, and deleted with the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from core.data.images.reader import read_image
 from core.errors import DataError
 from explorer.pages.saliency import uploads
-from explorer.pages.saliency.uploads import Uploads, coloured
+from explorer.pages.saliency.uploads import Uploads, is_coloured
 
 GREY = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))
 
@@ -22,41 +22,41 @@ def file_of(folder: Path, name: str = "Jane_Doe.png", pixels: np.ndarray = GREY)
     return path
 
 
-def test_a_picture_is_read_and_its_file_deleted(tmp_path: Path) -> None:
+def test_an_image_is_read_and_its_file_deleted(tmp_path: Path) -> None:
     held, path = Uploads(), file_of(tmp_path)
     found = held.take("one", path)
     assert not path.exists()
-    np.testing.assert_array_equal(found.plate.grey, GREY)
+    np.testing.assert_array_equal(found.radiograph.grey, GREY)
     assert held.get("one", found.token) is found
     assert "Jane" not in repr(found)
 
 
-def test_what_cannot_be_read_is_a_sentence_and_its_file_is_deleted_too(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported_and_deleted(tmp_path: Path) -> None:
     path = tmp_path / "a.dcm"
     path.write_bytes(b"no picture at all")
     with pytest.raises(DataError, match="not a picture"):
         Uploads().take("one", path)
     assert not path.exists()
-    with pytest.raises(DataError, match="did not arrive"):
+    with pytest.raises(DataError, match="upload failed"):
         Uploads().take("one", path)
 
 
-def test_a_token_is_good_for_its_own_session_until_the_page_is_closed(tmp_path: Path) -> None:
+def test_a_token_is_valid_in_its_session_until_the_page_is_closed(tmp_path: Path) -> None:
     held = Uploads()
     found = held.take("one", file_of(tmp_path))
     made = tmp_path / "made"
     made.mkdir()
     found.folders.append(made)
-    with pytest.raises(DataError, match="not kept any more"):
+    with pytest.raises(DataError, match="no longer in memory"):
         held.get("two", found.token)
     held.forget("one")
     assert not made.exists()
-    with pytest.raises(DataError, match="not kept any more"):
+    with pytest.raises(DataError, match="no longer in memory"):
         held.get("one", found.token)
     held.forget("one")
 
 
-def test_the_next_picture_takes_the_place_of_the_last(tmp_path: Path) -> None:
+def test_a_new_image_replaces_the_last(tmp_path: Path) -> None:
     held = Uploads()
     first = held.take("one", file_of(tmp_path))
     second = held.take("one", file_of(tmp_path))
@@ -65,7 +65,7 @@ def test_the_next_picture_takes_the_place_of_the_last(tmp_path: Path) -> None:
         held.get("one", first.token)
 
 
-def test_sixteen_bits_are_kept_as_pixels_alone_when_asked(tmp_path: Path) -> None:
+def test_keep_writes_pixels_only_with_sixteen_bits(tmp_path: Path) -> None:
     held = Uploads()
     deep = GREY.astype(np.uint16) * 250
     found = held.take("one", file_of(tmp_path, "b.png", deep))
@@ -73,16 +73,16 @@ def test_sixteen_bits_are_kept_as_pixels_alone_when_asked(tmp_path: Path) -> Non
     with Image.open(path) as opened:
         np.testing.assert_array_equal(np.asarray(opened), deep)
         assert not opened.info
-    np.testing.assert_array_equal(read_image(path), found.plate.grey)
+    np.testing.assert_array_equal(read_image(path), found.radiograph.grey)
     (tmp_path / "full").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         uploads.keep(found, tmp_path / "full")
 
 
-def test_colour_is_told_from_grey_in_three_channels(tmp_path: Path) -> None:
+def test_colour_is_distinguished_from_grey_in_three_channels(tmp_path: Path) -> None:
     three = np.repeat(GREY[..., None], 3, axis=2)
     bright = three.copy()
     bright[..., 2] //= 2
     for pixels, expected in ((three, False), (bright, True), (GREY, False)):
-        assert coloured(file_of(tmp_path, "c.png", pixels).read_bytes()) is expected
-    assert not coloured(b"a DICOM file, say")
+        assert is_coloured(file_of(tmp_path, "c.png", pixels).read_bytes()) is expected
+    assert not is_coloured(b"a DICOM file, say")

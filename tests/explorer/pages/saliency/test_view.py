@@ -1,8 +1,9 @@
-"""What the Saliency page answers, above all to what cannot be answered: a sentence each."""
+"""The Saliency page: maps of studies and uploads, downloads, and messages for each failure."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zipfile
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 
 from core.config.run import RunSpec
+from core.data.datasets import files
 from core.runs import queue, worker
 from core.runs.store import Store, open_store
 from core.training.loop import fine_tune
@@ -24,10 +26,9 @@ from core.workspace import BEST, Workspace, open_workspace
 from explorer.components import study_views
 from explorer.components.model_cache import ModelCache
 from explorer.context import Context
-from explorer.pages.saliency import download
-from explorer.pages.saliency import view as viewing
+from explorer.pages.saliency import download, view
 from explorer.pages.saliency.uploads import Upload, Uploads
-from explorer.pages.saliency.view import Question
+from explorer.pages.saliency.view import Selection
 from tests.support.layouts import save_dicom
 
 SIDE = 64
@@ -35,7 +36,7 @@ STUDY = "test-01.png"
 
 
 @dataclass
-class Desk:
+class Page:
     """A workspace with two runs of a second on the same radiographs."""
 
     workspace: Workspace
@@ -43,18 +44,20 @@ class Desk:
     context: Context
     root: Path
     ids: list[str]
-    shelf: ModelCache
+    models: ModelCache
 
-    def ask(self, **changes: Any) -> tuple[dict[str, Any], str, str]:
-        asked = Question(self.ids[0], self.ids[1:], STUDY, "Plate", "grad-cam", "", "")
-        value, below, said, *_ = viewing.show(self.context, self.shelf, replace(asked, **changes))
-        return json.loads(value), below, said
+    def show(self, **changes: Any) -> tuple[dict[str, Any], str, str]:
+        selection = Selection(self.ids[0], self.ids[1:], STUDY, "Plate", "grad-cam", "", "")
+        value, below, message, *_ = view.show(
+            self.context, self.models, replace(selection, **changes)
+        )
+        return json.loads(value), below, message
 
 
 @pytest.fixture(scope="module")
-def trained(radiographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+def trained(radiographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
     folder = tmp_path_factory.mktemp("viewing")
-    root = shutil.copytree(radiographs, folder / "pictures")
+    root = shutil.copytree(radiographs, folder / "images")
     workspace = open_workspace(folder / "workspace")
     store = open_store(workspace, create=True)
     fields = {
@@ -73,13 +76,13 @@ def trained(radiographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Desk
         ids.append(run.id)
     with gr.Blocks() as blocks:
         context = Context(workspace, store, blocks, gr.Tabs(), {}, {})
-    return Desk(workspace, store, context, root, ids, ModelCache(workspace, store))
+    return Page(workspace, store, context, root, ids, ModelCache(workspace, store))
 
 
 @pytest.fixture
-def desk(trained: Desk) -> Desk:
-    """The same with models that were not touched yet."""
-    return replace(trained, shelf=ModelCache(trained.workspace, trained.store))
+def page(trained: Page) -> Page:
+    """The same with models as they were trained."""
+    return replace(trained, models=ModelCache(trained.workspace, trained.store))
 
 
 def notes(value: dict[str, Any]) -> list[str]:
@@ -95,19 +98,43 @@ def upload(tmp_path: Path, name: str, pixels: Any = None, **options: Any) -> Upl
     return Uploads().take("session", path)
 
 
-def test_a_study_under_two_runs_with_their_difference(desk: Desk) -> None:
-    value, below, said = desk.ask(apart=" ".join(desk.ids))
-    assert said == ""
+def test_a_study_under_two_runs_with_their_difference(page: Page) -> None:
+    value, below, message = page.show(difference=" ".join(page.ids))
+    assert message == ""
     assert [bool(view["map"]) for view in value["views"]][:3] == [False, True, True]
-    apart = value["views"][3]
-    assert " − " in apart["title"]
-    assert "called" in str(value["views"][1]["facts"])
+    difference = value["views"][3]
+    assert " − " in difference["title"]
+    assert "predicted" in str(value["views"][1]["facts"])
     assert "Plate" in below
-    assert apart["map"] is None or apart["map"]["signed"]
+    assert difference["map"] is None or difference["map"]["signed"]
 
 
-def test_runs_shown_together_are_called_by_what_differs(desk: Desk) -> None:
-    runs = [desk.store.get(one) for one in desk.ids]
+def test_a_file_is_decoded_once_for_the_viewer_and_all_models(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[Path] = []
+
+    def counting(read: Any) -> Any:
+        def counted(path: Path, *rest: Any) -> Any:
+            decoded.append(path)
+            return read(path, *rest)
+
+        return counted
+
+    for name in ("read_image", "read_radiograph"):
+        monkeypatch.setattr(files, name, counting(getattr(files, name)))
+    value, _, _ = page.show()
+    assert [bool(shown["map"]) for shown in value["views"]] == [False, True, True]
+    page.show(method="hirescam")
+    page.show(difference=" ".join(page.ids))
+    assert decoded == [page.root / STUDY]
+    os.utime(page.root / STUDY, (1, 1))  # the file was replaced
+    page.show(method="layercam")
+    assert decoded == [page.root / STUDY] * 2
+
+
+def test_runs_shown_together_are_named_by_their_differences(page: Page) -> None:
+    runs = [page.store.get(one) for one in page.ids]
     short = study_views.titles(runs)
     assert len(set(short)) == 2
     assert all(one in run.name and " · " not in one for one, run in zip(short, runs, strict=True))
@@ -116,52 +143,52 @@ def test_runs_shown_together_are_called_by_what_differs(desk: Desk) -> None:
     assert len(set(alike)) == 2
 
 
-def test_a_finding_the_model_has_not(desk: Desk) -> None:
-    value, _, _ = desk.ask(finding="Hernia")
-    assert all("does not know the finding “Hernia”" in one for one in notes(value)[1:])
+def test_a_finding_that_the_model_does_not_have(page: Page) -> None:
+    value, _, _ = page.show(finding="Hernia")
+    assert all("“Hernia”" in one for one in notes(value)[1:])
     assert all("Plate" in one for one in notes(value)[1:])
 
 
-def test_a_study_without_pixels(desk: Desk) -> None:
-    (desk.root / "test-03.png").rename(desk.root / "away")
+def test_a_study_whose_file_is_missing(page: Page) -> None:
+    (page.root / "test-03.png").rename(page.root / "away")
     try:
-        value, _, said = desk.ask(study="test-03.png")
+        value, _, message = page.show(study="test-03.png")
     finally:
-        (desk.root / "away").rename(desk.root / "test-03.png")
+        (page.root / "away").rename(page.root / "test-03.png")
     assert not value["views"]
     assert "1 of 68 listed pictures are missing" in value["empty"]
-    assert "restore the files" in said
+    assert "restore the files" in message
 
 
-def test_gradients_that_are_not_numbers(desk: Desk) -> None:
+def test_gradients_that_are_not_finite(page: Page) -> None:
     with torch.no_grad():
-        for weight in desk.shelf.model(desk.ids[0]).trained.model.parameters():
+        for weight in page.models.model(page.ids[0]).trained.model.parameters():
             weight.fill_(torch.nan)
-    value, _, _ = desk.ask()
+    value, _, _ = page.show()
     assert "not finite" in notes(value)[1]
     assert value["views"][2]["map"]
 
 
-def test_a_map_that_is_the_same_everywhere(desk: Desk) -> None:
-    model = desk.shelf.model(desk.ids[0]).trained.model
+def test_a_map_of_zeros(page: Page) -> None:
+    model = page.models.model(page.ids[0]).trained.model
     with torch.no_grad():
         model.get_parameter("head.weight").zero_()
-    value, _, _ = desk.ask(apart=" ".join(desk.ids))
+    value, _, _ = page.show(difference=" ".join(page.ids))
     assert "zero everywhere" in notes(value)[1]
     assert value["views"][1]["map"]["peak"] == 0
     assert len(value["views"]) == 4
 
 
-def test_weights_that_are_gone(desk: Desk) -> None:
-    weights = desk.workspace.run(desk.ids[0]) / BEST
+def test_missing_weights(page: Page) -> None:
+    weights = page.workspace.run(page.ids[0]) / BEST
     weights.rename(weights.with_name("away"))
     try:
-        value, _, said = desk.ask()
+        value, _, message = page.show()
     finally:
         weights.with_name("away").rename(weights)
     assert "no weights" in notes(value)[1]
     assert value["views"][2]["map"]
-    assert said == ""
+    assert message == ""
 
 
 @pytest.mark.parametrize(
@@ -174,48 +201,48 @@ def test_weights_that_are_gone(desk: Desk) -> None:
     ],
     ids=["signed DICOM", "10 × 10", "6,000 × 6,000"],
 )  # fmt: skip
-def test_pictures_of_ones_own_of_any_kind(
-    desk: Desk, tmp_path: Path, name: str, pixels: Any, options: dict[str, Any]
+def test_uploaded_images_of_any_kind(
+    page: Page, tmp_path: Path, name: str, pixels: Any, options: dict[str, Any]
 ) -> None:
     own = upload(tmp_path, name, pixels, **options)
-    value, _, said = desk.ask(study=None, others=[], upload=own)
-    assert said == ""
-    assert value["pictures"][0]["full"] == [pixels.shape[1], pixels.shape[0]]
+    value, _, message = page.show(study=None, others=[], upload=own)
+    assert message == ""
+    assert value["images"][0]["full"] == [pixels.shape[1], pixels.shape[0]]
     assert value["views"][1]["map"]
     if options:
-        picture = value["pictures"][0]
+        picture = value["images"][0]
         assert (picture["depth"], picture["slope"]) == (12, 0.5)
         assert -1124 <= picture["intercept"] <= -1100
 
 
-def test_a_photograph_is_told_from_a_radiograph(desk: Desk, tmp_path: Path) -> None:
+def test_a_photograph_is_out_of_distribution(page: Page, tmp_path: Path) -> None:
     from sklearn.datasets import load_sample_image
 
-    asked = Question(desk.ids[0], [], None, "Plate", "grad-cam", "", "")
+    selection = Selection(page.ids[0], [], None, "Plate", "grad-cam", "", "")
     photo = upload(tmp_path, "a.png", load_sample_image("flower.jpg"))
-    said = viewing.likeness(desk.shelf, replace(asked, upload=photo))
-    assert "in colour" in said
-    assert "distance in feature space" in said
-    with Image.open(desk.root / STUDY) as opened:
+    message = view.out_of_distribution(page.models, replace(selection, upload=photo))
+    assert "in colour" in message
+    assert "distance in feature space" in message
+    with Image.open(page.root / STUDY) as opened:
         own = upload(tmp_path, "b.png", np.asarray(opened))
-    said = viewing.likeness(desk.shelf, replace(asked, upload=own))
-    assert "in colour" not in said
-    assert "is like the run’s own" in said
-    assert viewing.likeness(desk.shelf, asked) == ""
+    message = view.out_of_distribution(page.models, replace(selection, upload=own))
+    assert "in colour" not in message
+    assert "similar to the run’s own" in message
+    assert view.out_of_distribution(page.models, selection) == ""
 
 
-def test_maps_and_captures_are_taken_away(desk: Desk, tmp_path: Path) -> None:
-    asked = Question(desk.ids[0], desk.ids[1:], STUDY, "Plate", "grad-cam", "", "")
-    _, readings, plate = viewing.answers(desk.context, desk.shelf, asked)
-    with zipfile.ZipFile(download.pack("npy", readings, plate, STUDY, tmp_path)) as archive:
+def test_maps_and_captures_are_downloaded(page: Page, tmp_path: Path) -> None:
+    selection = Selection(page.ids[0], page.ids[1:], STUDY, "Plate", "grad-cam", "", "")
+    _, run_views, radiograph = view.explain(page.context, page.models, selection)
+    with zipfile.ZipFile(download.pack("npy", run_views, radiograph, STUDY, tmp_path)) as archive:
         maps = [one for one in archive.namelist() if one.endswith(".npy")]
         assert len(maps) == 2
         with archive.open(maps[0]) as file:
-            np.testing.assert_array_equal(np.load(file), readings[0].request.explanation.map)
+            np.testing.assert_array_equal(np.load(file), run_views[0].explained.explanation.map)
         about = json.loads(archive.read(maps[0].replace(".npy", ".json")))
-        assert about["run"] == desk.ids[0]
-        assert about["shape"] == list(plate.grey.shape)
-    with zipfile.ZipFile(download.pack("dcm", readings, plate, None, tmp_path)) as archive:
+        assert about["run"] == page.ids[0]
+        assert about["shape"] == list(radiograph.grey.shape)
+    with zipfile.ZipFile(download.pack("dcm", run_views, radiograph, None, tmp_path)) as archive:
         names = archive.namelist()
         assert len(names) == 2
         with archive.open(names[0]) as file:
