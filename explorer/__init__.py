@@ -1,1 +1,1 @@
-"""The browser's side: reads inputs, calls one function of the core, formats the answer."""
+"""The explorer in the browser: pages read inputs, call the core and show its results."""

@@ -1,4 +1,4 @@
-"""The explorer: its pages in order, the address they answer to, and the server that shows them."""
+"""The explorer: its pages in order, what an address opens, and the server."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from core.errors import ConfigurationError
@@ -27,6 +28,7 @@ from explorer.pages.runs import page as runs
 from explorer.pages.saliency import page as saliency
 from explorer.server import change_events, gradio_api, runs_json
 from explorer.server.store_version import StoreVersion
+from explorer.templates import render
 from explorer.theme import STYLE, theme
 
 PAGES: dict[str, ModuleType] = {
@@ -38,35 +40,35 @@ PAGES: dict[str, ModuleType] = {
     "paper": paper,
     "help": help,
 }
-"""Every page by its name in the address, in the order of the tabs."""
+"""The pages by their names in the address, in the order of the tabs."""
 
 HOUR = 3600
-_TOP = f"""
-<div class="cxr-top"><h1>CXR PEFT Explorer</h1>
-<p>{DISCLAIMER}.</p>
-<button type="button" class="cxr-button" data-theme-toggle title="Switch the theme">
-<span data-theme-label>Light</span></button></div>
-"""
 
 
 def build(workspace: Workspace) -> gr.Blocks:
-    """Build the explorer's pages on a workspace, making its store if there is none.
+    """Build the explorer's pages for a workspace; its store is created if there is none.
 
     Raises:
-        StoreError: The store cannot be made or read.
+        StoreError: The store cannot be created or read.
     """
     store = open_store(workspace, create=True)
     with gr.Blocks(
         title="CXR PEFT Explorer",
         analytics_enabled=False,
         fill_width=True,
-        delete_cache=(HOUR, 24 * HOUR),  # exports that were packed for a download
+        delete_cache=(HOUR, 24 * HOUR),  # packed exports for download
     ) as blocks:
-        gr.HTML(_TOP, apply_default_css=False, js_on_load=change_events.ON_LOAD)
+        gr.HTML(
+            render("app.html.j2", disclaimer=DISCLAIMER),
+            apply_default_css=False,
+            js_on_load=change_events.POLL_SCRIPT,
+        )
         gradio_api.publish(store, workspace)
         with gr.Row(elem_classes="cxr-unseen"):
             pulses = {
-                name: gr.HTML(apply_default_css=False, js_on_load=change_events.heard_by(name))
+                name: gr.HTML(
+                    apply_default_css=False, js_on_load=change_events.listener_script(name)
+                )
                 for name in PAGES
             }
         inboxes = {name: gr.State(None) for name in PAGES}
@@ -77,11 +79,8 @@ def build(workspace: Workspace) -> gr.Blocks:
                     page.build(context, tab)
                 tab.select(None, js="() => window.cxr.opened()")
 
-        def follow_address(request: gr.Request) -> list[Any]:
-            return opened(dict(request.query_params))
-
         blocks.load(
-            follow_address,
+            _open_address,
             outputs=[tabs, *inboxes.values()],
             api_visibility="private",
             show_progress="hidden",
@@ -89,30 +88,36 @@ def build(workspace: Workspace) -> gr.Blocks:
     return blocks
 
 
-def opened(asked: Mapping[str, str]) -> list[Any]:
-    """What the address names: ``?tab=…``, ``?run=…``, ``?compare=a,b``, ``?saliency=run``.
+def open_address(query: Mapping[str, str]) -> list[Any]:
+    """Open the page that an address names, and send it the request in the address.
 
     Args:
-        asked: The keys of the page's address.
+        query: Keys of the address: ``?tab=…``, ``?run=…``, ``?compare=a,b``, ``?saliency=run``,
+            ``?spec=…``.
 
     Returns:
-        The selected tab, and what goes into the inbox of each page.
+        The selected tab, and the requests for the inboxes of all pages.
     """
-    wanted: dict[str, Any] = {}
-    if asked.get("spec"):
-        wanted["launch"] = {"settings": asked["spec"]}
-    if asked.get("run"):
-        wanted["runs"] = {"run": asked["run"]}
-    if asked.get("compare"):
-        wanted["compare"] = {"runs": [one for one in asked["compare"].split(",") if one]}
-    if asked.get("saliency"):
-        wanted["saliency"] = {"run": asked["saliency"], "study": asked.get("study")}
-    named: list[str] = [
-        name for name in ("saliency", "compare", "runs") if name in wanted and name in PAGES
-    ]
-    page = asked.get("tab") if asked.get("tab") in PAGES else (named or ["launch"])[0]
-    inboxes = [{"serial": 0, **wanted[name]} if name in wanted else gr.skip() for name in PAGES]
+    requests: dict[str, Any] = {}
+    if query.get("spec"):
+        requests["launch"] = {"settings": query["spec"]}
+    if query.get("run"):
+        requests["runs"] = {"run": query["run"]}
+    if query.get("compare"):
+        requests["compare"] = {"runs": [run for run in query["compare"].split(",") if run]}
+    if query.get("saliency"):
+        requests["saliency"] = {"run": query["saliency"], "study": query.get("study")}
+    page = query.get("tab")
+    if page not in PAGES:
+        page = next(
+            (name for name in ("saliency", "compare", "runs") if name in requests), "launch"
+        )
+    inboxes = [{"serial": 0, **requests[name]} if name in requests else gr.skip() for name in PAGES]
     return [gr.Tabs(selected=page), *inboxes]
+
+
+def _open_address(request: gr.Request) -> list[Any]:
+    return open_address(dict(request.query_params))
 
 
 def serve(
@@ -125,20 +130,20 @@ def serve(
     resume_lost: bool = False,
     ready: Callable[[str], None] = print,
 ) -> None:
-    """Show the explorer and start queued runs until interrupted; runs that have begun go on.
+    """Serve the explorer and start queued runs until interrupted; running runs continue.
 
     Args:
-        workspace: Where runs are kept.
-        host: Address to listen on; the default is reached from this machine only.
+        workspace: Place of the runs.
+        host: Address to listen on; the default is reachable from this machine only.
         port: Port to listen on, or the next free one.
         browser: Open a browser window.
         slots: Runs at the same time on each device.
-        resume_lost: Queue again what is found dead, a few times.
-        ready: Told the address once the page is served.
+        resume_lost: Queue runs again whose process has died, a few times.
+        ready: Called with a message that contains the address once the page is served.
 
     Raises:
         ConfigurationError: No port is free, or the host is not one of this machine's.
-        StoreError: The store cannot be made or read.
+        StoreError: The store cannot be created or read.
     """
     blocks = build(workspace)
     store = open_store(workspace, create=False)
@@ -154,7 +159,10 @@ def serve(
         ]
         port = free_port(host, port)
         url = show(blocks, host=host, port=port, browser=browser, routes=routes)
-        ready(f"The explorer is at {url} (workspace {workspace.root}). Ctrl-C ends it; runs go on.")
+        ready(
+            f"The explorer is at {url} (workspace {workspace.root}). Press Ctrl-C to stop it; "
+            "running runs continue."
+        )
         blocks.block_thread()
     finally:
         scheduler.stop()
@@ -169,14 +177,14 @@ def show(
     browser: bool = False,
     routes: Sequence[BaseRoute] = (),
 ) -> str:
-    """Serve what ``build`` made, dressed as the explorer, and return at once.
+    """Serve the pages that ``build`` made, with the explorer's theme, and return at once.
 
     Args:
         blocks: The pages.
         host: Address to listen on.
         port: Port to listen on.
         browser: Open a browser window.
-        routes: What is served beside the pages.
+        routes: Further routes of the server.
 
     Returns:
         Its address.
@@ -190,27 +198,26 @@ def show(
         share=False,
         ssr_mode=False,
         run_history=False,
-        _frontend=False,  # else Gradio ends where its page takes more than three seconds to answer
+        _frontend=False,  # otherwise Gradio exits if its page takes more than three seconds
         theme=theme(),
         css_paths=STYLE,
         footer_links=["api"],
-        max_file_size="128mb",  # a picture of 6,000 × 6,000 px in 16 bit has 72
-        app_kwargs={"middleware": [_middleware()], "routes": list(routes)},
+        max_file_size="128mb",  # an image of 6,000 × 6,000 px with 16 bits has 72
+        app_kwargs={"middleware": [Middleware(Page)], "routes": list(routes)},
     )
     return str(url)
 
 
-def _middleware() -> Any:
-    from starlette.middleware import Middleware
-
-    return Middleware(Page)
-
-
 def free_port(host: str, first: int, tries: int = 100) -> int:
-    """The first free port of a host, from ``first`` on.
+    """The first free port of a host.
+
+    Args:
+        host: Address of this machine.
+        first: First port to try.
+        tries: Number of ports to try.
 
     Raises:
-        ConfigurationError: None of ``tries`` ports is free, or the host is not this machine's.
+        ConfigurationError: None of the ports is free, or the host is not one of this machine's.
     """
     problem: OSError | None = None
     for port in range(first, min(first + tries, 65536)):
@@ -223,5 +230,5 @@ def free_port(host: str, first: int, tries: int = 100) -> int:
             problem = error
     raise ConfigurationError(
         f"No port from {first} on can be opened on {host} ({problem}).",
-        "Choose others with --host and --port.",
+        "Choose another address with --host and --port.",
     )

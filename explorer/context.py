@@ -1,4 +1,4 @@
-"""What every page is given: the store, and the ways to reach the other pages."""
+"""What every page gets: the workspace, the store, and requests to other pages."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Context:
     """The explorer as a page sees it.
 
     A page is a module with ``TITLE: str`` and ``build(context, tab) -> None``, which is called
-    inside its ``gr.Tab``. Pages do not import each other; one asks another for something by a
-    request, which arrives in the other's inbox::
+    inside its ``gr.Tab``. Pages do not import each other; a page sends a request to another one,
+    which receives it in its inbox::
 
         button.click(
             lambda run: context.request("saliency", run=run), run_id, context.outputs("saliency")
@@ -29,14 +29,14 @@ class Context:
         context.inboxes["saliency"].change(open_request, context.inboxes["saliency"], [...])
 
     Attributes:
-        workspace: Where runs and caches are kept.
+        workspace: Place of runs and caches.
         store: The store of runs.
-        blocks: The whole explorer; ``blocks.load`` runs something when a page is opened.
+        blocks: The whole explorer; ``blocks.load`` fires when the explorer is opened in a browser.
         tabs: All pages; ``gr.Tabs(selected=NAME)`` shows one.
-        inboxes: One state for each page: None, or a dict of what was asked (see ``request``).
-        pulses: One component for each page: its ``click`` says that a run, a metric or a state may
-            have changed. Only the page that is seen hears of it, within a second of the change or
-            of its being opened.
+        inboxes: One state for each page: None, or the request as a dict (see ``request``).
+        pulses: One component for each page: its ``click`` fires when a run, a metric or a state may
+            have changed. Only the visible page is notified, within a second of the change or of
+            being opened.
     """
 
     workspace: Workspace
@@ -51,12 +51,12 @@ class Context:
         return [self.tabs, self.inboxes[page]]
 
     def request(self, page: str, **wanted: Any) -> list[Any]:
-        """Show another page and tell it what is wanted.
+        """Show another page and send it a request.
 
         Args:
             page: Name of the page.
             **wanted: ``launch``: ``spec`` (RunSpec as JSON). ``runs``: ``run`` (id). ``compare``:
-                ``runs`` (ids). ``saliency``: ``run``, and maybe ``study`` and ``finding``.
-                ``data``: ``data`` (name of the data set), and maybe ``study``.
+                ``runs`` (ids). ``saliency``: ``run``, optionally ``study`` and ``finding``.
+                ``data``: ``data`` (name of the data set), optionally ``study``.
         """
         return [gr.Tabs(selected=page), {"serial": next(_serial), **wanted}]

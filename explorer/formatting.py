@@ -1,4 +1,4 @@
-"""How methods and runs are named on every page."""
+"""Names of methods and runs, the same on every page."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from core.runs.run import Run
 
 
 def method_title(spec: RunSpec) -> str:
-    """The method with what distinguishes it: ``LoRA r 4``, ``full``, ``linear``."""
+    """The method, with its rank if it has one: ``LoRA r 4``, ``Full fine-tuning``."""
     method = TUNING_METHODS.get(spec.adapter.method)
     title = method.title if method else spec.adapter.method
-    ranked = method is not None and "rank" in method.options
-    return f"{title} r {spec.adapter.rank}" if ranked else title
+    has_rank = method is not None and "rank" in method.options
+    return f"{title} r {spec.adapter.rank}" if has_rank else title
 
 
 def run_title(run: Run) -> str:
-    """A run's name with the start of its id, for choosing among runs of the same name."""
+    """A run's name with the start of its id, which distinguishes runs of the same name."""
     return f"{run.name} · {run.id[:6]}"

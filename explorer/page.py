@@ -1,10 +1,13 @@
-"""The page that carries the explorer: what is added to Gradio's, and what it may load."""
+"""Gradio's page with the explorer's additions, and the security headers of all pages."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+from markupsafe import Markup
+
+from explorer.templates import render
 from explorer.theme import SCRIPT
 
 POLICY = "; ".join(
@@ -22,7 +25,7 @@ POLICY = "; ".join(
         "frame-ancestors 'self'",
     )
 )
-"""Content Security Policy: the browser itself refuses to load anything from another host."""
+"""Content Security Policy: the browser refuses to load anything from another host."""
 
 SECURITY = {
     "content-security-policy": POLICY,
@@ -31,20 +34,14 @@ SECURITY = {
 }
 """Headers of every page that the explorer serves."""
 
-_EARLY = """
-<style>
-html[data-cxr="dark"], html[data-cxr="dark"] body { background: #0e1217; color: #e4e9f0 }
-html[data-cxr="light"], html[data-cxr="light"] body { background: #f4f6f8; color: #18212d }
-</style>
-"""
 _PROMOTION = re.compile(r'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>')
 
 
 class Page:
-    """ASGI middleware that serves the explorer's page.
+    """ASGI middleware that changes Gradio's page.
 
-    It puts the explorer's script into the head, where it sets the theme before anything is drawn,
-    removes the tags that point at other hosts, and sends a policy that forbids loading from them.
+    It adds the explorer's script to the head, where it sets the theme before the first paint,
+    removes the tags that refer to other hosts, and sends a policy that forbids loading from them.
 
     Args:
         app: The application to wrap.
@@ -54,7 +51,7 @@ class Page:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one request, as ASGI has it."""
+        """Answer one request (ASGI)."""
         if scope["type"] != "http" or scope["path"] not in ("", "/"):
             await self.app(scope, receive, send)
             return
@@ -69,10 +66,12 @@ class Page:
             if message.get("more_body"):
                 return
             body = b"".join(parts)
-            headers = [one for one in start["headers"] if one[0] != b"content-length"]
+            headers = [
+                (name, value) for name, value in start["headers"] if name != b"content-length"
+            ]
             if dict(headers).get(b"content-type", b"").startswith(b"text/html"):
                 body = dress(body.decode()).encode()
-                headers += [(k.encode(), v.encode()) for k, v in SECURITY.items()]
+                headers += [(name.encode(), value.encode()) for name, value in SECURITY.items()]
             headers.append((b"content-length", str(len(body)).encode()))
             await send({**start, "headers": headers})
             await send({"type": "http.response.body", "body": body})
@@ -81,7 +80,7 @@ class Page:
 
 
 def dress(html: str) -> str:
-    """Add the explorer's script and first colours to Gradio's page; drop what points outside."""
-    html = _PROMOTION.sub("", html)
-    script = f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>"
-    return html.replace("<head>", f"<head>{_EARLY}{script}", 1)
+    """Add the explorer's script and first colours to Gradio's page; remove links to other hosts."""
+    script = Markup(SCRIPT.read_text(encoding="utf-8"))  # noqa: S704 - the project's own file
+    head = render("page.html.j2", script=script)
+    return _PROMOTION.sub("", html).replace("<head>", head, 1)

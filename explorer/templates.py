@@ -1,4 +1,4 @@
-"""Jinja templates: ``*.html.j2`` files beside the modules that render them, with autoescape.
+"""Jinja templates: ``*.html.j2`` files next to the modules that render them, with autoescape.
 
 A template gets values, never HTML made by hand; figures (SVG) and other rendered templates are
 ``Markup`` and are not escaped again.
@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     """The environment of all templates; the number formats of ``core.formatting`` are filters."""
-    made = Environment(
+    templates = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
@@ -31,9 +31,9 @@ def environment() -> Environment:
         auto_reload=False,
     )
     for name in ("auroc", "points", "number", "share", "duration"):
-        made.filters[name] = getattr(formatting, name)
-    made.filters["words"] = lambda name: str(name).replace("_", " ")
-    return made
+        templates.filters[name] = getattr(formatting, name)
+    templates.filters["words"] = lambda name: str(name).replace("_", " ")
+    return templates
 
 
 def render(template: str, **values: Any) -> Markup:
@@ -49,6 +49,26 @@ def render(template: str, **values: Any) -> Markup:
     return Markup(environment().get_template(template).render(**values))  # noqa: S704 - autoescaped
 
 
-def error_message(error: CoreError) -> Markup:
-    """An error as HTML: the cause, and the remedy below it."""
-    return render("components/error_message.html.j2", error=error)
+def render_macro(template: str, macro: str, **values: Any) -> Markup:
+    """Render one macro of a template; a module with several regions has one macro for each.
+
+    Args:
+        template: Path below ``explorer``.
+        macro: Name of the macro.
+        **values: Its arguments; one that is missing and used raises an error.
+
+    Returns:
+        Safe HTML.
+    """
+    html: Markup = getattr(environment().get_template(template).module, macro)(**values)
+    return html
+
+
+def error_message(error: CoreError, field: str = "") -> Markup:
+    """An error as HTML: the cause, and the remedy below it.
+
+    Args:
+        error: The error.
+        field: Id of the form field that caused it; the page shows the message under that field.
+    """
+    return render("components/error_message.html.j2", error=error, field=field)

@@ -1,11 +1,13 @@
-"""How the explorer looks: Gradio's variables tied to those of the explorer's style sheet.
+"""The explorer's Gradio theme: Gradio's variables refer to those of the explorer's style sheet.
 
-``assets/styles/explorer.css`` holds every colour once for dark and once for light; the theme only
-points Gradio's names at them. Fonts are the system's: no page loads anything from another host.
+``assets/styles/explorer.css`` defines every colour for the dark and for the light theme; here
+Gradio's names refer to them. Fonts are those of the system: no page loads anything from another
+host.
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import gradio as gr
@@ -18,7 +20,7 @@ SCRIPT = SCRIPTS / "explorer.js"
 _FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
 
-_LOOK = {
+_COLOURS = {
     "body_background_fill": "ground",
     "body_text_color": "ink",
     "body_text_color_subdued": "muted",
@@ -126,10 +128,10 @@ _MEASURES = {
 
 
 def theme() -> gr.themes.Base:
-    """The Gradio theme; both its light and its dark half follow the style sheet's variables."""
-    look: dict[str, Any] = {**_MEASURES, "color_accent": "var(--cxr-accent)"}
-    for name, variable in _LOOK.items():
-        look[name] = look[f"{name}_dark"] = f"var(--cxr-{variable})"
+    """The Gradio theme; its light and its dark variables refer to those of the style sheet."""
+    values: dict[str, Any] = {**_MEASURES, "color_accent": "var(--cxr-accent)"}
+    for name, variable in _COLOURS.items():
+        values[name] = values[f"{name}_dark"] = f"var(--cxr-{variable})"
     base = gr.themes.Base(
         font=[gr.themes.Font(name) for name in _FONT],
         font_mono=[gr.themes.Font(name) for name in _MONO],
@@ -137,12 +139,6 @@ def theme() -> gr.themes.Base:
         spacing_size="md",
         text_size="md",
     )
-    chosen: gr.themes.Base = base.set(**_known(base, look))
-    return chosen
-
-
-def _known(base: gr.themes.Base, look: dict[str, Any]) -> dict[str, Any]:
-    import inspect
-
-    names = inspect.signature(base.set).parameters
-    return {name: value for name, value in look.items() if name in names}
+    known = inspect.signature(base.set).parameters  # not all variables have one for dark
+    themed: gr.themes.Base = base.set(**{k: v for k, v in values.items() if k in known})
+    return themed

@@ -1,40 +1,46 @@
-"""Choice of a data set in a form."""
+"""The data sets that a form offers: those of the registry and the user's registered names."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from core.data.datasets import registered
+from core.data.datasets.registered import Named
 from core.data.datasets.registry import DATASETS, DatasetEntry, Option
 from core.workspace import Workspace
 
 
-def entry(workspace: Workspace, data: str) -> DatasetEntry:
-    """What is known of a data set, or of one that was registered under a name."""
-    if data in DATASETS:
-        return DATASETS[data]
-    found = next((one for one in registered.names(workspace) if one.name == data), None)
-    base = DATASETS[stands_for(workspace, data)]
-    said = f"{base.title} in {found.data.root}." if found else "It is no longer registered."
-    return replace(base, title=data, sentence=said, needs_root=False, splits=(), options={})
-
-
-def stands_for(workspace: Workspace, data: str) -> str:
-    """The data set of the catalogue that a registered name stands for; a folder if for none."""
-    if data in DATASETS:
-        return data
-    return next(
-        (one.data.name for one in registered.names(workspace) if one.name == data), "folder"
-    )
-
-
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
-    """The data sets that one can choose, those of the user's own first."""
-    own = [(one.name, one.name) for one in registered.names(workspace)]
+    """The data sets as (text, name) pairs, the user's own first."""
+    own = [(dataset.name, dataset.name) for dataset in registered.names(workspace)]
     return own + [(entry.title, name) for name, entry in DATASETS.items()]
 
 
+def dataset_entry(workspace: Workspace, data: str) -> DatasetEntry:
+    """The description of a data set or of a registered name."""
+    if data in DATASETS:
+        return DATASETS[data]
+    base = DATASETS[base_dataset(workspace, data)]
+    named = _registered(workspace, data)
+    sentence = (
+        f"{base.title} in {named.data.root}." if named else "This name is no longer registered."
+    )
+    return replace(base, title=data, sentence=sentence, needs_root=False, splits=(), options={})
+
+
+def base_dataset(workspace: Workspace, data: str) -> str:
+    """The data set of the registry behind a registered name; ``folder`` if there is none."""
+    if data in DATASETS:
+        return data
+    named = _registered(workspace, data)
+    return named.data.name if named else "folder"
+
+
 def options(data: str) -> dict[str, Option]:
-    """What a data set lets one choose, by the setting's path."""
+    """The options of a data set by the paths of their settings."""
     entry = DATASETS.get(data)
-    return {f"data.{name}": one for name, one in entry.options.items()} if entry else {}
+    return {f"data.{name}": option for name, option in entry.options.items()} if entry else {}
+
+
+def _registered(workspace: Workspace, name: str) -> Named | None:
+    return next((named for named in registered.names(workspace) if named.name == name), None)

@@ -1,23 +1,25 @@
-"""Runs side by side: dots with intervals on one scale, and AUROC against what trains.
+"""Runs side by side: dots with intervals on one scale, and AUROC against trainable parameters.
 
-Dots are laid out by HTML, so that names and numbers keep their size at any width; every dot says
-its values in its title, which the pointer and a screen reader find.
+Rows of dots are HTML, so that names and numbers keep their size at any width. The title of each dot
+gives its values, for the pointer and for screen readers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from markupsafe import Markup
+
 from core.metrics.intervals import Interval
-from explorer.figures.curves import ticks
 from explorer.figures.markers import mark, marker
 from explorer.figures.palette import Style
+from explorer.figures.plot import CHARACTER_WIDTH, LINE_HEIGHT, Plane, figure, ticks
+from explorer.templates import render_macro
 
-DENSE = 3
-"""Rows with more dots than this are drawn closer together."""
+TEMPLATE = "figures/dots.html.j2"
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Scale:
     Attributes:
         low: Value at the left end.
         high: Value at the right end.
-        zero: A value to be marked, such as no difference; NaN marks none.
-        factor: What values are multiplied by when they are written.
+        zero: A value with a line of its own, such as no difference; NaN for none.
+        factor: Values are multiplied by this before they are written.
         decimals: Decimals of the written values.
     """
 
@@ -48,20 +50,17 @@ class Scale:
         factor: float = 1.0,
         decimals: int = 2,
     ) -> Scale:
-        """A scale that holds all intervals, with a little room."""
-        ends = [
-            end
-            for one in intervals
-            for end in (one.value, one.low, one.high, zero)
-            if not math.isnan(end)
-        ]
+        """A scale that holds all intervals, with a margin of 4%."""
+        ends = _ends(intervals)
+        if ends and not math.isnan(zero):
+            ends.append(zero)
         low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
         room = 0.04 * (high - low) or 0.02
         low, high = max(low - room, within[0]), min(high + room, within[1])
         return cls(low, high, zero, factor, decimals)
 
-    def across(self, value: float) -> float:
-        """Where a value stands, in percent of the width."""
+    def percent(self, value: float) -> float:
+        """Position of a value, in percent of the width."""
         share = (value - self.low) / ((self.high - self.low) or 1.0)
         return 100 * min(max(share, 0.0), 1.0)
 
@@ -70,8 +69,8 @@ class Scale:
         """Round values for the axis."""
         return ticks(self.low, self.high, 6)
 
-    def written(self, value: float) -> str:
-        """A value as the axis writes it."""
+    def text(self, value: float) -> str:
+        """A value as the axis shows it."""
         text = f"{value * self.factor:.{self.decimals}f}"
         return text.replace("-", "−") if float(text) else text.replace("-", "")
 
@@ -83,7 +82,7 @@ class Dot:
     Attributes:
         interval: Value and bounds; NaN bounds draw no line.
         style: Colour and shape.
-        title: What it says in words.
+        title: The values in words.
         wider: A second interval around the same value, drawn thin.
     """
 
@@ -92,74 +91,34 @@ class Dot:
     title: str
     wider: Interval | None = None
 
-
-def dots(row: Sequence[Dot], scale: Scale) -> str:
-    """HTML of one row's dots, one below the other on a common scale."""
-    if row and all(math.isnan(one.interval.value) for one in row):
-        words = "; ".join(one.title for one in row)
-        return (
-            f'<div class="cxr-dots cxr-undefined" title="{escape(words)}">{_rules(scale)}'
-            "<span>not defined: one class only</span></div>"
-        )
-    lanes = "".join(_lane(one, scale) for one in row)
-    dense = " cxr-dense" if len(row) > DENSE else ""
-    return f'<div class="cxr-dots{dense}">{_rules(scale)}{lanes}</div>'
+    @property
+    def defined(self) -> bool:
+        """Whether there is a value."""
+        return not math.isnan(self.interval.value)
 
 
-def axis(scale: Scale, label: str) -> str:
-    """HTML of the axis that belongs to rows of ``dots``."""
-    marks = "".join(
-        f'<span style="left:{scale.across(one):.2f}%">{scale.written(one)}</span>'
-        for one in scale.marks
-    )
-    return f'<div class="cxr-dots-axis" aria-hidden="true">{marks}<em>{escape(label)}</em></div>'
+def dots(row: Sequence[Dot], scale: Scale) -> Markup:
+    """One row's dots as HTML, one below the other on a common scale."""
+    if row and not any(dot.defined for dot in row):
+        return render_macro(TEMPLATE, "undefined", dots=row, scale=scale)
+    return render_macro(TEMPLATE, "row", dots=row, scale=scale, mark=mark)
 
 
-def _rules(scale: Scale) -> str:
-    lines = "".join(
-        f'<i class="cxr-rule" style="left:{scale.across(one):.2f}%"></i>' for one in scale.marks
-    )
-    if not math.isnan(scale.zero) and scale.low <= scale.zero <= scale.high:
-        lines += f'<i class="cxr-rule cxr-zero" style="left:{scale.across(scale.zero):.2f}%"></i>'
-    return lines
-
-
-def _lane(dot: Dot, scale: Scale) -> str:
-    if math.isnan(dot.interval.value):
-        return f'<div class="cxr-lane" title="{escape(dot.title)}"><span>not defined</span></div>'
-    parts = [
-        _bar(one, dot.style, scale, kind)
-        for one, kind in ((dot.wider, " cxr-thin-span"), (dot.interval, ""))
-        if one is not None
-    ]
-    place = scale.across(dot.interval.value)
-    return (
-        f'<div class="cxr-lane" role="img" aria-label="{escape(dot.title)}" '
-        f'title="{escape(dot.title)}">{"".join(parts)}'
-        f'<b style="left:{place:.2f}%">{mark(dot.style)}</b></div>'
-    )
-
-
-def _bar(interval: Interval, style: Style, scale: Scale, kind: str) -> str:
-    if math.isnan(interval.low):
-        return ""
-    left, right = scale.across(interval.low), scale.across(interval.high)
-    return (
-        f'<i class="cxr-span{kind}" style="left:{left:.2f}%;width:{right - left:.2f}%;'
-        f'background:{style.colour}"></i>'
-    )
+def axis(scale: Scale, label: str) -> Markup:
+    """The axis of rows of ``dots`` as HTML."""
+    return render_macro(TEMPLATE, "axis", scale=scale, label=label)
 
 
 @dataclass(frozen=True)
 class Point:
-    """One run in the plane of cost and score.
+    """One run in the plane of trainable parameters and AUROC.
 
     Attributes:
-        name: Written beside it.
-        trainable: Parameters that train.
+        name: Text next to the point.
+        trainable: Number of trainable parameters.
         auroc: With its interval.
         style: Colour and shape.
-        title: What it says in words.
+        title: The values in words.
     """
 
     name: str
@@ -171,99 +130,84 @@ class Point:
 
 def cost_and_score(
     points: Sequence[Point], *, title: str, width: int = 620, height: int = 280
-) -> str:
+) -> Markup:
     """AUROC against trainable parameters, the latter on a logarithmic axis.
 
     Args:
         points: At least one run.
         title: Heading.
-        width: Width of the drawing's own coordinates.
-        height: Height of the same.
+        width: Width of the drawing's coordinates.
+        height: Height of the drawing's coordinates.
 
     Returns:
         HTML of a ``figure``.
     """
-    left, right, top, bottom = 48.0, width - 16.0, 12.0, height - 34.0
-    powers = [math.log10(max(one.trainable, 1)) for one in points]
+    powers = [math.log10(max(point.trainable, 1)) for point in points]
     first, last = min(powers) - 0.35, max(powers) + 0.35
-    ends = [
-        end
-        for one in points
-        for end in (one.auroc.value, one.auroc.low, one.auroc.high)
-        if not math.isnan(end)
-    ]
+    ends = _ends([point.auroc for point in points])
     room = (max(ends) - min(ends)) * 0.1 or 0.02
     low, high = max(0.0, min(ends) - room), min(1.0, max(ends) + room)
-
-    def across(power: float) -> float:
-        return left + (power - first) / (last - first) * (right - left)
-
-    def up(value: float) -> float:
-        return bottom - (value - low) / (high - low) * (bottom - top)
-
-    parts = [
-        f'<line class="cxr-grid" x1="{left}" x2="{right}" y1="{up(at):.1f}" y2="{up(at):.1f}"/>'
-        f'<text x="{left - 7}" y="{up(at) + 4:.1f}" text-anchor="end">{at:.{_places(low, high)}f}'
-        "</text>"
-        for at in ticks(low, high)
+    plane = Plane(48, width - 16, 12, height - 34, first, last, low, high)
+    places = [
+        (plane.x(power), plane.y(point.auroc.value))
+        for power, point in zip(powers, points, strict=True)
     ]
-    parts.append(f'<line class="cxr-axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    for power, text in _powers(first, last):
-        parts.append(
-            f'<text x="{across(power):.1f}" y="{bottom + 16}" text-anchor="middle">{text}</text>'
-        )
-    parts.append(
-        f'<text x="{(left + right) / 2:.1f}" y="{bottom + 31}" text-anchor="middle">'
-        "trainable parameters (logarithmic)</text>"
-    )
-    named = _names(points, [across(p) for p in powers], [up(p.auroc.value) for p in points], right)
-    for one, power, label in zip(points, powers, named, strict=True):
-        parts.append(_point(one, across(power), up, label))
-    description = f"{title}: " + "; ".join(one.title for one in points)
-    return (
-        f'<figure class="cxr-chart"><figcaption class="cxr-head">{escape(title)}</figcaption>'
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(description)}">'
-        f"{''.join(parts)}</svg></figure>"
+    return figure(
+        plane.grid(),
+        plane.horizontal_axis(_powers(first, last), "trainable parameters (logarithmic)"),
+        *(_point(point, x, plane) for point, (x, _) in zip(points, places, strict=True)),
+        *_names([point.name for point in points], places, plane.right),
+        title=title,
+        description=f"{title}: " + "; ".join(point.title for point in points),
+        width=width,
+        height=height,
     )
 
 
-def _point(one: Point, x: float, up: Callable[[float], float], label: str) -> str:
+def _ends(intervals: Sequence[Interval]) -> list[float]:
+    ends = [end for each in intervals for end in (each.value, each.low, each.high)]
+    return [end for end in ends if not math.isnan(end)]
+
+
+def _point(point: Point, x: float, plane: Plane) -> str:
+    y = plane.y(point.auroc.value)
     bar = ""
-    if not math.isnan(one.auroc.low):
-        y1, y2 = up(one.auroc.low), up(one.auroc.high)
+    if not math.isnan(point.auroc.low):
+        y1, y2 = plane.y(point.auroc.low), plane.y(point.auroc.high)
         bar = (
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y1:.1f}" y2="{y2:.1f}" '
-            f'stroke="{one.style.colour}" stroke-width="2" opacity=".7"/>'
+            f'stroke="{point.style.colour}" stroke-width="2" opacity=".7"/>'
         )
-    dot = marker(one.style, x, up(one.auroc.value), 5.5)
-    # A wide invisible disc is easier to point at than the mark.
-    target = f'<circle cx="{x:.1f}" cy="{up(one.auroc.value):.1f}" r="14" fill="transparent"/>'
-    return f"<g><title>{escape(one.title)}</title>{bar}{dot}{target}</g>{label}"
+    # A wide transparent disc is easier to point at than the mark.
+    target = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="14" fill="transparent"/>'
+    return (
+        f"<g><title>{escape(point.title)}</title>{bar}{marker(point.style, x, y, 5.5)}{target}</g>"
+    )
 
 
-def _names(
-    points: Sequence[Point], xs: Sequence[float], ys: Sequence[float], right: float
-) -> list[str]:
-    """A name beside each mark, on the side with room, moved down where two would overlap."""
-    found: dict[int, str] = {}
+def _names(names: Sequence[str], places: Sequence[tuple[float, float]], right: float) -> list[str]:
+    """A name next to each mark, on the side with room, moved down where two would overlap."""
+    texts: list[str] = []
     taken: list[tuple[float, float, float]] = []
-    for i in sorted(range(len(points)), key=lambda i: ys[i]):
-        size = 6.3 * len(points[i].name)
-        on_left = xs[i] + 11 + size > right
-        start = xs[i] - 11 - size if on_left else xs[i] + 11
-        y = ys[i] + 4
-        while any(a < start + size and start < b and abs(c - y) < 13 for a, b, c in taken):
+    for name, (x, y) in sorted(zip(names, places, strict=True), key=lambda pair: pair[1][1]):
+        size = CHARACTER_WIDTH * len(name)
+        on_left = x + 11 + size > right
+        start = x - 11 - size if on_left else x + 11
+        y += 4
+        while any(a < start + size and start < b and abs(c - y) < LINE_HEIGHT for a, b, c in taken):
             y += 3
         taken.append((start, start + size, y))
-        x, anchor = (xs[i] - 11, "end") if on_left else (xs[i] + 11, "start")
-        found[i] = (
-            f'<text class="cxr-label" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">'
-            f"{escape(points[i].name)}</text>"
+        at, anchor = (x - 11, "end") if on_left else (x + 11, "start")
+        texts.append(
+            f'<text class="cxr-label" x="{at:.1f}" y="{y:.1f}" text-anchor="{anchor}">'
+            f"{escape(name)}</text>"
         )
-    return [found[i] for i in range(len(points))]
+    return texts
 
 
 def _powers(first: float, last: float) -> list[tuple[float, str]]:
+    """Marks of a logarithmic axis: powers of ten, and three times these where there is room."""
+
     def text(value: float) -> str:
         for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
             if value >= size:
@@ -276,8 +220,4 @@ def _powers(first: float, last: float) -> list[tuple[float, str]]:
         for power in range(math.floor(first), math.ceil(last) + 1)
         for step in steps
     ]
-    return [(at, words) for at, words in marks if first <= at <= last]
-
-
-def _places(low: float, high: float) -> int:
-    return 3 if high - low < 0.04 else 2
+    return [(place, label) for place, label in marks if first <= place <= last]

@@ -1,46 +1,20 @@
-"""AUROC against the share of labels, one curve a method, with bands; and reliability curves."""
+"""AUROC against the label fraction, one curve with a band per method; and reliability curves."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
+
+from markupsafe import Markup
 
 from core.metrics.calibration import ReliabilityBin
 from core.metrics.label_efficiency import Curve, percent
-from explorer.figures.curves import ticks
 from explorer.figures.markers import marker
 from explorer.figures.palette import Style, method_style
+from explorer.figures.plot import CHARACTER_WIDTH, LINE_HEIGHT, Plane, figure, ticks
 
 NAMES = {"lora": "LoRA", "full": "full fine-tuning", "linear": "linear probe"}
-LINE = 13
-"""Height of a line of text in the drawing's own coordinates."""
-
-
-@dataclass(frozen=True)
-class _Plane:
-    """Where values lie in a drawing.
-
-    Attributes:
-        box: Left, right, top and bottom of the plot.
-        across: Values at the left and right end.
-        up: Values at the lower and upper end.
-    """
-
-    box: tuple[float, float, float, float]
-    across: tuple[float, float]
-    up: tuple[float, float]
-
-    def x(self, value: float) -> float:
-        left, right, _, _ = self.box
-        low, high = self.across
-        return left + (value - low) / ((high - low) or 1.0) * (right - left)
-
-    def y(self, value: float) -> float:
-        _, _, top, bottom = self.box
-        low, high = self.up
-        return bottom - (value - low) / ((high - low) or 1.0) * (bottom - top)
 
 
 def efficiency(
@@ -50,20 +24,20 @@ def efficiency(
     named: bool = False,
     width: int = 360,
     height: int = 230,
-) -> str:
+) -> Markup:
     """Draw label-efficiency curves.
 
     Args:
-        curves: One a method, each with a level at least.
+        curves: One per method, each with at least one level.
         title: Heading.
-        named: Write the methods' names beside their curves, where no legend stands elsewhere.
-        width: Width of the drawing's own coordinates; the page scales it.
-        height: Height of the same.
+        named: Write the methods' names at the ends of their curves, in place of a legend.
+        width: Width of the drawing's coordinates; the page scales it.
+        height: Height of the drawing's coordinates.
 
     Returns:
         HTML of a ``figure``.
     """
-    levels = [level for one in curves for level in one.levels]
+    levels = [level for curve in curves for level in curve.levels]
     ends = [
         end
         for level in levels
@@ -71,145 +45,122 @@ def efficiency(
         if not math.isnan(end)
     ]
     low, high = max(0.0, min(ends) - 0.01), min(1.0, max(ends) + 0.01)
-    room = 6.1 * max(len(_name(one.method)) for one in curves) if named else 0.0
-    shares = sorted({level.fraction for level in levels})
-    across = (math.log10(shares[0]) - 0.15, 0.15)
-    plane = _Plane((44.0, width - 14.0 - room, 10.0, height - 40.0), across, (low, high))
-    marks = [(math.log10(one), percent(one)) for one in shares]
-    parts = [_rules(plane), _below(plane, marks, "share of the labels")]
-    parts += [_band(one, plane) for one in curves]
-    parts += [_line(one, plane) for one in curves]
-    if named:
-        parts += _names(curves, plane)
-    said = "; ".join(
-        f"{_name(one.method)} "
+    room = CHARACTER_WIDTH * max(len(_name(curve)) for curve in curves) if named else 0.0
+    fractions = sorted({level.fraction for level in levels})
+    first = math.log10(fractions[0]) - 0.15
+    plane = Plane(44, width - 14 - room, 10, height - 40, first, 0.15, low, high)
+    marks = [(math.log10(fraction), percent(fraction)) for fraction in fractions]
+    values = "; ".join(
+        f"{_name(curve)} "
         + ", ".join(f"{level.auroc.value:.3f} with {percent(level.fraction)}"
-                    for level in one.levels)
-        for one in curves
+                    for level in curve.levels)
+        for curve in curves
     )  # fmt: skip
-    return _figure(title, said, width, height, parts)
+    return figure(
+        plane.grid(),
+        plane.horizontal_axis(marks, "share of the labels"),
+        *(_band(curve, plane) for curve in curves),
+        *(_line(curve, plane) for curve in curves),
+        *(_end_names(curves, plane) if named else []),
+        title=title,
+        description=f"{title}: {values}",
+        width=width,
+        height=height,
+    )
 
 
 def reliability(
-    before: Sequence[ReliabilityBin],
+    bins: Sequence[ReliabilityBin],
     style: Style,
     *,
     title: str,
     width: int = 300,
     height: int = 260,
-) -> str:
-    """Draw a reliability curve: share that was positive against the predicted probability.
+) -> Markup:
+    """Draw a reliability curve: observed share of positives against the predicted probability.
 
     Args:
-        before: Bins of studies.
-        style: The look of the run's method.
+        bins: Bins of studies.
+        style: Style of the run's method.
         title: Heading.
-        width: Width of the drawing's own coordinates; the page scales it.
-        height: Height of the same.
+        width: Width of the drawing's coordinates; the page scales it.
+        height: Height of the drawing's coordinates.
 
     Returns:
         HTML of a ``figure``.
     """
-    top = max([one.observed.high for one in before] + [one.predicted for one in before] + [0.1])
+    top = max([0.1, *(max(group.observed.high, group.predicted) for group in bins)])
     end = min(1.0, top * 1.05)
-    plane = _Plane((44.0, width - 12.0, 10.0, height - 40.0), (0.0, end), (0.0, end))
-    marks = [(one, f"{one:g}") for one in ticks(0.0, end, 5)]
-    parts = [
-        _rules(plane),
-        _below(plane, marks, "predicted probability"),
+    plane = Plane(44, width - 12, 10, height - 40, 0.0, end, 0.0, end)
+    marks = [(value, f"{value:g}") for value in ticks(0.0, end)]
+    diagonal = (
         f'<line class="cxr-axis" stroke-dasharray="4 4" x1="{plane.x(0):.1f}" '
-        f'x2="{plane.x(end):.1f}" y1="{plane.y(0):.1f}" y2="{plane.y(end):.1f}"/>',
-    ]
-    for one in before:
-        x = plane.x(one.predicted)
-        words = (
-            f"predicted {one.predicted:.3f}, observed {one.observed.value:.3f} "
-            f"({one.observed.low:.3f} to {one.observed.high:.3f}) in {one.studies:,}"
-        )
-        parts.append(
-            f'<g><title>{escape(words)}</title><line x1="{x:.1f}" x2="{x:.1f}" '
-            f'y1="{plane.y(one.observed.low):.1f}" y2="{plane.y(one.observed.high):.1f}" '
-            f'stroke="{style.colour}" stroke-width="2" opacity=".6"/>'
-            f"{marker(style, x, plane.y(one.observed.value), 4)}</g>"
-        )
-    said = f"{title}: predicted against observed in {len(before)} groups of equal size"
-    return _figure(title, said, width, height, parts)
-
-
-def _figure(title: str, said: str, width: int, height: int, parts: Sequence[str]) -> str:
-    return (
-        f'<figure class="cxr-chart"><figcaption class="cxr-head">{escape(title)}</figcaption>'
-        f'<svg viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{escape(f"{title}: {said}")}">{"".join(parts)}</svg></figure>'
+        f'x2="{plane.x(end):.1f}" y1="{plane.y(0):.1f}" y2="{plane.y(end):.1f}"/>'
+    )
+    return figure(
+        plane.grid(),
+        plane.horizontal_axis(marks, "predicted probability"),
+        diagonal,
+        *(_bin(group, style, plane) for group in bins),
+        title=title,
+        description=f"{title}: predicted against observed in {len(bins)} groups of equal size",
+        width=width,
+        height=height,
     )
 
 
-def _rules(plane: _Plane) -> str:
-    left, right, _, _ = plane.box
-    low, high = plane.up
-    places = 3 if high - low < 0.04 else 2
-    return "".join(
-        f'<line class="cxr-grid" x1="{left}" x2="{right}" y1="{plane.y(at):.1f}" '
-        f'y2="{plane.y(at):.1f}"/><text x="{left - 6}" y="{plane.y(at) + 4:.1f}" '
-        f'text-anchor="end">{at:.{places}f}</text>'
-        for at in ticks(low, high)
-    )
-
-
-def _below(plane: _Plane, marks: Sequence[tuple[float, str]], label: str) -> str:
-    left, right, _, bottom = plane.box
-    texts = "".join(
-        f'<text x="{plane.x(at):.1f}" y="{bottom + 15}" text-anchor="middle">{words}</text>'
-        for at, words in marks
+def _bin(group: ReliabilityBin, style: Style, plane: Plane) -> str:
+    x, observed = plane.x(group.predicted), group.observed
+    text = (
+        f"predicted {group.predicted:.3f}, observed {observed.value:.3f} "
+        f"({observed.low:.3f} to {observed.high:.3f}) in {group.studies:,} studies"
     )
     return (
-        f'<line class="cxr-axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>{texts}'
-        f'<text x="{(left + right) / 2:.1f}" y="{bottom + 32}" text-anchor="middle">{label}</text>'
+        f'<g><title>{escape(text)}</title><line x1="{x:.1f}" x2="{x:.1f}" '
+        f'y1="{plane.y(observed.low):.1f}" y2="{plane.y(observed.high):.1f}" '
+        f'stroke="{style.colour}" stroke-width="2" opacity=".6"/>'
+        f"{marker(style, x, plane.y(observed.value), 4)}</g>"
     )
 
 
-def _band(one: Curve, plane: _Plane) -> str:
-    known = [level for level in one.levels if not math.isnan(level.auroc.low)]
+def _band(curve: Curve, plane: Plane) -> str:
+    known = [level for level in curve.levels if not math.isnan(level.auroc.low)]
     if len(known) < 2:
         return ""
-    there = [(plane.x(math.log10(level.fraction)), plane.y(level.auroc.high)) for level in known]
-    back = [(plane.x(math.log10(level.fraction)), plane.y(level.auroc.low)) for level in known]
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in [*there, *reversed(back)])
-    return f'<polygon points="{points}" fill="{method_style(one.method).colour}" opacity=".16"/>'
+    upper = [(plane.x(math.log10(level.fraction)), plane.y(level.auroc.high)) for level in known]
+    lower = [(plane.x(math.log10(level.fraction)), plane.y(level.auroc.low)) for level in known]
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in [*upper, *reversed(lower)])
+    return f'<polygon points="{points}" fill="{method_style(curve.method).colour}" opacity=".16"/>'
 
 
-def _line(one: Curve, plane: _Plane) -> str:
-    style = method_style(one.method)
-    places = [(plane.x(math.log10(v.fraction)), plane.y(v.auroc.value)) for v in one.levels]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    marks = "".join(
-        f"<g><title>{escape(_words(one.method, level.fraction, level.auroc.value))}</title>"
-        f"{marker(style, x, y)}</g>"
-        for (x, y), level in zip(places, one.levels, strict=True)
-    )
-    return (
-        f'<polyline points="{path}" fill="none" stroke="{style.colour}" stroke-width="2" '
-        f'stroke-dasharray="{style.dasharray}"/>{marks}'
-    )
-
-
-def _names(curves: Sequence[Curve], plane: _Plane) -> list[str]:
-    """Names beside the curves' ends, pushed apart where they would overlap."""
-    parts, last = [], -math.inf
-    for one in sorted(curves, key=lambda one: -one.levels[-1].auroc.value):
-        last = max(plane.y(one.levels[-1].auroc.value) + 4, last + LINE)
-        x = plane.x(math.log10(one.levels[-1].fraction)) + 9
-        colour = method_style(one.method).colour
-        parts.append(
-            f'<text x="{x:.1f}" y="{last:.1f}" style="fill:{colour}">'
-            f"{escape(_name(one.method))}</text>"
+def _line(curve: Curve, plane: Plane) -> str:
+    style = method_style(curve.method)
+    points, marks = [], []
+    for level in curve.levels:
+        x, y = plane.x(math.log10(level.fraction)), plane.y(level.auroc.value)
+        text = (
+            f"{_name(curve)} with {percent(level.fraction)} of the labels: {level.auroc.value:.3f}"
         )
-    return parts
+        points.append(f"{x:.1f},{y:.1f}")
+        marks.append(f"<g><title>{escape(text)}</title>{marker(style, x, y)}</g>")
+    return (
+        f'<polyline points="{" ".join(points)}" fill="none" stroke="{style.colour}" '
+        f'stroke-width="2" stroke-dasharray="{style.dasharray}"/>{"".join(marks)}'
+    )
 
 
-def _name(method: str) -> str:
-    return NAMES.get(method, method)
+def _end_names(curves: Sequence[Curve], plane: Plane) -> list[str]:
+    """The methods' names at the ends of their curves, pushed apart where they would overlap."""
+    texts, last = [], -math.inf
+    for curve in sorted(curves, key=lambda curve: -curve.levels[-1].auroc.value):
+        last = max(plane.y(curve.levels[-1].auroc.value) + 4, last + LINE_HEIGHT)
+        x = plane.x(math.log10(curve.levels[-1].fraction)) + 9
+        colour = method_style(curve.method).colour
+        texts.append(
+            f'<text x="{x:.1f}" y="{last:.1f}" style="fill:{colour}">{escape(_name(curve))}</text>'
+        )
+    return texts
 
 
-def _words(method: str, fraction: float, value: float) -> str:
-    return f"{_name(method)} with {percent(fraction)} of the labels: {value:.3f}"
+def _name(curve: Curve) -> str:
+    return NAMES.get(curve.method, curve.method)

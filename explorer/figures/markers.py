@@ -1,10 +1,13 @@
-"""The shapes that tell runs apart where their colours do not, as SVG."""
+"""Marks as SVG: their shape distinguishes runs for readers who cannot tell the colours apart."""
 
 from __future__ import annotations
 
-from explorer.figures.palette import Style
+from markupsafe import Markup
 
-# Outlines in a square from -1 to 1, named as Plotly names them.
+from explorer.figures.palette import Style
+from explorer.figures.plot import fragment
+
+# Outlines in a square from -1 to 1.
 _POLYGONS: dict[str, str] = {
     "square": "-.85,-.85 .85,-.85 .85,.85 -.85,.85",
     "diamond": "0,-1.15 1.15,0 0,1.15 -1.15,0",
@@ -18,7 +21,7 @@ _POLYGONS: dict[str, str] = {
 }
 
 
-def marker(style: Style, x: float, y: float, radius: float = 4.5) -> str:
+def marker(style: Style, x: float, y: float, radius: float = 4.5) -> Markup:
     """One mark inside an SVG drawing.
 
     Args:
@@ -27,18 +30,23 @@ def marker(style: Style, x: float, y: float, radius: float = 4.5) -> str:
         y: Centre.
         radius: Half its width, in the drawing's coordinates.
     """
-    if style.marker not in _POLYGONS:
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{style.colour}"/>'
-    return (
+    if style.marker == "circle":
+        return fragment(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{style.colour}"/>')
+    return fragment(
         f'<polygon points="{_POLYGONS[style.marker]}" fill="{style.colour}" '
         f'transform="translate({x:.1f} {y:.1f}) scale({radius})"/>'
     )
 
 
-def mark(style: Style, size: int = 13) -> str:
-    """A mark of its own, to stand in a line of text or over a plot."""
+def mark(style: Style, size: int = 13) -> Markup:
+    """A mark as an image of its own, for a line of text or over a plot.
+
+    Args:
+        style: Its colour and shape.
+        size: Width and height in pixels.
+    """
     half = size / 2
-    return (
+    return fragment(
         f'<svg class="cxr-mark" width="{size}" height="{size}" aria-hidden="true">'
         f"{marker(style, half, half, half * 0.72)}</svg>"
     )

@@ -1,8 +1,8 @@
-"""Tells an open page that the store has changed: ``GET /api/version``, asked every second.
+"""Notify an open page when the store has changed: ``GET /api/version``, requested every second.
 
-The page enters Gradio's queue only after a change, and only for the page whose tab is open: an
-answer from there costs twenty times as much, in the server as in the browser, which computes on the
-cores that the run is trained on. A window that nobody sees does not ask.
+A page enters Gradio's queue only after a change, and only if its tab is open: a request there costs
+twenty times as much, in the server and in the browser, which share the cores with training. A
+hidden window sends no requests.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from explorer.server.store_version import StoreVersion
 
 PATH = "/api/version"
 EVENT = "cxr-changed"
-"""What the document then says, with the name of the page that is seen."""
+"""Event of the document after a change; its detail is the name of the visible page."""
 
-ON_LOAD = f"""
-let known = null, shown = null;
-const ask = async () => {{
+POLL_SCRIPT = f"""
+let version = null, shown = null;
+const poll = async () => {{
   if (!element.isConnected) return;
   if (!document.hidden) {{
     try {{
       const answer = await fetch('{PATH[1:]}', {{ cache: 'no-store' }});
-      const said = answer.ok ? await answer.text() : null;
+      const latest = answer.ok ? await answer.text() : null;
       const page = window.cxr.page();
-      // Where nobody answers for the version, each time may be a change.
-      if (said === null || said !== known || page !== shown) {{
-        const told = new CustomEvent('{EVENT}', {{ detail: page, cancelable: true }});
-        // A page that was not there yet is told again.
-        if (!document.dispatchEvent(told)) [known, shown] = [said, page];
+      // Without a known version, every second may bring a change.
+      if (latest === null || latest !== version || page !== shown) {{
+        const change = new CustomEvent('{EVENT}', {{ detail: page, cancelable: true }});
+        // No page has handled the event if it was not there yet: it gets the next one.
+        if (!document.dispatchEvent(change)) [version, shown] = [latest, page];
       }}
     }} catch {{ /* the explorer is not running; it may come back */ }}
   }}
-  window.setTimeout(ask, 1000);
+  window.setTimeout(poll, 1000);
 }};
-document.addEventListener('visibilitychange', () => {{ if (!document.hidden) known = null; }});
-ask();
+document.addEventListener('visibilitychange', () => {{ if (!document.hidden) version = null; }});
+poll();
 """
-"""Script of the component that asks."""
+"""Script of the component that requests the version."""
 
 
-def heard_by(page: str) -> str:
-    """Script of a component whose ``click`` says that the store may have changed, to one page."""
+def listener_script(page: str) -> str:
+    """Script of a component whose ``click`` notifies one page that the store may have changed."""
     return f"""
 document.addEventListener('{EVENT}', (event) => {{
   if (event.detail !== '{page}' || !element.isConnected) return;

@@ -39,7 +39,7 @@ def test_the_main_job_from_the_first_click_to_the_heat_map(
     fill_form(page, "LoRA", 3)
     cost = page.inner_text("#launch-cost")
     assert "Labelled images" in cost
-    assert "parameters train" in cost
+    assert "parameters are trainable" in cost
     keep(page, "1-launch")
     launch(page)
 

@@ -261,7 +261,7 @@ def test_a_recipe_says_what_it_set_or_which_there_are(
     page.locator("#f-data-label-fraction").get_by_text("1%", exact=True).click()
     page.wait_for_selector("#recipe-note:has-text('Set for mrm-nih-1')")
     page.wait_for_function("document.querySelector('#f-train-epochs input').value === '100'")
-    page.wait_for_selector("#recipe-note:has-text('Yours')", state="detached")
+    page.wait_for_selector("#recipe-note:has-text('Your values')", state="detached")
     assert comes_to_rest(page), "the form keeps asking though nothing is touched"
 
 

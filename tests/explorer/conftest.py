@@ -1,4 +1,4 @@
-"""A small folder of a user's own, and the radiographs that the tests of the core train on."""
+"""A small custom folder, and the radiographs that the tests of the core train on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["own_folder", "radiographs"]
 
 @pytest.fixture
 def own_folder(tmp_path: Path) -> Path:
-    """Thirty pictures of as many patients, with a table of two findings."""
+    """Thirty images of thirty patients, with a table of two findings."""
     root = tmp_path / "own"
     root.mkdir()
     rows = ["path,patient,split,Plate,Mass"]

@@ -12,7 +12,7 @@ from explorer import app
 PUBLIC = {"submit", "runs", "run", "stop", "resume", "delete", "export"}
 
 
-def test_only_the_meant_endpoints_are_public(workspace: Workspace) -> None:
+def test_only_the_documented_endpoints_are_public(workspace: Workspace) -> None:
     blocks = app.build(workspace)
     named = blocks.get_api_info()["named_endpoints"]
     assert {name.strip("/") for name in named} >= PUBLIC
@@ -23,7 +23,7 @@ def test_only_the_meant_endpoints_are_public(workspace: Workspace) -> None:
 
 
 def test_no_event_keeps_two_handlers_running(workspace: Workspace) -> None:
-    """Two handlers that are asked again while they run start each other: ``live.after``."""
+    """Two slow handlers of one event would start each other for ever: see ``after``."""
     blocks = app.build(workspace)
     handlers: dict[tuple[str, str], set[int]] = {}
     for listener in blocks.fns.values():
@@ -37,7 +37,7 @@ def test_no_event_keeps_two_handlers_running(workspace: Workspace) -> None:
     assert not {event: found for event, found in handlers.items() if len(found) > 1}
 
 
-def test_pages_stand_in_their_order(workspace: Workspace) -> None:
+def test_pages_are_in_their_order(workspace: Workspace) -> None:
     config = app.build(workspace).get_config_file()
     tabs = [c["props"]["id"] for c in config["components"] if c["type"] == "tabitem"]
     assert tabs == list(app.PAGES)
@@ -49,9 +49,9 @@ def test_the_disclaimer_is_on_the_page(workspace: Workspace) -> None:
     assert any("For research and education, not for clinical use" in text for text in texts)
 
 
-def test_the_address_opens_what_it_names() -> None:
-    def opened(**asked: str) -> tuple[str, dict[str, dict[str, object]]]:
-        tabs, *inboxes = app.opened(asked)
+def test_the_address_opens_the_page_it_names() -> None:
+    def opened(**query: str) -> tuple[str, dict[str, dict[str, object]]]:
+        tabs, *inboxes = app.open_address(query)
         filled = dict(zip(app.PAGES, inboxes, strict=True))
         return tabs.selected, {k: v for k, v in filled.items() if "serial" in v}
 
@@ -63,7 +63,7 @@ def test_the_address_opens_what_it_names() -> None:
     assert opened(tab="nonsense")[0] == "launch"
 
 
-def test_the_app_makes_the_store(workspace: Workspace) -> None:
+def test_the_app_creates_the_store(workspace: Workspace) -> None:
     app.build(workspace)
     store = open_store(workspace, create=False)
     before = store.version()
@@ -71,7 +71,7 @@ def test_the_app_makes_the_store(workspace: Workspace) -> None:
     assert store.version() != before
 
 
-def test_a_taken_port_is_left_for_the_next() -> None:
+def test_the_next_port_is_used_if_one_is_taken() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -79,6 +79,6 @@ def test_a_taken_port_is_left_for_the_next() -> None:
         assert app.free_port("127.0.0.1", port) > port
 
 
-def test_a_foreign_host_is_a_sentence() -> None:
+def test_a_host_of_another_machine_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match="--host"):
         app.free_port("203.0.113.7", 7860, tries=2)

@@ -13,7 +13,7 @@ GRADIO = (
 
 
 def answer(path: str, body: bytes, kind: bytes) -> tuple[dict[bytes, bytes], bytes]:
-    """What the middleware makes of an application's answer in two parts."""
+    """The middleware's answer for an application that answers in two parts."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
@@ -31,12 +31,12 @@ def answer(path: str, body: bytes, kind: bytes) -> tuple[dict[bytes, bytes], byt
     return dict(sent[0]["headers"]), b"".join(parts)
 
 
-def test_the_page_names_no_other_host() -> None:
+def test_the_page_refers_to_no_other_host() -> None:
     html = dress(GRADIO).replace("http://www.w3.org/2000/svg", "")
     assert not re.findall(r"https?://", html)
 
 
-def test_the_script_runs_before_anything_is_drawn() -> None:
+def test_the_script_runs_before_the_first_paint() -> None:
     html = dress(GRADIO)
     assert SCRIPT.read_text() in html
     assert html.index("cxr-theme") < html.index("charset")
@@ -50,7 +50,7 @@ def test_the_page_forbids_loading_from_elsewhere() -> None:
     assert "http" not in POLICY
 
 
-def test_other_answers_pass_untouched() -> None:
+def test_other_answers_are_unchanged() -> None:
     for path, kind in (("/", b"application/json"), ("/assets/x.html", b"text/html")):
         headers, body = answer(path, GRADIO.encode(), kind)
         assert body == GRADIO.encode()

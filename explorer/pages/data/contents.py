@@ -1,4 +1,4 @@
-"""What a data set holds, counted once and kept; its pages of studies with thumbnails."""
+"""Contents of a data set: counts by finding and split, label fractions, and pages of studies."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from html import escape
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
-from core import formatting
 from core.config.run import LABEL_FRACTIONS
 from core.data import splits
 from core.data.base import SPLITS, ChestDataset
 from core.data.cache.image_cache import ImageCache
 from core.errors import CoreError
+from core.formatting import number, share
 from explorer.figures import prevalence
 from explorer.figures.prevalence import Count, Selection
-from explorer.templates import error_message
+from explorer.templates import error_message, render_macro
 
+TEMPLATE = "pages/data/contents.html.j2"
 PAGE = 20
+"""Studies on a page."""
 THUMBNAIL = 144
-"""Shorter side in pixels: that of the embedded backbone's training pictures, whose cache serves
-both."""
+"""Shorter side in pixels, as for training the embedded backbones: both use the same cache."""
 ANY, NONE = "", "-"
-"""The choices of finding that filter nothing, and that keep studies without any finding."""
+"""Choices of the finding that keep all studies, and studies without any finding."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,30 @@ class Filter:
 
     Attributes:
         split: ``train``, ``val``, ``test``, or empty for all.
-        finding: Name of a finding that has to be present, ``ANY`` or ``NONE``.
+        finding: Name of a finding that is present, ``ANY`` or ``NONE``.
     """
 
     split: str = ""
     finding: str = ANY
+
+
+@dataclass(frozen=True)
+class Card:
+    """One study of a page.
+
+    Attributes:
+        study: Its id.
+        image: Its thumbnail as a data URL; empty if it cannot be read.
+        findings: Its findings in words.
+        facts: Split, view, sex and age; empty where unknown.
+        chosen: Whether the study is open in the viewer.
+    """
+
+    study: str
+    image: str
+    findings: str
+    facts: tuple[str, ...]
+    chosen: bool
 
 
 def studies(dataset: ChestDataset, wanted: Filter) -> list[str]:
@@ -54,70 +74,107 @@ def studies(dataset: ChestDataset, wanted: Filter) -> list[str]:
         keep &= (table[list(dataset.findings)] == 0).all(axis=1).to_numpy()
     elif wanted.finding in dataset.findings:
         keep &= (table[wanted.finding] == 1).to_numpy()
-    return [str(one) for one in table.index[keep]]
+    return [str(study) for study in table.index[keep]]
 
 
 @lru_cache(maxsize=8)
 def counts(dataset: ChestDataset) -> dict[str, dict[str, Count]]:
     """Positives and known labels by finding and split; splits without studies are left out."""
-    found: dict[str, dict[str, Count]] = {name: {} for name in dataset.findings}
+    by_finding: dict[str, dict[str, Count]] = {name: {} for name in dataset.findings}
     for split in SPLITS:
         ids = dataset.ids(split)
         if not ids:
             continue
         labels = dataset.labels(ids)
         for name, column in zip(dataset.findings, labels.T, strict=True):
-            found[name][split] = Count(int((column == 1).sum()), int((~np.isnan(column)).sum()))
-    return found
+            known = int((~np.isnan(column)).sum())
+            by_finding[name][split] = Count(int((column == 1).sum()), known)
+    return by_finding
 
 
 @lru_cache(maxsize=16)
 def selections(dataset: ChestDataset, seed: int) -> tuple[Selection, ...]:
-    """What each of the usual label fractions selects with one seed."""
-    found = []
+    """The training subset of each of the usual label fractions, drawn with one seed."""
+    subsets = []
     for fraction in LABEL_FRACTIONS:
         ids = splits.subset(dataset, fraction, seed)
         patients = int(dataset.table.loc[ids, "patient"].nunique())
-        found.append(Selection(fraction, len(ids), patients, splits.positives(dataset, ids)))
-    return tuple(found)
+        subsets.append(Selection(fraction, len(ids), patients, splits.positives(dataset, ids)))
+    return tuple(subsets)
 
 
-def about(dataset: ChestDataset) -> str:
-    """HTML of what is in the data set and what was checked."""
-    table = dataset.table
-    sizes = {name: len(dataset.ids(name)) for name in SPLITS}
+def about(dataset: ChestDataset) -> Markup:
+    """Size and properties of a data set as HTML."""
+    findings = len(dataset.findings)
     facts = [
-        (formatting.number(len(table)), "images"),
-        (formatting.number(table["patient"].nunique()), "patients"),
-        *((formatting.number(sizes[name]), prevalence.SPLITS[name]) for name in SPLITS),
-        (str(len(dataset.findings)), "finding" if len(dataset.findings) == 1 else "findings"),
+        (len(dataset.table), "images"),
+        (dataset.table["patient"].nunique(), "patients"),
+        *((len(dataset.ids(split)), prevalence.SPLITS[split]) for split in SPLITS),
+        (findings, "finding" if findings == 1 else "findings"),
     ]
-    figures = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for value, name in facts
-    )
-    lines = "".join(f"<li>{escape(line)}</li>" for line in _report(dataset))
-    return (
-        '<section class="cxr-panel cxr-about"><dl class="cxr-figures">'
-        f"{figures}</dl><ul>{lines}</ul></section>"
+    return render_macro(TEMPLATE, "about", facts=facts, lines=_properties(dataset))
+
+
+def tables(dataset: ChestDataset, seed: int) -> Markup:
+    """Prevalences, and the training subsets drawn with a seed, as HTML."""
+    return render_macro(
+        TEMPLATE,
+        "tables",
+        prevalence=prevalence.prevalence(counts(dataset)),
+        selections=prevalence.selections(selections(dataset, seed), dataset.findings),
+        seed=seed,
+        few=prevalence.FEW,
     )
 
 
-def _report(dataset: ChestDataset) -> list[str]:
-    """What the check found, and where the pictures come from."""
+def sheet(
+    dataset: ChestDataset, cache: ImageCache, ids: Sequence[str], page: int, chosen: str | None
+) -> Markup:
+    """One page of studies as HTML.
+
+    Args:
+        dataset: The data set.
+        cache: Place of the thumbnails.
+        ids: All studies that are listed.
+        page: Number of the page, from 0; one out of range is moved into it.
+        chosen: The study that is open in the viewer.
+    """
+    if not ids:
+        return render_macro(TEMPLATE, "no_study")
+    last = (len(ids) - 1) // PAGE
+    page = min(max(page, 0), last)
+    listed = list(ids[page * PAGE : (page + 1) * PAGE])
+    error = _fill(cache, listed)  # before the cards, which read from the cache
+    return render_macro(
+        TEMPLATE,
+        "sheet",
+        cards=[_card(dataset, cache, study, study == chosen) for study in listed],
+        first=page * PAGE + 1,
+        count=len(ids),
+        page=page,
+        last=last,
+        error=error,
+    )
+
+
+def _properties(dataset: ChestDataset) -> list[str]:
+    """Leakage between splits, unknown labels, patients, rare findings, licence and source."""
     table = dataset.table
     shared = int((table.groupby("patient")["split"].nunique() > 1).sum())
     lines = [
-        f"{shared:,} patients stand in more than one split: results are too good by what the "
-        "model remembers of them."
+        f"{number(shared)} patients are in more than one split: AUROCs are too high, because the "
+        "model is tested on patients it was trained on."
         if shared
-        else f"Split “{dataset.split_name}”. No patient stands in two splits."
+        else f"Split “{dataset.split_name}”. No patient is in two splits."
     ]
     labels = table[list(dataset.findings)].to_numpy(float)
     unknown = float(np.isnan(labels).mean())
     without = float((labels == 0).all(axis=1).mean())
-    told = f"{without:.0%} of the images have none of the findings"
-    lines.append(f"{told}; {unknown:.1%} of the labels are not known." if unknown else f"{told}.")
-    lines += _people(dataset)
+    text = f"{share(without)} of the images have none of the findings"
+    lines.append(f"{text}; {share(unknown)} of the labels are unknown." if unknown else f"{text}.")
+    patients = _patients(dataset)
+    if patients:
+        lines.append(f"{', '.join(patients)}.")
     rare = [
         f"{name.replace('_', ' ')} ({split})"
         for name, by_split in counts(dataset).items()
@@ -126,84 +183,30 @@ def _report(dataset: ChestDataset) -> list[str]:
     ]
     if rare:
         lines.append(
-            f"Fewer than {prevalence.FEW} positive images: {', '.join(rare)}. AUROCs on these say "
-            "little."
+            f"Fewer than {prevalence.FEW} positive images: {', '.join(rare)}. AUROCs of these are "
+            "not reliable."
         )
     lines.append(f"{dataset.licence}. {dataset.citation}")
     return lines
 
 
-def _people(dataset: ChestDataset) -> list[str]:
+def _patients(dataset: ChestDataset) -> list[str]:
+    """Views, sex and age in words, as far as known."""
     table = dataset.table
     parts: list[str] = []
-    views = [str(one) for one in table["view"] if one]
-    often = sorted(set(views), key=views.count, reverse=True)[:3]
-    parts += [f"{views.count(name) / len(views):.0%} {name}" for name in often]
-    sexes = [str(one) for one in table["sex"] if one]
+    views = [str(view) for view in table["view"] if view]
+    frequent = sorted(set(views), key=views.count, reverse=True)[:3]
+    parts += [f"{share(views.count(view) / len(views))} {view}" for view in frequent]
+    sexes = [str(sex) for sex in table["sex"] if sex]
     if sexes:
-        parts.append(f"{sexes.count('F') / len(sexes):.0%} women")
+        parts.append(f"{share(sexes.count('F') / len(sexes))} women")
     ages = table["age"].dropna()
     if len(ages):
         parts.append(f"median age {ages.median():.0f} ({ages.min():.0f} to {ages.max():.0f})")
-    return [f"{', '.join(parts)}."] if parts else []
+    return parts
 
 
-def tables(dataset: ChestDataset, seed: int) -> str:
-    """HTML of prevalences, and of what label fractions select with a seed."""
-    chosen = selections(dataset, seed)
-    return (
-        '<div class="cxr-holdings"><section class="cxr-panel"><h3>Prevalence by finding and split'
-        f'</h3><div class="cxr-scroll">{prevalence.prevalence(counts(dataset))}</div></section>'
-        '<section class="cxr-panel"><h3>What a label fraction selects '
-        f'<span class="cxr-muted cxr-light">positive training images, seed {seed}</span></h3>'
-        f'<div class="cxr-scroll">{prevalence.selections(chosen, dataset.findings)}</div>'
-        '<p class="cxr-muted cxr-small">Whole patients, nested: 1% is part of 2%. Each finding '
-        "keeps a positive image as long as there is one. "
-        f'<span class="cxr-few">Marked</span>: fewer than {prevalence.FEW}.</p></section></div>'
-    )
-
-
-def sheet(
-    dataset: ChestDataset, cache: ImageCache, ids: Sequence[str], page: int, chosen: str | None
-) -> str:
-    """HTML of one page of studies.
-
-    Args:
-        dataset: The data set.
-        cache: Where thumbnails are kept.
-        ids: All studies that are listed.
-        page: Which page of them, from 0.
-        chosen: The study that is open.
-    """
-    if not ids:
-        return (
-            '<section class="cxr-panel cxr-empty"><p><b>No such study.</b>Choose another split or '
-            "finding.</p></section>"
-        )
-    last = (len(ids) - 1) // PAGE
-    page = min(max(page, 0), last)
-    shown = list(ids[page * PAGE : (page + 1) * PAGE])
-    faults = _cached(cache, shown)
-    cards = "".join(_card(dataset, cache, one, one == chosen) for one in shown)
-    first = page * PAGE + 1
-
-    def turn(word: str, to: int) -> str:
-        off = " disabled" if to < 0 or to > last else ""
-        return (
-            f'<button type="button" class="cxr-button" data-act="page" data-page="{to}"{off}>'
-            f"{word}</button>"
-        )
-
-    return (
-        '<section class="cxr-panel cxr-sheet"><div class="cxr-headline"><h3>Studies '
-        f'<span class="cxr-muted cxr-light">{first:,} to {first + len(shown) - 1:,} of '
-        f'{len(ids):,}</span></h3><div class="cxr-row">{turn("Previous", page - 1)}'
-        f"{turn('Next', page + 1)}</div></div>{faults}"
-        f'<div class="cxr-cards">{cards}</div></section>'
-    )
-
-
-def _cached(cache: ImageCache, ids: Sequence[str]) -> str:
+def _fill(cache: ImageCache, ids: Sequence[str]) -> str:
     try:
         cache.ensure(list(ids))
     except CoreError as error:
@@ -211,28 +214,20 @@ def _cached(cache: ImageCache, ids: Sequence[str]) -> str:
     return ""
 
 
-def _card(dataset: ChestDataset, cache: ImageCache, study_id: str, chosen: bool) -> str:
+def _card(dataset: ChestDataset, cache: ImageCache, study_id: str, chosen: bool) -> Card:
     row = dataset.table.loc[study_id]
     present = [name.replace("_", " ") for name in dataset.findings if row[name] == 1]
-    words = ", ".join(present) or "no finding"
     years = float(dataset.table["age"].loc[study_id])
     age = "" if math.isnan(years) else f"{years:.0f} y"
-    told = (str(row["split"]), str(row["view"]), str(row["sex"]), age)
-    who = " · ".join(part for part in told if part)
     try:
-        picture = _picture(cache.get(study_id))
-        image = f'<img src="{picture}" alt="Radiograph with {escape(words)}" loading="lazy">'
+        image = _jpeg(cache.get(study_id))
     except CoreError:
-        image = '<span class="cxr-unread">cannot be read</span>'
-    current = ' aria-current="true"' if chosen else ""
-    return (
-        f'<button type="button" class="cxr-card" data-key="{escape(study_id)}" data-act="study" '
-        f'data-study="{escape(study_id)}" title="{escape(study_id)}"{current}>{image}'
-        f"<b>{escape(words)}</b><span>{escape(who)}</span></button>"
-    )
+        image = ""
+    facts = (str(row["split"]), str(row["view"]), str(row["sex"]), age)
+    return Card(study_id, image, ", ".join(present) or "no finding", facts, chosen)
 
 
-def _picture(image: NDArray[np.uint8]) -> str:
+def _jpeg(image: NDArray[np.uint8]) -> str:
     from PIL import Image
 
     buffer = io.BytesIO()

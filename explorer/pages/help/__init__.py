@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""Help page: first steps, glossary, notebooks and how-to pages."""

@@ -1,6 +1,6 @@
-"""Notebooks and how-to pages as the explorer's server shows them: read in place, without a network.
+"""Notebooks and pages of the documentation, shown by the explorer's server without a network.
 
-A checkout has them beside the code; an installed package has none and offers none.
+A checkout of the project has them; an installed package has none and offers none.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -20,8 +21,10 @@ from starlette.routing import Route
 
 from core.workspace import ASSETS, STYLES
 from explorer.page import SECURITY
+from explorer.templates import render_macro
 
 ROOT = ASSETS.parent
+TEMPLATE = "pages/help/documents.html.j2"
 PATH = "/read"
 PAGES = (
     "datasets.md", "weights.md", "command-line.md", "gpu.md", "postgresql.md", "export.md",
@@ -34,19 +37,21 @@ _LEARN = re.compile(r"\*\*You will learn\*\* (.+?)(?:\n\n|$)", re.DOTALL)
 _TAKES = re.compile(r"\*\*It takes\*\* ([^.]+)\.")
 _HEADING = re.compile(r"^# (.+)$", re.MULTILINE)
 _LINK = re.compile(r'<a href="(?!https?:|#|mailto:)([^"#]*)(#[^"]*)?"[^>]*>(.*?)</a>', re.DOTALL)
+_ANCHOR = re.compile(r'<a class="anchor-link"[^>]*>.*?</a>')
+"""Links at headings that only Jupyter needs."""
 _IMAGE = re.compile(r'src="\.\./assets/images/([\w-]+\.png)"')
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Text:
-    """Something to read.
+class Document:
+    """A notebook or a page.
 
     Attributes:
-        name: Its file's name.
+        name: Name of its file.
         title: Its heading.
-        about: What one learns by it; empty where the text does not say.
-        takes: How long it takes, in words; likewise.
+        about: What it teaches; empty if it does not say so.
+        takes: The time that it takes in words; empty if it does not say so.
     """
 
     name: str
@@ -56,41 +61,41 @@ class Text:
 
     @property
     def address(self) -> str:
-        """Where the explorer's server shows it."""
+        """Its address in the explorer's server."""
         return f"{PATH}/{self.name}"
 
 
-def notebooks() -> list[Text]:
+def notebooks() -> list[Document]:
     """The tutorials in their order; none if the package was installed without them."""
     return [_outline(path) for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))]
 
 
-def pages() -> list[Text]:
+def pages() -> list[Document]:
     """The pages of the documentation; none if the package was installed without them."""
     paths = [ROOT / "docs" / name for name in PAGES]
-    return [Text(path.name, _title(_opening(path))) for path in paths if path.is_file()]
+    return [Document(path.name, _title(_first_cell(path))) for path in paths if path.is_file()]
 
 
 def route() -> Route:
-    """The place in the explorer's server where texts are shown."""
+    """The route of the explorer's server that shows documents."""
     return Route(f"{PATH}/{{name}}", _answer, methods=["GET"])
 
 
-def shown(name: str) -> str | None:
-    """A notebook or page as a whole HTML document; None if there is none of this name."""
+def document_html(name: str) -> Markup | None:
+    """A notebook or page as a whole HTML document; None if the name is unknown."""
     path = _path(name)
-    return None if path is None else _document(path, path.stat().st_mtime_ns)
+    return None if path is None else _document_html(path, path.stat().st_mtime_ns)
 
 
 async def _answer(request: Request) -> Response:
-    found = await run_in_threadpool(shown, request.path_params["name"])
-    if found is None:
+    html = await run_in_threadpool(document_html, request.path_params["name"])
+    if html is None:
         return PlainTextResponse("There is no such page.", status_code=404)
-    return HTMLResponse(found, headers=SECURITY)
+    return HTMLResponse(html, headers=SECURITY)
 
 
 def _path(name: str) -> Path | None:
-    """The file of a name that is on offer, so that no other file can be asked for."""
+    """The file of an offered name; no other file can be requested."""
     if name in PAGES:
         path = ROOT / "docs" / name
         return path if path.is_file() else None
@@ -98,18 +103,18 @@ def _path(name: str) -> Path | None:
     return next((path for path in books if path.name == name), None)
 
 
-def _outline(path: Path) -> Text:
-    first = _opening(path)
-    return Text(path.name, _title(first), _found(_LEARN, first), _found(_TAKES, first))
+def _outline(path: Path) -> Document:
+    first = _first_cell(path)
+    return Document(path.name, _title(first), _phrase(_LEARN, first), _phrase(_TAKES, first))
 
 
-def _opening(path: Path) -> str:
-    """A page, or a notebook's first cell; the rest is not looked at when the explorer starts."""
+def _first_cell(path: Path) -> str:
+    """The first cell of a notebook; the whole text of a page."""
     text = path.read_text("utf-8")
     return "".join(json.loads(text)["cells"][0]["source"]) if path.suffix == ".ipynb" else text
 
 
-def _found(pattern: re.Pattern[str], text: str) -> str:
+def _phrase(pattern: re.Pattern[str], text: str) -> str:
     match = pattern.search(text)
     return " ".join(match[1].split()).translate({ord(c): None for c in "*`"}) if match else ""
 
@@ -120,39 +125,29 @@ def _title(text: str) -> str:
 
 
 @lru_cache(maxsize=32)
-def _document(path: Path, changed: int) -> str:
+def _document_html(path: Path, changed: int) -> Markup:
     if path.suffix == ".ipynb":
         from nbconvert import HTMLExporter
 
         exporter = HTMLExporter(template_name="basic")  # type: ignore[no-untyped-call]
         body, _ = exporter.from_filename(str(path))
-        hint = f"To step through it: <code>jupyter lab notebooks/{path.name}</code>"
     else:
         from nbconvert.filters.markdown import markdown2html
 
         from explorer.pages.help.stored_results import expand
 
-        body, hint = markdown2html(expand(path.read_text("utf-8"))), ""
+        body = markdown2html(expand(path.read_text("utf-8")))
         body = _IMAGE.sub(_embedded, body)
-    body = _LINK.sub(_kept, _mathematics(_folded(body)))
-    title = html.escape(_title(_opening(path)) or path.stem)
-    style = (STYLES / "explorer.css").read_text("utf-8") + (STYLES / "reading.css").read_text(
-        "utf-8"
+    body = _LINK.sub(_offered_link, _mathematics(_ANCHOR.sub("", body)))
+    styles = [(STYLES / name).read_text("utf-8") for name in ("explorer.css", "reading.css")]
+    return render_macro(
+        TEMPLATE,
+        "document",
+        title=_title(_first_cell(path)) or path.stem,
+        notebook=path.name if path.suffix == ".ipynb" else "",
+        style=Markup("".join([*styles, _code_colours()])),  # noqa: S704 - the project's own files
+        body=Markup(body),  # noqa: S704 - made from the project's own files
     )
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{style}{_colours()}</style><script>{_THEME}</script></head>"
-        '<body class="cxr-read"><nav><a href="/?tab=help">CXR PEFT Explorer</a>'
-        f"<span>{hint}</span></nav><main>{body}</main></body></html>"
-    )
-
-
-_THEME = """
-let theme = null;
-try { theme = localStorage.getItem('cxr-theme'); } catch { /* private */ }
-document.documentElement.classList.toggle('dark', theme !== 'light');
-"""
 
 
 def _embedded(image: re.Match[str]) -> str:
@@ -161,39 +156,36 @@ def _embedded(image: re.Match[str]) -> str:
     return f'src="data:image/png;base64,{base64.b64encode(content).decode()}"'
 
 
-def _kept(link: re.Match[str]) -> str:
-    """A link to a text that is on offer; of any other, its words."""
-    target, part, words = link[1], link[2] or "", link[3]
+def _offered_link(link: re.Match[str]) -> str:
+    """A link to an offered document; of a link to anything else only its content."""
+    target, part, content = link[1], link[2] or "", link[3]
     name = target.rsplit("/", 1)[-1]
-    return f'<a href="{name}{part}">{words}</a>' if _path(name) is not None else words
+    if _path(name) is None:
+        return content
+    inner = Markup(content)  # noqa: S704 - part of a page that is already HTML
+    return render_macro(TEMPLATE, "link", target=name + part, content=inner)
 
 
 def _mathematics(body: str) -> str:
-    """Formulas as MathML, which browsers draw by themselves; code is left as it is."""
+    """Replace formulas outside code by MathML, which browsers draw without a script."""
     from latex2mathml.converter import convert
 
-    def drawn(formula: re.Match[str]) -> str:
+    def mathml(formula: re.Match[str]) -> str:
         block = formula[1] is not None
         return convert(
             html.unescape(formula[1] or formula[2]), display="block" if block else "inline"
         )
 
     parts = re.split(r"(<pre.*?</pre>|<code.*?</code>)", body, flags=re.DOTALL)
-    return "".join(part if i % 2 else _MATH.sub(drawn, part) for i, part in enumerate(parts))
+    return "".join(part if i % 2 else _MATH.sub(mathml, part) for i, part in enumerate(parts))
 
 
-def _folded(body: str) -> str:
-    """Remove the link marks at headings, which only Jupyter needs."""
-    return re.sub(r'<a class="anchor-link"[^>]*>.*?</a>', "", body)
-
-
-def _colours() -> str:
-    """Colours of code, by the theme."""
-    places = {"default": "html:not(.dark) .highlight", "github-dark": "html.dark .highlight"}
-    return "".join(_style(style, place) for style, place in places.items())
-
-
-def _style(style: str, place: str) -> str:
+def _code_colours() -> str:
+    """Style sheet for code in the light and the dark theme."""
     from pygments.formatters import HtmlFormatter
 
-    return str(HtmlFormatter(style=style).get_style_defs(place))  # type: ignore[no-untyped-call]
+    places = {"default": "html:not(.dark) .highlight", "github-dark": "html.dark .highlight"}
+    return "".join(
+        str(HtmlFormatter(style=style).get_style_defs(place))  # type: ignore[no-untyped-call]
+        for style, place in places.items()
+    )

@@ -20,8 +20,8 @@ from typing import Any
 
 from core.config.run import AdapterSpec, DataSpec, ModelSpec, RunSpec, TrainSpec
 from core.data.datasets.registry import DATASETS
-from core.experiments.paper.claims import points
 from core.experiments.transfer import grid, pairwise_tests, results_csv
+from core.formatting import percent, points
 from core.metrics.intervals import Interval
 from core.metrics.seed_tests import binomial_interval, seeds_paired
 from core.models.backbones.registry import backbone_card
@@ -58,7 +58,7 @@ def value(name: str) -> str:
 def transfer_values() -> dict[str, str]:
     """Values of ``transfer.csv``: LoRA and full fine-tuning from each shipped backbone."""
     known = {_run(key): result for key, result in results_csv.read(TRANSFER).items()}
-    rows = grid.rows(known, known)
+    rows = grid.table_rows(known, known)
     columns = [
         (data, fraction)
         for data in dict.fromkeys(row.data for row in rows)
@@ -67,24 +67,24 @@ def transfer_values() -> dict[str, str]:
     ]
     gaps = {column: _gap_of_random(rows, *column) for column in columns}
     widest = max(gaps, key=lambda column: gaps[column])
-    found = {
+    values = {
         "transfer-table": grid.markdown(rows, grid.FRACTIONS),
         "transfer-runs": str(len(known)),
         "transfer-random-below": f"{sum(gap > 0 for gap in gaps.values())} of {len(gaps)}",
         "transfer-random-largest": f"{gaps[widest]:.2f} ({widest[0]}, {_labels(widest[1])})",
     }
-    for summary in pairwise_tests.tallies(known, known):
+    for summary in pairwise_tests.lora_summaries(known, known):
         name = f"transfer-{summary.other}"
         ordered = sorted(summary.tests, key=lambda test: test.test.difference.value)
-        found |= {
+        values |= {
             name: pairwise_tests.sentence(summary),
             f"{name}-wins": f"{summary.ahead} of {len(summary.tests)}",
             f"{name}-interval": _percentages(summary.rate),
-            f"{name}-clear": str(len(summary.standing)),
+            f"{name}-clear": str(len(summary.significant)),
             f"{name}-largest": _difference(ordered[-1]),
             f"{name}-smallest": _difference(ordered[0]),
         }
-    return found
+    return values
 
 
 @lru_cache(maxsize=1)
@@ -171,7 +171,7 @@ def _labels(fraction: float) -> str:
 
 
 def _percentages(interval: Interval) -> str:
-    return f"{100 * interval.low:.0f}% to {100 * interval.high:.0f}%"
+    return f"{percent(interval.low)} to {percent(interval.high)}"
 
 
 @lru_cache(maxsize=1)
@@ -181,18 +181,18 @@ def _rows() -> Mapping[str, Mapping[str, Any]]:
 
 
 def _benchmark(row: str, field: str, form: str) -> str:
-    found: Any = _rows()[row]
+    number: Any = _rows()[row]
     for word in field.split("."):
-        found = found[int(word)] if isinstance(found, list) else found[word]
-    return f"{found / 1e6:.0f} MB" if form == "MB" else format(found, form).replace("-", "−")
+        number = number[int(word)] if isinstance(number, list) else number[word]
+    return f"{number / 1e6:.0f} MB" if form == "MB" else format(number, form).replace("-", "−")
 
 
 def _arithmetic() -> dict[str, str]:
     """Ranges of the share of the processor's peak over all measured training steps."""
     shares = {"cpu-float32-share": "share_of_float32_peak", "cpu-bf16-share": "share_of_peak"}
-    found = {}
+    values = {}
     for name, field in shares.items():
         each = [row["more"].get(field, math.nan) for row in _rows().values()]
         each = [share for share in each if not math.isnan(share)]
-        found[name] = f"{min(each):.2f} to {max(each):.2f}"
-    return found
+        values[name] = f"{min(each):.2f} to {max(each):.2f}"
+    return values

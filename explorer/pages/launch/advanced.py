@@ -1,4 +1,4 @@
-"""The advanced part of the launch form: what is left open takes the value shown in grey."""
+"""The advanced group of the launch form: an empty field uses the value shown in grey."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import gradio as gr
 
 from core.config.run import RunSpec
 from core.models.backbones.registry import backbone_card
-from explorer.pages.launch import form, preview
+from core.training import trackers
+from explorer.pages.launch import form
 
 AUGMENTATIONS = [
     ("default", form.DEFAULTED),
@@ -16,30 +17,17 @@ AUGMENTATIONS = [
     ("crop and flip", "crop-flip"),
     ("RandAugment and erasing", "randaugment"),
 ]
-VALIDATIONS = [("all of it, every epoch", "every-epoch"), ("by budget", "budget")]
-PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
-NUMBERS = [
-    ("train.batch_size", "Batch size"),
-    ("train.accumulation", "Parts of a batch"),
-    ("train.augmented_copies", "Augmented copies"),
-    ("train.lr", "Learning rate"),
-    ("train.min_lr", "Final learning rate"),
-    ("train.weight_decay", "Weight decay"),
-    ("train.layer_decay", "Layer-wise decay"),
-    ("train.warmup_epochs", "Warm-up epochs"),
-    ("train.momentum", "Momentum (SGD)"),
-    ("train.drop_path", "Drop path"),
-    ("adapter.dropout", "Adapter dropout"),
-    ("model.input_size", "Input size, px"),
-    ("data.subset_seed", "Subset seed"),
-    ("train.validation_share", "Validation's share"),
+VALIDATIONS = [
+    ("full, every epoch", "every-epoch"),
+    ("limited share of time", "budget"),
 ]
-OPEN = {
+PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
+EMPTY = {
     "data.subset_seed": "the seed",
-    "train.augmented_copies": "new each time",
-    "train.accumulation": "as few as fit",
+    "train.augmented_copies": "new each epoch",
+    "train.accumulation": "fewest that fit",
 }
-"""What settings without a number stand for."""
+"""Meaning of empty fields that have no default number."""
 RESOLVED = (
     "train.lr",
     "train.weight_decay",
@@ -47,109 +35,106 @@ RESOLVED = (
     "train.warmup_epochs",
     "adapter.dropout",
 )
-"""Settings that are resolved where they are left open."""
+"""Settings whose default depends on other settings."""
+CHECKBOXES = {
+    "train.activation_checkpointing": "Activation checkpointing: recompute activations in the "
+    "backward pass; much less memory, about a third more computation",
+    "train.compile": "Compile the model (torch.compile): takes up to a minute at the start, "
+    "worthwhile for long runs",
+    "model.pretrained": "Start from the pre-trained weights (off: random weights, as a control)",
+    "data.skip_bad": "Skip missing or unreadable images and list them in the result (off: such an "
+    "image fails the run)",
+    "data.shuffle_labels": "Control: shuffle the training labels between the studies, so that "
+    "nothing can be learned",
+}
 
 
 def group(fields: dict[str, Any], start: dict[str, Any]) -> None:
-    """Lay out the group; its fields are added to ``fields`` by their settings' paths."""
+    """Lay out the group.
+
+    Args:
+        fields: The group's fields are added to it by the paths of their settings.
+        start: First values by path.
+    """
     with gr.Row():
         fields["train.optimizer"] = gr.Radio(
             [("AdamW", "adamw"), ("SGD", "sgd")],
             value=start["train.optimizer"],
             label="Optimizer",
-            elem_id=form.element("train.optimizer"),
+            elem_id=form.element_id("train.optimizer"),
             elem_classes="cxr-choices",
         )
-        fields["train.augmentation"] = gr.Dropdown(
-            AUGMENTATIONS,
-            value=form.DEFAULTED,
-            label="Augmentation",
-            elem_id=form.element("train.augmentation"),
+        fields["train.augmentation"] = _dropdown(
+            "train.augmentation", "Augmentation", AUGMENTATIONS, form.DEFAULTED
         )
     with gr.Row():
-        for path, label in NUMBERS:
-            fields[path] = _number(path, label, start)
+        for path, label in form.NUMBERS.items():
+            fields[path] = _number(path, label, start[path])
     with gr.Row():
-        fields["train.precision"] = gr.Dropdown(
-            PRECISIONS,
-            value=start["train.precision"],
-            label="Precision",
-            elem_id=form.element("train.precision"),
+        fields["train.precision"] = _dropdown(
+            "train.precision", "Precision", PRECISIONS, start["train.precision"]
         )
         fields["train.device"] = gr.Textbox(
             value=start["train.device"],
             label="Device: auto, cpu, cuda, cuda:N",
-            elem_id=form.element("train.device"),
+            elem_id=form.element_id("train.device"),
         )
-        fields["train.validation"] = gr.Dropdown(
-            VALIDATIONS,
-            value=start["train.validation"],
-            label="Validation split",
-            elem_id=form.element("train.validation"),
+        fields["train.validation"] = _dropdown(
+            "train.validation", "Validation", VALIDATIONS, start["train.validation"]
         )
-    fields["train.activation_checkpointing"] = _checkbox(
-        "train.activation_checkpointing",
-        "Compute activations again on the way back: far less memory, a third more work",
-        start,
-    )
-    fields["train.compile"] = _checkbox(
-        "train.compile",
-        "Compile the network (torch.compile): up to a minute at the start, pays in long runs",
-        start,
-    )
+    for path in ("train.activation_checkpointing", "train.compile"):
+        fields[path] = _checkbox(path, start[path])
     fields["data.split_file"] = gr.Textbox(
-        label="List of the labelled training studies (a file), in place of a label fraction",
+        label="File that lists the labelled training studies, instead of a label fraction",
         placeholder="/lists/NIH_ChestX-ray/train_1.txt",
-        elem_id=form.element("data.split_file"),
+        elem_id=form.element_id("data.split_file"),
     )
-    fields["model.pretrained"] = _checkbox(
-        "model.pretrained",
-        "Start from the pre-trained weights (off: random weights, as a control)",
-        start,
-    )
+    fields["model.pretrained"] = _checkbox("model.pretrained", start["model.pretrained"])
     fields["train.track"] = gr.CheckboxGroup(
-        preview.trackers(),
+        tracker_choices(),
         value=start["train.track"],
-        label="Mirror the curves, too, to",
-        elem_id=form.element("train.track"),
+        label="Also log the curves to",
+        elem_id=form.element_id("train.track"),
         elem_classes="cxr-choices",
     )
-    fields["data.skip_bad"] = _checkbox(
-        "data.skip_bad",
-        "Go on without pictures that are missing or cannot be read, and record which (off: "
-        "they end the run)",
-        start,
-    )
-    fields["data.shuffle_labels"] = _checkbox(
-        "data.shuffle_labels",
-        "Control: shuffle the training labels among the studies, so that nothing can be learnt",
-        start,
-    )
+    for path in ("data.skip_bad", "data.shuffle_labels"):
+        fields[path] = _checkbox(path, start[path])
 
 
 def resolved(spec: RunSpec, path: str) -> str:
-    """What an open setting comes to, as its field shows it in grey."""
+    """The value of an empty field for a resolved specification, as the field shows it in grey."""
     section, name = path.split(".")
-    return _published(getattr(getattr(spec.resolved(), section), name))
+    value = getattr(getattr(spec, section), name)
+    return "" if value is None else f"{value:g}"
 
 
-def _checkbox(path: str, label: str, start: dict[str, Any]) -> gr.Checkbox:
-    return gr.Checkbox(start[path], label=label, elem_id=form.element(path))
+def tracker_choices() -> list[tuple[str, str]]:
+    """The programs that can log a run's curves as (text, name) pairs."""
+    return [
+        (tracker.title if trackers.installed(name) else f"{tracker.title} (not installed)", name)
+        for name, tracker in trackers.TRACKERS.items()
+    ]
 
 
-def _number(path: str, label: str, start: dict[str, Any]) -> gr.Textbox:
+def _dropdown(path: str, label: str, choices: Any, value: str) -> gr.Dropdown:
+    return gr.Dropdown(choices, value=value, label=label, elem_id=form.element_id(path))
+
+
+def _checkbox(path: str, value: bool) -> gr.Checkbox:
+    return gr.Checkbox(value, label=CHECKBOXES[path], elem_id=form.element_id(path))
+
+
+def _number(path: str, label: str, value: str) -> gr.Textbox:
     if path == "model.input_size":
-        shown = _published(backbone_card(RunSpec().model.backbone).input_size)
+        default = f"{backbone_card(RunSpec().model.backbone).input_size:g}"
+    elif path in RESOLVED:
+        default = resolved(RunSpec().resolved(), path)
     else:
-        shown = resolved(RunSpec(), path) if path in RESOLVED else OPEN.get(path, "")
+        default = EMPTY.get(path, "")
     return gr.Textbox(
-        start[path],
+        value,
         label=label,
-        placeholder=None if start[path] else shown,
-        elem_id=form.element(path),
+        placeholder=None if value else default,
+        elem_id=form.element_id(path),
         min_width=120,
     )
-
-
-def _published(value: Any) -> str:
-    return "" if value is None else f"{value:g}"

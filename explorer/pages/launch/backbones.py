@@ -1,54 +1,80 @@
-"""The backbones as the launch form offers them: a list to search and a card of each."""
+"""The model group of the launch form: a searchable list of backbones, and a card of each."""
 
 from __future__ import annotations
 
-from html import escape
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
 
 from core.errors import CoreError
 from core.models.backbones.registry import BACKBONES, SUGGESTED, WEIGHTS, backbone_card
+from explorer.pages.launch import form
+from explorer.pages.launch.layout import titled_group
+from explorer.templates import render_macro
+
+
+def group(fields: dict[str, Any], start: dict[str, Any]) -> gr.HTML:
+    """Lay out the group.
+
+    Args:
+        fields: The group's fields are added to it by the paths of their settings.
+        start: First values by path.
+
+    Returns:
+        The card of the chosen backbone.
+    """
+    with titled_group("Model"):
+        fields["model.backbone"] = gr.Dropdown(
+            choices(),
+            value=start["model.backbone"],
+            label="Backbone: choose one, type to search, or type timm:NAME for any timm model",
+            allow_custom_value=True,
+            elem_id=form.element_id("model.backbone"),
+        )
+        backbone = gr.HTML(card(start["model.backbone"]), apply_default_css=False)
+        fields["model.weights"] = gr.Textbox(
+            label="Weights file, on the training machine",
+            placeholder="/models/MRM.pth",
+            visible=False,
+            elem_id=form.element_id("model.weights"),
+        )
+    return backbone
 
 
 def choices() -> list[tuple[str, str]]:
-    """What the list of backbones offers: what it shows and the name, the shipped ones first.
+    """The backbones as (text, name) pairs, the shipped ones first.
 
-    Each line ends with where the weights come from, so that typing “file”, “hub” or “photographs”
-    narrows the list as typing a name does.
+    Each text ends with the source of the weights, so that typing “file”, “hub” or “photographs”
+    filters the list as a name does.
     """
     groups: dict[str, list[tuple[str, str]]] = {source: [] for source in WEIGHTS}
-    for name, one in BACKBONES.items():
-        groups[one.source].append((f"{one.title} — {WEIGHTS[one.source]}", name))
-    known = [entry for source in ("embedded", "hub", "file") for entry in groups[source]]
+    for name, backbone in BACKBONES.items():
+        text = f"{backbone.title} — {WEIGHTS[backbone.source]}"
+        groups[backbone.source].append((text, name))
+    known = [choice for source in ("embedded", "hub", "file") for choice in groups[source]]
     return known + [
-        (f"{title} — photographs, from timm", name) for title, name in SUGGESTED.items()
+        (f"{title} — pre-trained on photographs, from timm", name)
+        for title, name in SUGGESTED.items()
     ]
 
 
-def about(name: str) -> str:
-    """HTML of a backbone's card: what it learnt from, terms, known leaks, where the weights are.
+def card(name: str) -> Markup:
+    """A backbone's pre-training, licence, known overlaps and source as HTML.
 
     Args:
-        name: A backbone's name; of an unknown one nothing is shown.
+        name: Name of the backbone; the card of an unknown one is empty.
     """
     try:
-        one = backbone_card(name)
+        backbone = backbone_card(name)
     except CoreError:
-        return ""
-    address, _, rest = one.url.partition(" ")
-    rows = [
-        ("Pre-trained", one.pretraining),
-        ("Input", f"{one.input_size} px; the classifier is given the {one.pooling}."),
-        ("Licence", one.licence),
-        ("Has seen", one.leaks or "Nothing is known of the data sets here."),
-        ("Paper", one.paper),
-        ("Needs", one.obtain),
-    ]
-    cells = "".join(
-        f"<dt>{title}</dt><dd>{escape(text)}</dd>" for title, text in rows if text
-    )  # fmt: skip
-    if address:
-        cells += (
-            f'<dt>Weights</dt><dd>{escape(WEIGHTS[one.source].capitalize())}: <a href="'
-            f'{escape(address, quote=True)}" target="_blank" rel="noopener noreferrer">'
-            f"{escape(address.removeprefix('https://'))}</a> {escape(rest)}</dd>"
-        )
-    return f'<dl class="cxr-card" aria-label="About {escape(one.title)}">{cells}</dl>'
+        return Markup()
+    address, _, address_note = backbone.url.partition(" ")
+    return render_macro(
+        "pages/launch/backbones.html.j2",
+        "card",
+        backbone=backbone,
+        weights=WEIGHTS[backbone.source],
+        address=address,
+        address_note=address_note,
+    )

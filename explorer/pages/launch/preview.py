@@ -1,220 +1,153 @@
-"""The launch form's two questions to the core: what would this run cost, and start it."""
+"""The cost of the run that the launch form describes, and its start."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from core import formatting
+from markupsafe import Markup
+
 from core.config import command_line
 from core.config.run import AdapterSpec, DataSpec, RunSpec
 from core.data.datasets import registered
 from core.data.datasets.registry import DATASETS
 from core.errors import ConfigurationError, CoreError
+from core.experiments import sweep
 from core.models.tuning.registry import TUNING_METHODS
 from core.resources import estimate, memory, preflight
 from core.runs import queue
 from core.runs.run import Run, RunState
 from core.runs.store import Store
-from core.training import trackers as tracking
 from core.workspace import Workspace
 from explorer.components.dataset_choice import options
 from explorer.pages.launch import form
-from explorer.templates import error_message
+from explorer.templates import error_message, render_macro
 
-MOST_REPEATS = 20
-WAITING = (
-    '<div class="cxr-panel"><p class="cxr-muted">Counting the labels and the parameters …</p></div>'
-)
-ADAPTER = tuple(name for name in AdapterSpec.model_fields if name != "method")
-
-
-def heeds(method: str) -> set[str]:
-    """Paths of the adapter's settings that a method uses."""
-    return (
-        {f"adapter.{name}" for name in TUNING_METHODS[method].options}
-        if method in TUNING_METHODS
-        else set()
-    )
+TEMPLATE = "pages/launch/preview.html.j2"
+MOST_SEEDS = 20
+ADAPTER_PATHS = frozenset(f"adapter.{name}" for name in AdapterSpec.model_fields) - {
+    "adapter.method"
+}
 
 
-def trackers() -> list[tuple[str, str]]:
-    """The programs that a run's curves can be mirrored to; says of those that are missing."""
-    return [
-        (one.title if tracking.installed(name) else f"{one.title} (not installed)", name)
-        for name, one in tracking.TRACKERS.items()
-    ]
+def supported_paths(method: str) -> set[str]:
+    """Paths of the adapter settings that a method supports."""
+    if method not in TUNING_METHODS:
+        return set()
+    return {f"adapter.{name}" for name in TUNING_METHODS[method].options}
 
 
 def unused(values: Mapping[str, Any]) -> set[str]:
-    """Paths of the settings that do nothing with the form's data set, method and optimizer."""
-    hidden = {f"adapter.{name}" for name in ADAPTER} - heeds(values["adapter.method"])
+    """Paths of settings without effect for the form's data set, method and optimizer."""
+    hidden = set(ADAPTER_PATHS - supported_paths(values["adapter.method"]))
     hidden |= set(form.OPTION_PATHS) - set(options(values["data.name"]))
-    if values["data.name"] not in DATASETS:  # a registered name says it all
+    if values["data.name"] not in DATASETS:  # a registered name includes folder and split
         hidden |= {"data.root", "data.split"}
     if values["train.optimizer"] != "sgd":
         hidden.add("train.momentum")
     return hidden
 
 
-def sensible(value: Any, otherwise: int, most: int) -> int:
-    """The field's whole number where it lies between one and ``most``, else another."""
-    value = form.number(value)
-    return int(value) if isinstance(value, int | float) and 1 <= value <= most else otherwise
-
-
 def spec_of(values: Mapping[str, Any], percent: float | None) -> RunSpec:
-    """Read the form, leaving out what its data set and its method do not use.
+    """The specification that the form describes, without settings that have no effect.
 
     Raises:
-        ConfigurationError: All faults at once; ``field`` names the first.
+        ConfigurationError: With all problems at once; ``field`` names the first.
     """
     hidden = unused(values)
-    return form.spec_of({p: v for p, v in values.items() if p not in hidden}, percent)
+    used = {path: value for path, value in values.items() if path not in hidden}
+    return form.spec_of(used, percent)
 
 
-def as_asked(workspace: Workspace, spec: RunSpec) -> RunSpec:
-    """A run as the form shows it: by the name its data set is registered under, if it still is."""
+def with_registered_name(workspace: Workspace, spec: RunSpec) -> RunSpec:
+    """A run as the form shows it: with the registered name of its data set, if there is one."""
     name = registered.name_of(workspace, spec.data)
     data = spec.data.model_copy(update={"called": None})
     if name is not None:
-        kept = ("label_fraction", "subset_seed", "split_file", "skip_bad")
-        data = DataSpec(name=name, **{one: getattr(data, one) for one in kept})
+        subset = ("label_fraction", "subset_seed", "split_file", "skip_bad")
+        data = DataSpec(name=name, **{field: getattr(data, field) for field in subset})
     return spec.model_copy(update={"data": data})
 
 
-def consequence(store: Store, cache: Path, values: Mapping[str, Any], percent: float | None) -> str:
-    """HTML of what a run would learn from, train and take; or of what is wrong with the form."""
+def waiting() -> Markup:
+    """Shown until the first cost is known."""
+    return render_macro(TEMPLATE, "waiting")
+
+
+def cost_panel(
+    store: Store, cache: Path, values: Mapping[str, Any], percent: float | None
+) -> Markup:
+    """Data, parameters, time and memory of the form's run as HTML, or what is wrong with it.
+
+    Args:
+        store: Its completed runs make the estimate of the time more accurate.
+        cache: The workspace's cache.
+        values: Values of the form's fields by path.
+        percent: The label fraction typed in percent.
+    """
     try:
         spec = registered.resolved_run(store.workspace, spec_of(values, percent))
-        done = store.list(states=[RunState.COMPLETED], limit=50)
-        earlier = [(run.spec, run.seconds_alone) for run in done if run.seconds_alone]
-        found = estimate.estimate(spec, cache, earlier)
-        memory.check_memory(spec, len(found.positives))
+        completed = store.list(states=[RunState.COMPLETED], limit=50)
+        earlier = [(run.spec, run.seconds_alone) for run in completed if run.seconds_alone]
+        cost = estimate.estimate(spec, cache, earlier)
+        memory.check_memory(spec, len(cost.positives))
     except CoreError as error:
-        return faulty(error)
-    address = escape(form.address(spec), quote=True)
-    return (
-        f'<div class="cxr-panel" data-address="{address}">{_figures(found)}{_parameters(found)}'
-        f"{_positives(found)}{_notes(found)}{_command(spec)}</div>"
+        return error_panel(error)
+    return render_macro(
+        TEMPLATE,
+        "cost",
+        cost=cost,
+        memory=None if cost.memory is None else memory.in_words(cost.memory),
+        capacity=memory.in_words(cost.capacity),
+        address=form.address(spec),
+        command=command_line.command_line(spec),
     )
+
+
+def error_panel(error: CoreError) -> Markup:
+    """An error in the form as HTML; the page also shows it under the field that caused it."""
+    path = error.field or ""
+    cause = error.cause.removeprefix("The settings are not valid. ").removeprefix(f"{path}: ")
+    field = "f-percent" if path == "data.label_fraction" else form.element_id(path)
+    message = error_message(CoreError(cause, error.remedy), field)
+    return render_macro(TEMPLATE, "error_panel", message=message)
 
 
 def submit(
-    store: Store, values: Mapping[str, Any], percent: float | None, repeats: float | None
+    store: Store, values: Mapping[str, Any], percent: float | None, seeds: float | None
 ) -> list[Run]:
-    """Queue a run, or the same with several seeds.
+    """Queue a run, once for each seed.
 
     Args:
-        store: Where the runs are queued.
-        values: What the form holds.
-        percent: The free label fraction.
-        repeats: Number of seeds, from the form's seed on.
+        store: The store of the runs.
+        values: Values of the form's fields by path.
+        percent: The label fraction typed in percent.
+        seeds: Number of seeds, from the form's seed on.
 
     Returns:
-        The runs in the queue, the first seed first.
+        The queued runs, in the order of their seeds.
 
     Raises:
-        CoreError: Whatever would stop the run; nothing is queued then.
+        CoreError: The run could not start; nothing is queued then.
     """
     spec = registered.resolved_run(store.workspace, spec_of(values, percent))
-    count = repeated(repeats)
+    count = seed_count(seeds)
     preflight.check(spec)
-    seeds = range(spec.train.seed, spec.train.seed + count)
-    return [queue.submit(store, with_seed(spec, seed)) for seed in seeds]
+    specs = sweep.grid(spec, seeds=range(spec.train.seed, spec.train.seed + count))
+    return [queue.submit(store, each) for each in specs]
 
 
-def repeated(repeats: float | None) -> int:
-    """Read the number of seeds.
+def seed_count(seeds: float | None) -> int:
+    """The number of seeds as a whole number.
 
     Raises:
-        ConfigurationError: It is no whole number, or out of range.
+        ConfigurationError: It is not a whole number, or out of range.
     """
-    if repeats is None or repeats != int(repeats) or not 1 <= repeats <= MOST_REPEATS:
+    if seeds is None or seeds != int(seeds) or not 1 <= seeds <= MOST_SEEDS:
         raise ConfigurationError(
-            f"The number of seeds has to be a whole number from 1 to {MOST_REPEATS}.",
-            "1 is a single run; 5 allow a fair comparison.",
+            f"The number of seeds must be a whole number from 1 to {MOST_SEEDS}.",
+            "Use 1 for a single run, 5 for a fair comparison.",
             field="repeats",
         )
-    return int(repeats)
-
-
-def with_seed(spec: RunSpec, seed: int) -> RunSpec:
-    """The same run with another seed."""
-    train = spec.train.model_copy(update={"seed": seed})
-    return spec.model_copy(update={"train": train})
-
-
-def faulty(error: CoreError) -> str:
-    """HTML of a fault; the page shows it beside the field at fault, too."""
-    field = error.field or ""
-    cause = error.cause.removeprefix("The settings are not valid. ").removeprefix(f"{field}: ")
-    shown = error_message(CoreError(cause, error.remedy))
-    beside = "f-percent" if field == "data.label_fraction" else form.element(field)
-    return (
-        '<div class="cxr-panel" id="launch-fault">'
-        f'<div data-beside="{escape(beside)}">{shown}</div>'
-        '<p class="cxr-muted cxr-small">The cost is shown as soon as this is mended.</p></div>'
-    )
-
-
-def _figures(found: estimate.Cost) -> str:
-    rows = [
-        ("Labelled images", formatting.number(found.images),
-         f"of {formatting.number(found.patients)} patients"),
-        ("Trains", formatting.share(found.share), "of the parameters"),
-        ("Takes about", formatting.duration(found.seconds), ""),
-        ("Memory", "unknown" if found.memory is None else f"about {memory.in_words(found.memory)}",
-         f"of {memory.in_words(found.capacity)}"),
-    ]  # fmt: skip
-    cells = "".join(
-        f'<div><dt>{name}</dt><dd>{value}</dd><dd class="cxr-muted cxr-more">{more}</dd></div>'
-        for name, value, more in rows
-    )
-    return f'<dl class="cxr-figures">{cells}</dl>'
-
-
-def _parameters(found: estimate.Cost) -> str:
-    words = (
-        f"{formatting.number(found.trainable)} of {formatting.number(found.total)} parameters train"
-    )
-    width = max(100 * found.share, 0.15)
-    return (
-        f'<div class="cxr-bar" role="img" aria-label="{words}"><i style="width:{width:.2f}%"></i>'
-        f'</div><p class="cxr-muted cxr-small">{words}. Time: {escape(found.basis)}. '
-        f"Validated on {formatting.number(found.val_images)}, tested on "
-        f"{formatting.number(found.test_images)} images.</p>"
-    )
-
-
-def _positives(found: estimate.Cost) -> str:
-    most = max([*found.positives.values(), 1])
-    rows = []
-    for name, count in found.positives.items():
-        none = ' class="cxr-none"' if count == 0 else ""
-        shown = "none" if count == 0 else formatting.number(count)
-        bar = f'<i style="width:{100 * count / most:.1f}%"></i>' if count else ""
-        rows.append(
-            f"<span{none}>{escape(name.replace('_', ' '))}</span>"
-            f'<span class="cxr-bar" aria-hidden="true">{bar}</span>'
-            f'<span class="cxr-num{" cxr-none" if count == 0 else ""}">{shown}</span>'
-        )
-    return (
-        '<div class="cxr-headline"><h3>Positive images per finding</h3></div>'
-        f'<div class="cxr-counts">{"".join(rows)}</div>'
-    )
-
-
-def _notes(found: estimate.Cost) -> str:
-    return "".join(f'<p class="cxr-warn">{escape(note)}</p>' for note in found.notes)
-
-
-def _command(spec: RunSpec) -> str:
-    line = escape(command_line.command_line(spec))
-    return (
-        '<div class="cxr-headline"><h3>The same in a terminal</h3>'
-        '<button type="button" class="cxr-button" data-act="copy" data-from="launch-command">Copy'
-        f'</button></div><code class="cxr-command" id="launch-command">{line}</code>'
-    )
+    return int(seeds)

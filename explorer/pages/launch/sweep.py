@@ -1,4 +1,4 @@
-"""The launch form's sweep: several methods, ranks and label fractions in place of one of each."""
+"""The sweep of the launch form: several methods, ranks and label fractions in one go."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
-from core import formatting
 from core.config.run import LABEL_FRACTIONS
 from core.data.datasets import registered
 from core.errors import ConfigurationError, CoreError
@@ -19,127 +19,45 @@ from core.runs.run import Run
 from core.runs.store import Store
 from core.training.joint import compatibility
 from explorer.pages.launch import preview
-from explorer.templates import error_message
+from explorer.templates import error_message, render_macro
 
-NOTHING = '<p class="cxr-muted cxr-small">Nothing chosen: one run for each seed.</p>'
+TEMPLATE = "pages/launch/sweep.html.j2"
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What the sweep's fields hold.
+class SweepChoice:
+    """Values of the sweep's fields; an empty one leaves the form's own value.
 
     Attributes:
-        methods: Names of methods; empty for the form's own, as for the others.
-        ranks: As typed: ``4, 8``.
+        methods: Names of methods.
+        ranks: Ranks as typed: ``4, 8``.
         fractions: Label fractions.
-        together: Whether they share one process and its forward passes.
+        joint: Whether the runs share one process and its forward passes.
     """
 
     methods: Sequence[str] = ()
     ranks: str = ""
     fractions: Sequence[float] = ()
-    together: bool = False
+    joint: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.methods or self.ranks.strip() or self.fractions or self.together)
+        return bool(self.methods or self.ranks.strip() or self.fractions or self.joint)
+
+    @classmethod
+    def read(cls, values: Sequence[Any]) -> SweepChoice:
+        """Read the values of the fields that ``group`` made."""
+        methods, ranks, fractions, joint = values
+        return cls(tuple(methods or ()), ranks or "", tuple(fractions or ()), bool(joint))
 
 
-def planned(
-    store: Store,
-    values: Mapping[str, Any],
-    percent: float | None,
-    repeats: float | None,
-    chosen: Chosen,
-) -> sweep.Plan:
-    """What would be queued.
+def group() -> tuple[list[Any], gr.HTML]:
+    """Lay out the sweep's fields, folded.
 
-    Raises:
-        CoreError: Whatever would stop one of the runs.
+    Returns:
+        The fields, and the summary of the runs.
     """
-    if chosen.methods:  # the form leaves out what its own method does not heed
-        wide = max(chosen.methods, key=lambda name: len(preview.heeds(name)))
-        values = {**values, "adapter.method": wide}
-    spec = registered.resolved_run(store.workspace, preview.spec_of(values, percent))
-    count = preview.repeated(repeats)
-    specs = sweep.grid(
-        spec,
-        list(chosen.methods),
-        _ranks(chosen.ranks),
-        list(chosen.fractions),
-        range(spec.train.seed, spec.train.seed + count),
-    )
-    found = sweep.plan(specs, store, store.workspace.cache)
-    if chosen.together and found.new:
-        compatibility.check_compatible(found.new)
-    return found
-
-
-def submit(
-    store: Store,
-    values: Mapping[str, Any],
-    percent: float | None,
-    repeats: float | None,
-    chosen: Chosen,
-) -> list[Run]:
-    """Queue the sweep.
-
-    Raises:
-        CoreError: Whatever would stop one of the runs, or all of them are there already; nothing
-            is queued then.
-    """
-    found = planned(store, values, percent, repeats, chosen)
-    if not found.new:
-        raise ConfigurationError(
-            "All these runs are completed or waiting already.",
-            "Choose other methods, ranks, fractions or seeds.",
-            field="sweep",
-        )
-    return sweep.submit(store, found, together=chosen.together)
-
-
-def sentence(
-    store: Store,
-    values: Mapping[str, Any],
-    percent: float | None,
-    repeats: float | None,
-    chosen: Chosen,
-) -> tuple[str, str]:
-    """How many runs and how long, as HTML, and what the launch button says."""
-    if not chosen:
-        return NOTHING, "Launch run"
-    try:
-        found = planned(store, values, percent, repeats, chosen)
-    except CoreError as error:
-        return error_message(error), "Launch run"
-    count = len(found.new)
-    words = f"<b>{count} run{'s' * (count != 1)}</b>"
-    if count:
-        words += f", about <b>{formatting.duration(found.seconds)}</b> one after the other"
-    if count and chosen.together:
-        needed = memory.predict_together(found.new)
-        words += f"; together {_at_most(needed)}, each with the result that it has alone"
-    if found.known:
-        words += f"; {len(found.known)} more are completed or waiting and are left out"
-    return f'<p class="cxr-sentence">{words}.</p>', f"Launch {count} run{'s' * (count != 1)}"
-
-
-def _at_most(needed: int | None) -> str:
-    return "in one process" if needed is None else f"in about {memory.in_words(needed)} of memory"
-
-
-def _ranks(text: str) -> list[int]:
-    try:
-        return [int(word) for word in text.replace(",", " ").split()]
-    except ValueError as error:
-        raise ConfigurationError(
-            f"“{text}” is no list of ranks.", "Type whole numbers: 2, 4, 8.", field="sweep"
-        ) from error
-
-
-def lay_out() -> tuple[list[Any], gr.HTML]:
-    """The sweep's fields, folded, and the place of its sentence."""
     with gr.Accordion(
-        "Sweep: several methods, ranks or label fractions, in place of the one chosen above",
+        "Sweep: several methods, ranks or label fractions, instead of the single values above",
         open=False,
         elem_classes="cxr-group",
         elem_id="f-sweep",
@@ -155,21 +73,111 @@ def lay_out() -> tuple[list[Any], gr.HTML]:
             elem_id="f-sweep-ranks",
         )
         fractions = gr.CheckboxGroup(
-            [(f"{100 * one:g}%", one) for one in LABEL_FRACTIONS],
+            [(f"{100 * fraction:g}%", fraction) for fraction in LABEL_FRACTIONS],
             label="Label fractions",
             elem_id="f-sweep-fractions",
         )
-        together = gr.Checkbox(
+        joint = gr.Checkbox(
             False,
-            label="Train them together, in one process with one frozen backbone: for LoRA, rsLoRA "
-            "and LoRA+",
+            label="Joint training: all runs in one process on one frozen backbone (LoRA, rsLoRA "
+            "and LoRA+)",
             elem_id="f-sweep-together",
         )
-        sentence = gr.HTML(NOTHING, apply_default_css=False, elem_id="f-sweep-sentence")
-    return [methods, ranks, fractions, together], sentence
+        runs = gr.HTML(
+            render_macro(TEMPLATE, "nothing"), apply_default_css=False, elem_id="f-sweep-sentence"
+        )
+    return [methods, ranks, fractions, joint], runs
 
 
-def chosen(fields: Sequence[Any]) -> Chosen:
-    """Read the fields that ``lay_out`` made."""
-    methods, ranks, fractions, together = fields
-    return Chosen(tuple(methods or ()), ranks or "", tuple(fractions or ()), bool(together))
+def plan(
+    store: Store,
+    values: Mapping[str, Any],
+    percent: float | None,
+    seeds: float | None,
+    choice: SweepChoice,
+) -> sweep.Plan:
+    """The runs that a sweep would queue.
+
+    Args:
+        store: Runs that are already there are left out.
+        values: Values of the form's fields by path.
+        percent: The label fraction typed in percent.
+        seeds: Number of seeds.
+        choice: Values of the sweep's fields.
+
+    Raises:
+        CoreError: One of the runs could not start.
+    """
+    if choice.methods:  # the form leaves out settings that its own method does not support
+        widest = max(choice.methods, key=lambda name: len(preview.supported_paths(name)))
+        values = {**values, "adapter.method": widest}
+    spec = registered.resolved_run(store.workspace, preview.spec_of(values, percent))
+    specs = sweep.grid(
+        spec,
+        list(choice.methods),
+        _ranks(choice.ranks),
+        list(choice.fractions),
+        range(spec.train.seed, spec.train.seed + preview.seed_count(seeds)),
+    )
+    planned = sweep.plan(specs, store, store.workspace.cache)
+    if choice.joint and planned.new:
+        compatibility.check_compatible(planned.new)
+    return planned
+
+
+def submit(
+    store: Store,
+    values: Mapping[str, Any],
+    percent: float | None,
+    seeds: float | None,
+    choice: SweepChoice,
+) -> list[Run]:
+    """Queue a sweep; for the arguments see ``plan``.
+
+    Raises:
+        CoreError: One of the runs could not start, or all of them exist already; nothing is
+            queued then.
+    """
+    planned = plan(store, values, percent, seeds, choice)
+    if not planned.new:
+        raise ConfigurationError(
+            "All these runs are already completed or queued.",
+            "Choose other methods, ranks, label fractions or seeds.",
+            field="sweep",
+        )
+    return sweep.submit(store, planned, together=choice.joint)
+
+
+def summary(
+    store: Store,
+    values: Mapping[str, Any],
+    percent: float | None,
+    seeds: float | None,
+    choice: SweepChoice,
+) -> tuple[Markup, str]:
+    """Number and duration of a sweep's runs as HTML, and the text of the launch button."""
+    if not choice:
+        return render_macro(TEMPLATE, "nothing"), "Launch run"
+    try:
+        planned = plan(store, values, percent, seeds, choice)
+    except CoreError as error:
+        return error_message(error), "Launch run"
+    needed = memory.predict_together(planned.new) if choice.joint and planned.new else None
+    text = render_macro(
+        TEMPLATE,
+        "summary",
+        plan=planned,
+        joint=choice.joint,
+        memory=None if needed is None else memory.in_words(needed),
+    )
+    count = len(planned.new)
+    return text, f"Launch {count} run{'s' * (count != 1)}"
+
+
+def _ranks(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.replace(",", " ").split()]
+    except ValueError as error:
+        raise ConfigurationError(
+            f"“{text}” is not a list of ranks.", "Type whole numbers: 2, 4, 8.", field="sweep"
+        ) from error

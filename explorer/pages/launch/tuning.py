@@ -1,57 +1,65 @@
-"""The tuning part of the launch form: recipe, method, and the settings that the method heeds."""
+"""The tuning group of the launch form: recipe, method, and the method's settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from core.config.run import TARGETS, RunSpec
 from core.errors import CoreError
 from core.experiments.paper import recipes
+from core.experiments.paper.tasks import Task
 from core.models.tuning.applicability import Offer, defaults
 from core.models.tuning.options import OPTIONS
 from core.models.tuning.registry import TUNING_METHODS
 from explorer.components.live_region import live
 from explorer.pages.launch import form, method_table
+from explorer.pages.launch.layout import titled_group
+from explorer.templates import render_macro
 
-SHOWN = tuple(name for name in OPTIONS if name not in ("rank", "alpha", "dropout"))
-"""Settings of methods that stand in a row of their own."""
-PATHS = tuple(f"adapter.{name}" for name in SHOWN)
-NAMED_BY = ("model.backbone", "data.name", "data.label_fraction", "adapter.method")
-"""Settings that choose the paper's recipe."""
+TEMPLATE = "pages/launch/tuning.html.j2"
+OWN_ROW = tuple(name for name in OPTIONS if name not in ("rank", "alpha", "dropout"))
+"""Settings of methods in a row of their own."""
+PATHS = tuple(f"adapter.{name}" for name in OWN_ROW)
+RECIPE_KEYS = ("model.backbone", "data.name", "data.label_fraction", "adapter.method")
+"""Settings that select the paper's recipe."""
 
 
 @dataclass(frozen=True)
-class Tuning:
-    """Parts of the group that are no setting of a run.
+class TuningGroup:
+    """Components of the group that are not settings of a run.
 
     Attributes:
         recipe: The choice of a recipe.
-        recipe_note: What it set, or why there is none.
-        method_note: What the method does.
+        recipe_note: The values that it set, or why there is none.
+        method_note: Description of the method.
         methods: The table of all methods.
-        repeats: Number of seeds.
+        seeds: Number of seeds.
     """
 
     recipe: gr.Radio
     recipe_note: gr.HTML
     method_note: gr.HTML
     methods: gr.HTML
-    repeats: gr.Number
+    seeds: gr.Number
 
 
-def group(fields: dict[str, Any], start: Mapping[str, Any]) -> Tuning:
-    """Lay out the group; its fields are added to ``fields`` by their settings' paths."""
-    with gr.Column(elem_classes="cxr-group"):
-        gr.HTML('<h2 class="cxr-head">Tuning</h2>', apply_default_css=False)
+def group(fields: dict[str, Any], start: Mapping[str, Any]) -> TuningGroup:
+    """Lay out the group.
+
+    Args:
+        fields: The group's fields are added to it by the paths of their settings.
+        start: First values by path.
+    """
+    with titled_group("Tuning"):
         recipe = gr.Radio(
             [("default values", "default"), ("the paper's recipe", "paper")],
             value="default",
-            label="Recipe: settings that belong together",
+            label="Recipe: sets several fields at once",
             elem_id="f-recipe",
             elem_classes="cxr-choices",
         )
@@ -60,135 +68,135 @@ def group(fields: dict[str, Any], start: Mapping[str, Any]) -> Tuning:
             [(method.title, name) for name, method in TUNING_METHODS.items()],
             value=start["adapter.method"],
             label="Method",
-            elem_id=form.element("adapter.method"),
+            elem_id=form.element_id("adapter.method"),
             elem_classes="cxr-choices",
         )
-        method_note = gr.HTML(method_table.card(start["adapter.method"]), apply_default_css=False)
-        methods = live(method_table.WAITING, elem_id="launch-methods")
+        method_note = gr.HTML(method_table.note(start["adapter.method"]), apply_default_css=False)
+        methods = live(method_table.waiting(), elem_id="launch-methods")
         with gr.Row():
             for name in ("rank", "alpha"):
-                fields[f"adapter.{name}"] = _number(f"adapter.{name}", start)
+                fields[f"adapter.{name}"] = _number(f"adapter.{name}", OPTIONS[name].label, start)
         with gr.Row():
             for path in PATHS:
-                fields[path] = _field(path, start)
+                fields[path] = _option_field(path, start)
         with gr.Row():
             for path, label in (("train.epochs", "Epochs"), ("train.seed", "Seed")):
-                fields[path] = gr.Number(
-                    start[path], label=label, elem_id=form.element(path), min_width=120
-                )
-            repeats = gr.Number(
+                fields[path] = _number(path, label, start)
+            seeds = gr.Number(
                 1, label="Number of seeds", precision=0, min_width=90, elem_id="f-repeats"
             )
-    return Tuning(recipe, recipe_note, method_note, methods, repeats)
+    return TuningGroup(recipe, recipe_note, method_note, methods, seeds)
 
 
-def looks(method: str) -> dict[str, dict[str, Any]]:
-    """How the rows' fields look for a method, by path: hidden, or with its default in grey."""
-    heeded, known = TUNING_METHODS[method].options, defaults(TUNING_METHODS[method])
-    found: dict[str, dict[str, Any]] = {}
-    for name, path in zip(SHOWN, PATHS, strict=True):
-        found[path] = {"visible": name in heeded}
-        if name in heeded and name not in ("targets", "prompt_depth"):
-            found[path]["placeholder"] = str(known[name])
-    return found
+def option_properties(method: str) -> dict[str, dict[str, Any]]:
+    """Visibility of the settings in a row of their own, by path, and their defaults in grey."""
+    supported, known = TUNING_METHODS[method].options, defaults(TUNING_METHODS[method])
+    properties: dict[str, dict[str, Any]] = {}
+    for name, path in zip(OWN_ROW, PATHS, strict=True):
+        properties[path] = {"visible": name in supported}
+        if name in supported and name not in ("targets", "prompt_depth"):
+            properties[path]["placeholder"] = str(known[name])
+    return properties
 
 
-def survey(values: Mapping[str, Any]) -> list[Any]:
-    """The methods and the targets that fit the backbone, and the table of all methods."""
-    offered = method_table.found(values)
-    if not offered:
+def applicable(values: Mapping[str, Any]) -> list[Any]:
+    """Methods and targets that are applicable to the backbone, and the table of all methods."""
+    offers = method_table.offers_for(values)
+    if not offers:
         return [gr.skip(), gr.skip(), ""]
     method = values["adapter.method"]
-    table = method_table.table(offered, method, values["data.name"])
-    return [_methods(offered, method), _targets(offered, method, values["adapter.targets"]), table]
+    table = method_table.table(offers, method, values["data.name"])
+    return [_methods(offers, method), _targets(offers, method, values["adapter.targets"]), table]
 
 
-def follow(recipe: str, values: Mapping[str, Any], percent: float | None) -> list[Any]:
-    """What the fields of ``recipes.SETS`` are set to."""
+def recipe_values(recipe: str, values: Mapping[str, Any], percent: float | None) -> list[Any]:
+    """Values that a recipe sets, for the fields of ``recipes.SETS``."""
     try:
-        asked = _asked(recipe, values, percent)
+        settings = _recipe_settings(recipe, values, percent)
     except CoreError:
-        asked = {}
+        settings = {}
     shown = {
-        path: form.text(value) if path in form.TYPED else "" if value is None else value
-        for path, value in asked.items()
+        path: form.number_text(value) if path in form.NUMBERS else "" if value is None else value
+        for path, value in settings.items()
     }
     return [shown.get(path, gr.skip()) for path in recipes.SETS]
 
 
-def reset() -> list[Any]:
-    """The defaults of these fields, for who leaves a recipe."""
+def default_values() -> list[Any]:
+    """Defaults of the fields of ``recipes.SETS``."""
     start, _ = form.values_of(RunSpec())
     start["train.augmentation"] = form.DEFAULTED
     return [start[path] for path in recipes.SETS]
 
 
-def recipe_note(recipe: str, values: Mapping[str, Any], percent: float | None) -> str:
-    """What a recipe set, what was changed since, or which recipes there are."""
+def recipe_note(recipe: str, values: Mapping[str, Any], percent: float | None) -> Markup:
+    """The values that a recipe set and those changed since as HTML, or which recipes there are."""
     if recipe == "default":
-        return ""
+        return Markup()
     try:
-        asked = _asked(recipe, values, percent)
-        task, _ = _paper(values, percent)
+        settings = _recipe_settings(recipe, values, percent)
+        task, _ = _paper_recipe(values, percent)
     except CoreError as error:
-        return f'<p class="cxr-sentence"><b>{escape(error.cause)}</b> {escape(error.remedy)}</p>'
-    told: list[str] = []
+        return render_macro(TEMPLATE, "no_recipe", error=error)
+    followed: list[str] = []
     changed: list[str] = []
-    for path, value in asked.items():
-        shown = form.number(values[path]) if path in form.TYPED else values[path]
-        words = f"{recipes.name(path)} {recipes.written(value)}"
-        same = shown == value or (shown in ("", None) and value is None)
-        (told if same else changed).append(words)
-    source = task.recipes[values["adapter.method"]].source
-    text = f"Set for {escape(task.name)}: {escape(', '.join(told))}. {escape(source)}"
-    if changed:
-        text += f" <b>Yours instead of: {escape(', '.join(changed))}.</b>"
-    return f'<p class="cxr-sentence">{text}</p>'
+    for path, value in settings.items():
+        current = form.parse_number(values[path]) if path in form.NUMBERS else values[path]
+        same = current == value or (current in ("", None) and value is None)
+        text = f"{recipes.name(path)} {recipes.written(value)}"
+        (followed if same else changed).append(text)
+    return render_macro(
+        TEMPLATE,
+        "recipe_note",
+        task=task.name,
+        source=task.recipes[values["adapter.method"]].source,
+        followed=followed,
+        changed=changed,
+    )
 
 
-def _asked(recipe: str, values: Mapping[str, Any], percent: float | None) -> dict[str, Any]:
-    asked = {} if recipe == "default" else _paper(values, percent)[1]
-    return {path: value for path, value in asked.items() if path in values}
+def _recipe_settings(
+    recipe: str, values: Mapping[str, Any], percent: float | None
+) -> dict[str, Any]:
+    settings = {} if recipe == "default" else _paper_recipe(values, percent)[1]
+    return {path: value for path, value in settings.items() if path in values}
 
 
-def _paper(values: Mapping[str, Any], percent: float | None) -> Any:
-    spec = form.spec_of({path: values[path] for path in NAMED_BY}, percent)
+def _paper_recipe(values: Mapping[str, Any], percent: float | None) -> tuple[Task, dict[str, Any]]:
+    spec = form.spec_of({path: values[path] for path in RECIPE_KEYS}, percent)
     return recipes.paper_values(
         spec.model.backbone, spec.data.name, spec.data.label_fraction, spec.adapter.method
     )
 
 
-def _methods(offered: tuple[Offer, ...], chosen: str) -> Any:
-    """The choices of the method; one that was chosen stays, and the panel says what is wrong."""
-    fitting = [one.method for one in offered if one.count or one.method.name == chosen]
-    return gr.update(choices=[(one.title, one.name) for one in fitting])
+def _methods(offers: tuple[Offer, ...], chosen: str) -> Any:
+    """The choices of the method. The chosen one stays, and the cost panel says what is wrong."""
+    methods = [offer.method for offer in offers if offer.count or offer.method.name == chosen]
+    return gr.update(choices=[(method.title, method.name) for method in methods])
 
 
-def _targets(offered: tuple[Offer, ...], method: str, chosen: str | None) -> Any:
-    fitting = next((one.targets for one in offered if one.method.name == method), ())
-    if not fitting:
+def _targets(offers: tuple[Offer, ...], method: str, chosen: str | None) -> Any:
+    targets = next((offer.targets for offer in offers if offer.method.name == method), ())
+    if not targets:
         return gr.skip()
-    words = OPTIONS["targets"].choices
-    choices = [(words[name], name) for name in fitting]
-    if chosen in TARGETS and chosen not in fitting:
-        return gr.update(choices=choices, value=fitting[0])
+    choices = [(OPTIONS["targets"].choices[name], name) for name in targets]
+    if chosen in TARGETS and chosen not in targets:
+        return gr.update(choices=choices, value=targets[0])
     return gr.update(choices=choices)
 
 
-def _field(path: str, start: Mapping[str, Any]) -> Any:
-    name = path.partition(".")[2]
-    option = OPTIONS[name]
-    about = {"label": option.label, "elem_id": form.element(path), "min_width": 200}
-    about |= looks(start["adapter.method"])[path]
+def _option_field(path: str, start: Mapping[str, Any]) -> gr.Textbox | gr.Dropdown:
+    option = OPTIONS[path.partition(".")[2]]
+    properties = {"label": option.label, "elem_id": form.element_id(path), "min_width": 200}
+    properties |= option_properties(start["adapter.method"])[path]
     if not option.choices:
-        # Text for numbers too: a number field that is first hidden comes up as 0 instead of empty.
-        return gr.Textbox(start[path], **about)
-    words = [(meaning, value) for value, meaning in option.choices.items()]
+        # Text for numbers too: a number field that is hidden at first shows 0 instead of nothing.
+        return gr.Textbox(start[path], **properties)
+    choices = [(meaning, value) for value, meaning in option.choices.items()]
     if not option.free:  # the first is the default, which needs no name
-        words = [(f"{words[0][0]} (default)", ""), *words[1:]]
-    return gr.Dropdown(words, value=start[path], allow_custom_value=option.free, **about)
+        choices = [(f"{choices[0][0]} (default)", ""), *choices[1:]]
+    return gr.Dropdown(choices, value=start[path], allow_custom_value=option.free, **properties)
 
 
-def _number(path: str, start: Mapping[str, Any]) -> gr.Number:
-    label = OPTIONS[path.partition(".")[2]].label
-    return gr.Number(start[path], label=label, elem_id=form.element(path), min_width=120)
+def _number(path: str, label: str, start: Mapping[str, Any]) -> gr.Number:
+    return gr.Number(start[path], label=label, elem_id=form.element_id(path), min_width=120)

@@ -418,7 +418,7 @@ def _scale(cells: Sequence[Cell]) -> Scale:
     return Scale.around([*spans, *least], zero=0.0, factor=100, decimals=0)
 
 
-_PUBLISHED = Style(OTHER.colour, OTHER.dash, OTHER.dasharray, "diamond")
+_PUBLISHED = Style(OTHER.colour, OTHER.dasharray, "diamond")
 
 
 def _dots(cell: Cell, scale: Scale) -> str:

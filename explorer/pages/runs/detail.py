@@ -233,7 +233,7 @@ def _auroc_chart(run: Run, rows: list[MetricRow], style: Style) -> str:
 
 
 def _loss_chart(run: Run, rows: list[MetricRow], style: Style) -> str:
-    validation = Style("#8A94A6", "solid", "", "circle")
+    validation = Style("#8A94A6", "", "circle")
     train = _curve(rows, "train/loss", "training", style)
     val = _curve(rows, "val-part/loss", "validation, a part", validation)
     val = val if val.y else _curve(rows, "val/loss", "validation", validation)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.figures.curves import LINE, MOST_POINTS, Curve, chart, spark, swatch, ticks
+from explorer.figures.curves import MOST_POINTS, Curve, chart, spark, swatch
 from explorer.figures.palette import METHODS
+from explorer.figures.plot import LINE_HEIGHT, ticks
 
 
 def svg_of(html: str) -> ElementTree.Element:
@@ -52,7 +53,7 @@ def test_a_single_value_is_a_dot() -> None:
     assert draw(Curve("mean", [1], [0.6], METHODS["lora"])).find("circle") is not None
 
 
-def test_no_values_are_said_to_be_none() -> None:
+def test_a_chart_without_values_says_so() -> None:
     assert "no values yet" in chart([], title="Loss", description="", epochs=3)
 
 
@@ -71,7 +72,7 @@ def test_names_do_not_overlap() -> None:
         if "cxr-end" in one.attrib.get("class", "")
     )  # fmt: skip
     assert len(heights) == 14
-    assert min(b - a for a, b in itertools.pairwise(heights)) >= LINE - 0.11
+    assert min(b - a for a, b in itertools.pairwise(heights)) >= LINE_HEIGHT - 0.11
 
 
 def test_names_cannot_break_the_page() -> None:

@@ -1,4 +1,4 @@
-"""Curves over label fractions and reliability, as drawings that say what they show."""
+"""Label-efficiency and reliability curves: drawing, values in words, escaping."""
 
 import math
 import re
@@ -20,7 +20,7 @@ def test_curves_have_bands_marks_and_words() -> None:
     assert "nan" not in html
 
 
-def test_names_stand_beside_their_curves_and_apart() -> None:
+def test_names_are_at_the_ends_of_their_curves_without_overlap() -> None:
     alike = [curve(name, {0.1: [0.6], 1.0: [0.8]}) for name in ("lora", "full", "linear")]
     html = efficiency(alike, title="Named", named=True)
     places = re.findall(r'y="([\d.]+)" style="fill:(#\w+)">([^<]+)<', html)

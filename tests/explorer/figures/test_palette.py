@@ -28,7 +28,7 @@ def variables() -> dict[str, dict[str, str]]:
     }
 
 
-def test_every_method_has_a_look_of_its_own() -> None:
+def test_every_method_has_a_style_of_its_own() -> None:
     assert set(KNOWN) <= set(METHODS)
     assert len({style.colour for style in METHODS.values()}) == len(METHODS)
 
@@ -45,7 +45,7 @@ def test_the_main_methods_stand_out_from_both_backgrounds() -> None:
             assert contrast(METHODS[name].colour, colours["panel"]) >= 3, name
 
 
-def test_runs_of_one_method_are_told_apart() -> None:
+def test_runs_of_one_method_have_different_styles() -> None:
     styles = run_styles(["lora", "full", "lora", "lora"])
     assert styles[0] == METHODS["lora"]
     assert len(set(styles)) == 4

@@ -1,4 +1,4 @@
-"""A chart of the explorer can stand alone: well-formed, titled, with its words, without scripts."""
+"""Charts outside the explorer: well-formed, with title and alternative text, without scripts."""
 
 import base64
 import re
@@ -22,7 +22,7 @@ def test_the_document_is_well_formed_and_keeps_every_mark() -> None:
     assert "script" not in svg(CHART)
 
 
-def test_pictures_carry_their_words_and_stand_side_by_side() -> None:
+def test_images_have_alternative_texts_and_are_side_by_side() -> None:
     html = picture(CHART, CHART, scale=0.5)
     assert html.count("<img ") == 2
     assert 'width="180"' in html
@@ -31,6 +31,6 @@ def test_pictures_carry_their_words_and_stand_side_by_side() -> None:
     assert base64.b64decode(packed[0]).decode() == svg(CHART)
 
 
-def test_what_is_no_drawing_is_refused() -> None:
+def test_html_without_a_drawing_is_an_error() -> None:
     with pytest.raises(ValueError, match="SVG"):
         svg("<p>none</p>")

@@ -1,4 +1,4 @@
-"""The store's version, told to whoever asks each second."""
+"""The store's version for requests of every second."""
 
 import pytest
 from starlette.applications import Starlette
@@ -29,17 +29,19 @@ def test_the_version_rises_with_each_change(store: Store, monkeypatch: pytest.Mo
     assert int(served.get("/api/version").text) > before
 
 
-def test_many_who_ask_cost_one_reading(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_requests_cost_one_reading(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_version, "REFRESH_SECONDS", 3600.0)
     read = []
     version = store.version
-    monkeypatch.setattr(store, "version", lambda: read.append("once more") or version())
+    monkeypatch.setattr(store, "version", lambda: read.append("read") or version())
     served = client(store)
     answers = {served.get("/api/version").text for _ in range(5)}
     assert (len(read), len(answers)) == (1, 1)
 
 
-def test_a_store_that_cannot_be_read_is_a_sentence(store: Store, workspace: Workspace) -> None:
+def test_an_unreadable_store_is_an_error_with_its_reason(
+    store: Store, workspace: Workspace
+) -> None:
     served = client(store)
     store.close()
     workspace.store.write_bytes(b"no data base" * 100)

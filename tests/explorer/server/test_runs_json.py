@@ -21,7 +21,7 @@ def client(store: Store) -> TestClient:
     return TestClient(Starlette(routes=[runs_json.route(listing)]))
 
 
-def test_all_runs_are_told_as_the_endpoints_tell_them(store: Store) -> None:
+def test_all_runs_are_listed_as_by_the_endpoints(store: Store) -> None:
     runs = [store.create(RunSpec(), name=name) for name in ("first", "second")]
     store.update(runs[0].id, progress=0.5, best_auroc=0.75)
     served = TestClient(
@@ -33,9 +33,7 @@ def test_all_runs_are_told_as_the_endpoints_tell_them(store: Store) -> None:
     assert served.post("/api/runs").status_code == 405
 
 
-def test_what_has_not_changed_is_not_sent_again(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unchanged_runs_are_not_sent_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_version, "REFRESH_SECONDS", 0.0)
     monkeypatch.setattr(runs_json, "REST", 0.0)
     run = store.create(RunSpec())
@@ -50,11 +48,11 @@ def test_what_has_not_changed_is_not_sent_again(
     assert changed.json()[0]["state"] == RunState.STOPPED
 
 
-def test_many_who_ask_are_given_one_reading(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_requests_cost_one_reading(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_version, "REFRESH_SECONDS", 3600.0)
     read = []
     outlines = store.outlines
-    monkeypatch.setattr(store, "outlines", lambda: read.append("once more") or outlines())
+    monkeypatch.setattr(store, "outlines", lambda: read.append("read") or outlines())
     found = runs_json.Listing(store, StoreVersion(store))
     answers = []
     for _ in range(5):
@@ -64,7 +62,9 @@ def test_many_who_ask_are_given_one_reading(store: Store, monkeypatch: pytest.Mo
     assert answers == 5 * answers[:1]
 
 
-def test_a_store_that_cannot_be_read_is_a_sentence(store: Store, workspace: Workspace) -> None:
+def test_an_unreadable_store_is_an_error_with_its_reason(
+    store: Store, workspace: Workspace
+) -> None:
     served = TestClient(
         Starlette(routes=[runs_json.route(runs_json.Listing(store, StoreVersion(store)))])
     )

@@ -1,4 +1,4 @@
-"""Checks go on beside the pages and are told in words, errors first."""
+"""Checks run in the server and are shown in words, errors first."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from core.config.run import DataSpec
 from core.data.checks import check as core_checks
 from core.data.checks.report import Report
 from core.data.problems import Fault
-from explorer.pages.data import check as checkup
-from explorer.pages.data.check import Check, Checks
+from explorer.pages.data.check import Check, Checks, panel
 
 
 def ended(check: Check) -> Check:
@@ -27,15 +26,15 @@ def ended(check: Check) -> Check:
 def test_a_check_is_found_again_by_its_data_set(own_folder: Path) -> None:
     checks = Checks()
     data = DataSpec(name="folder", root=own_folder)
-    assert checks.of(data) is None
-    assert 'data-act="pictures"' in checkup.panel(None)
+    assert checks.latest(data) is None
+    assert 'data-act="pictures"' in panel(None)
     (own_folder / "03.png").write_text("no picture")
     check = ended(checks.start(data, pixels=True))
     again = data.model_copy(update={"label_fraction": 0.5, "called": "ward"})
-    assert checks.of(again) is check
+    assert checks.latest(again) is check
     assert check.report is not None
     assert (check.done, check.total) == (30, 30)
-    html = checkup.panel(check)
+    html = panel(check)
     assert "1 error" in html
     assert "unreadable pictures" in html
     assert "03.png" in html
@@ -43,7 +42,7 @@ def test_a_check_is_found_again_by_its_data_set(own_folder: Path) -> None:
     (own_folder / "03.png").unlink()
     second = ended(checks.start(data, pixels=False))
     assert second is not check
-    assert "missing files" in checkup.panel(second)
+    assert "missing files" in panel(second)
 
 
 def test_errors_come_first_and_names_are_escaped() -> None:
@@ -53,14 +52,14 @@ def test_errors_come_first_and_names_are_escaped() -> None:
     )
     check = Check(DataSpec(), pixels=True)
     check.report = Report("T", "s", 10, 9, 0, False, 1.0, faults)
-    html = checkup.panel(check)
+    html = panel(check)
     assert html.index("empty classes") < html.index("extra files")
     assert "&lt;b&gt;.png" in html
     assert "and 8 more" in html
     assert "Stopped before the end" in html
 
 
-def test_a_check_tells_how_far_it_is_and_can_be_stopped(
+def test_a_check_shows_its_progress_and_can_be_stopped(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     halfway, go_on = threading.Event(), threading.Event()
@@ -80,10 +79,10 @@ def test_a_check_tells_how_far_it_is_and_can_be_stopped(
     other = checks.start(DataSpec(name="folder", root=own_folder, labels="Mass"), pixels=True)
     assert halfway.wait(30)
     assert checks.start(first.data, pixels=True) is first
-    html = checkup.panel(first)
-    assert "of 30 pictures decoded" in html
+    html = panel(first)
+    assert "of 30 images decoded" in html
     assert 'data-act="stop"' in html
-    assert "Waits for another check" in checkup.panel(other)
+    assert "Waiting for another check" in panel(other)
     first.stop()
     other.stop()
     go_on.set()
@@ -93,9 +92,9 @@ def test_a_check_tells_how_far_it_is_and_can_be_stopped(
     assert ended(other).report is not None
 
 
-def test_what_cannot_be_checked_is_said(tmp_path: Path) -> None:
+def test_the_reason_is_shown_when_a_check_fails(tmp_path: Path) -> None:
     checks = Checks()
     wrong = ended(checks.start(DataSpec(name="nih", root=tmp_path, split="mine"), pixels=False))
-    assert "no split" in checkup.panel(wrong)
+    assert "no split" in panel(wrong)
     closed = ended(checks.start(DataSpec(name="nih", root=tmp_path), pixels=False))
-    assert "cannot be opened" in checkup.panel(closed)
+    assert "cannot be opened" in panel(closed)

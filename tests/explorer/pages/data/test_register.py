@@ -1,4 +1,4 @@
-"""The dialogue that gives a folder a name."""
+"""The form that registers a folder under a name."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from core.workspace import Workspace
 from explorer.pages.data import register
 
 
-def test_what_is_typed_becomes_a_name(workspace: Workspace, own_folder: Path) -> None:
+def test_the_fields_register_a_name(workspace: Workspace, own_folder: Path) -> None:
     assert "No name" in register.listing(workspace)
-    found = register.register(
+    named = register.register(
         workspace, " ward ", f" {own_folder} ", "", "", " Mass=Lump ", "path", " patient", ""
     )
-    assert registered.names(workspace) == [found]
-    assert found.as_json() == {
+    assert registered.names(workspace) == [named]
+    assert named.as_json() == {
         "name": "ward", "data": "folder", "root": str(own_folder),
         "columns": "path=path,patient=patient", "labels": "Mass=Lump",
     }  # fmt: skip
@@ -41,11 +41,11 @@ def test_what_is_typed_becomes_a_name(workspace: Workspace, own_folder: Path) ->
         (("ward", "{}", "", "", "", "", "a=b,c", ""), "named-path"),
     ],
 )
-def test_a_fault_stands_beside_its_field(
+def test_an_error_is_shown_under_its_field(
     typed: tuple[str, ...], field: str, workspace: Workspace, own_folder: Path
 ) -> None:
-    words = [one.replace("{}", str(own_folder)) for one in typed]
+    values = [text.replace("{}", str(own_folder)) for text in typed]
     with pytest.raises(CoreError) as caught:
-        register.register(workspace, *words)
-    assert f'data-beside="{field}"' in register.fault(caught.value)
+        register.register(workspace, *values)
+    assert f'data-beside="{field}"' in register.field_error(caught.value)
     assert registered.names(workspace) == []

@@ -17,14 +17,14 @@ def client() -> TestClient:
     return TestClient(Starlette(routes=[documents.route()]))
 
 
-def test_every_notebook_says_what_it_teaches_and_how_long_it_takes() -> None:
-    found = documents.notebooks()
-    assert [one.name[:2] for one in found] == [f"{i:02}" for i in range(1, 9)]
-    assert all(one.title and one.about.startswith(("to ", "what ", "how ")) for one in found)
-    assert all("of computing" in one.takes for one in found)
+def test_every_notebook_has_its_topic_and_duration() -> None:
+    books = documents.notebooks()
+    assert [book.name[:2] for book in books] == [f"{i:02}" for i in range(1, 9)]
+    assert all(book.title and book.about.startswith(("to ", "what ", "how ")) for book in books)
+    assert all("of computing" in book.takes for book in books)
 
 
-def test_each_is_shown_whole_and_loads_nothing_from_elsewhere(client: TestClient) -> None:
+def test_each_document_loads_nothing_from_another_host(client: TestClient) -> None:
     texts = [*documents.notebooks(), *documents.pages()]
     written = {path.name for path in (ROOT / "docs").glob("*.md")}
     assert {text.name for text in documents.pages()} == written - {"index.md"}
@@ -32,7 +32,7 @@ def test_each_is_shown_whole_and_loads_nothing_from_elsewhere(client: TestClient
         answer = client.get(text.address)
         assert answer.status_code == 200
         assert "default-src 'self'" in answer.headers["content-security-policy"]
-        assert f"<title>{text.title}" in answer.text.replace("&amp;", "&").replace("&#x27;", "'")
+        assert f"<title>{text.title}" in answer.text.replace("&amp;", "&").replace("&#39;", "'")
         assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(?!data:)', answer.text)
         for link in re.findall(r'<a href="([^"#]+)', answer.text):
             inside = not link.startswith(("http", "mailto:", "/"))
@@ -47,7 +47,7 @@ def test_pages_have_their_numbers_and_images(client: TestClient) -> None:
     assert "<table" in client.get("/read/transfer.md").text
 
 
-def test_formulas_are_drawn_but_not_those_of_code(client: TestClient) -> None:
+def test_formulas_become_mathml_except_in_code(client: TestClient) -> None:
     shown = client.get("/read/02_lora_inside.ipynb").text
     assert '<math xmlns="http://www.w3.org/1998/Math/MathML" display="block">' in shown
     assert "\\frac" not in shown
@@ -55,15 +55,15 @@ def test_formulas_are_drawn_but_not_those_of_code(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("name", ["index.md", "nowhere.ipynb", "mkdocs.yml", "..%2Fpyproject.toml"])
-def test_nothing_else_can_be_asked_for(client: TestClient, name: str) -> None:
+def test_no_other_file_is_served(client: TestClient, name: str) -> None:
     assert client.get(f"/read/{name}").status_code == 404
 
 
-def test_help_offers_all_of_them_or_says_why_not(
+def test_help_lists_all_documents_or_says_why_not(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     page = help_page.content()
     for text in [*documents.notebooks(), *documents.pages()]:
         assert text.address in page
     monkeypatch.setattr(documents, "ROOT", tmp_path)
-    assert "which is not here" in help_page.content()
+    assert "which is not installed here" in help_page.content()

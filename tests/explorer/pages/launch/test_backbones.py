@@ -1,8 +1,7 @@
-"""The launch form lists every backbone with its terms, its leaks and where its weights are."""
-
-from html import escape
+"""The launch form lists every backbone with its licence, known overlaps and weights."""
 
 import pytest
+from markupsafe import escape
 
 from core.models.backbones.registry import BACKBONES
 from explorer.pages.launch import backbones
@@ -21,14 +20,14 @@ def test_the_list_says_where_the_weights_come_from() -> None:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_card_tells_terms_and_leaks(name: str) -> None:
-    html = backbones.about(name)
-    one = BACKBONES[name]
-    for told in (one.licence, one.leaks, one.paper, one.pretraining):
-        assert escape(told) in html
-    assert (one.url.split()[0] in html) if one.url else "Weights" not in html
+def test_a_card_shows_licence_and_overlaps(name: str) -> None:
+    html = backbones.card(name)
+    backbone = BACKBONES[name]
+    for text in (backbone.licence, backbone.leaks, backbone.paper, backbone.pretraining):
+        assert escape(text) in html
+    assert (backbone.url.split()[0] in html) if backbone.url else "Weights" not in html
 
 
-def test_of_an_unknown_name_nothing_is_told() -> None:
-    assert backbones.about("embeded-mae") == ""
-    assert "apache-2.0" in backbones.about("timm:resnet50.a1_in1k")
+def test_the_card_of_an_unknown_name_is_empty() -> None:
+    assert backbones.card("embeded-mae") == ""
+    assert "apache-2.0" in backbones.card("timm:resnet50.a1_in1k")

@@ -34,19 +34,19 @@ SPECS = st.builds(
 
 
 @given(SPECS)
-def test_what_the_form_shows_is_what_it_means(spec: RunSpec) -> None:
+def test_the_form_describes_the_specification_it_shows(spec: RunSpec) -> None:
     values, percent = form.values_of(spec)
     assert form.spec_of(values, percent) == spec
 
 
 @given(SPECS)
 def test_the_address_holds_the_whole_form(spec: RunSpec) -> None:
-    text = form.compact(spec)
-    assert (form.from_compact(text) if text else RunSpec()) == spec
+    text = form.encode(spec)
+    assert (form.decode(text) if text else RunSpec()) == spec
 
 
 def test_the_default_form_needs_no_address() -> None:
-    assert form.compact(RunSpec()) == ""
+    assert form.encode(RunSpec()) == ""
 
 
 def test_whole_numbers_come_as_floats_from_the_browser() -> None:
@@ -58,7 +58,7 @@ def test_whole_numbers_come_as_floats_from_the_browser() -> None:
 
 
 @pytest.mark.parametrize("percent", [None, 0, -3, 170])
-def test_a_free_fraction_is_checked_in_percent(percent: float | None) -> None:
+def test_a_typed_fraction_is_checked_in_percent(percent: float | None) -> None:
     with pytest.raises(ConfigurationError) as caught:
         form.spec_of({"data.label_fraction": form.OTHER}, percent)
     assert caught.value.field == "data.label_fraction"
@@ -69,7 +69,7 @@ def test_a_free_fraction_is_checked_in_percent(percent: float | None) -> None:
     ("path", "value"),
     [("adapter.rank", 0), ("train.epochs", None), ("train.lr", -1), ("train.device", "tpu")],
 )
-def test_faults_name_their_field(path: str, value: Any) -> None:
+def test_errors_name_their_field(path: str, value: Any) -> None:
     values, percent = form.values_of(RunSpec())
     with pytest.raises(ConfigurationError) as caught:
         form.spec_of({**values, path: value}, percent)
@@ -77,9 +77,9 @@ def test_faults_name_their_field(path: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"adapter.rank": 0}', '{"nonsense.x": 1}'])
-def test_a_broken_address_is_a_sentence(text: str) -> None:
+def test_an_invalid_address_is_an_error(text: str) -> None:
     with pytest.raises(ConfigurationError):
-        form.from_compact(text)
+        form.decode(text)
 
 
 @pytest.mark.parametrize(
@@ -95,21 +95,21 @@ def test_a_broken_address_is_a_sentence(text: str) -> None:
     ],
 )
 def test_typed_numbers_are_read(text: Any, expected: Any) -> None:
-    found = form.number(text)
-    assert (found, type(found)) == (expected, type(expected))
+    number = form.parse_number(text)
+    assert (number, type(number)) == (expected, type(expected))
 
 
-def test_what_is_no_number_is_refused_beside_its_field() -> None:
+def test_text_instead_of_a_number_is_an_error_of_its_field() -> None:
     with pytest.raises(ConfigurationError) as refused:
         form.spec_of({"train.lr": "fast"}, None)
     assert refused.value.field == "train.lr"
-    with pytest.raises(ConfigurationError, match="half% is no label fraction"):
+    with pytest.raises(ConfigurationError, match="half% is not a label fraction"):
         form.spec_of({"data.label_fraction": form.OTHER}, "half")
 
 
-def test_every_setting_of_numbers_that_may_be_open_is_typed_as_text() -> None:
+def test_numbers_that_may_be_empty_have_text_fields() -> None:
     values, _ = form.values_of(RunSpec())
     numbers = {path for path, value in values.items() if isinstance(value, int | float)}
-    assert not numbers & form.TYPED
-    assert set(form.PATHS) >= form.TYPED
+    assert not numbers & form.NUMBERS.keys()
+    assert set(form.PATHS) >= form.NUMBERS.keys()
     assert {path for path, value in values.items() if value is None} <= {"train.augmentation"}

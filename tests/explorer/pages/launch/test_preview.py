@@ -26,8 +26,8 @@ def filled(**changed: Any) -> dict[str, Any]:
     return {**values, **{path.replace("__", "."): value for path, value in changed.items()}}
 
 
-def test_the_consequence_counts_images_and_parameters(store: Store, workspace: Workspace) -> None:
-    html = preview.consequence(store, workspace.cache, filled(), None)
+def test_the_cost_counts_images_and_parameters(store: Store, workspace: Workspace) -> None:
+    html = preview.cost_panel(store, workspace.cache, filled(), None)
     assert "cxr-fault" not in html
     assert "Labelled images" in html
     assert re.search(r"<dt>Memory</dt><dd>about [\d.]+ GB</dd><dd class=.{,30}>of [\d.,]+ GB", html)
@@ -37,7 +37,7 @@ def test_the_consequence_counts_images_and_parameters(store: Store, workspace: W
 
 
 def test_full_fine_tuning_trains_everything(store: Store, workspace: Workspace) -> None:
-    html = preview.consequence(store, workspace.cache, filled(adapter__method="full"), None)
+    html = preview.cost_panel(store, workspace.cache, filled(adapter__method="full"), None)
     assert "100%" in html
 
 
@@ -61,10 +61,10 @@ def test_full_fine_tuning_trains_everything(store: Store, workspace: Workspace) 
         ),
     ],
 )
-def test_a_fault_stands_beside_its_field(
+def test_an_error_is_shown_under_its_field(
     store: Store, workspace: Workspace, changed: dict[str, Any], field: str
 ) -> None:
-    html = preview.consequence(store, workspace.cache, filled(**changed), None)
+    html = preview.cost_panel(store, workspace.cache, filled(**changed), None)
     assert f'data-beside="{field}"' in html
     assert "Traceback" not in html
 
@@ -83,7 +83,7 @@ def test_a_wrong_number_of_seeds_queues_nothing(store: Store, repeats: float | N
     assert not store.list()
 
 
-def test_what_cannot_run_is_not_queued(store: Store) -> None:
+def test_an_invalid_run_is_not_queued(store: Store) -> None:
     with pytest.raises(DataError):
         preview.submit(store, filled(data__name="nih", data__root="/nowhere"), None, 1)
     assert not store.list()
@@ -95,7 +95,7 @@ def test_only_the_data_set_s_own_options_count() -> None:
     folder = preview.spec_of(filled(data__name="folder", **typed), None)
     assert folder.data.options() == {"patient": r"(person\d+)"}
     assert form.spec_of(*form.values_of(folder)) == folder
-    assert form.from_compact(form.compact(folder)) == folder
+    assert form.decode(form.encode(folder)) == folder
 
 
 def test_settings_that_the_method_ignores_stay_at_their_default() -> None:
@@ -105,15 +105,15 @@ def test_settings_that_the_method_ignores_stay_at_their_default() -> None:
 
 
 @pytest.mark.parametrize("method", TUNING_METHODS)
-def test_every_method_hides_what_it_does_not_use(method: str) -> None:
+def test_every_method_hides_settings_it_does_not_support(method: str) -> None:
     hidden = preview.unused(filled(adapter__method=method))
     assert hidden.isdisjoint(f"adapter.{name}" for name in TUNING_METHODS[method].options)
 
 
-def test_the_shown_fault_has_no_dotted_name() -> None:
+def test_the_shown_error_has_no_dotted_name() -> None:
     with pytest.raises(CoreError) as caught:
         preview.spec_of(filled(train__epochs=0), None)
-    html = preview.faulty(caught.value)
+    html = preview.error_panel(caught.value)
     assert "train.epochs" not in html
     assert "at least 1" in html
 
@@ -122,23 +122,23 @@ def test_a_registered_name_is_offered_and_resolved(store: Store, own_folder: Pat
     data = DataSpec(name="folder", root=own_folder, labels="Plate")
     registered.register(store.workspace, "ward", data)
     assert dataset_choice.choices(store.workspace)[0] == ("ward", "ward")
-    entry = dataset_choice.entry(store.workspace, "ward")
+    entry = dataset_choice.dataset_entry(store.workspace, "ward")
     assert not entry.needs_root
     assert str(own_folder) in entry.sentence
-    # What another data set left in the hidden fields plays no part.
+    # Values of another data set in the hidden fields have no effect.
     asked = filled(data__name="ward", data__root="/elsewhere", data__split="paper",
                    data__patient="(x)", data__label_fraction=1.0)  # fmt: skip
-    html = preview.consequence(store, store.workspace.cache, asked, None)
+    html = preview.cost_panel(store, store.workspace.cache, asked, None)
     assert "cxr-fault" not in html
     assert "Plate" in html
     (run,) = preview.submit(store, asked, None, 1)
     assert run.spec.data.root == own_folder
     assert "ward 100%" in run.name
-    assert preview.as_asked(store.workspace, run.spec).data.name == "ward"
+    assert preview.with_registered_name(store.workspace, run.spec).data.name == "ward"
     registered.forget(store.workspace, "ward")
-    assert preview.as_asked(store.workspace, run.spec).data == run.spec.data.model_copy(
+    assert preview.with_registered_name(store.workspace, run.spec).data == run.spec.data.model_copy(
         update={"called": None}
     )
-    html = preview.consequence(store, store.workspace.cache, asked, None)
+    html = preview.cost_panel(store, store.workspace.cache, asked, None)
     assert 'data-beside="f-data-name"' in html
-    assert "no longer registered" in dataset_choice.entry(store.workspace, "ward").sentence
+    assert "no longer registered" in dataset_choice.dataset_entry(store.workspace, "ward").sentence

@@ -7,7 +7,7 @@ from core.errors import ConfigurationError
 from core.runs.store import Store, open_store
 from core.workspace import Workspace
 from explorer.pages.launch import form, sweep
-from explorer.pages.launch.sweep import Chosen
+from explorer.pages.launch.sweep import SweepChoice
 from tests.support.measured import note_speed
 
 
@@ -22,27 +22,27 @@ def filled(**changed: Any) -> dict[str, Any]:
     return {**values, **{path.replace("__", "."): value for path, value in changed.items()}}
 
 
-CHOSEN = Chosen(("linear", "lora"), "2, 8", (0.1, 0.05))
+CHOSEN = SweepChoice(("linear", "lora"), "2, 8", (0.1, 0.05))
 
 
-def test_nothing_chosen_is_one_run() -> None:
-    assert not Chosen()
-    assert not Chosen((), "  ", ())
+def test_an_empty_choice_is_no_sweep() -> None:
+    assert not SweepChoice()
+    assert not SweepChoice((), "  ", ())
     assert CHOSEN
 
 
-def test_the_sentence_counts_runs_and_time_and_so_does_the_button(store: Store) -> None:
-    words, label = sweep.sentence(store, filled(), None, 2, CHOSEN)
+def test_summary_and_button_count_the_runs(store: Store) -> None:
+    words, label = sweep.summary(store, filled(), None, 2, CHOSEN)
     assert label == "Launch 12 runs"
     assert "<b>12 runs</b>, about <b>" in words
     sweep.submit(store, filled(), None, 1, CHOSEN)
-    words, label = sweep.sentence(store, filled(), None, 2, CHOSEN)
+    words, label = sweep.summary(store, filled(), None, 2, CHOSEN)
     assert label == "Launch 6 runs"
-    assert "6 more are completed or waiting" in words
-    assert sweep.sentence(store, filled(), None, 1, Chosen())[1] == "Launch run"
+    assert "6 more are already completed or queued" in words
+    assert sweep.summary(store, filled(), None, 1, SweepChoice())[1] == "Launch run"
 
 
-def test_the_chosen_ones_stand_in_place_of_the_forms_own(store: Store) -> None:
+def test_the_sweep_replaces_the_values_of_the_form(store: Store) -> None:
     values = filled(adapter__method="full", data__label_fraction=1.0, adapter__alpha=8.0)
     queued = sweep.submit(store, values, None, 1, CHOSEN)
     found = {
@@ -53,35 +53,35 @@ def test_the_chosen_ones_stand_in_place_of_the_forms_own(store: Store) -> None:
         ("lora", 2, 0.1), ("lora", 2, 0.05), ("lora", 8, 0.1), ("lora", 8, 0.05),
     }  # fmt: skip
     assert {r.spec.adapter.alpha for r in queued} == {8.0}
-    with pytest.raises(ConfigurationError, match="completed or waiting already"):
+    with pytest.raises(ConfigurationError, match="already completed or queued"):
         sweep.submit(store, values, None, 1, CHOSEN)
 
 
-def test_what_is_wrong_queues_nothing(store: Store) -> None:
-    words, label = sweep.sentence(store, filled(), None, 1, Chosen((), "two"))
-    assert "no list of ranks" in words
+def test_an_invalid_sweep_queues_nothing(store: Store) -> None:
+    words, label = sweep.summary(store, filled(), None, 1, SweepChoice((), "two"))
+    assert "is not a list of ranks" in words
     assert label == "Launch run"
     with pytest.raises(ConfigurationError, match="number of seeds"):
         sweep.submit(store, filled(), None, 0.5, CHOSEN)
     assert store.list() == []
 
 
-def test_runs_that_fit_are_queued_to_start_together(store: Store) -> None:
-    together = Chosen((), "2, 8", (), together=True)
-    words, label = sweep.sentence(store, filled(), None, 2, together)
+def test_compatible_runs_are_queued_as_one_group(store: Store) -> None:
+    joint = SweepChoice((), "2, 8", (), joint=True)
+    words, label = sweep.summary(store, filled(), None, 2, joint)
     assert label == "Launch 4 runs"
-    assert "together in about" in words
-    queued = sweep.submit(store, filled(), None, 2, together)
+    assert "in one process with about" in words
+    queued = sweep.submit(store, filled(), None, 2, joint)
     assert len(queued) == 4
     assert len({run.group for run in queued}) == 1
     assert queued[0].group is not None
-    apart = sweep.submit(store, filled(), None, 1, Chosen((), "16", ()))
+    apart = sweep.submit(store, filled(), None, 1, SweepChoice((), "16", ()))
     assert apart[0].group is None
 
 
-def test_runs_that_share_nothing_are_refused_together(store: Store) -> None:
-    mixed = Chosen(("linear", "lora"), "", (), together=True)
-    words, _ = sweep.sentence(store, filled(), None, 1, mixed)
+def test_incompatible_runs_cannot_be_trained_jointly(store: Store) -> None:
+    mixed = SweepChoice(("linear", "lora"), "", (), joint=True)
+    words, _ = sweep.summary(store, filled(), None, 1, mixed)
     assert "cannot be trained together" in words
     with pytest.raises(ConfigurationError, match="cannot be trained together"):
         sweep.submit(store, filled(), None, 1, mixed)
