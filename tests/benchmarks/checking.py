@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from core.data import findings
-from core.data.checks import check as checks
+from core.data.checks.check import check
 from core.data.datasets.registry import open_dataset
 
 ROWS = 100_000
@@ -54,13 +54,13 @@ def main() -> None:
         root = Path(place) / "nih"
         write(root)
         started = time.perf_counter()
-        report = checks.check(lambda: open_dataset("nih", root), pixels=False)
+        report = check(lambda: open_dataset("nih", root), pixels=False)
         print(json.dumps({
             "cores": os.cpu_count(),
             "rows": report.images,
             "seconds": round(time.perf_counter() - started, 2),
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-            "faults": [fault.cause for fault in report.faults],
+            "faults": [fault.cause for fault in report.problems],
         }, indent=2))  # fmt: skip
 
 

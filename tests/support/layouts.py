@@ -55,7 +55,7 @@ class Layout:
     notes: bool = False
 
 
-def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
+def body_image(number: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
     """A body of its own brightness on black, with a gradient that shows a wrong orientation."""
     found = np.zeros((height, width), np.float64)
     body = found[height // 8 : -height // 8, width // 8 : -width // 8]
@@ -133,7 +133,7 @@ def nih(root: Path, split: str = "official") -> Layout:
             file = root / f"images_{1 + number % 2:03d}" / "images" / name
             if split == "paper":
                 file = root / "all_classes" / name
-            layout.expected[name] = picture(number)
+            layout.expected[name] = body_image(number)
             save(file, layout.expected[name], "RGBA" if number % 7 == 0 else "L")
             text = "|".join(sorted(marked)) or "No Finding"
             sex = "MF"[patient % 2]
@@ -247,7 +247,7 @@ def _chexpert_cells(patient: int, *, uncertain: bool) -> dict[str, float | None]
 
 def _chexpert_picture(layout: Layout, folder: Path, one: str, patient: int) -> None:
     layout.patients[one] = f"patient{patient:05d}"
-    layout.expected[one], layout.files[one] = picture(len(layout.expected)), folder / one
+    layout.expected[one], layout.files[one] = body_image(len(layout.expected)), folder / one
     save(folder / one, layout.expected[one])
 
 
@@ -283,9 +283,9 @@ def mimic(root: Path) -> Layout:
             views.append([one, subject, study, position if patient != 8 else "", HEIGHT, WIDTH])
             file = root / f"files/p{subject[:2]}/p{subject}/s{study}/{one}.jpg"
             if patient == 7:
-                save(file, picture(number))
+                save(file, body_image(number))
                 continue
-            layout.expected[one], layout.files[one] = picture(number), file
+            layout.expected[one], layout.files[one] = body_image(number), file
             layout.patients[one] = f"p{subject}"
             layout.labels[one] = {
                 name for name in findings.CHEXPERT
@@ -343,9 +343,9 @@ def padchest(root: Path) -> Layout:
              "FM"[patient % 2], projection, by, cell]
         )  # fmt: skip
         file = root / str(number % 3) / one
-        save_deep(file, picture(number))
+        save_deep(file, body_image(number))
         if number not in range(11, 15):
-            stretched = np.rint(picture(number) * (255 / picture(number).max()))
+            stretched = np.rint(body_image(number) * (255 / body_image(number).max()))
             layout.expected[one], layout.files[one] = stretched.astype(np.uint8), file
             layout.patients[one] = f"P{patient}"
             layout.labels[one] = set().union(*(terms[word.strip()] for word in said))
@@ -388,8 +388,8 @@ def vindr(root: Path) -> Layout:
         one = f"{number * 2654435761 % 2**32:032x}"
         part = "test" if number >= 38 else "train"
         file = root / part / f"{one}.dicom"
-        layout.expected[one], layout.files[one] = picture(number), file
-        save_dicom(file, picture(number), inverted=number % 10 == 0)
+        layout.expected[one], layout.files[one] = body_image(number), file
+        save_dicom(file, body_image(number), inverted=number % 10 == 0)
         layout.patients[one] = one
         marked = {findings.VINDR[number * 3 % 14], "Pneumonia"} if number % 2 else set()
         doubted = {findings.VINDR[(number * 3 + 1) % 14]}
@@ -429,7 +429,7 @@ def rsna(root: Path) -> Layout:
     for number in range(40):
         one = f"{number:08d}-aaaa-bbbb-cccc-0123456789ab"
         file = root / "stage_2_train_images" / f"{one}.dcm"
-        layout.expected[one] = picture(number)
+        layout.expected[one] = body_image(number)
         save_dicom(file, layout.expected[one], inverted=number % 10 == 0, jpeg=True)
         layout.files[one], layout.patients[one] = file, one
         positive = number % 3 == 0
@@ -478,7 +478,7 @@ def folder_classes(root: Path) -> Layout:
         else:
             name = f"train/NORMAL/NORMAL2-IM-{patient:04d}-000{number}.jpeg"
             layout.patients[name], layout.labels[name] = f"NORMAL2-IM-{patient:04d}", set()
-        layout.expected[name], layout.files[name] = picture(number), root / name
+        layout.expected[name], layout.files[name] = body_image(number), root / name
         save(root / name, layout.expected[name])
     (root / "train" / "NORMAL" / ".DS_Store").write_bytes(b"x")
     (root / "train" / "NORMAL" / "Thumbs.db").write_bytes(b"x")
@@ -493,7 +493,7 @@ def folder_flat(root: Path) -> Layout:
         name = f"{group}/{number:03d}.{('png', 'tif', 'bmp')[number % 3]}"
         layout.labels[name] = set() if group == "no_finding" else {group}
         layout.patients[name] = name
-        layout.expected[name], layout.files[name] = picture(number), root / name
+        layout.expected[name], layout.files[name] = body_image(number), root / name
         save(root / name, layout.expected[name])
     return layout
 
@@ -513,7 +513,7 @@ def folder_table(root: Path) -> Layout:
         )
         layout.patients[name] = patient
         layout.labels[name] = marked - ({"Fracture"} if unknown else set())
-        layout.expected[name], layout.files[name] = picture(number), root / name
+        layout.expected[name], layout.files[name] = body_image(number), root / name
         save(root / name, layout.expected[name])
     header = "Filename;Patient ID;Set;Gender;Age;Remark;Edema;Fracture"
     _write_rows(root / "labels.csv", header, rows, separator=";", encoding="utf-8-sig")
@@ -553,7 +553,7 @@ def _medmnist(root: Path, flag: str, names: tuple[str, ...], *, compressed: bool
             marked = {names[number % len(names)]} if number % 2 else set()
             labels[number] = [name in marked for name in names]
             layout.labels[one], layout.patients[one] = marked, one
-            layout.expected[one] = picture(number, 28, 28)
+            layout.expected[one] = body_image(number, 28, 28)
             pictures.append(layout.expected[one])
         arrays |= {f"{split}_images": np.stack(pictures), f"{split}_labels": labels}
     root.mkdir(parents=True, exist_ok=True)

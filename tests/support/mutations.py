@@ -29,14 +29,14 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from core.data.datasets.registry import open_dataset
-from core.data.images.dicom import read_facts
+from core.data.images.dicom import read_attributes
 from core.data.images.reader import read_image
 from core.errors import CoreError
-from tests.support.layouts import LAYOUTS, picture, save_dicom
+from tests.support.layouts import LAYOUTS, body_image, save_dicom
 
 SECONDS_A_FILE = 30
 MEMORY = 4 << 30
-GREY = picture(7)
+GREY = body_image(7)
 ODD_NUMBERS = (0, 1, 2, 7, 9, 127, 128, 255, 256, 32767, 32768, 65535)
 
 Draw = np.random.Generator
@@ -266,7 +266,7 @@ def dicom(seeds: list[bytes], draw: Draw) -> bytes:
 def read_dicom(content: bytes, place: Path) -> None:
     file = place / "a.dcm"
     file.write_bytes(content)
-    read_facts(file)
+    read_attributes(file)
     for found in (read_image(file, 32), read_image(file)):
         assert found.dtype == np.uint8
         assert found.ndim == 2
@@ -342,7 +342,7 @@ class Tables:
 def npzs() -> list[bytes]:
     arrays: dict[str, Any] = {}
     for split, count in {"train": 6, "val": 3, "test": 3}.items():
-        arrays[f"{split}_images"] = np.stack([picture(i, 28, 28) for i in range(count)])
+        arrays[f"{split}_images"] = np.stack([body_image(i, 28, 28) for i in range(count)])
         arrays[f"{split}_labels"] = (np.arange(count) % 2).astype(np.uint8)[:, None]
     found = []
     for save in (np.savez, np.savez_compressed):

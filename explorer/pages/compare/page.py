@@ -288,7 +288,7 @@ def _explain(
         dataset = shelf.dataset(runs[0].spec.data)
         study = dataset.study(study_id)
         readings = study_views.read(shelf, runs, study_id, finding, METHOD)
-        plate = dataset.plate(study_id)
+        plate = dataset.radiograph(study_id)
         apart = (runs[0].id, runs[1].id) if len(runs) == 2 else None
         views = study_views.views(
             readings, plate, finding, dataset=dataset, study=study, apart=apart

@@ -16,7 +16,7 @@ from core.config.run import DataSpec
 from core.data.checks import check as checks
 from core.data.checks.report import Report
 from core.data.datasets.registry import open_data
-from core.data.problems import Fault
+from core.data.problems import Problem
 from core.errors import CoreError
 from explorer.templates import error_message
 
@@ -163,17 +163,17 @@ def _progress(check: Check) -> str:
 
 def _report(report: Report) -> str:
     words = report.verdict()
-    if not report.faults:
+    if not report.problems:
         return f'<p role="status"><span class="cxr-dot-good">●</span> {escape(words)}</p>'
     dot = "bad" if report.errors else "warn"
-    rows = "".join(_fault(one) for one in sorted(report.faults, key=lambda one: not one.error))
+    rows = "".join(_fault(one) for one in sorted(report.problems, key=lambda one: not one.error))
     return (
         f'<p role="status"><span class="cxr-dot-{dot}">●</span> {escape(words)}</p>'
         f'<ul class="cxr-faults">{rows}</ul>'
     )
 
 
-def _fault(fault: Fault) -> str:
+def _fault(fault: Problem) -> str:
     kind, dot = ("Error", "bad") if fault.error else ("Warning", "warn")
     named = "".join(f"<li><code>{escape(one)}</code></li>" for one in fault.examples)
     more = fault.count - len(fault.examples)

@@ -343,7 +343,7 @@ def _look(
             if study.findings[name] == 1 and (mask := dataset.mask(study_id, name)) is not None
         }
         view = View(
-            dataset.plate(study_id),
+            dataset.radiograph(study_id),
             title=study_id,
             boxes=study.boxes,
             masks=masks,

@@ -11,7 +11,7 @@ import gradio as gr
 
 from core.config.run import RunSpec
 from core.data.datasets import registered
-from core.data.datasets.registered import Named
+from core.data.datasets.registered import RegisteredDataset
 from core.errors import ConfigurationError, CoreError
 from core.workspace import Workspace
 from explorer.components.live_region import live
@@ -89,7 +89,7 @@ def register(
     table: str,
     labels: str,
     *columns: str,
-) -> Named:
+) -> RegisteredDataset:
     """Give a folder a name.
 
     Args:
@@ -138,7 +138,7 @@ def fault(error: CoreError) -> str:
     return f'<div data-beside="{escape(field)}">{error_message(error)}</div>'
 
 
-def _row(one: Named) -> str:
+def _row(one: RegisteredDataset) -> str:
     about = one.as_json()
     options = [f"{key} {value}" for key, value in about.items()
                if key not in ("name", "data", "root")]  # fmt: skip

@@ -190,7 +190,7 @@ def answers(
         source: Any = plate.grey
     else:
         source = asked.study or ""
-        plate = shelf.dataset(runs[0].spec.data).plate(source)
+        plate = shelf.dataset(runs[0].spec.data).radiograph(source)
     layer = asked.layer or None
     readings = study_views.read(shelf, runs, source, asked.finding, asked.method, layer)
     return runs, readings, plate

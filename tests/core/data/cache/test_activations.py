@@ -70,7 +70,7 @@ def test_a_share_of_the_free_disk_and_the_limit_bound_them(
     monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: free)
     assert store.affords(25)
     assert not store.affords(26)
-    pictures = folder.parent.parent / disk_space.PICTURES / "set-32"
+    pictures = folder.parent.parent / disk_space.IMAGES / "set-32"
     pictures.mkdir(parents=True)
     (pictures / "some.u8").write_bytes(bytes(1000))
     taken = 1000 + disk_space.size_of(folder)
@@ -82,7 +82,7 @@ def test_a_share_of_the_free_disk_and_the_limit_bound_them(
 def test_what_no_run_used_for_long_is_removed(folder: Path, kept: np.ndarray) -> None:
     old, recent = folder.parent / "old", folder.parent / "recent"
     Activations(old, SIZE).add(sources("a"), arrays(1))
-    pictures = folder.parent.parent / disk_space.PICTURES / "set-32"
+    pictures = folder.parent.parent / disk_space.IMAGES / "set-32"
     pictures.mkdir(parents=True)
     Activations(recent, SIZE)
     days = {folder: 20, old: 15, recent: 13, pictures: 400}

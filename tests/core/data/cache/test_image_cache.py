@@ -28,10 +28,10 @@ from tests.support.paths import ROOT
 BUILD = """
 import pickle, sys, time
 from pathlib import Path
-from core.data import cache as caching
-from core.data.cache import ImageCache
+from core.data.cache import image_cache
+from core.data.cache.image_cache import ImageCache
 dataset = pickle.loads(Path(sys.argv[1]).read_bytes())
-caching.ALONE_SECONDS = caching.WORTH_SECONDS = float(sys.argv[3])
+image_cache.ALONE_SECONDS = image_cache.WORTH_SECONDS = float(sys.argv[3])
 ids = list(dataset.table.index)
 cache = ImageCache(Path(sys.argv[2]), dataset, 32)
 print(len(cache.missing(ids)), flush=True)
@@ -42,12 +42,12 @@ cache.ensure(ids, lambda done, total: print(done, flush=True))
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Some hundred PNG files that take a while to decode."""
-    from tests.support.layouts import picture, save
+    from tests.support.layouts import body_image, save
 
     root = tmp_path_factory.mktemp("many")
     for number in range(240):
         kind = "Mass" if number % 2 else "normal"
-        save(root / kind / f"{number:04d}.png", picture(number, 300, 360))
+        save(root / kind / f"{number:04d}.png", body_image(number, 300, 360))
     return open_dataset("folder", root)
 
 
@@ -77,13 +77,13 @@ def test_progress_counts_up_and_copies_are_right(
 @pytest.mark.parametrize(("count", "workers"), [(1, 1), (33, 1), (700, 2), (700, 16), (2_000, 3)])
 def test_shares_hold_all_in_order_and_shrink(count: int, workers: int) -> None:
     ids = [str(number) for number in range(count)]
-    parts = decoder_pool.shares(ids, workers)
+    parts = decoder_pool.batches(ids, workers)
     assert [one for part in parts for one in part] == ids
     sizes = [len(part) for part in parts]
     assert sizes == sorted(sizes, reverse=True)
-    assert max(sizes) <= decoder_pool.PART
-    assert sizes[-1] <= decoder_pool.LEAST
-    assert len(parts) <= count / decoder_pool.PART + 8 * workers
+    assert max(sizes) <= decoder_pool.LARGEST_BATCH
+    assert sizes[-1] <= decoder_pool.SMALLEST_BATCH
+    assert len(parts) <= count / decoder_pool.LARGEST_BATCH + 8 * workers
 
 
 def test_only_what_is_missing_is_made(dataset: Any, ids: list[str], tmp_path: Path) -> None:
@@ -120,13 +120,13 @@ def test_sizes_do_not_mix(dataset: Any, ids: list[str], tmp_path: Path) -> None:
 def test_a_changed_source_and_a_new_reader_are_read_anew(
     fresh: Callable[[str], Any], tmp_path: Path
 ) -> None:
-    from tests.support.layouts import picture, save
+    from tests.support.layouts import body_image, save
 
     layout = fresh("folder-table")
     dataset = open_dataset(layout.name, layout.root)
     ids = list(dataset.table.index)
     ImageCache(tmp_path, dataset, 20).ensure(ids)
-    save(layout.files[ids[3]], 255 - picture(3))
+    save(layout.files[ids[3]], 255 - body_image(3))
     changed = ImageCache(tmp_path, dataset, 20)
     assert changed.missing(ids) == [ids[3]]
     changed.ensure(ids)
@@ -142,7 +142,7 @@ def test_processes_help_and_give_the_same(
     monkeypatch.setattr(image_cache, "WORTH_SECONDS", 0.0)
     cache = ImageCache(tmp_path, dataset, 32)
     assert cache.ensure(ids)
-    writers = {place.shard.split("-")[0] for place in cache._places.values()}
+    writers = {place.shard.split("-")[0] for place in cache._locations.values()}
     assert len(writers) > 1
     assert str(os.getpid()) in writers
     for one in ids[::17]:
@@ -260,7 +260,7 @@ def test_a_picture_that_kills_the_decoder_is_found(
     dataset = Deadly()
     ids = list(dataset.table.index)
     cache = ImageCache(tmp_path / "cache", dataset, 8)
-    with pytest.raises(DataError, match=r"1 of 70 pictures cannot be read \(s50: .*code 139"):
+    with pytest.raises(DataError, match=r"1 of 70 images cannot be read \(s50: .*code 139"):
         cache.ensure(ids)
     assert cache.missing(ids) == ["s50"]
 
@@ -270,11 +270,11 @@ def test_a_picture_that_kills_the_decoder_is_found(
 FULL = """
 import pickle, resource, sys
 from pathlib import Path
-from core.data import cache as caching
-from core.data.cache import ImageCache
+from core.data.cache import image_cache
+from core.data.cache.image_cache import ImageCache
 from core.errors import DataError
 dataset = pickle.loads(Path(sys.argv[1]).read_bytes())
-caching.ALONE_SECONDS = caching.WORTH_SECONDS = float(sys.argv[3])
+image_cache.ALONE_SECONDS = image_cache.WORTH_SECONDS = float(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 cache = ImageCache(Path(sys.argv[2]), dataset, 64)
 try:
@@ -344,7 +344,7 @@ def test_a_real_disk_fills_up_and_once_it_is_larger_the_work_goes_on(
     cache = ImageCache(small_disk, dataset, 64)
     with pytest.raises(DataError, match=words) as caught:
         cache.ensure(ids)
-    assert "what is cached already is kept" in caught.value.remedy
+    assert "already cached are kept" in caught.value.remedy
     there = set(ids) - set(ImageCache(small_disk, dataset, 64).missing(ids))
     assert there
     for one in there:
@@ -373,7 +373,7 @@ def test_the_cache_stays_within_its_limit(
     with pytest.raises(DataError, match="its limit"):
         cache.ensure(ids[-1:])
     monkeypatch.setenv(disk_space.LIMIT, "much")
-    with pytest.raises(ConfigurationError, match="“much”, which is no number"):
+    with pytest.raises(ConfigurationError, match="“much”, which is not a number"):
         ImageCache(tmp_path, dataset, 48).ensure(ids[:1])
     monkeypatch.setenv(disk_space.LIMIT, "1")
     assert ImageCache(tmp_path, dataset, 64).ensure(ids)
@@ -424,7 +424,7 @@ def test_faults_can_be_gathered_instead(fresh: Callable[[str], Any], tmp_path: P
     cache, found = ImageCache(tmp_path / "cache", dataset, 20), {}
     assert cache.ensure(ids, faults=found)
     assert set(found) == {ids[3], ids[5]}
-    assert "is not a picture" in found[ids[3]]
+    assert "is not an image" in found[ids[3]]
     assert "missing" in found[ids[5]]
     with pytest.raises(DataError, match="1 of"):
         cache.ensure(ids)
@@ -433,7 +433,7 @@ def test_faults_can_be_gathered_instead(fresh: Callable[[str], Any], tmp_path: P
 WITHOUT_RIGHTS = """
 import os, pickle, sys
 from pathlib import Path
-from core.data.cache import ImageCache
+from core.data.cache.image_cache import ImageCache
 from core.errors import DataError
 dataset = pickle.loads(Path(sys.argv[1]).read_bytes())
 if os.geteuid() == 0:

@@ -15,7 +15,7 @@ def test_what_looks_like_a_known_picture_or_an_earlier_one_is_left_out() -> None
     brighter = np.clip(pictures[0].astype(int) + 6, 0, 255).astype(np.uint8)
     hashes = [image_scan.perceptual_hash(one) for one in pictures]
     again = [image_scan.perceptual_hash(one) for one in (resize(pictures[1], 144), brighter)]
-    assert image_scan.unlike(hashes, []) == list(range(6))
-    assert image_scan.unlike(hashes, again) == [2, 3, 4, 5]
-    assert image_scan.unlike([hashes[2], *hashes], again) == [0, 4, 5, 6]
-    assert image_scan.unlike([], hashes) == []
+    assert image_scan.distinct(hashes, []) == list(range(6))
+    assert image_scan.distinct(hashes, again) == [2, 3, 4, 5]
+    assert image_scan.distinct([hashes[2], *hashes], again) == [0, 4, 5, 6]
+    assert image_scan.distinct([], hashes) == []

@@ -125,7 +125,7 @@ def test_unknown_studies_and_splits_are_refused(opened: Opened) -> None:
     for refused in (dataset.study, dataset.read, dataset.source_key):
         with pytest.raises(DataError, match="no study “nobody”"):
             refused("nobody")
-    with pytest.raises(DataError, match="Known: train, val, test"):
+    with pytest.raises(DataError, match="Splits: train, val, test"):
         dataset.ids("dev")
 
 
@@ -164,7 +164,7 @@ def test_opening_twice_gives_the_same(opened: Opened) -> None:
 @pytest.mark.parametrize("name", [one for one in DATASETS if DATASETS[one].needs_root])
 def test_folders_that_are_not_there_are_refused(name: str, tmp_path: Path) -> None:
     empty = re.escape(str(tmp_path))
-    for root, words in ((None, "needs its folder"), (tmp_path / "no", "does not exist"),
+    for root, words in ((None, "needs a folder"), (tmp_path / "no", "does not exist"),
                         (tmp_path, empty)):  # fmt: skip
         with pytest.raises(DataError, match=words) as caught:
             open_dataset(name, root)
@@ -198,7 +198,7 @@ def test_a_truncated_picture_is_named_and_the_others_are_kept(
     damaged = layout.files[ids[3]]
     damaged.write_bytes(damaged.read_bytes()[:-40])
     cache = ImageCache(tmp_path / "cache", dataset, 20)
-    with pytest.raises(DataError, match=f"1 of {len(ids)} pictures cannot be read") as caught:
+    with pytest.raises(DataError, match=f"1 of {len(ids)} images cannot be read") as caught:
         cache.ensure(ids)
     assert damaged.name in str(caught.value)
     assert cache.missing(ids) == [ids[3]]

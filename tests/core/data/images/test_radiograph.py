@@ -14,7 +14,7 @@ from core.data.images.grey import ramp
 from core.data.images.radiograph import Radiograph
 from core.data.images.reader import read_image, read_radiograph
 from core.errors import DataError
-from tests.support.layouts import picture, save_dicom
+from tests.support.layouts import body_image, save_dicom
 
 RAMP = np.tile(np.arange(0, 4096, 16, dtype=np.uint16), (64, 1))
 
@@ -63,7 +63,7 @@ def test_signed_twelve_bits_with_rescale_keep_their_values(tmp_path: Path, meani
 
 
 def test_eight_bits_stay_eight(tmp_path: Path) -> None:
-    grey = picture(3)
+    grey = body_image(3)
     for inverted in (False, True):
         found = plate_of(tmp_path, grey, inverted=inverted)
         assert (found.levels.dtype, found.bits) == (np.uint8, 8)
@@ -109,5 +109,5 @@ def test_spacing_is_told_with_where_it_holds(
 
 
 def test_what_is_no_picture_is_refused_in_words() -> None:
-    with pytest.raises(DataError, match="not a picture"):
+    with pytest.raises(DataError, match="not an image"):
         read_radiograph(b"GIF89a, or so")

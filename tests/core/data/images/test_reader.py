@@ -17,9 +17,9 @@ from core.data.images import grey
 from core.data.images.grey import MAX_PIXELS, resize
 from core.data.images.reader import read_image
 from core.errors import DataError
-from tests.support.layouts import picture
+from tests.support.layouts import body_image
 
-GREY = picture(7)
+GREY = body_image(7)
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -120,7 +120,7 @@ def test_exif_rotation_is_carried_out(orientation: int, turned: NDArray[np.uint8
 
 
 def test_a_jpeg_read_small_looks_like_one_resized() -> None:
-    big = np.asarray(Image.fromarray(picture(3, 800, 900)))
+    big = np.asarray(Image.fromarray(body_image(3, 800, 900)))
     content = encoded(Image.fromarray(big), "JPEG", quality=95)
     assert near(read_image(content, 64), resize(read_image(content), 64), 12)
 
@@ -144,7 +144,7 @@ def refused(content: bytes, words: str) -> None:
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no file"):
+    with pytest.raises(DataError, match="does not exist"):
         read_image(tmp_path / "gone.png")
     with pytest.raises(DataError, match="cannot be read"):
         read_image(tmp_path)
@@ -157,7 +157,7 @@ def test_an_empty_file_is_refused() -> None:
 @pytest.mark.parametrize("name", ["a.png", "a.dcm", "a.jpeg"])
 def test_text_named_like_a_picture_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("patient, finding\n1, none\n" * 20)
-    with pytest.raises(DataError, match=r"is not a (picture|DICOM file)"):
+    with pytest.raises(DataError, match=r"is not (an image|a DICOM file)"):
         read_image(tmp_path / name)
 
 
@@ -166,17 +166,17 @@ def test_a_cut_off_file_is_refused(kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     whole = encoded(Image.fromarray(noise), kind)
     for share in (0.3, 0.6, 0.9):
-        refused(whole[: int(len(whole) * share)], "damaged|not a picture")
+        refused(whole[: int(len(whole) * share)], "damaged|not an image")
 
 
 def test_other_formats_are_refused() -> None:
-    refused(encoded(Image.fromarray(GREY), "GIF"), "not a picture")
-    refused(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a picture")
+    refused(encoded(Image.fromarray(GREY), "GIF"), "not an image")
+    refused(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image")
 
 
 def test_a_file_of_several_pictures_is_refused() -> None:
     pages = [Image.fromarray(GREY)] * 3
-    refused(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]), "holds 3 pictures")
+    refused(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]), "contains 3 images")
 
 
 def _bomb(side: int) -> bytes:
@@ -199,7 +199,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(side: int) -> None
 
 
 def test_a_strip_is_refused() -> None:
-    refused(encoded(Image.fromarray(np.zeros((4, 4000), np.uint8))), "no radiograph is that narrow")
+    refused(encoded(Image.fromarray(np.zeros((4, 4000), np.uint8))), "too narrow for a radiograph")
 
 
 @pytest.mark.parametrize("seed", range(4))

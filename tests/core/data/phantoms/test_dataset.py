@@ -14,11 +14,12 @@ from core.build_assets import phantoms
 from core.data import findings
 from core.data.datasets.registry import open_dataset
 from core.data.images import grey
-from core.data.phantoms import prerendered as drawn
+from core.data.phantoms import prerendered
 from core.data.phantoms.anatomy import SIDES, Frame
-from core.data.phantoms.dataset import MASK_LEVEL, Phantom
+from core.data.phantoms.dataset import Phantom
 from core.data.phantoms.pathology import PATHOLOGY
 from core.data.phantoms.population import PREVALENCE
+from core.data.phantoms.scene import MASK_LEVEL
 from core.errors import ConfigurationError, DataError
 
 
@@ -45,11 +46,11 @@ def test_the_same_seed_draws_the_same_pictures(many: Phantom) -> None:
 
 def test_those_drawn_beforehand_are_the_same_pictures() -> None:
     wanted = list(phantoms.wanted())
-    named = {dataset.drawn_as(study, side) for dataset, study, side in wanted}
-    assert named == set(zipfile.ZipFile(drawn.FILE).namelist())
+    named = {dataset.prerendered_name(study, side) for dataset, study, side in wanted}
+    assert named == set(zipfile.ZipFile(prerendered.FILE).namelist())
     assert len(named) == 400 + 300 + 1000
     for dataset, study, side in wanted[:: 1 if os.environ.get("CXR_LONG") else 50]:
-        now = grey.resize(dataset.drawing(study).picture, side)
+        now = grey.resize(dataset.render(study).image, side)
         assert dataset.is_quick(study, side)
         assert np.array_equal(dataset.read(study, side), now)
 
@@ -62,16 +63,16 @@ def test_without_those_drawn_beforehand_a_picture_is_drawn(
     kept = dataset.read(study, side)
     file = tmp_path / "phantoms.zip"
     if content == b"cut":
-        whole = drawn.FILE.read_bytes()
+        whole = prerendered.FILE.read_bytes()
         file.write_bytes(whole[:200] + bytes(1000) + whole[1200:])  # the first picture's pixels
     elif content is not None:
         file.write_bytes(content)
-    monkeypatch.setattr(drawn, "FILE", file)
-    drawn._opened.cache_clear()
+    monkeypatch.setattr(prerendered, "FILE", file)
+    prerendered._opened.cache_clear()
     try:
         assert np.array_equal(dataset.read(study, side), kept)
     finally:
-        drawn._opened.cache_clear()
+        prerendered._opened.cache_clear()
 
 
 def test_the_three_sets_have_patients_of_their_own(many: Phantom) -> None:
@@ -130,7 +131,7 @@ def test_a_counterfactual_differs_where_the_finding_is(many: Phantom, finding: s
 
 def test_masks_are_those_of_the_drawing_at_any_size(many: Phantom) -> None:
     one = max(many.ids("train"), key=lambda study: many.labels([study]).sum())
-    drawn, masks = many.drawing(one).lesions, many.masks(one)
+    drawn, masks = many.render(one).lesions, many.masks(one)
     held = [many.findings[i] for i in np.flatnonzero(many.labels([one])[0])]
     assert sorted(masks) == sorted(held)
     assert len(held) > 2
@@ -170,7 +171,7 @@ def test_the_patients_of_phantom_5_lie_further_from_the_middle(many: Phantom) ->
 
 def test_a_large_heart_is_wider(many: Phantom) -> None:
     for one in only(many, "Cardiomegaly", 5):
-        wide = many.drawing(one).lesions["Cardiomegaly"].region > MASK_LEVEL
+        wide = many.render(one).lesions["Cardiomegaly"].region > MASK_LEVEL
         assert wide.any(axis=0).mean() > 0.3
 
 
@@ -203,7 +204,7 @@ def test_nothing_lies_outside_the_window_it_is_drawn_in(
     drawn = Phantom(name, seed=5, train=1, val=1, test=60, size=96)
     pictures = [drawn.read(one) for one in drawn.ids("test")]
     whole = slice(0, drawn.size)
-    monkeypatch.setattr(Frame, "window", lambda *_: (whole, whole))
+    monkeypatch.setattr(Frame, "bounds", lambda *_: (whole, whole))
     for one, picture in zip(drawn.ids("test"), pictures, strict=True):
         assert np.array_equal(drawn.read(one), picture)
 

@@ -9,8 +9,9 @@ import pytest
 
 from core.data.phantoms import report_text
 from core.data.phantoms.anatomy import LEFT, RIGHT
-from core.data.phantoms.dataset import MASK_LEVEL, Phantom
+from core.data.phantoms.dataset import Phantom
 from core.data.phantoms.report_text import GRADES, TERMS, Remark, compose
+from core.data.phantoms.scene import MASK_LEVEL
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,7 @@ def test_a_study_without_pixels(desk: Desk) -> None:
     finally:
         (desk.root / "away").rename(desk.root / "test-03.png")
     assert not value["views"]
-    assert "1 of 68 listed pictures are missing" in value["empty"]
+    assert "1 of 68 listed images are missing" in value["empty"]
     assert "restore the files" in said
 
 
