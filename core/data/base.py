@@ -168,7 +168,7 @@ class ChestDataset(ABC):
             DataError: There is no such split.
         """
         if split not in SPLITS:
-            raise DataError(f"There is no split “{split}”.", f"Splits: {', '.join(SPLITS)}.")
+            raise DataError(f"There is no split “{split}”.", f"Known splits: {', '.join(SPLITS)}.")
         return [str(study) for study in self.table.index[self.table["split"] == split]]
 
     def labels(self, ids: Sequence[str]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Time and memory of a check's part without pixels, on an NIH table of 100,000 rows.
+"""Time and memory of a check without decoding, on an NIH table of 100,000 rows.
 
 Run with ``OMP_NUM_THREADS=1 python -m tests.benchmarks.checking``. The aims are 20 s and 1 GB.
 """
@@ -23,11 +23,11 @@ HEADER = (
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
 )
 LINKS = 20_000
-"""Names one file gets; file systems have limits."""
+"""Hard links per file; file systems have limits."""
 
 
 def write(root: Path) -> None:
-    """A table, lists, boxes and pictures (one small file under many names)."""
+    """A table, lists, boxes and images (one small file under many names)."""
     random = np.random.default_rng(0)
     folder = root / "images"
     folder.mkdir(parents=True)
@@ -49,7 +49,7 @@ def write(root: Path) -> None:
 
 
 def main() -> None:
-    """Print time, peak memory and the kinds of faults as JSON."""
+    """Print time, peak memory and the problems as JSON."""
     with tempfile.TemporaryDirectory() as place:
         root = Path(place) / "nih"
         write(root)
@@ -60,7 +60,7 @@ def main() -> None:
             "rows": report.images,
             "seconds": round(time.perf_counter() - started, 2),
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-            "faults": [fault.cause for fault in report.problems],
+            "faults": [problem.cause for problem in report.problems],
         }, indent=2))  # fmt: skip
 
 

@@ -1,7 +1,7 @@
-"""Small faithful copies of the layouts that data sets have on disk.
+"""Small copies of the folder layouts of the data sets.
 
-Each generator writes one into an empty folder and says how it is opened and what is in it. The
-pictures are simple: black corners, a bright body whose level depends on the study.
+Each generator writes a layout to an empty folder and returns how to open it and what it contains.
+The images are simple: black corners, and a bright body whose level depends on the study.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ HEIGHT, WIDTH = 40, 48
 
 @dataclass
 class Layout:
-    """What a generator wrote.
+    """A layout on disk.
 
     Attributes:
-        name: Key of the catalogue.
-        root: What to open.
-        split: Which split, or None for the default.
+        name: Key of the registry.
+        root: The folder or file to open.
+        split: The split; None for the default.
         options: Further arguments.
         expected: Pixels by study id.
-        tolerance: Largest difference of a pixel, where the format is lossy.
+        tolerance: Largest difference of a pixel, if the format is lossy.
         labels: Positive findings by study id.
         patients: Patient by study id.
         boxes: Number of boxes by study id.
-        files: Path by study id, where each study has a file.
-        notes: Whether the data set has to warn of something.
+        files: Path by study id, if each study has a file.
+        notes: Whether the data set has notes.
     """
 
     name: str
@@ -56,13 +56,13 @@ class Layout:
 
 
 def body_image(number: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
-    """A body of its own brightness on black, with a gradient that shows a wrong orientation."""
-    found = np.zeros((height, width), np.float64)
-    body = found[height // 8 : -height // 8, width // 8 : -width // 8]
+    """A body of a distinct brightness on black; a gradient reveals a wrong orientation."""
+    image = np.zeros((height, width), np.float64)
+    body = image[height // 8 : -height // 8, width // 8 : -width // 8]
     down = np.linspace(0, 40, body.shape[0])[:, None]
     across = np.linspace(0, 20, body.shape[1])[None, :]
     body[:] = 100 + number % 60 + down + across
-    return found.astype(np.uint8)
+    return image.astype(np.uint8)
 
 
 def save(path: Path, pixels: NDArray[np.uint8], mode: str = "L") -> None:
@@ -71,7 +71,7 @@ def save(path: Path, pixels: NDArray[np.uint8], mode: str = "L") -> None:
 
 
 def save_deep(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Sixteen bits a pixel, of which twelve are used."""
+    """Sixteen bits per pixel, of which twelve are used."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.astype(np.uint16) * 16).save(path)
 
@@ -122,7 +122,7 @@ def save_dicom(
 
 
 def nih(root: Path, split: str = "official") -> Layout:
-    """Numbered folders of pictures, some RGBA; the table's and the boxes' odd headers."""
+    """Numbered folders of images, some RGBA; the table's and the boxes' odd headers."""
     layout = Layout("nih", root, split)
     rows, boxes = [], []
     for patient in range(40):
@@ -229,7 +229,7 @@ def _chexpert(layout: Layout, release: str) -> Layout:
                     for name in findings.CHEXPERT
                     if cells[name] == 1 or (cells[name] == -1 and name[0] in "AEP")
                 }
-                _chexpert_picture(layout, folder, one, patient)
+                _chexpert_image(layout, folder, one, patient)
                 about = [("Male", "Female", "Unknown")[patient % 3], 20 + patient,
                          side.capitalize(), "" if view else ("AP", "PA")[patient % 2]]  # fmt: skip
                 words = [CHEXPERT_WORDS[cells[name]] for name in findings.CHEXPERT_14]
@@ -245,7 +245,7 @@ def _chexpert_cells(patient: int, *, uncertain: bool) -> dict[str, float | None]
             for k, name in enumerate(findings.CHEXPERT_14)}  # fmt: skip
 
 
-def _chexpert_picture(layout: Layout, folder: Path, one: str, patient: int) -> None:
+def _chexpert_image(layout: Layout, folder: Path, one: str, patient: int) -> None:
     layout.patients[one] = f"patient{patient:05d}"
     layout.expected[one], layout.files[one] = body_image(len(layout.expected)), folder / one
     save(folder / one, layout.expected[one])
@@ -258,7 +258,7 @@ def _chexpert_tests(layout: Layout, folder: Path) -> None:
         one = f"test/patient{patient:05d}/study1/view1_frontal.jpg"
         cells = _chexpert_cells(patient, uncertain=False)
         layout.labels[one] = {name for name in findings.CHEXPERT if cells[name] == 1}
-        _chexpert_picture(layout, folder, one, patient)
+        _chexpert_image(layout, folder, one, patient)
         rows.append([one, *(cells[name] or 0.0 for name in findings.CHEXPERT_14)])
     header = "Path," + ",".join(findings.CHEXPERT_14)
     _write_rows(folder / "test_labels.csv", header, rows)
@@ -359,7 +359,7 @@ def padchest(root: Path) -> Layout:
 
 
 def padchest_physicians(root: Path) -> Layout:
-    """A gzipped table, pictures in one folder, frontal views, tested on labels by physicians."""
+    """A gzipped table, images in one folder, frontal views, tested on labels by physicians."""
     layout = padchest(root)
     layout.options, layout.split = {}, "physicians"
     table = next(root.glob("*.csv"))
@@ -380,7 +380,7 @@ def padchest_physicians(root: Path) -> Layout:
 
 
 def vindr(root: Path) -> Layout:
-    """Three readers a training picture, one row a test picture, boxes by each of them."""
+    """Three readers per training image, one row per test image, boxes by each of them."""
     layout = Layout("vindr", root, notes=True)
     names = [*findings.VINDR_27[:26], "Other diseases", "No finding"]
     votes, boxes, tests, test_boxes = [], [], [], []
@@ -423,7 +423,7 @@ def vindr(root: Path) -> Layout:
 
 
 def rsna(root: Path) -> Layout:
-    """JPEG DICOM, some MONOCHROME1; several rows a picture that has several boxes."""
+    """JPEG DICOM, some MONOCHROME1; several rows per image that has several boxes."""
     layout = Layout("rsna", root, tolerance=6, notes=True)
     rows, classes = [], []
     for number in range(40):
@@ -446,7 +446,7 @@ def rsna(root: Path) -> Layout:
 
 
 def rsna_paper(root: Path) -> Layout:
-    """The published lists, whose test pictures have no row among the challenge's labels."""
+    """The published lists, whose test images have no row among the challenge's labels."""
     layout = rsna(root)
     layout.split = "paper"
     (root / "stage_2_test_images").mkdir()
@@ -503,7 +503,7 @@ def folder_table(root: Path) -> Layout:
     layout = Layout("folder", root)
     rows = []
     for number in range(50):
-        name, patient = f"pictures/{number:03d}.png", f"P{number // 2:03d}"
+        name, patient = f"images/{number:03d}.png", f"P{number // 2:03d}"
         marked = {one for k, one in enumerate(("Edema", "Fracture")) if number % (k + 2) == 0}
         unknown = number % 9 == 4
         cells = ["yes" if one in marked else "no" for one in ("Edema", "Fracture")]
@@ -522,8 +522,8 @@ def folder_table(root: Path) -> Layout:
 
 def folder_described(root: Path) -> Layout:
     """A JSON file elsewhere describes a folder that cannot be written to."""
-    layout = folder_classes(root / "pictures")
-    about = {"folder": "pictures", "title": "Children", "findings": {"PNEUMONIA": "Pneumonia"}}
+    layout = folder_classes(root / "images")
+    about = {"folder": "images", "title": "Children", "findings": {"PNEUMONIA": "Pneumonia"}}
     layout.root = root / "children.json"
     layout.root.write_text(json.dumps(about | layout.options))
     layout.options = {}
@@ -534,12 +534,12 @@ def folder_described(root: Path) -> Layout:
 
 
 def chestmnist(root: Path) -> Layout:
-    """MedMNIST's npz, 14 labels a picture."""
+    """MedMNIST's npz, 14 labels per image."""
     return _medmnist(root, "chestmnist", findings.NIH, compressed=True)
 
 
 def pneumoniamnist(root: Path) -> Layout:
-    """MedMNIST's npz, one label a picture, not compressed."""
+    """MedMNIST's npz, one label per image, not compressed."""
     return _medmnist(root, "pneumoniamnist", findings.RSNA, compressed=False)
 
 
@@ -547,15 +547,15 @@ def _medmnist(root: Path, flag: str, names: tuple[str, ...], *, compressed: bool
     layout = Layout(flag, root, notes=True)
     arrays: dict[str, NDArray[np.uint8]] = {}
     for split, count in {"train": 30, "val": 12, "test": 15}.items():
-        pictures, labels = [], np.zeros((count, len(names)), np.uint8)
+        images, labels = [], np.zeros((count, len(names)), np.uint8)
         for number in range(count):
             one = f"{split}-{number:06d}"
             marked = {names[number % len(names)]} if number % 2 else set()
             labels[number] = [name in marked for name in names]
             layout.labels[one], layout.patients[one] = marked, one
             layout.expected[one] = body_image(number, 28, 28)
-            pictures.append(layout.expected[one])
-        arrays |= {f"{split}_images": np.stack(pictures), f"{split}_labels": labels}
+            images.append(layout.expected[one])
+        arrays |= {f"{split}_images": np.stack(images), f"{split}_labels": labels}
     root.mkdir(parents=True, exist_ok=True)
     (np.savez_compressed if compressed else np.savez)(root / f"{flag}.npz", **arrays)
     return layout

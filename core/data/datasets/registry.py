@@ -271,7 +271,7 @@ def open_dataset(
     if split is not None and split not in entry.splits:
         known = ", ".join(entry.splits) or "it has only one; do not give a split"
         raise DataError(
-            f"{entry.title} has no split “{split}”.", f"Splits: {known}.", field="data.split"
+            f"{entry.title} has no split “{split}”.", f"Known splits: {known}.", field="data.split"
         )
     for key, option in entry.options.items():
         given = options.get(key)

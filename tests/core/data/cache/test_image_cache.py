@@ -63,12 +63,12 @@ def test_cache_sides() -> None:
 def test_progress_counts_up_and_copies_are_right(
     dataset: Any, ids: list[str], tmp_path: Path
 ) -> None:
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     cache = ImageCache(tmp_path, dataset, 32)
-    assert cache.ensure(ids[:60], lambda done, total: told.append((done, total)))
-    assert told[0] == (0, 60)
-    assert told[-1] == (60, 60)
-    assert told == sorted(told)
+    assert cache.ensure(ids[:60], lambda done, total: calls.append((done, total)))
+    assert calls[0] == (0, 60)
+    assert calls[-1] == (60, 60)
+    assert calls == sorted(calls)
     for one in ids[:60:7]:
         assert np.array_equal(cache.get(one), dataset.read(one, 32))
         assert not cache.get(one).flags.writeable
@@ -88,11 +88,11 @@ def test_shares_hold_all_in_order_and_shrink(count: int, workers: int) -> None:
 
 def test_only_what_is_missing_is_made(dataset: Any, ids: list[str], tmp_path: Path) -> None:
     ImageCache(tmp_path, dataset, 32).ensure(ids[:50])
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     again = ImageCache(tmp_path, dataset, 32)
     assert again.missing(ids[:80]) == ids[50:80]
-    again.ensure(ids[:80], lambda done, total: told.append((done, total)))
-    assert told[0] == (50, 80)
+    again.ensure(ids[:80], lambda done, total: calls.append((done, total)))
+    assert calls[0] == (50, 80)
     assert again.missing(ids[:80]) == []
 
 
@@ -117,7 +117,7 @@ def test_sizes_do_not_mix(dataset: Any, ids: list[str], tmp_path: Path) -> None:
     assert min(large.get(ids[0]).shape) == 48
 
 
-def test_a_changed_source_and_a_new_reader_are_read_anew(
+def test_a_changed_source_and_a_new_reader_are_read_again(
     fresh: Callable[[str], Any], tmp_path: Path
 ) -> None:
     from tests.support.layouts import body_image, save
@@ -235,7 +235,7 @@ def test_threads_may_get_at_once(dataset: Any, ids: list[str], tmp_path: Path) -
     assert not faults
 
 
-def test_a_picture_that_kills_the_decoder_is_found(
+def test_an_image_that_kills_the_decoder_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a fault in a C library would: the others are decoded, the culprit is named."""
@@ -285,7 +285,7 @@ except DataError as error:
 
 
 @pytest.mark.parametrize("alone", [60.0, 0.0])
-def test_a_disk_that_fills_up_is_said_in_words(
+def test_a_disk_that_fills_up_is_explained(
     alone: float, dataset: Any, ids: list[str], tmp_path: Path
 ) -> None:
     task = tmp_path / "task"
@@ -415,11 +415,11 @@ def test_two_folders_with_files_of_equal_names_sizes_and_times_do_not_mix(tmp_pa
         assert least <= min(seen) <= max(seen) <= most
 
 
-def test_faults_can_be_gathered_instead(fresh: Callable[[str], Any], tmp_path: Path) -> None:
+def test_faults_can_be_collected_instead(fresh: Callable[[str], Any], tmp_path: Path) -> None:
     layout = fresh("folder-table")
     dataset = open_dataset(layout.name, layout.root)
     ids = list(dataset.table.index)
-    layout.files[ids[3]].write_text("no picture")
+    layout.files[ids[3]].write_text("no image")
     layout.files[ids[5]].unlink()
     cache, found = ImageCache(tmp_path / "cache", dataset, 20), {}
     assert cache.ensure(ids, faults=found)
@@ -445,7 +445,7 @@ except DataError as error:
 """
 
 
-def test_a_folder_without_permission_is_said_in_words(dataset: Any, tmp_path: Path) -> None:
+def test_a_folder_without_permission_is_explained(dataset: Any, tmp_path: Path) -> None:
     (tmp_path / "task").write_bytes(pickle.dumps(dataset))
     locked = tmp_path / "cache"
     locked.mkdir(mode=0o500)
@@ -457,13 +457,13 @@ def test_a_folder_without_permission_is_said_in_words(dataset: Any, tmp_path: Pa
     assert "--workspace" in found.stdout
 
 
-def test_a_file_in_the_way_is_said_in_words(dataset: Any, tmp_path: Path) -> None:
+def test_a_file_in_the_way_is_explained(dataset: Any, tmp_path: Path) -> None:
     (tmp_path / "images").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         ImageCache(tmp_path, dataset, 32)
 
 
-def test_a_damaged_index_is_made_anew(dataset: Any, ids: list[str], tmp_path: Path) -> None:
+def test_a_damaged_index_is_made_again(dataset: Any, ids: list[str], tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, dataset, 32)
     cache.ensure(ids[:20])
     index = cache._shards.folder / shards.INDEX

@@ -30,14 +30,14 @@ def kinds(report: Report) -> dict[str, Problem]:
 
 
 def radiograph(seed: int, side: int = 96) -> Image.Image:
-    """Smooth noise: each seed gives a picture that looks like no other."""
+    """Smooth noise: each seed gives an image that looks like no other."""
     noise = np.random.default_rng(seed).integers(0, 256, (12, 12)).astype(np.uint8)
     return Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Thirty sound pictures of as many patients, with a table."""
+    """Thirty sound images of as many patients, with a table."""
     root = tmp_path / "own"
     root.mkdir()
     rows = []
@@ -77,7 +77,7 @@ def test_every_layout_is_checked_without_an_error(opened: Any, pixels: bool) -> 
     assert report.images == len(layout.labels)
 
 
-def test_all_faults_of_a_folder_are_told_at_once(folder: Path) -> None:
+def test_all_faults_of_a_folder_are_reported_at_once(folder: Path) -> None:
     rows = rows_of(folder)
     rows[1][1] = rows[0][1]  # one patient in two splits
     rows[2][3] = "perhaps"
@@ -85,7 +85,7 @@ def test_all_faults_of_a_folder_are_told_at_once(folder: Path) -> None:
     rows += [["../secret.png", "P91", "train", "0"]]
     write(folder, rows)
     (folder / "03.png").write_bytes(b"")
-    (folder / "04.png").write_text("no picture")
+    (folder / "04.png").write_text("no image")
     Image.new("L", (96, 96), 77).save(folder / "05.png")
     Image.fromarray(np.asarray(radiograph(6)) // 20).save(folder / "06.png")
     (folder / "08.png").write_bytes((folder / "07.png").read_bytes())
@@ -139,8 +139,8 @@ def test_the_part_without_pixels_decodes_nothing(
     def never(*_: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(image_scan, "look", never)
-    (folder / "04.png").write_text("no picture")
+    monkeypatch.setattr(image_scan, "statistics", never)
+    (folder / "04.png").write_text("no image")
     (folder / "05.png").unlink()
     report = checked("folder", folder, pixels=False)
     assert report.decoded == 0
@@ -189,7 +189,7 @@ def test_published_lists_with_shared_patients_are_a_warning(fresh: Callable[[str
     assert not shared["patients in two splits"].error
 
 
-def test_findings_without_positives_are_told(folder: Path) -> None:
+def test_findings_without_positives_are_reported(folder: Path) -> None:
     write(folder, [[*row[:3], 0 if row[2] == "val" else row[3]] for row in rows_of(folder)])
     (fault,) = checked("folder", folder, pixels=False).problems
     assert (fault.kind, fault.examples) == ("empty classes", ("Mass",))
@@ -207,18 +207,18 @@ def test_a_folder_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_check_can_be_stopped_and_tells_progress(folder: Path) -> None:
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     report = check(
         lambda: open_dataset("folder", folder),
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: calls.append((done, total)),
         should_stop=lambda: True,
     )
     assert 0 < report.decoded <= 30
-    assert told[0][1] == 30
+    assert calls[0][1] == 30
     assert report.complete == (report.decoded == 30)
 
 
-def test_perceptual_hashes_survive_what_does_not_change_a_picture() -> None:
+def test_perceptual_hashes_survive_what_does_not_change_an_image() -> None:
     def bits(one: Image.Image) -> Any:
         return np.unpackbits(np.frombuffer(image_scan.perceptual_hash(np.asarray(one)), np.uint8))
 

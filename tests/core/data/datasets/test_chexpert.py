@@ -104,7 +104,7 @@ def test_the_paper_s_labels_are_not_to_be_decided_anew(
 
 @pytest.mark.parametrize("option", ["findings", "uncertainty", "views"])
 def test_unknown_choices_are_answered_with_the_known_ones(option: str, made: Fresh) -> None:
-    with pytest.raises(DataError, match="Splits:") as caught:
+    with pytest.raises(DataError, match="Known") as caught:
         open_data(DataSpec(name="chexpert", root=made("chexpert").root, **{option: "some"}))
     assert caught.value.field == f"data.{option}"
 
@@ -211,7 +211,7 @@ def test_the_published_lists_have_the_known_counts(real_data: Path) -> None:
 
 @pytest.mark.real
 def test_the_published_lists_are_read_beside_the_tables(real_data: Path, tmp_path: Path) -> None:
-    """All their pictures, as empty files, with the tables that would name them."""
+    """All their images, as empty files, with the tables that would name them."""
     folder = real_data / "med_peft_splits" / "CheXpert"
     release = tmp_path / "CheXpert-v1.0-small"
     names = {"train": "train_1.txt", "valid": "val_list.txt", "test": "test_list.txt"}

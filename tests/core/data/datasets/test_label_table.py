@@ -58,7 +58,7 @@ def test_names_in_an_old_encoding_are_read(tmp_path: Path) -> None:
         ("\n\n", "not a table"),
         ("path,Edema\n", "has no rows"),
         ("patient,Edema\nP1,1\n", "no column of paths"),
-        ("path,Edema\n,1\n", "no column of paths without gaps"),
+        ("path,Edema\n,1\n", "no column of paths without empty cells"),
         ("path,patient\na.png,P1\n", "no column of findings"),
         ("path,Edema\n" + "a.png,1\n" * 30 + "b.png,maybe\n", r"line 32: “maybe”"),
         ('path,Edema\n"a.png,1\nb.png,0\n', "not a table|no column of findings"),
@@ -140,10 +140,10 @@ def test_columns_and_findings_are_named_in_a_line(tmp_path: Path) -> None:
     }  # fmt: skip
     assert opened().findings == ("Fx", "Rest")
     for options, words, field in (
-        ({"columns": "path:Bild"}, "does not read as a list of columns", "data.columns"),
+        ({"columns": "path:Bild"}, "is not a list of columns", "data.columns"),
         ({"columns": "picture=Bild"}, "Unknown column “picture”", "data.columns"),
         ({"columns": "path=Image"}, "no column “Image”", "data.columns"),
-        ({"labels": "Fx,,Rest"}, "does not read as a list of labels", "data.labels"),
+        ({"labels": "Fx,,Rest"}, "is not a list of labels", "data.labels"),
         ({"labels": "Fx, Mass"}, "no column Mass", "data.labels"),
         ({"table": "../a.csv"}, "no table", "data.table"),
     ):

@@ -26,7 +26,7 @@ def edit(root: Path, what: str, change: Callable[[pd.DataFrame], pd.DataFrame]) 
 
 
 @pytest.mark.parametrize("policy", ["mixed", "ones", "zeros", "ignore"])
-def test_each_picture_has_the_labels_of_its_study(policy: str, made: Fresh) -> None:
+def test_each_image_has_the_labels_of_its_study(policy: str, made: Fresh) -> None:
     root = made("mimic").root
     asked = DataSpec(name="mimic", root=root, uncertainty=policy, findings="14", views="all")
     dataset = open_data(asked)
@@ -92,7 +92,7 @@ def test_unknown_splits_and_labels_are_refused(fresh: Fresh) -> None:
 def test_a_patient_in_two_splits_is_named(fresh: Fresh) -> None:
     root = fresh("mimic").root
     edit(root, "split", lambda read: read.assign(split=["test", *read["split"][1:]]))
-    open_dataset("mimic", root)  # the first patient has one picture only
+    open_dataset("mimic", root)  # the first patient has one image only
     rows = pd.read_csv(root / TABLE.format("split"), dtype=str)
     two = rows["subject_id"].mode()[0]
     at = rows.index[rows["subject_id"] == two][0]

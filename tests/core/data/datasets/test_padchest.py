@@ -24,7 +24,7 @@ def table_of(root: Path) -> Path:
 
 
 def edit(root: Path, column: str, value: str) -> str:
-    """Change a cell of the first row; its picture."""
+    """Change a cell of the first row; its image."""
     read = pd.read_csv(table_of(root), dtype=str, keep_default_na=False)
     read.loc[0, column] = value
     read.to_csv(table_of(root), index=False)

@@ -53,7 +53,7 @@ def test_what_does_not_open_gets_no_name(workspace: Workspace, tmp_path: Path) -
     assert registered.names(workspace) == []
 
 
-def test_a_name_stands_for_one_thing(workspace: Workspace, radiographs: Path) -> None:
+def test_a_name_means_one_thing(workspace: Workspace, radiographs: Path) -> None:
     registered.register(workspace, "mine", DataSpec(name="folder", root=radiographs))
     other = DataSpec(name="folder", root=radiographs, labels="Plate")
     for name in ("mine", "Mine"):

@@ -98,7 +98,7 @@ def test_lines_that_are_no_box_are_quoted(column: str, value: str, fresh: Fresh)
         dataset.boxes(dataset.ids("test")[0])
 
 
-def test_a_picture_in_both_parts_is_a_leak(fresh: Fresh) -> None:
+def test_an_image_in_both_parts_is_a_leak(fresh: Fresh) -> None:
     root = fresh("vindr").root
     tests = root / "annotations" / "image_labels_test.csv"
     trained = pd.read_csv(root / "annotations" / "image_labels_train.csv")["image_id"].iloc[0]

@@ -219,7 +219,7 @@ def test_a_cut_off_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("jpeg", [False, True])
-def test_mutated_files_are_read_or_refused_in_words(tmp_path: Path, jpeg: bool) -> None:
+def test_mutated_files_are_read_or_rejected_with_an_explanation(tmp_path: Path, jpeg: bool) -> None:
     whole = made(tmp_path, jpeg=jpeg, WindowCenter=100, WindowWidth=200).read_bytes()
     draw = np.random.default_rng(int(jpeg))
     for _ in range(150):

@@ -1,4 +1,4 @@
-"""Pictures at full depth: what the eye gets is what models get, with more levels behind it."""
+"""Images at full depth: what the eye gets is what models get, with more levels behind it."""
 
 from __future__ import annotations
 
@@ -101,13 +101,13 @@ def test_padding_is_air_and_widens_no_window(tmp_path: Path) -> None:
         ({}, None, False),
     ],
 )  # fmt: skip
-def test_spacing_is_told_with_where_it_holds(
+def test_spacing_is_reported_with_where_it_holds(
     tmp_path: Path, options: dict[str, Any], spacing: Any, at_detector: bool
 ) -> None:
     found = plate_of(tmp_path, RAMP, **options)
     assert (found.spacing, found.at_detector) == (spacing, at_detector)
 
 
-def test_what_is_no_picture_is_refused_in_words() -> None:
+def test_what_is_no_image_is_rejected_with_an_explanation() -> None:
     with pytest.raises(DataError, match="not an image"):
         read_radiograph(b"GIF89a, or so")

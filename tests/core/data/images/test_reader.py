@@ -44,7 +44,7 @@ def test_a_path_and_its_content_give_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P"])
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_modes_of_grey_pictures_give_the_same_levels(mode: str, kind: str) -> None:
+def test_modes_of_grey_images_give_the_same_levels(mode: str, kind: str) -> None:
     assert near(read_image(encoded(Image.fromarray(GREY).convert(mode), kind)), GREY, 1)
 
 
@@ -60,7 +60,7 @@ def test_a_palette_is_looked_up() -> None:
     assert near(read_image(encoded(indexed)), np.where(GREY > 50, 10, 250).astype(np.uint8))
 
 
-def test_one_bit_pictures_become_black_and_white() -> None:
+def test_one_bit_images_become_black_and_white() -> None:
     found = read_image(encoded(Image.fromarray(GREY).convert("1", dither=Image.Dither.NONE)))
     assert set(np.unique(found)) == {0, 255}
 
@@ -95,7 +95,7 @@ def test_a_dead_pixel_does_not_darken_sixteen_bits() -> None:
                 np.delete(plain, 5, 0), 2)  # fmt: skip
 
 
-def test_a_constant_sixteen_bit_picture_is_black() -> None:
+def test_a_constant_sixteen_bit_image_is_black() -> None:
     assert not read_image(encoded(Image.fromarray(np.full((20, 20), 900, np.uint16)))).any()
 
 
@@ -110,7 +110,7 @@ def test_floating_point_tiff_is_stretched_and_survives_nan() -> None:
 @pytest.mark.parametrize(("orientation", "turned"), [
     (3, np.rot90(GREY, 2)), (6, np.rot90(GREY, -1)), (8, np.rot90(GREY)), (2, GREY[:, ::-1]),
 ])  # fmt: skip
-def test_exif_rotation_is_carried_out(orientation: int, turned: NDArray[np.uint8]) -> None:
+def test_exif_rotation_is_applied(orientation: int, turned: NDArray[np.uint8]) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     assert near(read_image(encoded(Image.fromarray(GREY), "PNG", exif=exif)), turned)
@@ -155,7 +155,7 @@ def test_an_empty_file_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.dcm", "a.jpeg"])
-def test_text_named_like_a_picture_is_refused(tmp_path: Path, name: str) -> None:
+def test_text_named_like_an_image_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("patient, finding\n1, none\n" * 20)
     with pytest.raises(DataError, match=r"is not (an image|a DICOM file)"):
         read_image(tmp_path / name)
@@ -174,7 +174,7 @@ def test_other_formats_are_refused() -> None:
     refused(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image")
 
 
-def test_a_file_of_several_pictures_is_refused() -> None:
+def test_a_file_of_several_images_is_refused() -> None:
     pages = [Image.fromarray(GREY)] * 3
     refused(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]), "contains 3 images")
 
@@ -203,7 +203,7 @@ def test_a_strip_is_refused() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_mutated_files_are_read_or_refused_in_words(seed: int) -> None:
+def test_mutated_files_are_read_or_rejected_with_an_explanation(seed: int) -> None:
     draw = np.random.default_rng(seed)
     sixteen = Image.fromarray(GREY.astype(np.uint16) * 200)
     whole = [

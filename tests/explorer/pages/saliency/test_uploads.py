@@ -34,7 +34,7 @@ def test_a_picture_is_read_and_its_file_deleted(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_a_sentence_and_its_file_is_deleted_too(tmp_path: Path) -> None:
     path = tmp_path / "a.dcm"
     path.write_bytes(b"no picture at all")
-    with pytest.raises(DataError, match="not a picture"):
+    with pytest.raises(DataError, match="not an image"):
         Uploads().take("one", path)
     assert not path.exists()
     with pytest.raises(DataError, match="did not arrive"):
