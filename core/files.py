@@ -10,12 +10,17 @@ from typing import BinaryIO
 from core.errors import WriteError
 
 
-def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+def write_atomically(
+    path: Path,
+    content: bytes | Callable[[BinaryIO], object],
+    remedy: str = "Free space on the disk of the workspace, then resume the run.",
+) -> None:
     """Write a file so that a crash leaves either the old content or the new, never a part.
 
     Args:
         path: The file.
         content: Its bytes, or a function that writes them to an open file.
+        remedy: What the user can do if the file cannot be written.
 
     Raises:
         WriteError: The disk is full, or the folder cannot be written.
@@ -36,7 +41,7 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
         why = getattr(next(iter(errors), error), "strerror", None) or str(error).splitlines()[0]
         raise WriteError(
             f"{path.name} cannot be written ({why}).",
-            "Free space on the disk of the workspace, then resume the run.",
+            remedy,
         ) from error
 
 

@@ -35,11 +35,11 @@ def write() -> None:
     """Draw them all into ``core.data.phantoms.prerendered.FILE``."""
     with zipfile.ZipFile(prerendered.FILE, "w") as file:
         for dataset, study, side in wanted():
-            picture = grey.resize(dataset.drawing(study).picture, side)
+            image = grey.resize(dataset.render(study).image, side)
             content = io.BytesIO()
-            Image.fromarray(picture).save(content, "PNG", optimize=True)
+            Image.fromarray(image).save(content, "PNG", optimize=True)
             # A time of its own would make another file of the same pictures.
-            info = zipfile.ZipInfo(dataset.drawn_as(study, side))
+            info = zipfile.ZipInfo(dataset.prerendered_name(study, side))
             file.writestr(info, content.getvalue())
 
 

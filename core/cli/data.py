@@ -1,4 +1,4 @@
-"""Verbs on a whole data set: check it, cache it."""
+"""Commands ``data check`` and ``data cache``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from core.data.checks.report import Report
     from core.training.warm_cache import Made
 
-app = typer.Typer(help="Check, cache, compare and name whole data sets.", no_args_is_help=True)
+app = typer.Typer(help="Check, cache, subset and register data sets.", no_args_is_help=True)
 
 
 @app.command("check")
@@ -23,24 +23,25 @@ app = typer.Typer(help="Check, cache, compare and name whole data sets.", no_arg
 def check_data(
     data: DataSpec,
     metadata_only: Annotated[
-        bool, typer.Option("--metadata-only", help="Decode no picture: lists, labels, files.")
+        bool,
+        typer.Option("--metadata-only", help="Check only lists, labels and files."),
     ] = False,
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say everything that is wrong with a data set at once; exit code 1 if there are errors."""
-    from core.data.checks import check as checks
+    """Report all problems of a data set; exit code 1 if there are errors."""
+    from core.data.checks.check import check
     from core.data.datasets.registry import open_data
 
     def opener() -> ChestDataset:
         return open_data(data)
 
     if metadata_only:
-        report = checks.check(opener, pixels=False)
+        report = check(opener, pixels=False)
     else:
-        with bar("pictures") as progress:
-            report = checks.check(opener, progress=progress)
-    answer(report.as_json(), as_json, lambda: _print(report))
+        with bar("images") as progress:
+            report = check(opener, progress=progress)
+    answer(report.as_json(), as_json, lambda: _print_report(report))
     raise typer.Exit(1 if report.errors else 0)
 
 
@@ -53,43 +54,43 @@ def cache_data(
         typer.Option(
             min=16,
             max=4096,
-            help="Shorter side of the copies, in pixels: 256 for an input of 224. By default what "
-            "the embedded backbone reads.",
+            help="Shorter side of the cached images, in pixels: 256 for an input size of 224. By "
+            "default that of the embedded backbone.",
         ),
     ] = None,
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decode every picture once, so that no run has to; exit code 1 if some cannot be read."""
+    """Decode all images once, before the first run; exit code 1 if some cannot be read."""
     from core.training import warm_cache
     from core.workspace import open_workspace
 
-    with bar("pictures") as progress:
+    with bar("images") as progress:
         made = warm_cache.whole(data, open_workspace(folder).cache, side, progress)
-    answer(made.as_json(), as_json, lambda: _tell(made))
+    answer(made.as_json(), as_json, lambda: _print_cached(made))
     raise typer.Exit(1 if made.unreadable else 0)
 
 
-def _tell(made: Made) -> None:
+def _print_cached(made: Made) -> None:
     typer.echo(
-        f"{made.pictures:,} pictures of a shorter side of {made.side} px, {made.made:,} of them "
-        f"made now; {made.bytes / 1e6:,.0f} MB in {made.folder}."
+        f"{made.pictures:,} images with a shorter side of {made.side} px, {made.made:,} of them "
+        f"decoded now; {made.bytes / 1e6:,.0f} MB in {made.folder}."
     )
-    for study, why in list(made.unreadable.items())[:20]:
-        typer.echo(f"cannot be read: {study}: {why}")
+    for study, reason in list(made.unreadable.items())[:20]:
+        typer.echo(f"cannot be read: {study}: {reason}")
     if len(made.unreadable) > 20:
-        typer.echo(f"… and {len(made.unreadable) - 20:,} others; --json names them all.")
+        typer.echo(f"… and {len(made.unreadable) - 20:,} others; --json lists all of them.")
 
 
-def _print(report: Report) -> None:
+def _print_report(report: Report) -> None:
     if report.title:
         typer.echo(f"{report.title}, split {report.split}")
-    for fault in report.faults:
-        typer.echo(f"{'error' if fault.error else 'warning':8}{fault.kind}: {fault.cause}")
-        for one in fault.examples:
-            typer.echo(f"{'':10}{one}")
-        if fault.count > len(fault.examples) > 0:
+    for problem in report.problems:
+        typer.echo(f"{'error' if problem.error else 'warning':8}{problem.kind}: {problem.cause}")
+        for example in problem.examples:
+            typer.echo(f"{'':10}{example}")
+        if problem.count > len(problem.examples) > 0:
             typer.echo(f"{'':10}…")
-        if fault.remedy:
-            typer.echo(f"{'':8}{fault.remedy}")
+        if problem.remedy:
+            typer.echo(f"{'':8}{problem.remedy}")
     typer.echo(report.verdict())

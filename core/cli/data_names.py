@@ -1,4 +1,4 @@
-"""Verbs on names for data sets: register one, list them, forget one."""
+"""Commands ``data register``, ``data names`` and ``data forget``."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from core.cli.options import with_data
 from core.cli.output import AsJson, Folder, answer, table
 from core.config.run import DataSpec
 
-Called = Annotated[str, typer.Argument(help="What it is called.", metavar="NAME")]
+Name = Annotated[str, typer.Argument(help="Name of the data set.", metavar="NAME")]
 
 
 @app.command("register")
 @with_data(positional=False)
 def register_data(
-    called: Called, data: DataSpec, folder: Folder = None, as_json: AsJson = False
+    name: Name, data: DataSpec, folder: Folder = None, as_json: AsJson = False
 ) -> None:
-    """Give a data set a name: --data NAME then stands for its folder and options."""
+    """Register a data set under a name, so that --data NAME selects its folder and options."""
     from core.data.datasets import registered
     from core.workspace import open_workspace
 
-    found = registered.register(open_workspace(folder), called, data)
-    answer(found.as_json(), as_json, lambda: typer.echo(
-        f"{found.name} stands for {found.data.name} in {found.data.root}."
+    dataset = registered.register(open_workspace(folder), name, data)
+    answer(dataset.as_json(), as_json, lambda: typer.echo(
+        f"Registered {dataset.name}: {dataset.data.name} in {dataset.data.root}."
     ))  # fmt: skip
 
 
 @app.command("names")
 def list_names(folder: Folder = None, as_json: AsJson = False) -> None:
-    """List the registered names and what they stand for."""
+    """List the registered data sets."""
     from core.data.datasets import registered
     from core.workspace import workspace_at
 
-    found = [one.as_json() for one in registered.names(workspace_at(folder))]
-    answer(found, as_json, lambda: table(
+    values = [dataset.as_json() for dataset in registered.names(workspace_at(folder))]
+    answer(values, as_json, lambda: table(
         ("name", "data set", "folder", "options"),
-        [(one["name"], one["data"], str(one.get("root", "–")), _options(one)) for one in found],
+        [(row["name"], row["data"], str(row.get("root", "–")), _options(row)) for row in values],
     ))  # fmt: skip
 
 
 @app.command("forget")
-def forget_data(called: Called, folder: Folder = None, as_json: AsJson = False) -> None:
-    """Forget a name; its folder and the runs on it stay."""
+def forget_data(name: Name, folder: Folder = None, as_json: AsJson = False) -> None:
+    """Remove a registered name; its folder and its runs are not changed."""
     from core.data.datasets import registered
     from core.workspace import workspace_at
 
-    found = registered.forget(workspace_at(folder), called)
-    answer({"forgotten": found.name}, as_json, lambda: typer.echo(f"Forgot {found.name}."))
+    dataset = registered.forget(workspace_at(folder), name)
+    answer({"forgotten": dataset.name}, as_json, lambda: typer.echo(f"Removed {dataset.name}."))
 
 
-def _options(one: dict[str, Any]) -> str:
-    rest = {key: value for key, value in one.items() if key not in ("name", "data", "root")}
-    return ", ".join(f"{key}={value}" for key, value in rest.items())
+def _options(values: dict[str, Any]) -> str:
+    options = {key: values[key] for key in values if key not in ("name", "data", "root")}
+    return ", ".join(f"{key}={value}" for key, value in options.items())

@@ -1,1 +1,1 @@
-"""Data sets of chest radiographs: read, checked, split, cached, transformed."""
+"""Data sets of chest radiographs: images, labels, splits, cache, checks and transforms."""

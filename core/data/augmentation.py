@@ -1,9 +1,14 @@
-"""RandAugment and random erasing for grey pictures.
+"""RandAugment and random erasing for grey images.
 
-RandAugment (Cubuk et al., arXiv 1909.13719) in the variant of the study, ``rand-m9-mstd0.5-inc1``:
-two operations a picture, each carried out with probability 0.5, at a magnitude of 9 ± 0.5 out of
-10, ordered so that a larger magnitude always means a stronger change. Random erasing (Zhong et al.,
-arXiv 1708.04896) with noise in each pixel. All randomness comes from the given generator.
+RandAugment (Cubuk et al., arXiv 1909.13719) in the variant of Lian et al., timm's
+``rand-m9-mstd0.5-inc1``: two operations per image, each applied with probability 0.5, at a
+magnitude of 9 ± 0.5 out of 10, where a larger magnitude always means a stronger change. Random
+erasing (Zhong et al., arXiv 1708.04896) with noise in each pixel.
+
+torchvision's ``v2.RandAugment`` cannot express this variant: it has no probability per operation,
+no random magnitude and no ``solarize-add``, and a larger magnitude weakens ``posterize``. timm's
+implementation draws from Python's and NumPy's global generators, so that a resumed run would not
+repeat. Here all randomness comes from the given generator.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, conv2d, grid_sample, pad
 
-OPERATIONS_A_PICTURE = 2
+OPERATIONS_PER_IMAGE = 2
 PROBABILITY = 0.5
 MAGNITUDE = 9.0
 MAGNITUDE_STD = 0.5
@@ -29,42 +34,41 @@ Operation = Callable[[Tensor, float, float], Tensor]
 """Maps float grey levels 0..255 of shape (height, width), a magnitude 0..1 and a sign ±1."""
 
 
-def rand_augment(picture: Tensor, generator: torch.Generator, fill: float = 128.0) -> Tensor:
-    """Change one picture by two random operations.
+def rand_augment(image: Tensor, generator: torch.Generator, fill: float = 128.0) -> Tensor:
+    """Change one image by two random operations.
 
     Args:
-        picture: Grey levels 0..255 of shape (height, width), any type.
+        image: Grey levels 0..255 of shape (height, width), any type.
         generator: Source of randomness.
-        fill: Grey level of what a shift or a rotation brings in from outside.
+        fill: Grey level of the area that a shift or a rotation uncovers.
 
     Returns:
         float32 of the same shape, 0 to 255.
     """
-    values = picture.float()
-    for _ in range(OPERATIONS_A_PICTURE):
-        which, happens, sign = torch.rand(3, generator=generator).tolist()
+    values = image.float()
+    for _ in range(OPERATIONS_PER_IMAGE):
+        choice, chance, direction = torch.rand(3, generator=generator).tolist()
         spread = torch.randn(1, generator=generator).item() * MAGNITUDE_STD
         magnitude = min(10.0, max(0.0, MAGNITUDE + spread)) / 10
-        if happens < PROBABILITY:
-            name = list(OPERATIONS)[int(which * len(OPERATIONS))]
-            # Shifted by the fill, so that what comes in from outside (0) has the fill's level.
-            changed = OPERATIONS[name](
-                values - fill if name in GEOMETRIC else values, magnitude, 1 if sign < 0.5 else -1
-            )
-            values = (changed + fill if name in GEOMETRIC else changed).clamp_(0, 255)
+        if chance < PROBABILITY:
+            name = list(OPERATIONS)[int(choice * len(OPERATIONS))]
+            # Geometric operations fill with 0: the levels are shifted so that 0 is ``fill``.
+            offset = fill if name in GEOMETRIC else 0.0
+            changed = OPERATIONS[name](values - offset, magnitude, 1 if direction < 0.5 else -1)
+            values = (changed + offset).clamp_(0, 255)
     return values
 
 
 def erase(batch: Tensor, generator: torch.Generator) -> None:
-    """Replace a random rectangle by normal noise, in place, in a quarter of the pictures.
+    """Replace a random rectangle by normal noise, in place, in a quarter of the images.
 
     Args:
-        batch: Normalised pictures of shape (pictures, channels, height, width).
+        batch: Normalised images of shape (images, channels, height, width).
         generator: Source of randomness.
     """
     _, channels, height, width = batch.shape
-    low, high = (math.log(one) for one in ERASE_RATIO)
-    for one in batch:
+    low, high = (math.log(ratio) for ratio in ERASE_RATIO)
+    for image in batch:
         if torch.rand(1, generator=generator).item() >= ERASE_PROBABILITY:
             continue
         for share, shape in torch.rand((ERASE_TRIES, 2), generator=generator).tolist():
@@ -76,7 +80,7 @@ def erase(batch: Tensor, generator: torch.Generator) -> None:
                 top = int(down * (height - rows + 1))
                 left = int(across * (width - columns + 1))
                 noise = torch.randn((channels, rows, columns), generator=generator)
-                one[:, top : top + rows, left : left + columns] = noise
+                image[:, top : top + rows, left : left + columns] = noise
                 break
 
 
@@ -125,7 +129,7 @@ def _translate_y(values: Tensor, magnitude: float, sign: float) -> Tensor:
 
 
 def _affine(values: Tensor, matrix: list[list[float]]) -> Tensor:
-    """Sample at positions mapped by a matrix on coordinates −1..1; 0 outside."""
+    """Apply an affine map of coordinates in −1..1, with bilinear sampling; 0 outside."""
     grid = affine_grid(torch.tensor([matrix]), [1, 1, *values.shape], align_corners=False)
     return grid_sample(values[None, None], grid, mode="bilinear", align_corners=False)[0, 0]
 
@@ -158,8 +162,8 @@ def _contrast(values: Tensor, magnitude: float, sign: float) -> Tensor:
 
 def _sharpness(values: Tensor, magnitude: float, sign: float) -> Tensor:
     kernel = torch.tensor([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]]) / 13
-    around = pad(values[None, None], (1, 1, 1, 1), mode="replicate")
-    smooth = conv2d(around, kernel[None, None])[0, 0]
+    padded = pad(values[None, None], (1, 1, 1, 1), mode="replicate")
+    smooth = conv2d(padded, kernel[None, None])[0, 0]
     return smooth + (values - smooth) * _factor(magnitude, sign)
 
 
@@ -171,7 +175,7 @@ OPERATIONS: dict[str, Operation] = {
     "posterize": _posterize,
     "solarize": _solarize,
     "solarize-add": _solarize_add,
-    "colour": _unchanged,  # a grey picture has none; it keeps its share of the draws
+    "colour": _unchanged,  # no effect on grey images; kept so that the others are drawn as often
     "contrast": _contrast,
     "brightness": _brightness,
     "sharpness": _sharpness,

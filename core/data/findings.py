@@ -1,4 +1,4 @@
-"""Names and order of the findings of the three studies that the paper transfers to."""
+"""Names and order of the findings of the data sets."""
 
 NIH = (
     "Atelectasis",
@@ -19,7 +19,7 @@ NIH = (
 """NIH ChestX-ray14, in the order of the published split lists."""
 
 CHEXPERT = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
-"""The five competition findings of CheXpert, in the same order as theirs."""
+"""The five findings of the CheXpert competition, in the order of the published split lists."""
 
 CHEXPERT_14 = (
     "No Finding",
@@ -37,7 +37,7 @@ CHEXPERT_14 = (
     "Fracture",
     "Support Devices",
 )
-"""All that CheXpert's labeller looks for, in the order of its tables; MIMIC-CXR has the same."""
+"""All 14 labels of CheXpert's labeller, in the order of its tables; MIMIC-CXR has the same."""
 
 RSNA = ("Pneumonia",)
 """RSNA Pneumonia Detection Challenge."""
@@ -58,7 +58,7 @@ VINDR = (
     "Pneumothorax",
     "Pulmonary fibrosis",
 )
-"""The 14 findings of VinDr-CXR that its public challenge asked for; readers drew boxes for each."""
+"""The 14 findings of VinDr-CXR's public challenge; radiologists drew boxes for each."""
 
 VINDR_27 = (
     *VINDR,
@@ -76,4 +76,4 @@ VINDR_27 = (
     "Tuberculosis",
     "Other diseases",
 )
-"""All that VinDr-CXR's readers looked for; the last five are diagnoses, without boxes."""
+"""All 27 labels of VinDr-CXR; the last five are diagnoses, without boxes."""

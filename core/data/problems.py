@@ -1,8 +1,8 @@
-"""What is wrong with a data set: refused at once, or gathered to be told all together.
+"""Problems of a data set: a run raises the first one, a check collects all of them.
 
-A reader calls ``refuse`` where a data set must not be used as it is. A run ends there. A check
-opens the same reader inside ``gathering``: each refusal is noted, the reader goes on with what is
-left, and no rule is written twice.
+A reader calls ``raise_or_collect`` where a data set must not be used as it is, which ends a run. A
+check opens the same reader inside ``collecting``: each problem is noted, the reader continues with
+the rest of the data, and no rule is written twice.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from dataclasses import dataclass
 
 from core.errors import DataError
 
-NAMED = 5
-"""Examples that a message names."""
+MOST_EXAMPLES = 5
+"""Examples in a message."""
 
 KINDS = (
     "cannot be opened",
     "missing files",
     "extra files",
     "empty files",
-    "unreadable pictures",
+    "unreadable images",
     "wrong size",
-    "constant pictures",
-    "almost black pictures",
+    "constant images",
+    "almost black images",
     "duplicates across splits",
     "duplicates in a split",
     "near-duplicates across splits",
@@ -36,24 +36,24 @@ KINDS = (
     "paths outside the folder",
     "patients unknown",
     "patients in two splits",
-    "boxes outside the picture",
+    "boxes outside the image",
     "boxes without their label",
     "empty classes",
     "empty splits",
 )
-"""All kinds of faults, in the order in which they are told."""
+"""All kinds of problems, in the order in which they are reported."""
 
 
 @dataclass(frozen=True)
-class Fault:
-    """One kind of fault of a data set, with how often it was met.
+class Problem:
+    """One kind of problem of a data set, with the number of cases.
 
     Attributes:
         kind: One of ``KINDS``.
         cause: What is wrong, as a sentence.
-        count: How many pictures, rows, patients or findings it concerns.
-        examples: Some of their names, at most ``NAMED``.
-        remedy: What to do about it, as a sentence; empty where nothing needs to be done.
+        count: Number of images, rows, patients or findings with this problem.
+        examples: Some of their names, at most ``MOST_EXAMPLES``.
+        remedy: What to do about it, as a sentence; empty if nothing needs to be done.
         error: Whether results would be wrong or impossible; otherwise it is a warning.
     """
 
@@ -65,68 +65,70 @@ class Fault:
     error: bool = True
 
 
-_gathered: ContextVar[list[Fault] | None] = ContextVar("gathered", default=None)
-_passed: ContextVar[dict[str, list[str]] | None] = ContextVar("passed", default=None)
+_collected: ContextVar[list[Problem] | None] = ContextVar("collected", default=None)
+_ignored: ContextVar[dict[str, list[str]] | None] = ContextVar("ignored", default=None)
 
 
 @contextmanager
-def gathering() -> Iterator[list[Fault]]:
-    """Inside, ``refuse`` and ``warn`` note into the list that is given, and nothing is raised."""
-    found: list[Fault] = []
-    token = _gathered.set(found)
+def collecting() -> Iterator[list[Problem]]:
+    """Inside, ``raise_or_collect`` and ``warn`` append to the yielded list; nothing is raised."""
+    problems: list[Problem] = []
+    token = _collected.set(problems)
     try:
-        yield found
+        yield problems
     finally:
-        _gathered.reset(token)
+        _collected.reset(token)
 
 
 @contextmanager
-def passing(*kinds: str) -> Iterator[dict[str, list[str]]]:
-    """Inside, faults of these kinds are passed over, and who is at fault is noted by kind."""
-    found: dict[str, list[str]] = {kind: [] for kind in kinds}
-    token = _passed.set(found)
+def ignoring(*kinds: str) -> Iterator[dict[str, list[str]]]:
+    """Inside, problems of these kinds are not raised; the yielded dict lists the names by kind."""
+    ignored: dict[str, list[str]] = {kind: [] for kind in kinds}
+    token = _ignored.set(ignored)
     try:
-        yield found
+        yield ignored
     finally:
-        _passed.reset(token)
+        _ignored.reset(token)
 
 
-def refuse(kind: str, names: Sequence[str], error: DataError) -> None:
-    """Refuse a data set; inside ``gathering``, or ``passing`` its kind, note it and return.
+def raise_or_collect(kind: str, names: Sequence[str], error: DataError) -> None:
+    """Raise an error; inside ``collecting``, or ``ignoring`` its kind, note it and return.
 
     Args:
         kind: One of ``KINDS``.
-        names: What is at fault; at least one.
-        error: What is raised.
+        names: What has the problem; at least one name.
+        error: The error to raise.
 
     Raises:
-        DataError: ``error``, where nobody notes it.
+        DataError: ``error``, outside of these two contexts.
     """
-    gathered, passed = _gathered.get(), _passed.get()
-    if gathered is None and passed is not None and kind in passed:
-        passed[kind] += names
-        return
-    if gathered is None:
+    collected, ignored = _collected.get(), _ignored.get()
+    if collected is not None:
+        shown = tuple(names[:MOST_EXAMPLES])
+        collected.append(Problem(kind, error.cause, len(names), shown, error.remedy))
+    elif ignored is not None and kind in ignored:
+        ignored[kind] += names
+    else:
         raise error
-    gathered.append(Fault(kind, error.cause, len(names), tuple(names[:NAMED]), error.remedy))
 
 
 def warn(kind: str, names: Sequence[str], cause: str, remedy: str, *, error: bool = False) -> None:
-    """Note what a run passes over, if somebody gathers; otherwise do nothing.
+    """Note what a run tolerates, inside ``collecting``; otherwise do nothing.
 
     Args:
         kind: One of ``KINDS``.
-        names: What is meant; nothing is noted if there is none.
+        names: What has the problem; nothing is noted if there is none.
         cause: What is wrong, as a sentence.
         remedy: What to do about it, as a sentence.
         error: Whether results would be wrong.
     """
-    gathered = _gathered.get()
-    if gathered is not None and names:
-        gathered.append(Fault(kind, cause, len(names), tuple(names[:NAMED]), remedy, error))
+    collected = _collected.get()
+    if collected is not None and names:
+        shown = tuple(names[:MOST_EXAMPLES])
+        collected.append(Problem(kind, cause, len(names), shown, remedy, error))
 
 
 def examples(names: Iterable[str]) -> str:
     """Some names for a message, with an ellipsis if there are more."""
     listed = list(names)
-    return ", ".join(listed[:NAMED]) + (", …" if len(listed) > NAMED else "")
+    return ", ".join(listed[:MOST_EXAMPLES]) + (", …" if len(listed) > MOST_EXAMPLES else "")

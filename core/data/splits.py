@@ -1,4 +1,4 @@
-"""Who is trained on: label fractions by patient, drawn splits, and split lists in files."""
+"""Splits: label fractions by patient, splits drawn by patient, and split lists in files."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.data.base import ChestDataset
-from core.data.problems import examples as examples
-from core.data.problems import refuse
+from core.data.problems import examples, raise_or_collect
 from core.errors import DataError
 
 PUBLISHED = {"train": "train_list.txt", "val": "val_list.txt", "test": "test_list.txt"}
-"""Names of the split lists that Lian et al. published, by split."""
+"""File names of the split lists of Lian et al., by split."""
 
 
 def subset(dataset: ChestDataset, fraction: float, seed: int) -> list[str]:
     """Draw the labelled training studies of a run: whole patients, nested over fractions.
 
-    Patients come in an order that only the seed and their names decide, and a fraction takes them
-    from its start until it has as many images as is nearest to ``fraction × images``. Beside these
-    it holds, for each finding, a patient who has it, so that no finding is lost as long as the
-    training split has one; these are the first such patients in the order, the same at every
-    fraction. With very small fractions they can exceed the share that was asked for.
+    The seed and the names of the patients determine an order of the patients. A fraction takes
+    patients from its start until the number of images is nearest to ``fraction × images``. In
+    addition it contains, for each finding, the first patient in the order who has it: every finding
+    of the training split remains, and these patients are the same at every fraction. Very small
+    fractions can therefore be larger than requested.
 
     Args:
         dataset: The data set.
@@ -35,8 +34,8 @@ def subset(dataset: ChestDataset, fraction: float, seed: int) -> list[str]:
         seed: Seed of the order.
 
     Returns:
-        Ids of studies, in the data set's order; those of a smaller fraction are among those of a
-        larger one with the same seed.
+        Ids of studies, in the data set's order. With the same seed, a smaller fraction is a subset
+        of a larger one.
 
     Raises:
         DataError: The training split is empty or the fraction is not in (0, 1].
@@ -45,11 +44,11 @@ def subset(dataset: ChestDataset, fraction: float, seed: int) -> list[str]:
     if not ids:
         raise DataError(
             f"{dataset.title} has no training studies in {dataset.split_name}.",
-            "Choose another split or complete the folder.",
+            "Choose another split, or complete the folder.",
         )
     if not 0 < fraction <= 1:
         raise DataError(
-            f"A label fraction of {fraction:g} is not possible.",
+            f"The label fraction {fraction:g} is out of range.",
             "Give a number above 0 and at most 1.",
             field="data.label_fraction",
         )
@@ -60,13 +59,13 @@ def subset(dataset: ChestDataset, fraction: float, seed: int) -> list[str]:
     rank = np.empty(len(patients), np.int64)
     rank[_order(patients, f"subset {seed}")] = np.arange(len(patients))
     positive = dataset.labels(ids) == 1
-    kept = _one_a_finding(numbers, rank, positive)
-    # Images of the fraction if it took the first patients up to each rank, beside those kept.
+    kept = _patients_with_every_finding(numbers, rank, positive)
+    # Number of images if the fraction ends at each rank; the kept patients are always included.
     ahead = np.zeros(len(patients), np.int64)
     ahead[rank] = np.where(np.isin(np.arange(len(patients)), kept), 0, sizes)
     images = sizes[kept].sum() + np.concatenate([[0], np.cumsum(ahead)])
     if not len(kept):
-        images[0] = -2 * len(ids)  # never nobody at all
+        images[0] = -2 * len(ids)  # at least one patient
     last = int(np.argmin(np.abs(images - round(fraction * len(ids)))))
     chosen = rank < last
     chosen[kept] = True
@@ -74,7 +73,7 @@ def subset(dataset: ChestDataset, fraction: float, seed: int) -> list[str]:
 
 
 def positives(dataset: ChestDataset, ids: Sequence[str]) -> dict[str, int]:
-    """Positive studies by finding, in the order of the data set's findings; 0 where there is none.
+    """Count positive studies by finding, in the order of the data set's findings.
 
     Args:
         dataset: The data set.
@@ -85,15 +84,16 @@ def positives(dataset: ChestDataset, ids: Sequence[str]) -> dict[str, int]:
 
 
 def draw(patients: Sequence[str], share: float, salt: str) -> NDArray[np.bool_]:
-    """Draw about a share of the patients, each by its own name.
+    """Draw a share of the patients, each by a hash of its name.
 
-    Whether a patient is drawn depends on no other patient, so that a part of a data set is split as
-    the whole is. At least one patient is drawn, and at least one is not, if there are two.
+    Whether a patient is drawn does not depend on other patients: a part of a data set is split in
+    the same way as the whole. Of two or more patients, at least one is drawn and at least one is
+    not.
 
     Args:
         patients: The patient of each study.
         share: Expected share of the patients, in (0, 1).
-        salt: Another salt draws other patients.
+        salt: A different salt draws different patients.
 
     Returns:
         For each study whether its patient was drawn.
@@ -113,16 +113,17 @@ def stratified(
     shares: Mapping[str, float],
     salt: str,
 ) -> list[str]:
-    """Deal patients into splits so that each has its share of every finding.
+    """Assign patients to splits so that each split has its share of every finding.
 
-    Patients with the same rarest finding are dealt together, in an order that the salt and their
-    names decide. A split gets at least one of three or more such patients.
+    Patients are grouped by the rarest finding that they have; each group is divided in an order
+    that the salt and the names determine. Every split gets at least one patient of a group of three
+    or more.
 
     Args:
         patients: The patient of each study.
         labels: Shape (studies, findings): 1, 0 or NaN.
-        shares: Share of the patients by split; the rest goes to ``train``.
-        salt: Another salt deals otherwise.
+        shares: Share of the patients by split; the rest is assigned to ``train``.
+        salt: A different salt gives a different assignment.
 
     Returns:
         The split of each study.
@@ -131,34 +132,34 @@ def stratified(
     order = _order(names, salt)
     having = np.zeros((len(names), labels.shape[1] + 1), np.bool_)
     np.logical_or.at(having[:, :-1], numbers, labels == 1)
-    having[:, -1] = True  # of those without a finding
+    having[:, -1] = True  # the group without a finding
     by_rarity = np.append(np.argsort(having[:, :-1].sum(axis=0), kind="stable"), labels.shape[1])
     rarest = having[:, by_rarity].argmax(axis=1)
-    dealt = np.full(len(names), "train", dtype=object)
-    for one in np.unique(rarest):
-        left = order[rarest[order] == one]
-        count = len(left)
+    assigned = np.full(len(names), "train", dtype=object)
+    for group in np.unique(rarest):
+        remaining = order[rarest[order] == group]
+        count = len(remaining)
         for split, share in shares.items():
             taken = round(share * count) or int(count >= 3)
-            dealt[left[:taken]], left = split, left[taken:]
-    return [str(one) for one in dealt[numbers]]
+            assigned[remaining[:taken]], remaining = split, remaining[taken:]
+    return [str(split) for split in assigned[numbers]]
 
 
 def part(
     patients: Sequence[str], labels: NDArray[np.float32], count: int, salt: str
 ) -> NDArray[np.bool_]:
-    """Choose whole patients, with enough positives even of rare findings.
+    """Choose whole patients for a small evaluation set with enough positives of rare findings.
 
-    Patients come in an order that the salt and their names decide. First those are taken, for one
-    finding after the other from the rarest on, that bring it to its share of half the studies (or
-    to all that are positive); then the next ones, whatever they have. More positives do not change
-    what an AUROC is expected to be, but how surely a few studies tell it.
+    The salt and the names of the patients determine an order. Half of the studies are reserved for
+    positives, in equal shares per finding: starting with the rarest finding, patients who have it
+    are taken until its share is reached. The next patients in the order fill the rest. More
+    positives do not bias an AUROC; they reduce its variance.
 
     Args:
         patients: The patient of each study.
         labels: Shape (studies, findings): 1, 0 or NaN.
-        count: Most studies to choose; a patient with more than are left is passed over.
-        salt: Another salt chooses others.
+        count: Largest number of studies; a patient with more studies than remain is skipped.
+        salt: A different salt chooses different patients.
 
     Returns:
         For each study whether it was chosen.
@@ -171,11 +172,11 @@ def part(
     taken = np.zeros(len(names), np.bool_)
 
     def take(patients: Iterable[int], finding: int | None = None) -> None:
-        for one in patients:
+        for patient in patients:
             if finding is not None and having[taken, finding].sum() >= wanted:
                 return
-            if not taken[one] and sizes[taken].sum() + sizes[one] <= count:
-                taken[one] = True
+            if not taken[patient] and sizes[taken].sum() + sizes[patient] <= count:
+                taken[patient] = True
 
     for finding in np.argsort(having.sum(axis=0), kind="stable"):
         take(order[having[order, finding] > 0], finding)
@@ -185,36 +186,36 @@ def part(
 
 
 def check_shared_patients(table: pd.DataFrame, title: str) -> None:
-    """Refuse a table in which a patient stands in two splits.
+    """Check that no patient is in two splits.
 
     Args:
         table: With the columns ``patient`` and ``split``.
-        title: The data set's name for people.
+        title: The displayed name of the data set.
 
     Raises:
-        DataError: It names some of the patients.
+        DataError: A patient is in two splits; the message names some of the patients.
     """
-    places = table.groupby("patient")["split"].nunique()
-    shared = [str(one) for one in places.index[places > 1]]
+    counts = table.groupby("patient")["split"].nunique()
+    shared = list(map(str, counts.index[counts > 1]))
     if shared:
-        refuse(
+        raise_or_collect(
             "patients in two splits",
             shared,
             DataError(
-                f"{title}: {len(shared):,} patients stand in more than one split "
+                f"{title}: {len(shared):,} patients are in more than one split "
                 f"({examples(shared)}).",
-                "Correct the lists: results on patients seen in training mean nothing.",
+                "Correct the lists: results on patients seen in training are not valid.",
             ),
         )
 
 
 @dataclass(frozen=True)
 class SplitList:
-    """What a list of files with labels says.
+    """The content of a split list.
 
     Attributes:
-        files: File names, as they stand there.
-        labels: Shape (files, labels a file): 1, 0 or NaN; no columns if the list has names only.
+        files: File names, as in the list.
+        labels: Shape (files, labels per file): 1, 0 or NaN; no columns if the list has no labels.
     """
 
     files: tuple[str, ...]
@@ -222,35 +223,37 @@ class SplitList:
 
 
 def read_list(path: Path) -> SplitList:
-    """Read a list of files in the format of MED-PEFT's: ``file 0 1 …`` a line.
+    """Read a split list in the format of MED-PEFT: lines of the form ``file 0 1 …``.
 
     Args:
-        path: The list. Labels are 1, 0, and -1 or nan where not known; names may contain spaces.
+        path: The list. Labels are 1, 0, and -1 or nan if not known; names may contain spaces.
 
     Raises:
-        DataError: The list is missing, empty, or its lines differ in their number of labels.
+        DataError: The list is missing or empty, or the number of labels differs between lines.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
-        raise DataError(f"The list {path} cannot be read ({reason}).", "Restore it.") from error
+        raise DataError(
+            f"The list {path} cannot be read ({reason}).", "Restore the file."
+        ) from error
     rows = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
-        raise DataError(f"The list {path} is empty.", "Restore it.")
-    count = _labels_a_line(rows[0][1])
+        raise DataError(f"The list {path} is empty.", "Restore the file.")
+    count = _count_labels(rows[0][1])
     files, values = [], np.empty((len(rows), count), np.float32)
     for i, (number, words) in enumerate(rows):
         cut = len(words) - count
         try:
-            if cut < 1 or _labels_a_line(words) != count:
+            if cut < 1 or _count_labels(words) != count:
                 raise ValueError
-            values[i] = [float(one) for one in words[cut:]]
+            values[i] = [float(word) for word in words[cut:]]
         except ValueError as error:
             raise DataError(
-                f"Line {number} of {path} does not read “file” and {count} labels: "
+                f"Line {number} of {path} is not a file name with {count} labels: "
                 f"“{lines[number - 1][:80]}”.",
-                "Correct the line; labels are 1, 0, or -1 where not known.",
+                "Correct the line. Labels are 1, 0, or -1 if not known.",
             ) from error
         files.append(" ".join(words[:cut]))
     values[values == -1] = np.nan
@@ -258,52 +261,65 @@ def read_list(path: Path) -> SplitList:
 
 
 def published(
-    root: Path, name: str, title: str, *, optional: Collection[str] = ()
+    root: Path, name: str, title: str, labels: int, *, optional: Collection[str] = ()
 ) -> dict[str, SplitList]:
-    """The split lists of Lian et al. (MED-PEFT), by split, as they are.
+    """Read the split lists of Lian et al. (MED-PEFT), by split.
 
     Args:
-        root: The data set's folder, which holds the lists or a folder of them.
+        root: The data set's folder, which contains the lists or a folder of them.
         name: Name of that folder: ``NIH_ChestX-ray``.
-        title: The data set's name for people.
+        title: The displayed name of the data set.
+        labels: Number of labels per file.
         optional: Splits whose list may be missing.
 
     Raises:
-        DataError: The lists are not there, or cannot be read.
+        DataError: The lists do not exist, cannot be read, or have another number of labels.
     """
     for folder in (root / name, root / "DatasetsSplits" / name, root):
         files = {split: folder / file for split, file in PUBLISHED.items()}
-        there = {split: file for split, file in files.items() if file.is_file()}
-        if set(files) <= {*there, *optional}:
-            return {split: read_list(file) for split, file in there.items()}
+        existing = {split: file for split, file in files.items() if file.is_file()}
+        if set(files) <= {*existing, *optional}:
+            return {split: _read_published(file, labels, title) for split, file in existing.items()}
     raise DataError(
-        f"{title}: the paper's lists ({', '.join(PUBLISHED.values())}) are neither in {root} nor "
-        f"in {root / name}.",
+        f"{title}: the paper's split lists ({', '.join(PUBLISHED.values())}) are neither in {root} "
+        f"nor in {root / name}.",
         f"Copy the folder {name} of the published split lists there, or choose another split.",
         field="data.split",
     )
 
 
+def _read_published(path: Path, labels: int, title: str) -> SplitList:
+    read = read_list(path)
+    if read.labels.shape[1] != labels:
+        raise DataError(
+            f"{title}: {path} has {read.labels.shape[1]} labels per line instead of {labels}: it "
+            "is not the published list.",
+            "Restore the published split list, or choose another split.",
+            field="data.split",
+        )
+    return read
+
+
 def write_list(path: Path, dataset: ChestDataset, ids: Sequence[str]) -> None:
-    """Write studies in the format that ``read_list`` reads, -1 where a label is not known.
+    """Write studies in the format of ``read_list``, with -1 if a label is not known.
 
     Raises:
         DataError: The file cannot be written.
     """
     labels = np.nan_to_num(dataset.labels(ids), nan=-1).astype(int)
     rows = (
-        f"{dataset.listed_as(one)} {' '.join(map(str, row))}"
-        for one, row in zip(ids, labels, strict=True)
+        f"{dataset.listed_as(study)} {' '.join(map(str, row))}"
+        for study, row in zip(ids, labels, strict=True)
     )
     try:
         path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(
-            f"The list {path} cannot be written ({error.strerror}).", "Choose another place."
+            f"The list {path} cannot be written ({error.strerror}).", "Choose another folder."
         ) from error
 
 
-def _labels_a_line(words: Sequence[str]) -> int:
+def _count_labels(words: Sequence[str]) -> int:
     count = 0
     for word in reversed(words[1:]):
         if word.lower() not in {"0", "1", "-1", "0.0", "1.0", "-1.0", "nan"}:
@@ -313,10 +329,10 @@ def _labels_a_line(words: Sequence[str]) -> int:
 
 
 def _keys(names: Iterable[str], salt: str) -> NDArray[np.float64]:
-    """A number in [0, 1) for each name, by hashing: the same on every machine, for ever."""
-    digests = (hashlib.blake2b(f"{salt}/{one}".encode(), digest_size=8).digest() for one in names)
+    """Hash each name to a number in [0, 1), the same on every machine and in every version."""
+    digests = (hashlib.blake2b(f"{salt}/{name}".encode(), digest_size=8).digest() for name in names)
     drawn = np.frombuffer(b"".join(digests), "<u8")
-    # The 53 bits that a float holds: rounding up would give 1.
+    # 53 bits fit in a float; more would be rounded, possibly up to 1.
     return (drawn >> np.uint64(11)).astype(np.float64) / 2**53
 
 
@@ -324,10 +340,13 @@ def _order(names: Iterable[str], salt: str) -> NDArray[np.intp]:
     return np.argsort(_keys(names, salt), kind="stable")
 
 
-def _one_a_finding(
+def _patients_with_every_finding(
     numbers: NDArray[np.intp], rank: NDArray[np.int64], positive: NDArray[np.bool_]
 ) -> NDArray[np.intp]:
-    """Patients who together have every finding: the rarest first, each the first in the order."""
+    """For each finding, rarest first, the first patient in the order who has it.
+
+    A finding that a patient chosen before has, too, adds none.
+    """
     kept: list[int] = []
     for finding in np.argsort(positive.sum(axis=0), kind="stable"):
         having = np.unique(numbers[positive[:, finding]])

@@ -1,4 +1,4 @@
-"""The labelled training studies of a run: drawn by a fraction, or named in a list."""
+"""The labelled training studies of a run: drawn by a label fraction, or listed in a file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from core.data import splits
 from core.data.base import ChestDataset
 from core.data.datasets.files import FileDataset
+from core.data.problems import examples
 from core.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
 
 def labelled(dataset: ChestDataset, data: DataSpec) -> list[str]:
-    """The studies whose labels a run learns from.
+    """Return the studies whose labels a run is trained on.
 
     Args:
         dataset: The data set.
-        data: Says which: ``split_file``, or else ``label_fraction`` and ``subset_seed``.
+        data: The studies are those of ``split_file``, or else drawn by ``label_fraction`` and
+            ``subset_seed``.
 
     Returns:
         Ids of studies, in the data set's order.
@@ -37,28 +39,29 @@ def labelled(dataset: ChestDataset, data: DataSpec) -> list[str]:
 
 
 def labels(dataset: ChestDataset, ids: list[str], data: DataSpec) -> NDArray[np.float32]:
-    """What a run is taught of its studies.
+    """Return the labels that a run is trained with.
 
     Args:
         dataset: The data set.
         ids: The studies.
-        data: Says whether labels are shuffled, with ``subset_seed``: whole rows go from study to
-            study, so that prevalence and co-occurrence stay (Adebayo et al. 2018).
+        data: If ``shuffle_labels`` is set, whole rows of labels are permuted between studies, with
+            ``subset_seed``: prevalence and co-occurrence stay the same (Adebayo et al. 2018).
 
     Returns:
-        Shape (studies, findings): 1, 0, or NaN where not known.
+        Shape (studies, findings): 1, 0, or NaN if not known.
     """
-    found = dataset.labels(ids)
+    labels = dataset.labels(ids)
     if data.shuffle_labels:
-        found = found[np.random.default_rng([data.subset_seed or 0, 1]).permutation(len(ids))]
-    return found
+        rng = np.random.default_rng([data.subset_seed or 0, 1])
+        labels = labels[rng.permutation(len(ids))]
+    return labels
 
 
 def listed(dataset: ChestDataset, path: Path) -> list[str]:
-    """The studies that a list names.
+    """Return the studies of a list.
 
-    A study may be named by its id, by its file's path (with other folders in front), or by its
-    file's name, each with or without suffix. Labels in the list are not used; see ``differing``.
+    A line names a study by its id, its path (possibly below other folders) or its file name, each
+    with or without suffix. Labels in the list are not used; see ``differing``.
 
     Args:
         dataset: The data set.
@@ -68,29 +71,30 @@ def listed(dataset: ChestDataset, path: Path) -> list[str]:
         Ids of studies, each once, in the data set's order.
 
     Raises:
-        DataError: The list cannot be read, names something else, or names studies that validate or
-            test: then it tells their patients. ``field`` is ``data.split_file``.
+        DataError: The list cannot be read, names unknown studies, or names studies of the
+            validation or test split, whose patients the message gives. ``field`` is
+            ``data.split_file``.
     """
     wanted = set(_named(dataset, path).values())
     table = dataset.table
-    elsewhere = [one for one in wanted if table.at[one, "split"] != "train"]
-    if elsewhere:
-        people = sorted({str(table.at[one, "patient"]) for one in elsewhere})
+    held_out = [study for study in wanted if table.at[study, "split"] != "train"]
+    if held_out:
+        patients = sorted({str(table.at[study, "patient"]) for study in held_out})
         raise DataError(
-            f"{len(elsewhere):,} of {len(wanted):,} studies in {path} validate or test in the "
-            f"split “{dataset.split_name}” of {dataset.title} (patients "
-            f"{splits.examples(people)}).",
-            "Take them out of the list, or choose the split it was made for: results on patients "
-            "seen in training mean nothing.",
+            f"{len(held_out):,} of {len(wanted):,} studies in {path} are in the validation or test "
+            f"part of the split “{dataset.split_name}” of {dataset.title} (patients "
+            f"{examples(patients)}).",
+            "Remove them from the list, or choose the split that the list was made for: results on "
+            "patients seen in training are not valid.",
             field="data.split_file",
         )
-    return [one for one in dataset.ids("train") if one in wanted]
+    return [study for study in dataset.ids("train") if study in wanted]
 
 
 def differing(dataset: ChestDataset, path: Path) -> int:
-    """How many studies have other labels in a list than in the data set, which count.
+    """Count the studies whose labels in a list differ from those of the data set, which are used.
 
-    Lists of names, and such with another number of labels, differ in nothing.
+    The count is 0 for a list without labels or with another number of labels.
 
     Raises:
         DataError: As ``listed``.
@@ -99,32 +103,31 @@ def differing(dataset: ChestDataset, path: Path) -> int:
     if read.labels.shape[1] != len(dataset.findings):
         return 0
     named = _named(dataset, path)
-    here = [i for i, one in enumerate(read.files) if one in named]
-    theirs, labels = read.labels[here], dataset.labels([named[read.files[i]] for i in here])
-    same = (labels == theirs) | (np.isnan(labels) & np.isnan(theirs))
+    rows = [i for i, file in enumerate(read.files) if file in named]
+    listed_labels, labels = read.labels[rows], dataset.labels([named[read.files[i]] for i in rows])
+    same = (labels == listed_labels) | (np.isnan(labels) & np.isnan(listed_labels))
     return int((~same.all(axis=1)).sum())
 
 
 def _named(dataset: ChestDataset, path: Path) -> dict[str, str]:
-    """The study that each line of a list means."""
+    """Return the study that each line of a list names."""
     known = _names(dataset)
-    found: dict[str, str] = {}
+    studies: dict[str, str] = {}
     unknown = []
     for name in _read(path).files:
-        study = next((known[one] for one in _endings(name) if known.get(one)), None)
+        study = next((known[end] for end in _endings(name) if known.get(end)), None)
         if study is not None:
-            found[name] = study
-        elif not any(one in dataset.skipped for one in _endings(name)):
+            studies[name] = study
+        elif not any(end in dataset.skipped for end in _endings(name)):
             unknown.append(name)
     if unknown:
         raise DataError(
-            f"{len(unknown):,} of {len(unknown) + len(found):,} names in {path} are no studies of "
-            f"{dataset.title} ({splits.examples(unknown)}).",
-            "Choose the data set and the folder that the list was made for, or take these lines "
-            "out.",
+            f"{len(unknown):,} of {len(unknown) + len(studies):,} names in {path} are not studies "
+            f"of {dataset.title} ({examples(unknown)}).",
+            "Choose the data set and the folder that the list was made for, or remove these lines.",
             field="data.split_file",
         )
-    return found
+    return studies
 
 
 def _read(path: Path) -> splits.SplitList:
@@ -135,30 +138,31 @@ def _read(path: Path) -> splits.SplitList:
 
 
 def _names(dataset: ChestDataset) -> dict[str, str]:
-    """Studies by id and path, and by file name where no two share it (else under it is nothing)."""
+    """Map ids, paths and file names to studies; a file name of several studies maps to ``""``."""
     files = dataset.files if isinstance(dataset, FileDataset) else {}
     known: dict[str, str] = {}
-    for one in map(str, dataset.table.index):
-        for place in {one, files.get(one, one)}:
-            name = place.rpartition("/")[2]
+    for study in map(str, dataset.table.index):
+        for path in {study, files.get(study, study)}:
+            name = path.rpartition("/")[2]
             for short in (name, _stem(name)):
-                known[short] = one if known.get(short, one) == one else ""
-    for one in map(str, dataset.table.index):
-        for place in (files.get(one, one), one):
-            known[_stem(place)] = known[place] = one
+                known[short] = study if known.get(short, study) == study else ""
+    for study in map(str, dataset.table.index):
+        for path in (files.get(study, study), study):
+            known[_stem(path)] = known[path] = study
     return known
 
 
 def _endings(name: str) -> Iterator[str]:
-    """A name in a list as it stands, then with fewer and fewer folders in front."""
-    left = name.replace("\\", "/")
-    while left:
-        yield left
-        yield _stem(left)
-        left = left.partition("/")[2]
+    """Yield a name of a list, with all of its leading folders, then with one less at a time."""
+    rest = name.replace("\\", "/")
+    while rest:
+        yield rest
+        yield _stem(rest)
+        rest = rest.partition("/")[2]
 
 
 def _stem(path: str) -> str:
+    """Remove a suffix of at most five characters."""
     above, slash, name = path.rpartition("/")
     stem, dot, suffix = name.rpartition(".")
     return f"{above}{slash}{stem}" if stem and dot and len(suffix) <= 5 else path

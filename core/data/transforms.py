@@ -1,7 +1,7 @@
-"""From cached grey pictures to the network's input, one batch at a time.
+"""From cached grey images to the network's input, one batch at a time.
 
-Pictures are cropped, resized and mirrored as bytes on the host; what goes to the device is one byte
-a pixel, and ``Normalisation`` makes it floating point with channels there.
+Images are cropped, resized and flipped as bytes on the host. One byte per pixel is sent to the
+device, where ``Normalisation`` converts it to floating point and adds channels.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from core.data import augmentation as augmenting
+from core.data import augmentation
 from core.errors import unknown_name
 
 SCALE = (0.08, 1.0)
-"""Share of the picture's area that a training crop covers."""
+"""Share of the image's area that a training crop covers."""
 
 RATIO = (3 / 4, 4 / 3)
 """Width over height of a training crop."""
 
 TRIES = 10
-"""Draws of a crop before the largest central one is taken."""
+"""Number of crops that are drawn before the largest centre crop is used instead."""
 
 AUGMENTATIONS = ("none", "crop-flip", "randaugment")
 
@@ -35,10 +35,10 @@ Statistic = float | tuple[float, ...]
 
 @dataclass(frozen=True)
 class Geometry:
-    """How the input was cut out of the original picture.
+    """The map from the original image to the network's input.
 
-    A point (x, y) of the original, in pixels from its top left corner, lies at
-    (x · scale − left, y · scale − top) of the input.
+    A point (x, y) of the original, in pixels from its top left corner, is at
+    (x · scale − left, y · scale − top) in the input.
     """
 
     scale: float
@@ -47,18 +47,18 @@ class Geometry:
 
 
 def crop_geometry(height: int, width: int, input_size: int, resize: int | None = None) -> Geometry:
-    """Where ``EvalTransform`` puts a picture of this size.
+    """Return the map that ``EvalTransform`` applies to an image of this size.
 
     Args:
-        height: Of the original picture, in pixels.
-        width: Of the original picture, in pixels.
-        input_size: Side of the network's input.
-        resize: Shorter side before the centre crop; by default the input's.
+        height: Of the original image, in pixels.
+        width: Of the original image, in pixels.
+        input_size: Side of the network's input, in pixels.
+        resize: Shorter side before the centre crop; by default ``input_size``.
     """
     short = input_size if resize is None else resize
     rows, columns = _resized(height, width, short)
     scale = short / min(height, width)
-    # The longer side was cut down to whole pixels: half of what it lost is missing on either end.
+    # The longer side was rounded down to whole pixels: half of the loss is at either end.
     return Geometry(
         scale=scale,
         left=_middle(columns, input_size) + (width * scale - columns) / 2,
@@ -71,10 +71,10 @@ class EvalTransform:
 
     Args:
         input_size: Side of the network's input, in pixels.
-        mean: Of the grey levels in 0..1; one number, or one a channel.
-        std: Likewise.
-        channels: Channels of the input; the grey picture is repeated.
-        resize: Shorter side before the crop, at least ``input_size``; by default the input's.
+        mean: Mean of the grey levels in 0..1; one number, or one per channel.
+        std: Standard deviation, likewise.
+        channels: Channels of the input; the grey image is repeated.
+        resize: Shorter side before the crop, at least ``input_size``; by default ``input_size``.
     """
 
     def __init__(
@@ -90,24 +90,24 @@ class EvalTransform:
         self.normal = Normalisation(mean, std, channels)
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
-        """Transform pictures of any size.
+        """Transform images of any size.
 
         Args:
-            images: Grey pictures of shape (height, width), 0 to 255.
+            images: Grey images of shape (height, width), 0 to 255.
 
         Returns:
-            float32 of shape (pictures, channels, input_size, input_size).
+            float32 of shape (images, channels, input_size, input_size).
         """
         return self.normal(self.squares(images))
 
     def squares(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
-        """The same before it is normalised.
+        """Resize and crop without normalisation.
 
         Args:
-            images: Grey pictures of shape (height, width), 0 to 255.
+            images: Grey images of shape (height, width), 0 to 255.
 
         Returns:
-            uint8 of shape (pictures, 1, input_size, input_size).
+            uint8 of shape (images, 1, input_size, input_size).
         """
         return _stacked(map(self._square, images), len(images), self.input_size)
 
@@ -121,22 +121,22 @@ class EvalTransform:
 
 
 class TrainTransform:
-    """Random resized crop, horizontal flip and more, then normalise, as the augmentation says.
+    """Augment and normalise training images.
 
     ``crop-flip`` crops a share ``SCALE`` of the area at a ratio ``RATIO``, resizes it (bicubic,
-    antialiased) and mirrors half of the pictures. ``randaugment`` adds RandAugment (two of 14
-    operations, magnitude 9 ± 0.5, increasing) and random erasing with noise (probability 0.25).
+    antialiased) and flips half of the images horizontally. ``randaugment`` adds RandAugment (two of
+    15 operations, magnitude 9 ± 0.5, increasing) and random erasing with noise (probability 0.25).
     ``none`` is ``EvalTransform``.
 
     Args:
         input_size: Side of the network's input, in pixels.
-        mean: Of the grey levels in 0..1; one number, or one a channel.
-        std: Likewise.
-        channels: Channels of the input; the grey picture is repeated.
+        mean: Mean of the grey levels in 0..1; one number, or one per channel.
+        std: Standard deviation, likewise.
+        channels: Channels of the input; the grey image is repeated.
         augmentation: One of ``AUGMENTATIONS``.
 
     Raises:
-        ConfigurationError: There is no such augmentation.
+        ConfigurationError: The augmentation is unknown.
     """
 
     def __init__(
@@ -153,28 +153,28 @@ class TrainTransform:
             )
         self.input_size = input_size
         self.augmentation = augmentation
-        self._plain = EvalTransform(input_size, mean, std, channels)
+        self._unaugmented = EvalTransform(input_size, mean, std, channels)
         self._normal = Normalisation(mean, std, channels)
 
     def __call__(self, images: Sequence[NDArray[np.uint8]], generator: torch.Generator) -> Tensor:
-        """Transform pictures of any size; the same generator state gives the same batch.
+        """Transform images of any size; the same generator state gives the same batch.
 
         Args:
-            images: Grey pictures of shape (height, width), 0 to 255.
+            images: Grey images of shape (height, width), 0 to 255.
             generator: The only source of randomness.
 
         Returns:
-            float32 of shape (pictures, channels, input_size, input_size).
+            float32 of shape (images, channels, input_size, input_size).
         """
         if self.augmentation != "randaugment":
             return self._normal(self.squares(images, generator))
         fill = 255 * self._normal.grey
         changed = [
-            augmenting.rand_augment(one, generator, fill)
-            for one in self._cropped(images, generator)
+            augmentation.rand_augment(square, generator, fill)
+            for square in self._cropped(images, generator)
         ]
         batch = self._normal(torch.stack(changed)[:, None])
-        augmenting.erase(batch, generator)
+        augmentation.erase(batch, generator)
         return batch
 
     def squares(
@@ -183,19 +183,19 @@ class TrainTransform:
         generator: torch.Generator,
         part: slice = slice(None),
     ) -> Tensor:
-        """Crop and mirror alone, without RandAugment and before normalisation.
+        """Crop and flip, without RandAugment and normalisation.
 
         Args:
-            images: Grey pictures of shape (height, width), 0 to 255.
+            images: Grey images of shape (height, width), 0 to 255.
             generator: The only source of randomness.
-            part: Only these are made, as they would be among all.
+            part: Which of the images to transform; the result is the same as in the whole batch.
 
         Returns:
-            uint8 of shape (pictures, 1, input_size, input_size).
+            uint8 of shape (images, 1, input_size, input_size).
         """
         count = len(images[part])
         if self.augmentation == "none":
-            return self._plain.squares(images[part])
+            return self._unaugmented.squares(images[part])
         return _stacked(self._cropped(images, generator, part), count, self.input_size)
 
     def _cropped(
@@ -205,21 +205,21 @@ class TrainTransform:
         part: slice = slice(None),
     ) -> Iterator[Tensor]:
         size = self.input_size
-        crops = random_crops([one.shape for one in images], generator)
-        mirrored = torch.rand(len(images), generator=generator) < 0.5
-        for image, (top, left, height, width), mirror in zip(
-            images[part], crops[part].tolist(), mirrored[part].tolist(), strict=True
+        crops = random_crops([image.shape for image in images], generator)
+        flipped = torch.rand(len(images), generator=generator) < 0.5
+        for image, (top, left, height, width), flip in zip(
+            images[part], crops[part].tolist(), flipped[part].tolist(), strict=True
         ):
             square = image[top : top + height, left : left + width]
-            pixels = torch.from_numpy(np.array(square[:, ::-1] if mirror else square))[None, None]
+            pixels = torch.from_numpy(np.array(square[:, ::-1] if flip else square))[None, None]
             yield _bicubic(pixels, size, size)[0, 0]
 
 
 def random_crops(sizes: Sequence[tuple[int, ...]], generator: torch.Generator) -> NDArray[np.int64]:
-    """Draw one crop a picture, distributed as torchvision's ``RandomResizedCrop``.
+    """Draw one crop per image, distributed as in torchvision's ``RandomResizedCrop``.
 
     Args:
-        sizes: Height and width of each picture.
+        sizes: Height and width of each image.
         generator: Source of randomness.
 
     Returns:
@@ -227,25 +227,25 @@ def random_crops(sizes: Sequence[tuple[int, ...]], generator: torch.Generator) -
     """
     count = len(sizes)
     drawn = torch.rand((count, TRIES, 2), generator=generator, dtype=torch.float64).numpy()
-    places = torch.rand((count, 2), generator=generator, dtype=torch.float64).numpy()
+    positions = torch.rand((count, 2), generator=generator, dtype=torch.float64).numpy()
     full = np.array(sizes, np.int64).reshape(count, 1, 2)
     area = full.prod(axis=2) * (SCALE[0] + (SCALE[1] - SCALE[0]) * drawn[..., 0])
     low, high = np.log(RATIO)
     ratio = np.exp(low + (high - low) * drawn[..., 1])
-    wanted = np.rint(np.sqrt(np.stack([area / ratio, area * ratio], axis=2))).astype(np.int64)
-    fits = ((wanted > 0) & (wanted <= full)).all(axis=2)
+    drawn_sizes = np.rint(np.sqrt(np.stack([area / ratio, area * ratio], axis=2))).astype(np.int64)
+    fits = ((drawn_sizes > 0) & (drawn_sizes <= full)).all(axis=2)
     first = fits.argmax(axis=1)
-    found = wanted[np.arange(count), first]
+    crop = drawn_sizes[np.arange(count), first]
     for i in np.flatnonzero(~fits.any(axis=1)):
-        found[i] = _largest(*full[i, 0].tolist())
-    corner = np.floor(places * (full[:, 0] - found + 1)).astype(np.int64)
-    centred = (full[:, 0] - found) // 2
+        crop[i] = _largest(*full[i, 0].tolist())
+    corner = np.floor(positions * (full[:, 0] - crop + 1)).astype(np.int64)
+    centred = (full[:, 0] - crop) // 2
     corner = np.where(fits.any(axis=1, keepdims=True), corner, centred)
-    return np.concatenate([corner, found], axis=1)
+    return np.concatenate([corner, crop], axis=1)
 
 
 def _largest(height: int, width: int) -> tuple[int, int]:
-    """The largest central crop whose ratio is within ``RATIO``."""
+    """Height and width of the largest centre crop whose ratio is within ``RATIO``."""
     if width / height < RATIO[0]:
         return min(height, round(width / RATIO[0])), width
     if width / height > RATIO[1]:
@@ -254,12 +254,12 @@ def _largest(height: int, width: int) -> tuple[int, int]:
 
 
 class Normalisation:
-    """Makes bytes into the network's input, on whatever device they are.
+    """Converts bytes to the network's input, on the device where they are.
 
     Args:
-        mean: Of the grey levels in 0..1; one number, or one a channel.
-        std: Likewise.
-        channels: Channels of the input; the grey picture is repeated.
+        mean: Mean of the grey levels in 0..1; one number, or one per channel.
+        std: Standard deviation, likewise.
+        channels: Channels of the input; the grey image is repeated.
     """
 
     def __init__(self, mean: Statistic, std: Statistic, channels: int) -> None:
@@ -269,16 +269,16 @@ class Normalisation:
         self.grey = math.fsum(self._mean) / channels
 
     def __call__(self, grey: Tensor) -> Tensor:
-        """Subtract the mean, divide by the deviation, repeat the channel.
+        """Subtract the mean, divide by the standard deviation, repeat the channel.
 
         Args:
-            grey: Levels 0 to 255 of shape (pictures, 1, height, width), bytes or floating point.
+            grey: Levels 0 to 255 of shape (images, 1, height, width), bytes or floating point.
 
         Returns:
-            float32 of shape (pictures, channels, height, width) on the same device.
+            float32 of shape (images, channels, height, width) on the same device.
         """
         if grey.device.type == "cpu":
-            return self._one_by_one(grey)
+            return self._image_by_image(grey)
         return self._at_once(grey)
 
     def _at_once(self, grey: Tensor) -> Tensor:
@@ -290,29 +290,29 @@ class Normalisation:
             return planes[0].expand(-1, self._channels, -1, -1).contiguous()
         return torch.cat(planes, dim=1)
 
-    def _one_by_one(self, grey: Tensor) -> Tensor:
-        """In pieces that stay in a processor's cache."""
+    def _image_by_image(self, grey: Tensor) -> Tensor:
+        """One image at a time, which stays in the processor's cache."""
         count, _, height, width = grey.shape
-        # NumPy asks the system for large pages, torch does not: new memory costs half as much.
+        # NumPy requests large memory pages, torch does not: allocation takes half the time.
         batch = torch.from_numpy(np.empty((count, self._channels, height, width), np.float32))
         plane = torch.empty((height, width))
-        alike = len(self._statistics()) == 1
+        same = len(self._statistics()) == 1
         for i in range(count):
             for channel, (mean, std) in enumerate(self._statistics()):
                 plane.copy_(grey[i, 0]).sub_(255.0 * mean).mul_(1 / (255.0 * std))
-                batch[i, slice(None) if alike else channel] = plane
+                batch[i, slice(None) if same else channel] = plane
         return batch
 
     def _statistics(self) -> list[tuple[float, float]]:
-        """Mean and deviation by channel; only one pair if all channels have the same."""
+        """Mean and standard deviation by channel; one pair if all channels have the same."""
         each = list(zip(self._mean, self._std, strict=True))
         return each[:1] if len(set(each)) == 1 else each
 
 
 def _stacked(squares: Iterable[Tensor], count: int, size: int) -> Tensor:
     batch = torch.empty((count, 1, size, size), dtype=torch.uint8)
-    for place, square in zip(batch, squares, strict=True):
-        place[0] = square
+    for row, square in zip(batch, squares, strict=True):
+        row[0] = square
     return batch
 
 
@@ -320,7 +320,7 @@ def _each(value: Statistic, channels: int) -> tuple[float, ...]:
     if isinstance(value, int | float):
         return (float(value),) * channels
     if len(value) == channels:
-        return tuple(float(one) for one in value)
+        return tuple(map(float, value))
     return (math.fsum(value) / len(value),) * channels
 
 

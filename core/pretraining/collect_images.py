@@ -135,7 +135,7 @@ def collect(
     for dataset in real:
         pictures = gather(dataset, dataset.ids("train"), cache, side, progress, side)
         hashes = _hashes(pictures)
-        new = image_scan.unlike(hashes, known)
+        new = image_scan.distinct(hashes, known)
         known += [hashes[i] for i in new]
         add(dataset, pictures[new], len(pictures) - len(new))
     texts = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from core.data.datasets import registered
-from core.data.datasets.registered import Named
+from core.data.datasets.registered import RegisteredDataset
 from core.data.datasets.registry import DATASETS, DatasetEntry, Option
 from core.workspace import Workspace
 
@@ -42,5 +42,5 @@ def options(data: str) -> dict[str, Option]:
     return {f"data.{name}": option for name, option in entry.options.items()} if entry else {}
 
 
-def _registered(workspace: Workspace, name: str) -> Named | None:
+def _registered(workspace: Workspace, name: str) -> RegisteredDataset | None:
     return next((named for named in registered.names(workspace) if named.name == name), None)

@@ -184,7 +184,7 @@ class ModelCache:
         dataset = self.dataset(spec)
         # The source key changes with the file, so that a replaced file is decoded again.
         key = (spec.source(), study_id, dataset.source_key(study_id))
-        return self._radiographs.get(key, lambda: dataset.plate(study_id))
+        return self._radiographs.get(key, lambda: dataset.radiograph(study_id))
 
     def predictions(self, run_id: str, split: str) -> Predictions:
         """Return what a run predicted on a split when it completed.

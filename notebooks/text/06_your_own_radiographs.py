@@ -97,7 +97,7 @@ if "CXR_MINE" not in os.environ:
 # %%
 def look():
     report = checks.check(lambda: open_dataset("folder", mine))
-    for fault in report.faults:
+    for fault in report.problems:
         kind = "error" if fault.error else "warning"
         print(f"{kind:8}{fault.kind}: {fault.examples[0] if fault.examples else fault.count}")
     print(report.verdict())

@@ -1,4 +1,4 @@
-"""Time and memory of a check's part without pixels, on an NIH table of 100,000 rows.
+"""Time and memory of a check without decoding, on an NIH table of 100,000 rows.
 
 Run with ``OMP_NUM_THREADS=1 python -m tests.benchmarks.checking``. The aims are 20 s and 1 GB.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from core.data import findings
-from core.data.checks import check as checks
+from core.data.checks.check import check
 from core.data.datasets.registry import open_dataset
 
 ROWS = 100_000
@@ -23,11 +23,11 @@ HEADER = (
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
 )
 LINKS = 20_000
-"""Names one file gets; file systems have limits."""
+"""Hard links per file; file systems have limits."""
 
 
 def write(root: Path) -> None:
-    """A table, lists, boxes and pictures (one small file under many names)."""
+    """A table, lists, boxes and images (one small file under many names)."""
     random = np.random.default_rng(0)
     folder = root / "images"
     folder.mkdir(parents=True)
@@ -49,18 +49,18 @@ def write(root: Path) -> None:
 
 
 def main() -> None:
-    """Print time, peak memory and the kinds of faults as JSON."""
+    """Print time, peak memory and the problems as JSON."""
     with tempfile.TemporaryDirectory() as place:
         root = Path(place) / "nih"
         write(root)
         started = time.perf_counter()
-        report = checks.check(lambda: open_dataset("nih", root), pixels=False)
+        report = check(lambda: open_dataset("nih", root), pixels=False)
         print(json.dumps({
             "cores": os.cpu_count(),
             "rows": report.images,
             "seconds": round(time.perf_counter() - started, 2),
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-            "faults": [fault.cause for fault in report.faults],
+            "faults": [problem.cause for problem in report.problems],
         }, indent=2))  # fmt: skip
 
 

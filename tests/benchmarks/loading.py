@@ -1,12 +1,12 @@
-"""An epoch over the cache against the conventional loader, and what building the cache costs.
+"""An epoch over the cache compared with a conventional loader, and the cost of building the cache.
 
 Run with ``python -m tests.benchmarks.loading``; it takes some minutes. The aims: an epoch at least
-25 times as fast a core as decoding 1024 px PNG files anew in a DataLoader of as many workers;
-building within 1.2 times the time that decoding alone takes on all cores; under 1 GB of memory.
+25 times as fast per core as decoding 1024 px PNG files in a DataLoader with as many workers;
+building within 1.2 times the time that decoding takes on all cores; less than 1 GB of memory.
 
-The pictures are phantoms, enlarged to 1024 px, with noise that gives their PNG files the size of
+The images are phantoms, enlarged to 1024 px, with noise that gives their PNG files the size of
 NIH ChestX-ray14's (400 kB on average). Alternatives are timed in turns, since other programs may be
-running; beside the time on the clock stands the processor's, which these disturb less.
+running; processor time, which they disturb less, is reported in addition to wall-clock time.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def write(root: Path, count: int, dicom: bool) -> None:
 
 
 def write_dicom(file: Path, pixels: Any) -> None:
-    """A JPEG DICOM as RSNA's challenge has them."""
+    """A JPEG DICOM file as in RSNA's challenge."""
     import io
 
     import pydicom
@@ -92,7 +92,7 @@ def write_dicom(file: Path, pixels: Any) -> None:
 
 
 class Conventional(Dataset[torch.Tensor]):
-    """Decodes each file anew, as the study's and most public loaders do."""
+    """Decodes each file in each epoch, as most public loaders do."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = files
@@ -107,18 +107,18 @@ class Conventional(Dataset[torch.Tensor]):
         ])  # fmt: skip
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.files)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        """One picture of shape (3, 224, 224)."""
+        """One image of shape (3, 224, 224)."""
         with Image.open(self.files[index]) as opened:
             changed: torch.Tensor = self.change(opened.convert("L"))
         return changed
 
 
 def processor_seconds() -> float:
-    """Time that this process and its children, living or not, have spent computing."""
+    """Processor time of this process and its children, running or ended."""
     own = psutil.Process()
     total = sum(own.cpu_times()[:4])
     for child in own.children(recursive=True):
@@ -130,14 +130,14 @@ def processor_seconds() -> float:
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds on the clock, and of all processors."""
+    """Wall-clock seconds, and processor seconds."""
     before, start = processor_seconds(), time.perf_counter()
     work()
     return time.perf_counter() - start, processor_seconds() - before
 
 
 def epochs(root: Path, cache: ImageCache, repeats: int, passes: int) -> dict[str, Any]:
-    """Both ways in turns, after one pass of each that is not counted."""
+    """Time both loaders in turns, after one pass of each that is not counted."""
     dataset = cache.dataset
     ids = [str(one) for one in dataset.table.index]
     loader = DataLoader(
@@ -168,12 +168,12 @@ def epochs(root: Path, cache: ImageCache, repeats: int, passes: int) -> dict[str
     clock = [(a[0] / count, b[0] / count / passes) for a, b in measured]
     busy = [(a[1] / count, b[1] / count / passes) for a, b in measured]
     return {
-        "conventional, ms a picture": middle([1e3 * a for a, _ in clock]),
-        "from the cache, ms a picture": middle([1e3 * b for _, b in clock]),
-        "conventional, processor ms a picture": middle([1e3 * a for a, _ in busy]),
-        "from the cache, processor ms a picture": middle([1e3 * b for _, b in busy]),
+        "conventional, ms per image": middle([1e3 * a for a, _ in clock]),
+        "from the cache, ms per image": middle([1e3 * b for _, b in clock]),
+        "conventional, processor ms per image": middle([1e3 * a for a, _ in busy]),
+        "from the cache, processor ms per image": middle([1e3 * b for _, b in busy]),
         "times as fast on the clock": middle([a / b for a, b in clock]),
-        "times as fast a core": middle([a / b for a, b in busy]),
+        "times as fast per core": middle([a / b for a, b in busy]),
     }
 
 
@@ -196,7 +196,7 @@ def start(program: str, *words: str) -> subprocess.Popen[bytes]:
 
 
 def building(root: Path, repeats: int) -> dict[str, Any]:
-    """Decoding alone on all cores, and building the cache, in turns."""
+    """Time decoding alone on all cores, and building the cache, in turns."""
     dataset = open_dataset("folder", root)
     ids = [str(one) for one in dataset.table.index]
     files = [str(root / one) for one in ids]
@@ -216,7 +216,7 @@ def building(root: Path, repeats: int) -> dict[str, Any]:
     with Peak() as peak:
         build()
     return {
-        "pictures": len(ids),
+        "images": len(ids),
         "decoding alone, s": middle([a[0] for a, _ in pairs]),
         "building the cache, s": middle([b[0] for _, b in pairs]),
         "building over decoding, on the clock": middle([b[0] / a[0] for a, b in pairs]),
@@ -226,7 +226,7 @@ def building(root: Path, repeats: int) -> dict[str, Any]:
 
 
 class Peak:
-    """Watches the memory of this process's children."""
+    """Measures the peak memory of this process's children."""
 
     def __init__(self) -> None:
         self.most = 0
@@ -259,7 +259,7 @@ def middle(values: Sequence[float]) -> float:
 
 
 def say(text: str) -> None:
-    """Tell how far it is, on standard error."""
+    """Print progress to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -282,7 +282,7 @@ def main() -> None:
         if given.only != "dicom":
             write(png, given.images, dicom=False)
             sizes = [file.stat().st_size for file in png.rglob("*.png")]
-            found["kB a PNG file"] = round(sum(sizes) / len(sizes) / 1e3)
+            found["kB per PNG file"] = round(sum(sizes) / len(sizes) / 1e3)
         if given.only in (None, "epoch"):
             dataset = open_dataset("folder", png)
             cache = ImageCache(Path(place) / "cache", dataset, cache_side(INPUT))

@@ -1,11 +1,11 @@
-"""How hard the phantoms are: a linear probe on pixels against a network that saw many of them.
+"""Difficulty of the phantoms: a linear probe on pixels, and a network trained on many of them.
 
 Run with ``python -m tests.benchmarks.phantoms --images 16000 --epochs 12``. The aims, as mean AUROC
-over the findings of the test split: the probe stays below 0.80, the network gets above 0.90. With
-``--data phantom-5`` or ``phantom-1`` the training pictures are the set's own 4,000; ``--epochs 0``
-asks the probe alone. The network is a ResNet from random weights, so that nothing but the pictures
-and their labels can have taught it; ``--network embedded-mae`` takes a shipped foundation instead.
-``--masks`` tells a ResNet in training where the findings lie, too; tested are pictures alone.
+over the findings of the test split: the probe is below 0.80, the network is above 0.90. With
+``--data phantom-5`` or ``phantom-1`` the training images are the 4,000 of the data set;
+``--epochs 0`` runs the probe only. The network is a ResNet with random initial weights, which
+learns from the images and labels only; ``--network embedded-mae`` uses an embedded backbone
+instead. With ``--masks`` a ResNet also learns the location of the findings; it is tested without.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PENALTIES = (10.0, 100.0, 1_000.0, 10_000.0)
 BATCH = 64
 
 Each = NDArray[np.float64]
-"""A figure per finding."""
+"""One number per finding."""
 
 
 def pixel_probe(
@@ -48,10 +48,10 @@ def pixel_probe(
     val: tuple[NDArray[np.uint8], NDArray[np.float32]],
     test: tuple[NDArray[np.uint8], NDArray[np.float32]],
 ) -> Each:
-    """Test AUROC per finding of ridge regression on small pictures, its penalty by validation."""
+    """Test AUROC per finding of ridge regression on small images, its penalty by validation."""
 
-    def small(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        tensor = torch.from_numpy(pictures)[:, None].float() / 255
+    def small(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        tensor = torch.from_numpy(images)[:, None].float() / 255
         scaled = nn.functional.interpolate(tensor, PROBE_SIDE, mode="area")
         return scaled.flatten(1).numpy()
 
@@ -65,19 +65,19 @@ def pixel_probe(
 
 
 def augmented(
-    pictures: NDArray[np.uint8], where: NDArray[np.uint16] | None, random: np.random.Generator
+    images: NDArray[np.uint8], where: NDArray[np.uint16] | None, random: np.random.Generator
 ) -> tuple[Tensor, NDArray[np.uint16] | None]:
-    """Cut out a square anywhere, and change brightness and contrast a little.
+    """Crop a random square, and vary brightness and contrast.
 
     Args:
-        pictures: Shape (studies, side, side).
-        where: Masks of half that side, cut alike.
-        random: Draws the squares.
+        images: Shape (studies, side, side).
+        where: Masks of half that side, cropped in the same way.
+        random: Source of randomness.
     """
-    room = (pictures.shape[1] - SIDE) // 2 + 1
-    corners = 2 * random.integers(0, room, (len(pictures), 2))
+    room = (images.shape[1] - SIDE) // 2 + 1
+    corners = 2 * random.integers(0, room, (len(images), 2))
     cut = np.stack([
-        one[y : y + SIDE, x : x + SIDE] for one, (y, x) in zip(pictures, corners, strict=True)
+        one[y : y + SIDE, x : x + SIDE] for one, (y, x) in zip(images, corners, strict=True)
     ])  # fmt: skip
     if where is not None:
         half = SIDE // 2
@@ -91,15 +91,15 @@ def augmented(
     return batch * gain + lift, where
 
 
-def normalised(pictures: NDArray[np.uint8]) -> Tensor:
+def normalised(images: NDArray[np.uint8]) -> Tensor:
     """Pixels of shape (studies, 1, side, side), about -2 to 2."""
-    middle = (pictures.shape[1] - SIDE) // 2
-    cut = pictures[:, middle : middle + SIDE, middle : middle + SIDE]
+    middle = (images.shape[1] - SIDE) // 2
+    cut = images[:, middle : middle + SIDE, middle : middle + SIDE]
     return (torch.from_numpy(cut.copy())[:, None].float() / 255 - 0.5) / 0.25
 
 
 def network(name: str, findings: int, masks: bool) -> nn.Module:
-    """A classifier of single grey channels: an embedded backbone, or one of timm's from nothing."""
+    """A classifier of grey images: an embedded backbone, or a timm model with random weights."""
     if masks:
         return localizer.Localizer(name, findings).to(memory_format=torch.channels_last)
     if name in BACKBONES:
@@ -112,7 +112,7 @@ def network(name: str, findings: int, masks: bool) -> nn.Module:
 
 
 class Repeat(nn.Module):
-    """Gives a grey picture as many channels as the network wants."""
+    """Repeats the grey channel for a network with several input channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -123,16 +123,16 @@ class Repeat(nn.Module):
         return x.expand(-1, self.channels, -1, -1)
 
 
-def predict(model: nn.Module, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+def predict(model: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Logits of shape (studies, findings)."""
     model.eval()
     with torch.inference_mode():
-        found = [model(normalised(pictures[i : i + 256])) for i in range(0, len(pictures), 256)]
+        found = [model(normalised(images[i : i + 256])) for i in range(0, len(images), 256)]
     return torch.cat([one[0] if isinstance(one, tuple) else one for one in found]).numpy()
 
 
 def main() -> None:
-    """Print the AUROCs as JSON, and one line an epoch on standard error."""
+    """Print the AUROCs as JSON, and one line per epoch on standard error."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default="phantom-14")
     parser.add_argument("--images", type=int, default=16_000)

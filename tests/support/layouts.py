@@ -1,7 +1,7 @@
-"""Small faithful copies of the layouts that data sets have on disk.
+"""Small copies of the folder layouts of the data sets.
 
-Each generator writes one into an empty folder and says how it is opened and what is in it. The
-pictures are simple: black corners, a bright body whose level depends on the study.
+Each generator writes a layout to an empty folder and returns how to open it and what it contains.
+The images are simple: black corners, and a bright body whose level depends on the study.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ HEIGHT, WIDTH = 40, 48
 
 @dataclass
 class Layout:
-    """What a generator wrote.
+    """A layout on disk.
 
     Attributes:
-        name: Key of the catalogue.
-        root: What to open.
-        split: Which split, or None for the default.
+        name: Key of the registry.
+        root: The folder or file to open.
+        split: The split; None for the default.
         options: Further arguments.
         expected: Pixels by study id.
-        tolerance: Largest difference of a pixel, where the format is lossy.
+        tolerance: Largest difference of a pixel, if the format is lossy.
         labels: Positive findings by study id.
         patients: Patient by study id.
         boxes: Number of boxes by study id.
-        files: Path by study id, where each study has a file.
-        notes: Whether the data set has to warn of something.
+        files: Path by study id, if each study has a file.
+        notes: Whether the data set has notes.
     """
 
     name: str
@@ -55,14 +55,14 @@ class Layout:
     notes: bool = False
 
 
-def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
-    """A body of its own brightness on black, with a gradient that shows a wrong orientation."""
-    found = np.zeros((height, width), np.float64)
-    body = found[height // 8 : -height // 8, width // 8 : -width // 8]
+def body_image(number: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
+    """A body of a distinct brightness on black; a gradient reveals a wrong orientation."""
+    image = np.zeros((height, width), np.float64)
+    body = image[height // 8 : -height // 8, width // 8 : -width // 8]
     down = np.linspace(0, 40, body.shape[0])[:, None]
     across = np.linspace(0, 20, body.shape[1])[None, :]
     body[:] = 100 + number % 60 + down + across
-    return found.astype(np.uint8)
+    return image.astype(np.uint8)
 
 
 def save(path: Path, pixels: NDArray[np.uint8], mode: str = "L") -> None:
@@ -71,7 +71,7 @@ def save(path: Path, pixels: NDArray[np.uint8], mode: str = "L") -> None:
 
 
 def save_deep(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Sixteen bits a pixel, of which twelve are used."""
+    """Sixteen bits per pixel, of which twelve are used."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.astype(np.uint16) * 16).save(path)
 
@@ -122,7 +122,7 @@ def save_dicom(
 
 
 def nih(root: Path, split: str = "official") -> Layout:
-    """Numbered folders of pictures, some RGBA; the table's and the boxes' odd headers."""
+    """Numbered folders of images, some RGBA; the table's and the boxes' odd headers."""
     layout = Layout("nih", root, split)
     rows: list[list[Any]] = []
     boxes: list[list[Any]] = []
@@ -134,7 +134,7 @@ def nih(root: Path, split: str = "official") -> Layout:
             file = root / f"images_{1 + number % 2:03d}" / "images" / name
             if split == "paper":
                 file = root / "all_classes" / name
-            layout.expected[name] = picture(number)
+            layout.expected[name] = body_image(number)
             save(file, layout.expected[name], "RGBA" if number % 7 == 0 else "L")
             text = "|".join(sorted(marked)) or "No Finding"
             sex = "MF"[patient % 2]
@@ -230,7 +230,7 @@ def _chexpert(layout: Layout, release: str) -> Layout:
                     for name in findings.CHEXPERT
                     if cells[name] == 1 or (cells[name] == -1 and name[0] in "AEP")
                 }
-                _chexpert_picture(layout, folder, one, patient)
+                _chexpert_image(layout, folder, one, patient)
                 about = [("Male", "Female", "Unknown")[patient % 3], 20 + patient,
                          side.capitalize(), "" if view else ("AP", "PA")[patient % 2]]  # fmt: skip
                 words = [CHEXPERT_WORDS[cells[name]] for name in findings.CHEXPERT_14]
@@ -246,9 +246,9 @@ def _chexpert_cells(patient: int, *, uncertain: bool) -> dict[str, float | None]
             for k, name in enumerate(findings.CHEXPERT_14)}  # fmt: skip
 
 
-def _chexpert_picture(layout: Layout, folder: Path, one: str, patient: int) -> None:
+def _chexpert_image(layout: Layout, folder: Path, one: str, patient: int) -> None:
     layout.patients[one] = f"patient{patient:05d}"
-    layout.expected[one], layout.files[one] = picture(len(layout.expected)), folder / one
+    layout.expected[one], layout.files[one] = body_image(len(layout.expected)), folder / one
     save(folder / one, layout.expected[one])
 
 
@@ -259,7 +259,7 @@ def _chexpert_tests(layout: Layout, folder: Path) -> None:
         one = f"test/patient{patient:05d}/study1/view1_frontal.jpg"
         cells = _chexpert_cells(patient, uncertain=False)
         layout.labels[one] = {name for name in findings.CHEXPERT if cells[name] == 1}
-        _chexpert_picture(layout, folder, one, patient)
+        _chexpert_image(layout, folder, one, patient)
         rows.append([one, *(cells[name] or 0.0 for name in findings.CHEXPERT_14)])
     header = "Path," + ",".join(findings.CHEXPERT_14)
     _write_rows(folder / "test_labels.csv", header, rows)
@@ -286,9 +286,9 @@ def mimic(root: Path) -> Layout:
             views.append([one, subject, study, position if patient != 8 else "", HEIGHT, WIDTH])
             file = root / f"files/p{subject[:2]}/p{subject}/s{study}/{one}.jpg"
             if patient == 7:
-                save(file, picture(number))
+                save(file, body_image(number))
                 continue
-            layout.expected[one], layout.files[one] = picture(number), file
+            layout.expected[one], layout.files[one] = body_image(number), file
             layout.patients[one] = f"p{subject}"
             layout.labels[one] = {
                 name for name in findings.CHEXPERT
@@ -346,9 +346,9 @@ def padchest(root: Path) -> Layout:
              "FM"[patient % 2], projection, by, cell]
         )  # fmt: skip
         file = root / str(number % 3) / one
-        save_deep(file, picture(number))
+        save_deep(file, body_image(number))
         if number not in range(11, 15):
-            stretched = np.rint(picture(number) * (255 / picture(number).max()))
+            stretched = np.rint(body_image(number) * (255 / body_image(number).max()))
             layout.expected[one], layout.files[one] = stretched.astype(np.uint8), file
             layout.patients[one] = f"P{patient}"
             layout.labels[one] = set().union(*(terms[word.strip()] for word in said))
@@ -362,7 +362,7 @@ def padchest(root: Path) -> Layout:
 
 
 def padchest_physicians(root: Path) -> Layout:
-    """A gzipped table, pictures in one folder, frontal views, tested on labels by physicians."""
+    """A gzipped table, images in one folder, frontal views, tested on labels by physicians."""
     layout = padchest(root)
     layout.options, layout.split = {}, "physicians"
     table = next(root.glob("*.csv"))
@@ -383,7 +383,7 @@ def padchest_physicians(root: Path) -> Layout:
 
 
 def vindr(root: Path) -> Layout:
-    """Three readers a training picture, one row a test picture, boxes by each of them."""
+    """Three readers per training image, one row per test image, boxes by each of them."""
     layout = Layout("vindr", root, notes=True)
     names = [*findings.VINDR_27[:26], "Other diseases", "No finding"]
     votes, boxes, tests, test_boxes = [], [], [], []
@@ -391,8 +391,8 @@ def vindr(root: Path) -> Layout:
         one = f"{number * 2654435761 % 2**32:032x}"
         part = "test" if number >= 38 else "train"
         file = root / part / f"{one}.dicom"
-        layout.expected[one], layout.files[one] = picture(number), file
-        save_dicom(file, picture(number), inverted=number % 10 == 0)
+        layout.expected[one], layout.files[one] = body_image(number), file
+        save_dicom(file, body_image(number), inverted=number % 10 == 0)
         layout.patients[one] = one
         marked = {findings.VINDR[number * 3 % 14], "Pneumonia"} if number % 2 else set()
         doubted = {findings.VINDR[(number * 3 + 1) % 14]}
@@ -426,13 +426,13 @@ def vindr(root: Path) -> Layout:
 
 
 def rsna(root: Path) -> Layout:
-    """JPEG DICOM, some MONOCHROME1; several rows a picture that has several boxes."""
+    """JPEG DICOM, some MONOCHROME1; several rows per image that has several boxes."""
     layout = Layout("rsna", root, tolerance=6, notes=True)
     rows, classes = [], []
     for number in range(40):
         one = f"{number:08d}-aaaa-bbbb-cccc-0123456789ab"
         file = root / "stage_2_train_images" / f"{one}.dcm"
-        layout.expected[one] = picture(number)
+        layout.expected[one] = body_image(number)
         save_dicom(file, layout.expected[one], inverted=number % 10 == 0, jpeg=True)
         layout.files[one], layout.patients[one] = file, one
         positive = number % 3 == 0
@@ -449,7 +449,7 @@ def rsna(root: Path) -> Layout:
 
 
 def rsna_paper(root: Path) -> Layout:
-    """The published lists, whose test pictures have no row among the challenge's labels."""
+    """The published lists, whose test images have no row among the challenge's labels."""
     layout = rsna(root)
     layout.split = "paper"
     (root / "stage_2_test_images").mkdir()
@@ -481,7 +481,7 @@ def folder_classes(root: Path) -> Layout:
         else:
             name = f"train/NORMAL/NORMAL2-IM-{patient:04d}-000{number}.jpeg"
             layout.patients[name], layout.labels[name] = f"NORMAL2-IM-{patient:04d}", set()
-        layout.expected[name], layout.files[name] = picture(number), root / name
+        layout.expected[name], layout.files[name] = body_image(number), root / name
         save(root / name, layout.expected[name])
     (root / "train" / "NORMAL" / ".DS_Store").write_bytes(b"x")
     (root / "train" / "NORMAL" / "Thumbs.db").write_bytes(b"x")
@@ -496,7 +496,7 @@ def folder_flat(root: Path) -> Layout:
         name = f"{group}/{number:03d}.{('png', 'tif', 'bmp')[number % 3]}"
         layout.labels[name] = set() if group == "no_finding" else {group}
         layout.patients[name] = name
-        layout.expected[name], layout.files[name] = picture(number), root / name
+        layout.expected[name], layout.files[name] = body_image(number), root / name
         save(root / name, layout.expected[name])
     return layout
 
@@ -506,7 +506,7 @@ def folder_table(root: Path) -> Layout:
     layout = Layout("folder", root)
     rows = []
     for number in range(50):
-        name, patient = f"pictures/{number:03d}.png", f"P{number // 2:03d}"
+        name, patient = f"images/{number:03d}.png", f"P{number // 2:03d}"
         marked = {one for k, one in enumerate(("Edema", "Fracture")) if number % (k + 2) == 0}
         unknown = number % 9 == 4
         cells = ["yes" if one in marked else "no" for one in ("Edema", "Fracture")]
@@ -516,7 +516,7 @@ def folder_table(root: Path) -> Layout:
         )
         layout.patients[name] = patient
         layout.labels[name] = marked - ({"Fracture"} if unknown else set())
-        layout.expected[name], layout.files[name] = picture(number), root / name
+        layout.expected[name], layout.files[name] = body_image(number), root / name
         save(root / name, layout.expected[name])
     header = "Filename;Patient ID;Set;Gender;Age;Remark;Edema;Fracture"
     _write_rows(root / "labels.csv", header, rows, separator=";", encoding="utf-8-sig")
@@ -525,8 +525,8 @@ def folder_table(root: Path) -> Layout:
 
 def folder_described(root: Path) -> Layout:
     """A JSON file elsewhere describes a folder that cannot be written to."""
-    layout = folder_classes(root / "pictures")
-    about = {"folder": "pictures", "title": "Children", "findings": {"PNEUMONIA": "Pneumonia"}}
+    layout = folder_classes(root / "images")
+    about = {"folder": "images", "title": "Children", "findings": {"PNEUMONIA": "Pneumonia"}}
     layout.root = root / "children.json"
     layout.root.write_text(json.dumps(about | layout.options))
     layout.options = {}
@@ -537,12 +537,12 @@ def folder_described(root: Path) -> Layout:
 
 
 def chestmnist(root: Path) -> Layout:
-    """MedMNIST's npz, 14 labels a picture."""
+    """MedMNIST's npz, 14 labels per image."""
     return _medmnist(root, "chestmnist", findings.NIH, compressed=True)
 
 
 def pneumoniamnist(root: Path) -> Layout:
-    """MedMNIST's npz, one label a picture, not compressed."""
+    """MedMNIST's npz, one label per image, not compressed."""
     return _medmnist(root, "pneumoniamnist", findings.RSNA, compressed=False)
 
 
@@ -550,15 +550,15 @@ def _medmnist(root: Path, flag: str, names: tuple[str, ...], *, compressed: bool
     layout = Layout(flag, root, notes=True)
     arrays: dict[str, Any] = {}
     for split, count in {"train": 30, "val": 12, "test": 15}.items():
-        pictures, labels = [], np.zeros((count, len(names)), np.uint8)
+        images, labels = [], np.zeros((count, len(names)), np.uint8)
         for number in range(count):
             one = f"{split}-{number:06d}"
             marked = {names[number % len(names)]} if number % 2 else set()
             labels[number] = [name in marked for name in names]
             layout.labels[one], layout.patients[one] = marked, one
-            layout.expected[one] = picture(number, 28, 28)
-            pictures.append(layout.expected[one])
-        arrays |= {f"{split}_images": np.stack(pictures), f"{split}_labels": labels}
+            layout.expected[one] = body_image(number, 28, 28)
+            images.append(layout.expected[one])
+        arrays |= {f"{split}_images": np.stack(images), f"{split}_labels": labels}
     root.mkdir(parents=True, exist_ok=True)
     (np.savez_compressed if compressed else np.savez)(root / f"{flag}.npz", **arrays)
     return layout

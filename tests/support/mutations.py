@@ -1,8 +1,9 @@
-"""Damages files in many ways and has them read: a program of its own, run by ``test_fuzz.py``.
+"""Damage files in many ways and read them: a program that ``test_fuzz.py`` runs.
 
-``python mutations.py KIND COUNT SEED PLACE`` prints a JSON object: how many files were read, how
-many were refused in words, and every fault: another exception, a file touched outside of ``PLACE``,
-a process started. A file that takes too long ends the program with a traceback.
+``python mutations.py KIND COUNT SEED FOLDER`` prints a JSON object: the number of files that were
+read, the number that were rejected with a ``CoreError``, and every fault: another exception, access
+to a file outside of ``FOLDER``, a new process. A file that takes too long ends the program with a
+traceback.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from core.data.datasets.registry import open_dataset
-from core.data.images.dicom import read_facts
+from core.data.images.dicom import read_attributes
 from core.data.images.reader import read_image
 from core.errors import CoreError
-from tests.support.layouts import LAYOUTS, picture, save_dicom
+from tests.support.layouts import LAYOUTS, body_image, save_dicom
 
-SECONDS_A_FILE = 30
+SECONDS_PER_FILE = 30
 MEMORY = 4 << 30
-GREY = picture(7)
+GREY = body_image(7)
 ODD_NUMBERS = (0, 1, 2, 7, 9, 127, 128, 255, 256, 32767, 32768, 65535)
 
 Draw = np.random.Generator
@@ -87,7 +88,7 @@ def damaged(content: bytes, draw: Draw) -> bytes:
     return content
 
 
-# --- pictures ------------------------------------------------------------------------------------
+# --- images ------------------------------------------------------------------------------------
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -179,7 +180,7 @@ def jpeg(seeds: list[bytes], draw: Draw) -> bytes:
     return bytes(changed)
 
 
-def read_picture(content: bytes, place: Path) -> None:
+def try_image(content: bytes, place: Path) -> None:
     file = place / "a.png"
     file.write_bytes(content)
     for found in (read_image(file, 32), read_image(content)):
@@ -263,10 +264,10 @@ def dicom(seeds: list[bytes], draw: Draw) -> bytes:
     return packed.getvalue()
 
 
-def read_dicom(content: bytes, place: Path) -> None:
+def try_dicom(content: bytes, place: Path) -> None:
     file = place / "a.dcm"
     file.write_bytes(content)
-    read_facts(file)
+    read_attributes(file)
     for found in (read_image(file, 32), read_image(file)):
         assert found.dtype == np.uint8
         assert found.ndim == 2
@@ -342,7 +343,7 @@ class Tables:
 def npzs() -> list[bytes]:
     arrays: dict[str, Any] = {}
     for split, count in {"train": 6, "val": 3, "test": 3}.items():
-        arrays[f"{split}_images"] = np.stack([picture(i, 28, 28) for i in range(count)])
+        arrays[f"{split}_images"] = np.stack([body_image(i, 28, 28) for i in range(count)])
         arrays[f"{split}_labels"] = (np.arange(count) % 2).astype(np.uint8)[:, None]
     found = []
     for save in (np.savez, np.savez_compressed):
@@ -410,9 +411,9 @@ def read_npz(content: bytes, place: Path) -> None:
 # --- the program ---------------------------------------------------------------------------------
 
 KINDS: dict[str, tuple[Callable[[], list[bytes]], Any, Callable[[bytes, Path], None]]] = {
-    "png": (pngs, png, read_picture),
-    "jpeg": (jpegs, jpeg, read_picture),
-    "dicom": (dicoms, dicom, read_dicom),
+    "png": (pngs, png, try_image),
+    "jpeg": (jpegs, jpeg, try_image),
+    "dicom": (dicoms, dicom, try_dicom),
     "npz": (npzs, npz, read_npz),
 }
 
@@ -476,7 +477,7 @@ def main() -> None:
     watch(place, faults)
     for number in range(count):
         trial = first if number == 0 else next(trials)
-        faulthandler.dump_traceback_later(SECONDS_A_FILE, exit=True)
+        faulthandler.dump_traceback_later(SECONDS_PER_FILE, exit=True)
         before = len(faults)
         try:
             trial(np.random.default_rng([seed, number]))

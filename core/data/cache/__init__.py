@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""Decoded images and activations on disk."""

@@ -1,8 +1,8 @@
-"""What a frozen network made of pictures, kept on disk for this run and those to come.
+"""Activations of a frozen network, cached on disk for this run and later ones.
 
-It lies in files as the decoded pictures do (see ``core.data.cache.shards``): any number of runs
-write at once, and one that is killed leaves nothing but some unused bytes. Each array ends with a
-checksum.
+They are stored as the decoded images are (see ``core.data.cache.shards``): any number of runs can
+write at the same time, and a run that is killed leaves only some unused bytes. Each array ends with
+a checksum.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.data.cache import disk_space
-from core.data.cache.shards import Place, Shards, ShardWriter
+from core.data.cache.shards import Location, Shards, ShardWriter
 
 CHECKSUM = 4
-"""Bytes behind each array."""
+"""Bytes of the checksum after each array."""
 
 Bytes = NDArray[np.uint8]
 
@@ -27,14 +27,14 @@ class Activations:
     """Arrays of one size by name, on disk.
 
     Args:
-        folder: Those of one network; it can be deleted whenever no run uses it.
+        folder: The folder of one network; it may be deleted when no run uses it.
         size: Bytes of an array.
 
     Attributes:
-        removed: Bytes of other networks that were removed, as no run had used them for long.
+        removed: Bytes of other networks' activations that were removed because they were unused.
 
     Raises:
-        DataError: The folder cannot be made or written, or is damaged.
+        DataError: The folder cannot be created or written, or is damaged.
     """
 
     def __init__(self, folder: Path, size: int) -> None:
@@ -42,79 +42,79 @@ class Activations:
         self._size = size
         self._shards = Shards(folder)
         self.removed = disk_space.keep(folder)
-        self._places: dict[str, Place] = {}
+        self._locations: dict[str, Location] = {}
 
     def find(self, sources: Mapping[str, str]) -> set[str]:
-        """The names of arrays that are there and whole.
+        """Return the names of arrays that exist and are intact.
 
         Args:
-            sources: What each array must have been made of, by name.
+            sources: What each array must have been computed from, by name.
 
         Raises:
             DataError: The folder is damaged.
         """
-        found = self._shards.find(dict(sources))
-        whole = {name: place for name, place in found.items() if self._whole(place)}
-        self._places |= whole
-        return set(whole)
+        stored = self._shards.find(dict(sources))
+        intact = {name: location for name, location in stored.items() if self._is_intact(location)}
+        self._locations |= intact
+        return set(intact)
 
     def affords(self, count: int) -> bool:
-        """Whether there is room for so many arrays more (see ``core.data.cache.disk_space``)."""
+        """Whether ``count`` more arrays fit on the disk (see ``core.data.cache.disk_space``)."""
         return disk_space.affords(self.folder, count * (self._size + CHECKSUM))
 
     def add(self, sources: Mapping[str, str], arrays: NDArray[np.uint8]) -> None:
-        """Keep arrays.
+        """Store arrays.
 
         Args:
-            sources: What each was made of, by name.
+            sources: What each was computed from, by name.
             arrays: Of shape (names, bytes), in the order of the names.
 
         Raises:
             DataError: The disk is full or cannot be written.
         """
-        places = []
+        locations = []
         with ShardWriter(self.folder) as writer:
             for (name, source), array in zip(sources.items(), arrays, strict=True):
-                sealed = np.concatenate([array, _checksum(array)])
-                places.append(writer.append(name, source, sealed[None]))
+                checked = np.concatenate([array, _checksum(array)])
+                locations.append(writer.append(name, source, checked[None]))
             writer.flush()
-        self._shards.add(places)
-        self._places.update((place.id, place) for place in places)
+        self._shards.add(locations)
+        self._locations.update((location.id, location) for location in locations)
 
     def get(self, name: str) -> Bytes:
-        """One array that ``find`` or ``add`` named, mapped from the disk and read-only."""
-        return self._shards.pixels(self._places[name])[0, :-CHECKSUM]
+        """Return one array that ``find`` or ``add`` named, memory-mapped and read-only."""
+        return self._shards.pixels(self._locations[name])[0, :-CHECKSUM]
 
-    def _whole(self, place: Place) -> bool:
-        if (place.height, place.width) != (1, self._size + CHECKSUM):
+    def _is_intact(self, location: Location) -> bool:
+        if (location.height, location.width) != (1, self._size + CHECKSUM):
             return False
-        sealed = self._shards.pixels(place)[0]
-        return bool(np.array_equal(sealed[-CHECKSUM:], _checksum(sealed[:-CHECKSUM])))
+        checked = self._shards.pixels(location)[0]
+        return bool(np.array_equal(checked[-CHECKSUM:], _checksum(checked[:-CHECKSUM])))
 
 
 class InMemory:
-    """The same for small arrays where the disk has no room: they are gone with the run."""
+    """The same interface in memory, for small arrays that do not fit on the disk."""
 
     def __init__(self) -> None:
         self._arrays: dict[str, Bytes] = {}
 
     def find(self, sources: Mapping[str, str]) -> set[str]:
-        """The names of arrays that are there."""
+        """Return the names of arrays that exist."""
         return set(self._arrays.keys() & sources.keys())
 
     def affords(self, count: int) -> bool:
-        """Whether there is room for so many arrays more."""
+        """Whether ``count`` more arrays fit: always."""
         return True
 
     def add(self, sources: Mapping[str, str], arrays: NDArray[np.uint8]) -> None:
-        """Keep arrays of shape (names, bytes), in the order of the names."""
+        """Store arrays of shape (names, bytes), in the order of the names."""
         self._arrays.update(zip(sources, arrays.copy(), strict=True))
 
     def get(self, name: str) -> Bytes:
-        """One array."""
+        """Return one array."""
         return self._arrays[name]
 
 
 def _checksum(array: Bytes) -> Bytes:
-    found = zlib.crc32(np.ascontiguousarray(array).data)
-    return np.frombuffer(found.to_bytes(CHECKSUM, "little"), np.uint8)
+    checksum = zlib.crc32(np.ascontiguousarray(array).data)
+    return np.frombuffer(checksum.to_bytes(CHECKSUM, "little"), np.uint8)

@@ -1,4 +1,4 @@
-"""How much room the cache of decoded pictures may take, and what to do when it is not enough."""
+"""Disk space of the cache of decoded images and activations: limits, checks and clean-up."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from pathlib import Path
 from core.errors import ConfigurationError, DataError
 
 LIMIT = "CXR_CACHE_GB"
-"""Environment variable that bounds the cache, over all data sets and sides, in GB (10^9 bytes)."""
+"""Environment variable: limit of the cache of all data sets and sides, in GB (10^9 bytes)."""
 
 LEFT_FREE = 0.02
-"""Share of a disk that the cache leaves free: runs write their weights there."""
+"""Share of a disk that the cache leaves free for the weights of runs."""
 
-KINDS = PICTURES, FEATURES = "images", "features"
-"""Folders of the cache: decoded pictures, and what frozen networks made of them."""
+KINDS = IMAGES, FEATURES = "images", "features"
+"""Folders of the cache: decoded images, and activations of frozen networks."""
 
 UNUSED_DAYS = 14
-"""Days after which activations that no run has opened are removed: longer than any run takes."""
+"""Days without use after which activations are removed; no run takes that long."""
 
 SHARE_OF_FREE = 0.25
-"""Share of a disk's free space that activations may take: pictures and weights matter more."""
+"""Share of a disk's free space that activations may take; the rest is for images and weights."""
 
-NAMED = 5
+MOST_FOLDERS = 5
+"""Folders that an error message lists."""
 
 
 def check_disk_space(folder: Path, needed: int) -> None:
-    """Refuse to write more copies than there is room for.
+    """Check that the disk and the limit of the cache allow more images.
 
     Args:
-        folder: Where the copies of one data set are; beside it are those of the others.
-        needed: Bytes still to be written, as far as that is known.
+        folder: The folder of one data set in the cache; its siblings are those of the others.
+        needed: Bytes to be written; 0 if that is not known.
 
     Raises:
         DataError: The disk is too small, or the cache would exceed its limit.
-        ConfigurationError: The limit is no number.
+        ConfigurationError: The limit is not a number above 0.
     """
     limit = _limit()
     if limit is not None:
@@ -50,14 +51,14 @@ def check_disk_space(folder: Path, needed: int) -> None:
 
 
 def affords(folder: Path, needed: int) -> bool:
-    """Whether activations have room: a share of what is free, within the cache's limit.
+    """Whether activations fit into their share of the free space and into the cache's limit.
 
     Args:
-        folder: Where those of one network are.
-        needed: Bytes still to be written.
+        folder: The folder of the activations of one network.
+        needed: Bytes to be written.
 
     Raises:
-        ConfigurationError: The limit is no number.
+        ConfigurationError: The limit is not a number above 0.
     """
     limit = _limit()
     if limit is not None and _taken(folder) + needed > limit:
@@ -66,17 +67,17 @@ def affords(folder: Path, needed: int) -> bool:
 
 
 def keep(folder: Path) -> int:
-    """Note that a network's activations are in use, and remove those that long were not.
+    """Mark a network's activations as used, and remove those not used for ``UNUSED_DAYS``.
 
-    They can be computed again; pictures, which take hours to decode, are never removed.
+    Activations can be computed again. Images, which take hours to decode, are never removed.
 
     Args:
-        folder: Where those of this network are; beside it are those of the others.
+        folder: The folder of this network's activations; its siblings are those of the others.
 
     Returns:
         Bytes that were removed.
     """
-    with contextlib.suppress(OSError):  # another user's
+    with contextlib.suppress(OSError):  # the folder of another user
         os.utime(folder)
     oldest = time.time() - UNUSED_DAYS * 86_400
     removed = 0
@@ -85,52 +86,52 @@ def keep(folder: Path) -> int:
             if other != folder and other.is_dir() and other.stat().st_mtime < oldest:
                 removed += size_of(other)
                 shutil.rmtree(other)
-        except OSError:  # another run has removed it meanwhile, or it is not ours to remove
+        except OSError:  # another run has removed it, or it belongs to another user
             continue
     return removed
 
 
 def _taken(folder: Path) -> int:
-    """Bytes of all that the limit bounds."""
+    """Bytes of all folders that the limit applies to."""
     return sum(size_of(folder.parent.parent / kind) for kind in KINDS)
 
 
 def size_of(folder: Path) -> int:
     """Bytes of all files below a folder."""
     total = 0
-    for place, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder):
         for name in names:
             try:
-                total += (Path(place) / name).stat().st_size
-            except FileNotFoundError:  # another run has removed it meanwhile
+                total += (Path(parent) / name).stat().st_size
+            except FileNotFoundError:  # another run has removed it
                 continue
     return total
 
 
 def disk_full(folder: Path, needed: int = 0, free: int = 0) -> DataError:
-    """The error for a disk without room for the cache.
+    """Build the error for a disk that is full.
 
     Args:
-        folder: The cache.
-        needed: Bytes still to be written; 0 if that is not known.
+        folder: The folder in the cache.
+        needed: Bytes to be written; 0 if that is not known.
         free: Bytes that are free.
     """
     amount = f": {_gb(needed)} are needed, {_gb(free)} are free" if needed else ""
     return DataError(
         f"The disk of the image cache {folder} is full{amount}.",
-        "Free some space or choose a workspace on another disk (--workspace DIR or "
-        "CXR_WORKSPACE); what is cached already is kept.",
+        "Free some space, or choose a workspace on another disk (--workspace DIR or "
+        "CXR_WORKSPACE). Images that are already cached are kept.",
     )
 
 
 def _too_large(cache: Path, wanted: int, limit: float) -> DataError:
-    each = [one for kind in KINDS for one in (cache / kind).glob("*") if one.is_dir()]
-    sizes = {str(one.relative_to(cache)): size_of(one) for one in each}
-    largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:NAMED]
-    listed = ", ".join(f"{one} ({_gb(sizes[one])})" for one in largest)
+    folders = [folder for kind in KINDS for folder in (cache / kind).glob("*") if folder.is_dir()]
+    sizes = {str(folder.relative_to(cache)): size_of(folder) for folder in folders}
+    largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:MOST_FOLDERS]
+    listed = ", ".join(f"{name} ({_gb(sizes[name])})" for name in largest)
     return DataError(
         f"The cache {cache} would take {_gb(wanted)}; its limit is {_gb(limit)} ({LIMIT}).",
-        f"Raise the limit, or delete folders in it that no run uses: {listed}.",
+        f"Raise the limit, or delete folders of the cache that no run uses: {listed}.",
     )
 
 
@@ -144,7 +145,7 @@ def _limit() -> float | None:
         limit = -1.0
     if not limit > 0:
         raise ConfigurationError(
-            f"The limit of the image cache, {LIMIT}, is “{given}”, which is no number above 0.",
+            f"The limit of the image cache, {LIMIT}, is “{given}”, which is not a number above 0.",
             "Give it in GB, such as 20, or leave it empty.",
         )
     return limit * 1e9

@@ -1,8 +1,8 @@
-"""Decoded pictures on disk: one file of pixels a writer, and one index that names them all.
+"""Decoded images on disk: one file of pixels per writer, and one SQLite index of all images.
 
-Each writer appends to a file of its own and names a picture in the index only when its pixels are
-on the disk. So any number of processes can write at once, and one that is killed leaves nothing
-but some unused bytes.
+Each writer appends to a file of its own and adds an image to the index only after its pixels are on
+the disk. Any number of processes can therefore write at the same time, and a process that is killed
+leaves only some unused bytes.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from core.errors import DataError
 INDEX = "index.sqlite"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WAIT_SECONDS = 60.0
-NAMES_A_QUERY = 500
+NAMES_PER_QUERY = 500
 
 ABANDONED = 3600.0
-"""Seconds since its last change after which a file that no picture is named in is nobody's."""
+"""Age in seconds of the last change after which a file without indexed images is removed."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS pictures (
@@ -41,16 +41,16 @@ CREATE TABLE IF NOT EXISTS pictures (
 """
 
 
-class Place(NamedTuple):
-    """Where the pixels of one picture are.
+class Location(NamedTuple):
+    """Where the pixels of one image are stored.
 
     Attributes:
         id: The study.
-        source: What its pixels were made of; see ``ChestDataset.source_key``.
+        source: What the pixels were made from; see ``ChestDataset.source_key``.
         shard: Name of the file.
         start: First byte.
         height: Rows.
-        width: Columns; a byte each.
+        width: Columns; one byte per pixel.
     """
 
     id: str
@@ -62,15 +62,15 @@ class Place(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The byte after the last."""
+        """The byte after the last one."""
         return self.start + self.height * self.width
 
 
 class ShardWriter:
-    """Appends pictures to a new file of pixels.
+    """Appends images to a new file of pixels.
 
     Args:
-        folder: Where the shards are.
+        folder: The folder of the shards.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,21 +81,21 @@ class ShardWriter:
             self._file = (folder / self.name).open("xb")
         self._end = 0
 
-    def append(self, study_id: str, source: str, picture: NDArray[np.uint8]) -> Place:
-        """Write one picture; it counts only after ``flush``.
+    def append(self, study_id: str, source: str, image: NDArray[np.uint8]) -> Location:
+        """Write one image of shape (height, width); it is on the disk only after ``flush``.
 
         Raises:
             DataError: The disk is full or cannot be written.
         """
-        height, width = picture.shape
+        height, width = image.shape
         with explained(self._folder):
-            self._file.write(np.ascontiguousarray(picture).data)
-        place = Place(study_id, source, self.name, self._end, height, width)
-        self._end = place.end
-        return place
+            self._file.write(np.ascontiguousarray(image).data)
+        location = Location(study_id, source, self.name, self._end, height, width)
+        self._end = location.end
+        return location
 
     def flush(self) -> None:
-        """Bring everything written to the disk.
+        """Write all buffered data to the disk.
 
         Raises:
             DataError: The disk is full or cannot be written.
@@ -113,7 +113,7 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # What a full disk left in the buffer fails again here; it was reported when it was written.
+        # Data that a full disk left in the buffer fails again here; it has been reported.
         with contextlib.suppress(OSError):
             self._file.close()
         if self._end == 0:
@@ -122,13 +122,13 @@ class ShardWriter:
 
 
 class Shards:
-    """Reads and indexes the pictures of one folder.
+    """Reads and indexes the images of one folder.
 
     Args:
-        folder: Made if it is not there.
+        folder: The folder; created if it does not exist.
 
     Raises:
-        DataError: The folder cannot be made or written.
+        DataError: The folder cannot be created or written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -141,7 +141,7 @@ class Shards:
         except DataError as error:
             if not isinstance(error.__cause__, sqlite3.DatabaseError):
                 raise
-            # Nothing in it is lost for good: the pictures are decoded again.
+            # A damaged index is replaced; the images are decoded again.
             with explained(folder):
                 (folder / INDEX).unlink(missing_ok=True)
             self._make_index()
@@ -150,57 +150,58 @@ class Shards:
         with self._index() as index:
             index.execute(SCHEMA)
 
-    def find(self, sources: dict[str, str]) -> dict[str, Place]:
-        """The pictures that are there, by id.
+    def find(self, sources: dict[str, str]) -> dict[str, Location]:
+        """Return the stored images, by id.
 
         Args:
-            sources: Of each study what its pixels must have been made of.
+            sources: What the pixels of each study must have been made from, by id.
         """
-        found: dict[str, Place] = {}
+        locations: dict[str, Location] = {}
         ids = list(sources)
         with self._index() as index:
-            for start in range(0, len(ids), NAMES_A_QUERY):
-                part = ids[start : start + NAMES_A_QUERY]
+            for start in range(0, len(ids), NAMES_PER_QUERY):
+                part = ids[start : start + NAMES_PER_QUERY]
                 marks = ", ".join("?" * len(part))
                 query = f"SELECT * FROM pictures WHERE id IN ({marks})"  # noqa: S608 - marks only
                 for row in index.execute(query, part):
-                    place = Place(*row)
-                    if place.source == sources[place.id] and self._holds(place):
-                        found[place.id] = place
-        return found
+                    location = Location(*row)
+                    if location.source == sources[location.id] and self._exists(location):
+                        locations[location.id] = location
+        return locations
 
-    def add(self, places: Sequence[Place]) -> None:
-        """Name pictures in the index whose pixels are on the disk; the latest one counts.
+    def add(self, locations: Sequence[Location]) -> None:
+        """Add images whose pixels are on the disk to the index; an existing entry is replaced.
 
         Raises:
             DataError: The disk is full or cannot be written.
         """
         with self._index() as index:
-            index.executemany("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?)", places)
+            query = "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?)"
+            index.executemany(query, locations)
 
     def sweep(self) -> None:
-        """Remove the files of writers that were killed before any of their pictures was named."""
+        """Remove the files of writers that were killed before they indexed any image."""
         with self._index() as index:
-            named = {str(row[0]) for row in index.execute("SELECT DISTINCT shard FROM pictures")}
+            indexed = {str(row[0]) for row in index.execute("SELECT DISTINCT shard FROM pictures")}
         for file in self.folder.glob("*.u8"):
-            # Another run may have the file open or gone meanwhile; then it is left alone.
+            # Another run may have the file open, or may have removed it; then nothing is done.
             with contextlib.suppress(OSError):
-                if file.name not in named and time.time() - file.stat().st_mtime > ABANDONED:
+                if file.name not in indexed and time.time() - file.stat().st_mtime > ABANDONED:
                     file.unlink()
 
-    def pixels(self, place: Place) -> NDArray[np.uint8]:
-        """One picture, mapped from the disk and read-only; shape (height, width)."""
-        shard = self._maps.get(place.shard)
-        if shard is None or len(shard) < place.end:
-            shard = self._map(place.shard)
-        return shard[place.start : place.end].reshape(place.height, place.width)
+    def pixels(self, location: Location) -> NDArray[np.uint8]:
+        """Return one image of shape (height, width), memory-mapped and read-only."""
+        shard = self._maps.get(location.shard)
+        if shard is None or len(shard) < location.end:
+            shard = self._map(location.shard)
+        return shard[location.start : location.end].reshape(location.height, location.width)
 
-    def _holds(self, place: Place) -> bool:
-        shard = self._maps.get(place.shard)
-        if shard is not None and len(shard) >= place.end:
+    def _exists(self, location: Location) -> bool:
+        shard = self._maps.get(location.shard)
+        if shard is not None and len(shard) >= location.end:
             return True
         try:
-            return len(self._map(place.shard)) >= place.end
+            return len(self._map(location.shard)) >= location.end
         except (OSError, ValueError):
             return False
 
@@ -212,7 +213,7 @@ class Shards:
 
     @contextlib.contextmanager
     def _index(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one transaction: any thread may call, and nothing is kept open."""
+        """Open a connection for one transaction; any thread may call, and none is kept open."""
         path = self.folder / INDEX
         with explained(self.folder):
             connection = sqlite3.connect(path, timeout=WAIT_SECONDS)
@@ -224,7 +225,7 @@ class Shards:
             except sqlite3.DatabaseError as error:
                 raise DataError(
                     f"The index of the image cache {path} is damaged.",
-                    f"Delete the folder {self.folder}; it is made again from the pictures.",
+                    f"Delete the folder {self.folder}; the images are decoded again.",
                 ) from error
             finally:
                 connection.close()
@@ -232,7 +233,7 @@ class Shards:
 
 @contextlib.contextmanager
 def explained(folder: Path) -> Iterator[None]:
-    """Turn faults of the disk into one that says which disk, and what to do."""
+    """Turn errors of the disk and the index into ``DataError`` with cause and remedy."""
     try:
         yield
     except (OSError, sqlite3.OperationalError) as error:

@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""Checks of a whole data set, and their report."""

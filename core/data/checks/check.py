@@ -1,7 +1,7 @@
-"""Everything that is wrong with a data set, told at once.
+"""Check of a data set: all of its problems in one report.
 
-The reader's own rules are heard through ``faults.gathering``; what no reader has to look at (spare
-files, empty classes, copies, boxes beyond the edge) is looked at here.
+The errors of the reader are collected with ``problems.collecting``. This module adds the checks
+that a reader does not need: extra files, empty classes, duplicates, boxes outside the image.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 from core.data import problems
 from core.data.base import SPLITS, ChestDataset
 from core.data.checks import image_checks, image_scan
-from core.data.checks.image_scan import Inspection
-from core.data.checks.report import RESTORE, Report, fault, ordered
+from core.data.checks.image_scan import ImageScan
+from core.data.checks.report import RESTORE, Report, ordered, problem
 from core.data.datasets.files import FileDataset
 from core.data.images.reader import SUFFIXES
-from core.data.problems import Fault
+from core.data.problems import Problem
 from core.errors import DataError
 
 
@@ -33,72 +33,78 @@ def check(
     """Check a data set.
 
     Args:
-        opener: Opens it; what it refuses becomes part of the report.
-        pixels: Whether to decode every picture, too.
-        progress: Told how many of how many pictures are decoded.
-        should_stop: Asked now and then; what is known by then is reported.
+        opener: Opens the data set; its errors become part of the report.
+        pixels: Whether to decode every image, too.
+        progress: Called with the number of decoded images and of all images.
+        should_stop: Called regularly; if it returns True, the report contains what is known.
 
     Raises:
-        ConfigurationError: There is no data set of that name.
-        DataError: A choice such as the split or the folder's name is wrong, so that there is
-            nothing to be checked.
+        ConfigurationError: The data set is unknown.
+        DataError: An option such as the split or the folder is wrong, so that there is nothing to
+            check.
     """
     started = time.monotonic()
-    with problems.gathering() as found:
+    with problems.collecting() as found:
         try:
             dataset = opener()
         except DataError as error:
             if not found and error.field not in (None, "data.root"):
                 raise
-            found.append(Fault("cannot be opened", error.cause, remedy=error.remedy))
-            spent = time.monotonic() - started
-            return Report("", "", 0, 0, 0, True, spent, ordered(found))
-        for rule in (_files, _rows, _people, _labels, _boxes):
-            found += list(rule(dataset, {fault.kind for fault in found}))
-    seen = Inspection()
+            found.append(Problem("cannot be opened", error.cause, remedy=error.remedy))
+            seconds = time.monotonic() - started
+            return Report("", "", 0, 0, 0, True, seconds, ordered(found))
+        for rule in (_files, _rows, _patients, _labels, _boxes):
+            found += list(rule(dataset, {each.kind for each in found}))
+    scan = ImageScan()
     if pixels:
         ids = [
-            one for one in dict.fromkeys(map(str, dataset.table.index)) if _is_there(dataset, one)
+            study
+            for study in dict.fromkeys(map(str, dataset.table.index))
+            if _has_content(dataset, study)
         ]
-        seen = image_scan.inspect(dataset, ids, progress, should_stop)
-        found += image_checks.of_pictures(dataset, seen, should_stop)
+        scan = image_scan.scan(dataset, ids, progress, should_stop)
+        found += image_checks.image_problems(dataset, scan, should_stop)
     return Report(
         title=dataset.title,
         split=dataset.split_name,
         images=len(dataset.table),
         patients=int(dataset.table["patient"].nunique()),
-        looked_at=len(seen.looks) + len(seen.unreadable),
-        complete=seen.complete,
+        decoded=len(scan.statistics) + len(scan.unreadable),
+        complete=scan.complete,
         seconds=time.monotonic() - started,
-        faults=ordered(found),
+        problems=ordered(found),
     )
 
 
-def _files(dataset: ChestDataset, known: set[str]) -> Iterator[Fault]:
-    """Files that are empty, gone, or in no list."""
+def _files(dataset: ChestDataset, known: set[str]) -> Iterator[Problem]:
+    """Find files that are empty, missing, or not listed."""
     if not isinstance(dataset, FileDataset):
         return
     sizes = _sizes(str(dataset.root))
     listed = dataset.files
-    empty = [one for one, file in listed.items() if sizes.get(file) == 0]
-    yield from fault("empty files", empty, "{} {file is|files are} empty (0 bytes).", RESTORE)
+    empty = [study for study, file in listed.items() if sizes.get(file) == 0]
+    yield from problem("empty files", empty, "{} {file is|files are} empty (0 bytes).", RESTORE)
     if "missing files" not in known:
-        gone = [one for one, file in listed.items() if not (file in sizes or _there(dataset, file))]
-        yield from fault("missing files", gone, "{} listed {file is|files are} missing.", RESTORE)
+        missing = [
+            study for study, file in listed.items() if not (file in sizes or _exists(dataset, file))
+        ]
+        yield from problem(
+            "missing files", missing, "{} listed {file is|files are} missing.", RESTORE
+        )
     used = set(listed.values())
-    spare = sorted(file for file in sizes if file not in used)
-    yield from fault(
+    extra = sorted(file for file in sizes if file not in used)
+    yield from problem(
         "extra files",
-        spare,
-        "{} {picture|pictures} in the folder {is in no list|are in no list}: not used.",
-        "Nothing needs to be done if they are meant to be left out.",
+        extra,
+        "{} {image|images} in the folder {is|are} not listed and not used.",
+        "Nothing needs to be done if this is intended.",
         error=False,
     )
 
 
 def _sizes(root: str) -> dict[str, int]:
-    """Bytes of each picture below a folder, by its path relative to it."""
-    found: dict[str, int] = {}
+    """Return the bytes of each image below a folder, by its path relative to it."""
+    sizes: dict[str, int] = {}
     folders = [root]
     while folders:
         folder = folders.pop()
@@ -115,20 +121,20 @@ def _sizes(root: str) -> dict[str, int]:
                 try:
                     size = entry.stat().st_size
                 except OSError:
-                    continue  # a link that leads nowhere
-                found[entry.path[len(root) + 1 :].replace(os.sep, "/")] = size
-    return found
+                    continue  # a broken link
+                sizes[entry.path[len(root) + 1 :].replace(os.sep, "/")] = size
+    return sizes
 
 
-def _there(dataset: FileDataset, file: str) -> bool:
+def _exists(dataset: FileDataset, file: str) -> bool:
     try:
         return (dataset.root / file).is_file()
     except OSError:
         return False
 
 
-def _is_there(dataset: ChestDataset, study_id: str) -> bool:
-    """Whether there is anything to decode; what is missing or empty is told already."""
+def _has_content(dataset: ChestDataset, study_id: str) -> bool:
+    """Whether there is a file to decode; missing and empty files are already reported."""
     try:
         dataset.source_key(study_id)
         return not (isinstance(dataset, FileDataset) and not dataset.path(study_id).stat().st_size)
@@ -136,96 +142,96 @@ def _is_there(dataset: ChestDataset, study_id: str) -> bool:
         return False
 
 
-def _rows(dataset: ChestDataset, known: set[str]) -> Iterator[Fault]:
+def _rows(dataset: ChestDataset, known: set[str]) -> Iterator[Problem]:
     index = dataset.table.index
-    again = [str(one) for one in dict.fromkeys(index[index.duplicated()])]
-    yield from fault(
+    repeated = list(map(str, dict.fromkeys(index[index.duplicated()])))
+    yield from problem(
         "repeated rows",
-        again,
-        "{} {study stands|studies stand} in the lists several times.",
-        "Keep one row each.",
+        repeated,
+        "{} {study is|studies are} several times in the lists.",
+        "Keep one row per study.",
     )
-    odd = ~dataset.table["split"].isin(SPLITS)
-    yield from fault(
+    unknown = ~dataset.table["split"].isin(SPLITS)
+    yield from problem(
         "unknown splits",
-        list(index[odd]),
+        list(index[unknown]),
         "{} {study is|studies are} in no split.",
         f"Known splits: {', '.join(SPLITS)}.",
     )
 
 
-def _people(dataset: ChestDataset, known: set[str]) -> Iterator[Fault]:
+def _patients(dataset: ChestDataset, known: set[str]) -> Iterator[Problem]:
     if "patients in two splits" in known:
         return
-    places = dataset.table.groupby("patient")["split"].nunique()
-    shared = list(places.index[places > 1])
-    yield from fault(
+    counts = dataset.table.groupby("patient")["split"].nunique()
+    shared = list(counts.index[counts > 1])
+    yield from problem(
         "patients in two splits",
         shared,
-        f"{{}} {{patient stands|patients stand}} in more than one split of “{dataset.split_name}”, "
-        "which is read as it was published.",
-        "Results on patients seen in training are too good; say so beside them.",
+        f"{{}} {{patient is|patients are}} in more than one split of “{dataset.split_name}”, "
+        "which is used as published.",
+        "Results on patients seen in training are too good; report this with the results.",
         error=False,
     )
 
 
-def _labels(dataset: ChestDataset, known: set[str]) -> Iterator[Fault]:
-    """Values that are no labels, studies without any, and findings without positives."""
+def _labels(dataset: ChestDataset, known: set[str]) -> Iterator[Problem]:
+    """Find invalid labels, studies without labels, and findings without positives."""
     table = dataset.table
     labels = table[list(dataset.findings)].to_numpy(float)
-    odd = ~(np.isnan(labels) | np.isin(labels, (0, 1))).all(axis=1)
-    yield from fault(
+    invalid = ~(np.isnan(labels) | np.isin(labels, (0, 1))).all(axis=1)
+    yield from problem(
         "unknown labels",
-        list(table.index[odd]),
-        "{} {study has|studies have} labels other than 1, 0 and not known.",
+        list(table.index[invalid]),
+        "{} {study has|studies have} labels other than 1, 0 and unknown.",
         "Correct the table of labels.",
     )
     blank = np.isnan(labels).all(axis=1)
-    yield from fault(
+    yield from problem(
         "unknown labels",
         list(table.index[blank]),
-        "{} {study has|studies have} no known label at all: nothing is learnt from {it|them}.",
-        "Add their labels, or take them out.",
+        "{} {study has|studies have} no known label and {is|are} not used in training.",
+        "Add the labels, or remove the studies.",
         error=False,
     )
     for split in SPLITS:
-        here = (table["split"] == split).to_numpy()
-        if not here.any():
+        in_split = (table["split"] == split).to_numpy()
+        if not in_split.any():
             continue
         for value, word in ((1, "positive"), (0, "negative")):
-            lacks = (labels[here] == value).sum(axis=0) == 0
-            names = [name for name, lacking in zip(dataset.findings, lacks, strict=True) if lacking]
-            yield from fault(
+            empty = (labels[in_split] == value).sum(axis=0) == 0
+            names = [dataset.findings[i] for i in np.flatnonzero(empty)]
+            yield from problem(
                 "empty classes",
                 names,
                 f"{{}} of {len(dataset.findings)} findings {{has|have}} no {word} study in "
                 f"{split}.",
-                "Nothing is learnt about them, or no AUROC exists; add studies, or leave them out.",
+                "They cannot be learnt, or have no AUROC. Add studies, or remove the findings.",
                 error=len(names) == len(dataset.findings),
             )
 
 
-def _boxes(dataset: ChestDataset, known: set[str]) -> Iterator[Fault]:
-    """Boxes that have no area, begin before the edge, or contradict the labels."""
-    wrong, unlabelled = [], []
-    table, places = dataset.table, {one: i for i, one in enumerate(dataset.findings)}
+def _boxes(dataset: ChestDataset, known: set[str]) -> Iterator[Problem]:
+    """Find boxes that have no area, start outside of the image, or contradict the labels."""
+    invalid, unlabelled = [], []
+    table, column = dataset.table, {name: i for i, name in enumerate(dataset.findings)}
     labels = table[list(dataset.findings)].to_numpy(float)
-    for row, one in enumerate(table.index):
-        for box in dataset.boxes(str(one)):
+    for row, study in enumerate(table.index):
+        for box in dataset.boxes(str(study)):
             if min(box.x, box.y) < -1 or min(box.width, box.height) <= 0:
-                wrong.append(str(one))
-            if labels[row, places[box.finding]] == 0:
-                unlabelled.append(f"{one} ({box.finding})")
-    yield from fault(
-        "boxes outside the picture",
-        list(dict.fromkeys(wrong)),
-        "{} {study has|studies have} boxes that begin before the edge or have no area.",
+                invalid.append(str(study))
+            if labels[row, column[box.finding]] == 0:
+                unlabelled.append(f"{study} ({box.finding})")
+    yield from problem(
+        "boxes outside the image",
+        list(dict.fromkeys(invalid)),
+        "{} {study has|studies have} boxes that start outside of the image or have no area.",
         "Correct the list of boxes.",
     )
-    yield from fault(
+    yield from problem(
         "boxes without their label",
         unlabelled,
-        "{} {box is|boxes are} drawn around a finding that the labels call absent.",
-        "Labels mined from reports and boxes by readers may differ; know it when you score.",
+        "{} {box is|boxes are} drawn around a finding whose label is absent.",
+        "Labels mined from reports may differ from boxes by radiologists; consider this in scores.",
         error=False,
     )

@@ -1,4 +1,4 @@
-"""What is wrong with the pictures of a data set, once each has been looked at."""
+"""Problems of the images of a data set, after each has been decoded."""
 
 from __future__ import annotations
 
@@ -9,137 +9,139 @@ import numpy as np
 
 from core.data.base import ChestDataset
 from core.data.checks import image_scan
-from core.data.checks.image_scan import Inspection
-from core.data.checks.report import RESTORE, fault
-from core.data.problems import Fault
+from core.data.checks.image_scan import ImageScan, ImageStatistics
+from core.data.checks.report import RESTORE, problem
+from core.data.problems import Problem
 
 USUAL = 0.9
-"""If this share of the pictures has one size, the others are told."""
+"""If this share of the images has the same size, the others are reported."""
 
 SMALLEST = 64
-"""Shorter side in pixels below which a radiograph shows hardly anything, unless all are so."""
+"""Shorter side in pixels below which a radiograph shows hardly anything, unless all are small."""
 
 
-def of_pictures(
-    dataset: ChestDataset, seen: Inspection, should_stop: Callable[[], bool] | None = None
-) -> Iterator[Fault]:
-    """Faults of the pictures that were looked at.
+def image_problems(
+    dataset: ChestDataset, scan: ImageScan, should_stop: Callable[[], bool] | None = None
+) -> Iterator[Problem]:
+    """Find the problems of the decoded images.
 
     Args:
-        dataset: Where they come from.
-        seen: What was seen of each.
-        should_stop: Asked now and then; copies are then no longer looked for.
+        dataset: The data set.
+        scan: The result of decoding the images.
+        should_stop: Called regularly; the search for duplicates ends if it returns True.
     """
-    bad = [f"{one}: {why}" for one, why in seen.unreadable.items()]
-    yield from fault("unreadable pictures", bad, "{} {picture|pictures} cannot be read.", RESTORE)
-    yield from _odd_sizes(seen)
-    flat = [one for one, what in seen.looks.items() if what.spread <= image_scan.FLAT]
-    yield from fault(
-        "constant pictures",
-        flat,
-        "{} {picture has|pictures have} the same grey everywhere.",
+    unreadable = [f"{study}: {reason}" for study, reason in scan.unreadable.items()]
+    yield from problem(
+        "unreadable images", unreadable, "{} {image|images} cannot be read.", RESTORE
+    )
+    yield from _sizes(scan)
+    images = scan.statistics.items()
+    yield from problem(
+        "constant images",
+        [study for study, image in images if image.spread <= image_scan.FLAT],
+        "{} {image has|images have} the same grey level everywhere.",
         RESTORE,
     )
-    dark = [
-        one
-        for one, what in seen.looks.items()
-        if what.spread > image_scan.FLAT and what.bright < image_scan.BLACK
-    ]
-    yield from fault(
-        "almost black pictures",
-        dark,
-        "{} {picture is|pictures are} almost black.",
+    yield from problem(
+        "almost black images",
+        [
+            study
+            for study, image in images
+            if image.spread > image_scan.FLAT and image.bright < image_scan.BLACK
+        ],
+        "{} {image is|images are} almost black.",
         "Look at them: the window or the number of bits may be wrong.",
         error=False,
     )
-    yield from _beyond(dataset, seen)
-    yield from _doubles(dataset, seen, should_stop)
+    yield from _boxes(dataset, scan)
+    yield from _duplicates(dataset, scan, should_stop)
 
 
-def _odd_sizes(seen: Inspection) -> Iterator[Fault]:
-    sizes = Counter((what.height, what.width) for what in seen.looks.values())
-    if not sizes:
+def _sizes(scan: ImageScan) -> Iterator[Problem]:
+    images = scan.statistics
+    if not images:
         return
+    sizes = Counter((image.height, image.width) for image in images.values())
     (usual, count), *_ = sizes.most_common(1)
-    remedy = "Look at them: they may be thumbnails, parts, or exported otherwise than the rest."
-    others: list[str] = []
-    if count >= USUAL * len(seen.looks):
-        others = [
-            f"{one} ({what.width} × {what.height})"
-            for one, what in seen.looks.items()
-            if (what.height, what.width) != usual
-        ]
-        yield from fault(
+    remedy = "Look at them: they may be thumbnails, crops, or exported in a different way."
+    if count >= USUAL * len(images):
+        yield from problem(
             "wrong size",
-            others,
-            f"{{}} {{picture is|pictures are}} not of {usual[1]} × {usual[0]} pixels, as the "
-            "others are.",
+            [
+                _with_size(study, image)
+                for study, image in images.items()
+                if (image.height, image.width) != usual
+            ],
+            f"{{}} {{image does|images do}} not have the usual size of {usual[1]} × {usual[0]} "
+            "pixels.",
             remedy,
             error=False,
         )
-    median = float(np.median([min(what.height, what.width) for what in seen.looks.values()]))
-    tiny = [
-        f"{one} ({what.width} × {what.height})"
-        for one, what in seen.looks.items()
-        if min(what.height, what.width) < min(SMALLEST, median / 2)
-    ]
-    yield from fault(
+    median = float(np.median([min(image.height, image.width) for image in images.values()]))
+    yield from problem(
         "wrong size",
-        tiny,
-        "{} {picture is|pictures are} far smaller than the others.",
+        [
+            _with_size(study, image)
+            for study, image in images.items()
+            if min(image.height, image.width) < min(SMALLEST, median / 2)
+        ],
+        "{} {image is|images are} far smaller than the others.",
         remedy,
-        error=True,
     )
 
 
-def _beyond(dataset: ChestDataset, seen: Inspection) -> Iterator[Fault]:
-    beyond = [
-        one
-        for one, what in seen.looks.items()
+def _with_size(study: str, image: ImageStatistics) -> str:
+    return f"{study} ({image.width} × {image.height})"
+
+
+def _boxes(dataset: ChestDataset, scan: ImageScan) -> Iterator[Problem]:
+    outside = [
+        study
+        for study, image in scan.statistics.items()
         if any(
-            box.x + box.width > what.width + 1 or box.y + box.height > what.height + 1
-            for box in dataset.boxes(one)
+            box.x + box.width > image.width + 1 or box.y + box.height > image.height + 1
+            for box in dataset.boxes(study)
         )
     ]
-    yield from fault(
-        "boxes outside the picture",
-        beyond,
-        "{} {study has|studies have} boxes that reach beyond the edge of the picture.",
-        "The boxes may refer to another size; scale them.",
+    yield from problem(
+        "boxes outside the image",
+        outside,
+        "{} {study has|studies have} boxes that extend beyond the edge of the image.",
+        "The boxes may refer to another image size; scale them.",
     )
 
 
-def _doubles(
-    dataset: ChestDataset, seen: Inspection, should_stop: Callable[[], bool] | None
-) -> Iterator[Fault]:
-    split = dataset.table["split"]
-    splits = dict(zip(map(str, split.index), map(str, split), strict=True))
+def _duplicates(
+    dataset: ChestDataset, scan: ImageScan, should_stop: Callable[[], bool] | None
+) -> Iterator[Problem]:
+    table = dataset.table["split"]
+    splits = dict(zip(map(str, table.index), map(str, table), strict=True))
     across: list[str] = []
     within: list[str] = []
-    for group in image_scan.copies(seen.looks):
-        named = " = ".join(f"{one} ({splits[one]})" for one in group)
-        (across if len({splits[one] for one in group}) > 1 else within).append(named)
-    yield from fault(
+    for group in image_scan.duplicates(scan.statistics):
+        listed = " = ".join(f"{study} ({splits[study]})" for study in group)
+        (across if len({splits[study] for study in group}) > 1 else within).append(listed)
+    yield from problem(
         "duplicates across splits",
         across,
-        "{} {picture stands|pictures stand} in several splits with the very same pixels.",
-        "Keep each in one split: results on pictures seen in training mean nothing.",
+        "{} {image is|images are} in several splits with identical pixels.",
+        "Keep each image in one split: results on images seen in training are not valid.",
     )
-    yield from fault(
+    yield from problem(
         "duplicates in a split",
         within,
-        "{} {picture stands|pictures stand} several times in one split with the very same pixels.",
-        "Keep one of each.",
+        "{} {image is|images are} several times in one split with identical pixels.",
+        "Keep one copy of each image.",
         error=False,
     )
     near = [
         f"{a} ({splits[a]}) ≈ {b} ({splits[b]})"
-        for a, b, _ in image_scan.near_copies(seen.looks, splits, should_stop)
+        for a, b, _ in image_scan.near_duplicates(scan.statistics, splits, should_stop)
     ]
-    yield from fault(
+    yield from problem(
         "near-duplicates across splits",
         near,
-        "{} {pair|pairs} of pictures in different splits {looks|look} alike.",
-        "Look at them: the same picture may have been saved twice.",
+        "{} {pair|pairs} of images in different splits {is|are} very similar.",
+        "Look at them: the same radiograph may have been saved twice.",
         error=False,
     )

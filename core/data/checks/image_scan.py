@@ -1,10 +1,10 @@
-"""Every picture of a data set looked at once: can it be read, how large is it, is it a copy?"""
+"""Decode every image of a data set once: size, contrast, and hashes that find duplicates."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,31 +18,31 @@ from core.data.base import ChestDataset
 from core.errors import DataError
 
 FLAT = 2.0
-"""Standard deviation in grey levels up to which a picture counts as constant."""
+"""Standard deviation in grey levels up to which an image counts as constant."""
 
 BLACK = 20
-"""Grey level that 99% of an almost black picture's pixels stay below."""
+"""Grey level that 99% of the pixels of an almost black image are below."""
 
-HASHED_SIDE, KEPT = 64, 16
-"""The perceptual hash takes the 16 × 16 lowest frequencies of a 64 × 64 copy, without the mean."""
+HASHED_SIDE, FREQUENCIES = 64, 16
+"""The perceptual hash uses the 16 × 16 lowest frequencies of a 64 × 64 copy, without the mean."""
 
 NEAR = 24
 """Bits of 255 in which near-duplicates may differ. Recompression, resizing and a gamma of 0.7
-change up to 22 on real radiographs; no two patients among 400 of NIH came closer than 60."""
+change up to 22 bits of real radiographs; 400 patients of NIH differ by 60 bits or more."""
 
 ROWS = 256
-"""Hashes compared at once with all others."""
+"""Hashes that are compared with all others at once."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is kept of one picture.
+class ImageStatistics:
+    """Size, contrast and hashes of one image.
 
     Attributes:
         height: In pixels.
         width: In pixels.
-        content: Hash of its grey levels and its shape: equal for equal pictures.
-        hash: Perceptual hash, 255 bits packed into 32 bytes; close for pictures that look alike.
+        content: Hash of its grey levels and its shape: equal for identical images.
+        hash: Perceptual hash, 255 bits packed into 32 bytes; similar for similar images.
         spread: Standard deviation of the grey levels.
         bright: Grey level that 99% of the pixels do not exceed.
     """
@@ -56,151 +56,159 @@ class Look:
 
 
 @dataclass
-class Inspection:
-    """What a look at many pictures gave.
+class ImageScan:
+    """The result of decoding many images.
 
     Attributes:
-        looks: What was seen, by study.
-        unreadable: Why a picture could not be read, by study.
-        complete: False if the look was stopped before the end.
+        statistics: Statistics of the readable images, by study.
+        unreadable: Why an image could not be read, by study.
+        complete: False if the scan was stopped.
     """
 
-    looks: dict[str, Look] = field(default_factory=dict)
+    statistics: dict[str, ImageStatistics] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     complete: bool = True
 
 
-def inspect(
+def scan(
     dataset: ChestDataset,
     ids: Sequence[str],
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> Inspection:
-    """Decode each picture once, on all cores; nothing but ``Look`` is kept of it.
+) -> ImageScan:
+    """Decode each image once, on all cores, and keep its statistics.
 
     Args:
-        dataset: Where the pictures come from.
-        ids: Which ones.
-        progress: Told how many of how many are done.
-        should_stop: Asked now and then.
+        dataset: The data set.
+        ids: The studies.
+        progress: Called with the number of decoded images and of all images.
+        should_stop: Called regularly; the scan ends if it returns True.
     """
-    found = Inspection()
+    result = ImageScan()
 
-    def read(one: str) -> Look | str:
+    def read(study: str) -> ImageStatistics | str:
         try:
-            return look(dataset.read(one))
+            return statistics(dataset.read(study))
         except DataError as error:
             return error.cause
 
     threads = os.cpu_count() or 1
-    with ThreadPoolExecutor(threads, thread_name_prefix="inspect") as pool:
-        # Decoders let go of the interpreter; a few pictures a thread keep it busy.
+    with ThreadPoolExecutor(threads, thread_name_prefix="image-scan") as pool:
+        # Decoders release the interpreter lock; a few images per thread keep all threads busy.
         for part in _parts(ids, 8 * threads):
-            for one, seen in zip(part, pool.map(read, part), strict=True):
-                if isinstance(seen, Look):
-                    found.looks[one] = seen
+            for study, answer in zip(part, pool.map(read, part), strict=True):
+                if isinstance(answer, ImageStatistics):
+                    result.statistics[study] = answer
                 else:
-                    found.unreadable[one] = seen
+                    result.unreadable[study] = answer
+            done = len(result.statistics) + len(result.unreadable)
             if progress is not None:
-                progress(len(found.looks) + len(found.unreadable), len(ids))
+                progress(done, len(ids))
             if should_stop is not None and should_stop():
-                found.complete = len(found.looks) + len(found.unreadable) == len(ids)
+                result.complete = done == len(ids)
                 break
-    return found
+    return result
 
 
-def look(picture: NDArray[np.uint8]) -> Look:
-    """Size, hashes and contrast of a picture of shape (height, width)."""
-    height, width = picture.shape
-    whole = np.ascontiguousarray(picture)
+def statistics(image: NDArray[np.uint8]) -> ImageStatistics:
+    """Compute the statistics of an image of shape (height, width)."""
+    height, width = image.shape
+    pixels = np.ascontiguousarray(image)
     content = hashlib.blake2b(f"{height} {width} ".encode(), digest_size=16)
-    content.update(whole.data)
-    counts = np.bincount(whole.ravel(), minlength=256)
+    content.update(pixels.data)
+    counts = np.bincount(pixels.ravel(), minlength=256)
     levels = np.arange(256)
-    mean = float(counts @ levels) / whole.size
-    spread = float(np.sqrt(counts @ (levels - mean) ** 2 / whole.size))
-    bright = int(np.searchsorted(np.cumsum(counts), 0.99 * whole.size))
-    return Look(height, width, content.digest(), perceptual_hash(whole), spread, bright)
+    mean = float(counts @ levels) / pixels.size
+    spread = float(np.sqrt(counts @ (levels - mean) ** 2 / pixels.size))
+    bright = int(np.searchsorted(np.cumsum(counts), 0.99 * pixels.size))
+    return ImageStatistics(height, width, content.digest(), perceptual_hash(pixels), spread, bright)
 
 
-def perceptual_hash(picture: NDArray[np.uint8]) -> bytes:
-    """255 bits, packed: which of a small copy's lowest frequencies exceed their median.
+def perceptual_hash(image: NDArray[np.uint8]) -> bytes:
+    """Compute a hash of 255 bits, packed: which low frequencies exceed their median.
 
     After Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010, with
-    more bits: radiographs of two people look much more alike than two photographs.
+    more bits: radiographs of two patients are more similar than two photographs.
     """
-    small = Image.fromarray(picture).resize(
+    small = Image.fromarray(image).resize(
         (HASHED_SIDE, HASHED_SIDE), Image.Resampling.BOX, reducing_gap=2.0
     )
-    low = dctn(np.asarray(small, np.float32), norm="ortho")[:KEPT, :KEPT].ravel()[1:]
+    low = dctn(np.asarray(small, np.float32), norm="ortho")[:FREQUENCIES, :FREQUENCIES].ravel()[1:]
     return np.packbits(low > np.median(low)).tobytes()
 
 
-def copies(looks: dict[str, Look]) -> list[list[str]]:
-    """Groups of studies with the very same picture; constant pictures are left out."""
+def duplicates(images: Mapping[str, ImageStatistics]) -> list[list[str]]:
+    """Return groups of studies with identical images; constant images are left out."""
     groups: dict[bytes, list[str]] = {}
-    for one, seen in looks.items():
-        if seen.spread > FLAT:
-            groups.setdefault(seen.content, []).append(one)
+    for study, image in images.items():
+        if image.spread > FLAT:
+            groups.setdefault(image.content, []).append(study)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def near_copies(
-    looks: dict[str, Look], splits: dict[str, str], should_stop: Callable[[], bool] | None = None
+def near_duplicates(
+    images: Mapping[str, ImageStatistics],
+    splits: Mapping[str, str],
+    should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[str, str, int]]:
-    """Pairs of studies of different splits that look alike and are not the very same.
+    """Find pairs of studies of different splits with similar, but not identical, images.
 
     Args:
-        looks: What was seen, by study.
+        images: Statistics of the images, by study.
         splits: The split of each study.
-        should_stop: Asked now and then.
+        should_stop: Called regularly; the search ends if it returns True.
 
     Yields:
-        Two studies, and in how many bits their hashes differ.
+        Two studies, and the number of bits in which their hashes differ.
     """
-    ids = [one for one, seen in looks.items() if seen.spread > FLAT]
+    ids = [study for study, image in images.items() if image.spread > FLAT]
     if not ids:
         return
-    packed = np.frombuffer(b"".join(looks[one].hash for one in ids), np.uint8).reshape(len(ids), -1)
-    where = np.array([splits[one] for one in ids])
-    # With bits as ±1, a product of two hashes is (bits − 2 × difference): one multiplication for
-    # all, far faster than counting bits.
-    signs = 2.0 * np.unpackbits(packed, axis=1).astype(np.float32) - 1.0
+    split_of = np.array([splits[study] for study in ids])
+    signs = _signs([images[study].hash for study in ids])
     for start in range(0, len(ids), ROWS):
         if should_stop is not None and should_stop():
             return
         rows = slice(start, start + ROWS)
-        alike = signs[rows] @ signs[start:].T
-        close = alike >= signs.shape[1] - 2 * NEAR
-        for i, j in zip(*np.nonzero(close), strict=True):
+        similarity = signs[rows] @ signs[start:].T
+        near = similarity >= signs.shape[1] - 2 * NEAR
+        for i, j in zip(*np.nonzero(near), strict=True):
             a, b = start + int(i), start + int(j)
-            if a < b and where[a] != where[b] and looks[ids[a]].content != looks[ids[b]].content:
-                yield ids[a], ids[b], round((signs.shape[1] - float(alike[i, j])) / 2)
+            identical = images[ids[a]].content == images[ids[b]].content
+            if a < b and split_of[a] != split_of[b] and not identical:
+                yield ids[a], ids[b], round((signs.shape[1] - float(similarity[i, j])) / 2)
 
 
-def unlike(hashes: Sequence[bytes], known: Sequence[bytes]) -> list[int]:
-    """Which pictures look neither like a known one nor like one before them.
+def distinct(hashes: Sequence[bytes], known: Sequence[bytes]) -> list[int]:
+    """Return the images that are similar neither to a known one nor to an earlier one.
 
     Args:
-        hashes: Perceptual hashes of the pictures.
-        known: Those of others.
+        hashes: Perceptual hashes of the images.
+        known: Perceptual hashes of the known images.
 
     Returns:
-        Places in ``hashes``, rising.
+        Indices in ``hashes``, ascending.
     """
-    others = [*known, *hashes]
-    bits = np.frombuffer(b"".join(others), np.uint8).reshape(len(others), -1)
-    signs = 2.0 * np.unpackbits(bits, axis=1).astype(np.float32) - 1.0
+    signs = _signs([*known, *hashes])
     level, first = signs.shape[1] - 2 * NEAR, len(known)
     kept: list[int] = []
     for start in range(0, len(hashes), ROWS):
         rows = signs[first + start : first + start + ROWS]
-        close = rows @ signs[: first + start + len(rows)].T >= level
-        for i, near in enumerate(close, start):
-            near[first + i] = False
+        similar = rows @ signs[: first + start + len(rows)].T >= level
+        for i, near in enumerate(similar, start):
             if not near[: first + i].any():
                 kept.append(i)
     return kept
+
+
+def _signs(hashes: Sequence[bytes]) -> NDArray[np.float32]:
+    """Unpack hashes to ±1: the product of two hashes is then (bits − 2 × difference).
+
+    One matrix product compares all pairs, which is far faster than counting bits.
+    """
+    packed = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), -1)
+    signs: NDArray[np.float32] = 2.0 * np.unpackbits(packed, axis=1).astype(np.float32) - 1.0
+    return signs
 
 
 def _parts(ids: Sequence[str], size: int) -> Iterator[list[str]]:

@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""One module per data set, the registry, and registered names."""

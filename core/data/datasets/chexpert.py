@@ -1,4 +1,4 @@
-"""CheXpert (Irvin et al., AAAI 2019), small or in full size, with the lists of MED-PEFT too."""
+"""CheXpert (Irvin et al., AAAI 2019), small or full size, official split or the paper's lists."""
 
 from __future__ import annotations
 
@@ -8,65 +8,67 @@ import numpy as np
 import pandas as pd
 
 from core.data import splits
-from core.data.base import SPLITS
 from core.data.datasets.files import (
-    UNSEEN,
+    UNTESTED,
     FileDataset,
-    check_empty,
-    check_missing,
-    present,
-    unpacked,
+    check_files,
+    check_splits,
+    dataset_folder,
+    existing_files,
 )
-from core.data.datasets.published_tables import each_once, find_table, read_table
+from core.data.datasets.published_tables import each_once, find_table, read_table, require_table
+from core.data.datasets.registry import DATASETS
 from core.data.datasets.uncertain_labels import SENTENCES, decided
 from core.data.findings import CHEXPERT, CHEXPERT_14
-from core.data.problems import examples, refuse
-from core.errors import DataError, unknown_name
+from core.data.problems import examples, raise_or_collect
+from core.errors import DataError
 
 FOLDERS = ("CheXpert-v1.0-small", "CheXpert-v1.0")
-"""Names under which the set is unpacked, the one that the study used first."""
+"""Names of the unpacked folder, first the one that Lian et al. used."""
 
 TEST_TABLES = ("test_labels.csv", "groundtruth.csv", "test.csv")
-"""Names of the test labels, which were published apart from the set (CheXlocalize, and the
-authors' repository of test labels)."""
+"""Names of the test labels, which were published separately (CheXlocalize, and the authors'
+repository of test labels)."""
 
 PAPER_FOLDER = "CheXpert"
-PICTURE = (
+PATH = (
     r"^(?:CheXpert[^/]*/)?(?P<id>(?:train|valid|val|test)/(?P<patient>patient\d+)/study\d+"
     r"(?P<view>/view\d+_(?:frontal|lateral)\.(?:jpg|png))?)/?$"
 )
-"""How the tables name a picture, or a study as a whole."""
+"""Path of an image, or of a whole study, in the tables."""
 
 VALIDATION_SHARE = 0.02
-"""Share of the training patients (about 1,300) that validate where ``valid.csv`` has to test."""
+"""Share of the training patients (about 1,300) for validation if ``valid.csv`` is for testing."""
 
 ALIASES = {"Airspace Opacity": "Lung Opacity"}
-"""CheXlocalize calls one finding otherwise."""
+"""Findings with another name in CheXlocalize."""
 
-REMEDY = "Download it from aimi.stanford.edu (CheXpert), or name another folder."
+REMEDY = "Download it from aimi.stanford.edu (CheXpert), or give another folder."
 
 
 class Chexpert(FileDataset):
-    """224,316 radiographs of 65,240 patients; 14 findings mined from reports, uncertainty marked.
+    """224,316 radiographs of 65,240 patients; 14 findings mined from reports, with uncertainty.
 
     Args:
         root: The folder with ``train.csv``, ``valid.csv``, ``train`` and ``valid``, or its parent;
-            test labels (``test_labels.csv`` or ``groundtruth.csv``) in either, pictures in
+            test labels (``test_labels.csv`` or ``groundtruth.csv``) in either, images in
             ``test``.
-        split: ``official`` (``valid.csv`` validates and the test labels test; without test labels
-            ``valid.csv`` tests, and a validation split is drawn by patient) or ``paper`` (the lists
-            of Lian et al.; all of ``train.csv`` where the training list is not among them).
+        split: ``official`` (``valid.csv`` is the validation and the test labels the test split;
+            without test labels ``valid.csv`` is the test split, and the validation split is drawn
+            by patient) or ``paper`` (the lists of Lian et al.; all of ``train.csv`` if the training
+            list does not exist).
         findings: ``5`` of the competition, or all ``14``.
-        uncertainty: What a label marked uncertain counts as; see
+        uncertainty: How to use a label marked uncertain; see
             ``core.data.datasets.uncertain_labels``.
-        views: ``all``, or ``frontal`` alone.
+        views: ``all``, or ``frontal`` only.
 
     Raises:
         DataError: Something is missing or contradictory.
     """
 
-    title = "CheXpert"
-    licence = "Stanford University Dataset Research Use Agreement: research only, no sharing"
+    name = "chexpert"
+    title = DATASETS[name].title
+    licence = DATASETS[name].licence
     citation = "Irvin et al., CheXpert, AAAI 2019, arXiv 1901.07031"
 
     def __init__(
@@ -78,41 +80,33 @@ class Chexpert(FileDataset):
         uncertainty: str = "mixed",
         views: str = "all",
     ) -> None:
-        self.name = "chexpert"
         self.findings = {"5": CHEXPERT, "14": CHEXPERT_14}[findings]
         self._given = Path(root)
-        self.root = unpacked(self._given, "train.csv", FOLDERS, self.title, REMEDY)
+        self.root = dataset_folder(self._given, "train.csv", FOLDERS, self.title, REMEDY)
         self._policy = uncertainty
-        self.notes = (SENTENCES[uncertainty], UNSEEN)
+        self.notes = (SENTENCES[uncertainty], UNTESTED)
         if split == "paper":
             self.table = self._by_paper()
-        elif split == "official":
-            self.table = self._officially()
-            splits.check_shared_patients(self.table, self.title)
         else:
-            raise unknown_name(
-                "split of CheXpert", split, ("official", "paper"),
-                error=DataError, field="data.split",
-            )  # fmt: skip
+            self.table = self._official()
+            splits.check_shared_patients(self.table, self.title)
         if views == "frontal":
             self.table = self.table[self.table["view"] != "LATERAL"]
             self.split_name += ", frontal views"
-        listed = {str(one): str(one) for one in self.table.index}
-        self.files = present(self.root, listed)
-        check_missing(
+        listed = list(map(str, self.table.index))
+        existing = existing_files(self.root, dict(zip(listed, listed, strict=True)))
+        self.files = check_files(
             self.title,
-            [one for one in listed if one not in self.files],
-            len(listed),
-            f"Complete {self.root}, or cut the tables to the pictures that are there.",
+            {study: existing.get(study) for study in listed},
+            f"Complete {self.root}, or remove the missing images from the tables.",
         )
-        counts = {one: int((self.table["split"] == one).sum()) for one in SPLITS}
-        check_empty(self.title, counts, [f"the tables in {self.root}"])
+        check_splits(self.title, self.table, f"the tables in {self.root}")
 
     def listed_as(self, study_id: str) -> str:
-        """The path from above the release's folder, as in the published lists."""
+        """The path including the name of the release's folder, as in the published lists."""
         return f"{FOLDERS[0]}/{study_id}"
 
-    def _officially(self) -> pd.DataFrame:
+    def _official(self) -> pd.DataFrame:
         train, valid = self._labels("train.csv"), self._labels("valid.csv")
         train["split"], valid["split"] = "train", "val"
         test = self._test_labels()
@@ -122,8 +116,8 @@ class Chexpert(FileDataset):
             return pd.concat([train, valid, test])
         self.split_name = "official, tested on valid.csv; validation drawn by patient"
         self.notes += (
-            f"There are no test labels ({TEST_TABLES[0]}) in {self.root}: valid.csv, 234 pictures "
-            "in the whole set, tests, and a part of the training patients validates.",
+            f"{self.root} contains no test labels ({TEST_TABLES[0]}): valid.csv (234 images) is "
+            "the test split, and a part of the training patients is the validation split.",
         )
         valid["split"] = "test"
         drawn = splits.draw(list(train["patient"]), VALIDATION_SHARE, "chexpert validation")
@@ -134,15 +128,15 @@ class Chexpert(FileDataset):
         self.split_name = "paper (Lian et al. 2024)"
         self._check_other_labels()
         lists = self._lists()
-        tables = [self._labels(one) for one in ("train.csv", "valid.csv")]
+        tables = [self._labels("train.csv"), self._labels("valid.csv")]
         test = self._test_labels()
         known = pd.concat([*tables, *([] if test is None else [test])])
         parts = []
         if "train" not in lists:
             parts.append(tables[0].assign(split="train"))
             self.notes += (
-                f"{splits.PUBLISHED['train']} is not there: the training split is all of "
-                f"train.csv, {len(tables[0]):,} pictures.",
+                f"{splits.PUBLISHED['train']} does not exist: the training split is all of "
+                f"train.csv, {len(tables[0]):,} images.",
             )
         for name, read in lists.items():
             part = _rows(pd.Series(read.files), self.root / splits.PUBLISHED[name])
@@ -161,37 +155,28 @@ class Chexpert(FileDataset):
         ):  # fmt: skip
             if given != own:
                 raise DataError(
-                    f"The paper's lists of {self.title} hold the labels of 5 findings, uncertain "
-                    f"ones decided by its mixed rule; {name} cannot be “{given}”.",
-                    f"Leave {name} at “{own}”, or choose the split “official”.",
+                    f"The paper's lists of {self.title} contain the labels of 5 findings, with the "
+                    f"mixed rule for uncertain ones; {name} cannot be “{given}”.",
+                    f"Set {name} to “{own}”, or choose the split “official”.",
                     field=f"data.{name}",
                 )
 
     def _lists(self) -> dict[str, splits.SplitList]:
-        """The published lists, in the folder that was named or in the unpacked one."""
+        """Read the published lists, from the given folder or the unpacked one."""
         try:
-            found = splits.published(self._given, PAPER_FOLDER, self.title, optional=("train",))
+            return self._lists_in(self._given)
         except DataError:
             if self._given == self.root:
                 raise
-            found = splits.published(self.root, PAPER_FOLDER, self.title, optional=("train",))
-        for name, read in found.items():
-            if read.labels.shape[1] != len(CHEXPERT):
-                raise DataError(
-                    f"{self.title}: {splits.PUBLISHED[name]} holds {read.labels.shape[1]} labels a "
-                    f"line, not {len(CHEXPERT)}: it is not the paper's.",
-                    f"Put the published lists into {self.root / PAPER_FOLDER}, or choose the split "
-                    "“official”.",
-                    field="data.split",
-                )
-        return found
+            return self._lists_in(self.root)
+
+    def _lists_in(self, folder: Path) -> dict[str, splits.SplitList]:
+        return splits.published(
+            folder, PAPER_FOLDER, self.title, len(CHEXPERT), optional=("train",)
+        )
 
     def _labels(self, name: str) -> pd.DataFrame:
-        path = self.root / name
-        if not path.is_file():
-            raise DataError(
-                f"{self.title}: there is no {name} in {self.root}.", REMEDY, field="data.root"
-            )
+        path = require_table(self.root, [name], self.title, REMEDY)
         return self._read(path, ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *self.findings])
 
     def _test_labels(self) -> pd.DataFrame | None:
@@ -199,15 +184,15 @@ class Chexpert(FileDataset):
         return None if path is None else self._read(path, [])
 
     def _read(self, path: Path, columns: list[str]) -> pd.DataFrame:
-        """Rows of one of the set's tables, with an empty ``split``."""
+        """Read one of the tables, with an empty column ``split``."""
         optional = ["Path", "Study", "Sex", "Age", "AP/PA", *self.findings, *ALIASES]
         read = read_table(path, columns, self.title, REMEDY, optional=optional)
         read = read.rename(columns={a: b for a, b in ALIASES.items() if b not in read.columns})
         key = "Path" if "Path" in read.columns else "Study"
-        lacking = [one for one in (key, *CHEXPERT) if one not in read.columns]
-        if lacking:
+        missing = [name for name in (key, *CHEXPERT) if name not in read.columns]
+        if missing:
             raise DataError(
-                f"{self.title}: {path} has no column {', '.join(lacking)}.", REMEDY,
+                f"{self.title}: {path} has no column {', '.join(missing)}.", REMEDY,
                 field="data.root",
             )  # fmt: skip
         read = each_once(read, key, path).reset_index(drop=True)
@@ -231,39 +216,41 @@ class Chexpert(FileDataset):
         return table.join(labels)
 
     def _whole_studies(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The same rows, with one a picture instead of those that name a study as a whole."""
-        whole = rows[~rows["picture"]]
+        """Replace rows of whole studies by one row for each of their images."""
+        whole = rows[~rows["is_image"]]
         if whole.empty:
             return rows
-        found = [
-            (f"{one}/{picture.name}", row)
-            for one, row in whole["row"].items()
-            for picture in sorted((self.root / str(one)).glob("view*_*.*"))
+        images = [
+            (f"{study}/{file.name}", row)
+            for study, row in whole["row"].items()
+            for file in sorted((self.root / str(study)).glob("view*_*.*"))
         ]
-        seen = _rows(pd.Series([one for one, _ in found], dtype=str), self.root)
-        seen["row"] = [found[i][1] for i in seen["row"]]
-        return pd.concat([rows[rows["picture"]], seen])
+        expanded = _rows(pd.Series([path for path, _ in images], dtype=str), self.root)
+        expanded["row"] = [images[i][1] for i in expanded["row"]]
+        return pd.concat([rows[rows["is_image"]], expanded])
 
 
 def _rows(paths: pd.Series, path: Path) -> pd.DataFrame:
-    """What paths say, indexed by picture: patient, view, number of the row, whether a picture."""
-    found = paths.reset_index(drop=True).str.strip().str.extract(PICTURE)
-    odd = [str(one) for one in paths[found["id"].isna().to_numpy()]]
-    if odd:
-        refuse(
+    """Parse paths: patient, view, number of the row, and whether it is an image or a study."""
+    parts = paths.reset_index(drop=True).str.strip().str.extract(PATH)
+    invalid = list(map(str, paths[parts["id"].isna().to_numpy()]))
+    if invalid:
+        raise_or_collect(
             "paths outside the folder",
-            odd,
+            invalid,
             DataError(
-                f"{path} names pictures that are not CheXpert's ({len(odd):,}: {examples(odd)}).",
-                "Paths read train/patient00001/study1/view1_frontal.jpg; restore the file.",
+                f"{path} contains {len(invalid):,} paths that are not CheXpert's "
+                f"({examples(invalid)}).",
+                "Restore the file. Paths have the form "
+                "train/patient00001/study1/view1_frontal.jpg.",
                 field="data.root",
             ),
         )
-    found = found[found["id"].notna()]
-    rows = pd.DataFrame(index=pd.Index(found["id"].astype(str), name="id"))
-    rows["patient"] = found["patient"].to_numpy()
-    lateral = found["view"].str.contains("lateral", na=False)
+    parts = parts[parts["id"].notna()]
+    rows = pd.DataFrame(index=pd.Index(parts["id"].astype(str), name="id"))
+    rows["patient"] = parts["patient"].to_numpy()
+    lateral = parts["view"].str.contains("lateral", na=False)
     rows["view"] = np.where(lateral, "LATERAL", "")
-    rows["row"] = found.index.to_numpy()
-    rows["picture"] = found["view"].notna().to_numpy()
+    rows["row"] = parts.index.to_numpy()
+    rows["is_image"] = parts["view"].notna().to_numpy()
     return rows

@@ -1,27 +1,28 @@
-"""A data set whose pictures are files in a folder."""
+"""Data sets whose images are files in a folder."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from core.data.base import MISSING, ChestDataset, Study
+from core.data.base import MISSING, SPLITS, ChestDataset, Study
 from core.data.images.radiograph import Radiograph
 from core.data.images.reader import SUFFIXES, VERSION, read_image, read_radiograph
-from core.data.problems import examples, refuse
+from core.data.problems import examples, raise_or_collect
 from core.errors import DataError
 
-UNSEEN = (
-    "This reader follows the set's public description and was tried on generated copies of its "
-    "layout, not on the real pictures."
+UNTESTED = (
+    "This reader follows the public description of the data set. It is tested on generated copies "
+    "of the layout, not on the real images."
 )
-"""A note of every data set whose real files its reader has not met yet."""
+"""A note of the data sets whose reader has not been tested on the real files."""
 
 
 class FileDataset(ChestDataset):
@@ -29,7 +30,7 @@ class FileDataset(ChestDataset):
 
     Attributes:
         root: The data set's folder, absolute.
-        files: Path of each study's picture, relative to ``root``, by study id.
+        files: Path of each study's image, relative to ``root``, by study id.
     """
 
     reader_version = VERSION
@@ -37,7 +38,7 @@ class FileDataset(ChestDataset):
     files: dict[str, str]
 
     def path(self, study_id: str) -> Path:
-        """Where a study's picture is.
+        """Return the path of a study's image.
 
         Raises:
             DataError: There is no such study.
@@ -45,81 +46,98 @@ class FileDataset(ChestDataset):
         if study_id not in self.files:
             raise DataError(
                 f"{self.title} has no study “{study_id}”.",
-                "Give an id from the Data tab or from the data set's own list.",
+                "Give an id from the Data page or from the data set's own list.",
             )
         return self.root / self.files[study_id]
 
     def read(self, study_id: str, short_side: int | None = None) -> NDArray[np.uint8]:
-        """Read one picture; see ``ChestDataset.read``."""
+        """Read one radiograph with 8 bits; see ``ChestDataset.read``."""
         return read_image(self.path(study_id), short_side)
 
-    def plate(self, study_id: str) -> Radiograph:
-        """Read one picture at full depth; see ``ChestDataset.plate``."""
+    def radiograph(self, study_id: str) -> Radiograph:
+        """Read one radiograph at full depth; see ``ChestDataset.radiograph``."""
         return read_radiograph(self.path(study_id))
 
     def source_key(self, study_id: str) -> str:
         """Size and time of change of the file, and a hash of the folder's path.
 
         Raises:
-            DataError: The file is gone.
+            DataError: The file does not exist.
         """
         path = self.path(study_id)
         try:
-            found = path.stat()
+            status = path.stat()
         except OSError as error:
             raise DataError(
-                f"The picture {path} is gone ({error.strerror}).", "Restore the file."
+                f"The image {path} cannot be found ({error.strerror}).", "Restore the file."
             ) from error
-        # Two folders may hold files of equal names, sizes and, once unpacked, times.
-        place = hashlib.blake2b(os.fspath(self.root).encode(), digest_size=6).hexdigest()
-        return f"{found.st_size} {found.st_mtime_ns} {place}"
+        # Files in two folders may have equal names, sizes and, after unpacking, times.
+        folder = hashlib.blake2b(os.fspath(self.root).encode(), digest_size=6).hexdigest()
+        return f"{status.st_size} {status.st_mtime_ns} {folder}"
 
     def leave_out_missing(self, named: Sequence[str]) -> None:
-        """Go on with the pictures that are there; see ``ChestDataset.leave_out_missing``."""
-        there = present(self.root, self.files)
-        lost = [str(one) for one in self.table.index if one not in there]
-        self.files = there
-        self.table = self.table[self.table.index.isin(list(there))]
-        self.skipped = dict.fromkeys(lost or named, MISSING)
+        """Keep only the studies whose file exists; see ``ChestDataset.leave_out_missing``."""
+        existing = existing_files(self.root, self.files)
+        missing = [str(study) for study in self.table.index if study not in existing]
+        self.files = existing
+        self.table = self.table[self.table.index.isin(list(existing))]
+        self.skipped = dict.fromkeys(missing or named, MISSING)
 
 
 class DicomDataset(FileDataset):
-    """Reads sex, age and view of a study from its file's header, where no table has them."""
+    """Reads sex, age and view of a study from the header of its file."""
 
     def study(self, study_id: str) -> Study:
-        """Everything known about one study; see ``ChestDataset.study``."""
-        from core.data.images.dicom import read_facts  # pydicom loads when it is needed
+        """All labels and attributes of one study; see ``ChestDataset.study``."""
+        from core.data.images.dicom import read_attributes  # pydicom takes 0.4 s to load
 
-        found = super().study(study_id)
-        facts = read_facts(self.path(study_id))
-        return replace(found, sex=facts.sex, age=facts.age, view=facts.view)
+        attributes = read_attributes(self.path(study_id))
+        return replace(
+            super().study(study_id),
+            sex=attributes.sex,
+            age=attributes.age,
+            view=attributes.view,
+        )
 
 
-def unpacked(root: Path, marker: str, below: Sequence[str], title: str, remedy: str) -> Path:
-    """The folder in which a data set was unpacked: the one that was named, or one below it.
+def dataset_folder(root: Path, marker: str, below: Sequence[str], title: str, remedy: str) -> Path:
+    """Return the folder into which a data set was unpacked: ``root`` or a folder below it.
 
     Args:
-        root: What the user named.
-        marker: A path that is there in the right folder, and in no other.
-        below: Names of folders in which the set may lie below ``root``.
-        title: The data set's name for people.
-        remedy: What to do if it is nowhere.
+        root: The folder that the user gave.
+        marker: A path that exists in the right folder only.
+        below: Possible folders of the data set, relative to ``root``.
+        title: The displayed name of the data set.
+        remedy: What to do if no folder contains ``marker``.
 
     Raises:
-        DataError: It is nowhere.
+        DataError: No folder contains ``marker``.
     """
-    for folder in (root, *(root / one for one in below)):
+    for folder in (root, *(root / name for name in below)):
         if (folder / marker).exists():
             return folder
     raise DataError(
-        f"{title}: there is no {marker} in {root}, nor in {' or '.join(below)} there.",
+        f"{title}: {marker} is neither in {root} nor in its folders {' or '.join(below)}.",
         remedy,
         field="data.root",
     )
 
 
-def pictures(folder: Path) -> Iterator[str]:
-    """Names of the pictures directly in a folder, by their suffix; hidden files are left out.
+def subfolders(folder: Path) -> list[Path]:
+    """List the folders in a folder, sorted by name; hidden ones are left out.
+
+    Raises:
+        DataError: The folder cannot be read.
+    """
+    try:
+        folders = [entry for entry in folder.iterdir() if entry.is_dir()]
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    return sorted(entry for entry in folders if entry.name[0] not in "._")
+
+
+def image_names(folder: Path) -> Iterator[str]:
+    """Yield the names of the images in a folder, by suffix; hidden files are left out.
 
     Raises:
         DataError: The folder cannot be read.
@@ -131,57 +149,69 @@ def pictures(folder: Path) -> Iterator[str]:
                 if suffix in SUFFIXES and not entry.name.startswith("."):
                     yield entry.name
     except OSError as error:
-        raise DataError(
-            f"The folder {folder} cannot be read ({error.strerror}).",
-            "Check that it exists and that you may read it.",
-            field="data.root",
-        ) from error
+        raise _unreadable(folder, error) from error
 
 
-def pictures_below(folder: Path) -> Iterator[Path]:
-    """Paths of the pictures in a folder and all those below it, relative to it, in order.
+def images_below(folder: Path) -> Iterator[Path]:
+    """Yield the paths of the images in a folder and its subfolders, relative to it, sorted.
 
     Raises:
         DataError: A folder cannot be read.
     """
-    for name in sorted(pictures(folder)):
+    for name in sorted(image_names(folder)):
         yield Path(name)
-    for one in sorted(folder.iterdir()):
-        if one.is_dir() and not one.is_symlink() and one.name[0] not in "._":
-            for below in pictures_below(one):
-                yield one.name / below
+    for child in subfolders(folder):
+        if not child.is_symlink():
+            for below in images_below(child):
+                yield child.name / below
 
 
-def present(root: Path, files: Mapping[str, str]) -> dict[str, str]:
-    """Those of some files that are there.
+def existing_files(root: Path, files: Mapping[str, str]) -> dict[str, str]:
+    """Return the entries whose file exists.
 
     Args:
         root: The data set's folder.
         files: Paths relative to it, by study id.
     """
     top = os.fspath(root)
-    return {one: path for one, path in files.items() if os.path.isfile(f"{top}/{path}")}  # noqa: PTH113 - 377,110 Paths
+    return {study: path for study, path in files.items() if os.path.isfile(f"{top}/{path}")}  # noqa: PTH113 - 377,110 Paths
+
+
+def check_files(title: str, files: Mapping[str, str | None], remedy: str) -> dict[str, str]:
+    """Check that all listed files exist; return the paths of those that do.
+
+    Args:
+        title: The displayed name of the data set.
+        files: Path by study id; None if the file does not exist.
+        remedy: What to do if files are missing.
+
+    Raises:
+        DataError: Files are missing, with counts and examples.
+    """
+    missing = [study for study, path in files.items() if path is None]
+    check_missing(title, missing, len(files), remedy)
+    return {study: path for study, path in files.items() if path is not None}
 
 
 def check_missing(title: str, missing: Sequence[str], listed: int, remedy: str) -> None:
-    """Refuse to go on without pictures that the data set's lists name.
+    """Raise an error if listed files are missing.
 
     Args:
-        title: The data set's name for people.
-        missing: Names of the pictures that are not there.
-        listed: How many the lists name.
+        title: The displayed name of the data set.
+        missing: Names of the missing files.
+        listed: Number of listed files.
         remedy: What to do about it.
 
     Raises:
-        DataError: Something is missing; counts and examples are given.
+        DataError: Files are missing, with counts and examples.
     """
     if missing:
         names = sorted(missing)
-        refuse(
+        raise_or_collect(
             "missing files",
             names,
             DataError(
-                f"{title}: {len(names):,} of {listed:,} listed pictures are missing "
+                f"{title}: {len(names):,} of {listed:,} listed images are missing "
                 f"({examples(names)}).",
                 remedy,
                 field="data.root",
@@ -189,25 +219,33 @@ def check_missing(title: str, missing: Sequence[str], listed: int, remedy: str) 
         )
 
 
-def check_empty(title: str, counts: dict[str, int], where: Iterable[str]) -> None:
-    """Refuse a data set with an empty split.
+def check_splits(title: str, table: pd.DataFrame, source: str) -> None:
+    """Check that every split has studies.
 
     Args:
-        title: The data set's name for people.
-        counts: Studies by split.
-        where: What decides the splits, for the remedy.
+        title: The displayed name of the data set.
+        table: The studies, with the column ``split``.
+        source: What determines the splits, for the remedy.
 
     Raises:
         DataError: A split is empty.
     """
-    empty = [name for name, count in counts.items() if count == 0]
+    empty = [split for split in SPLITS if not (table["split"] == split).any()]
     if empty:
-        refuse(
+        raise_or_collect(
             "empty splits",
             empty,
             DataError(
-                f"{title}: no study is left for {' and '.join(empty)}.",
-                f"Check {' and '.join(where)}.",
+                f"{title}: there are no studies for {' and '.join(empty)}.",
+                f"Check {source}.",
                 field="data.root",
             ),
         )
+
+
+def _unreadable(folder: Path, error: OSError) -> DataError:
+    return DataError(
+        f"The folder {folder} cannot be read ({error.strerror}).",
+        "Check that it exists and that you may read it.",
+        field="data.root",
+    )

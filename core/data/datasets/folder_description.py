@@ -1,4 +1,4 @@
-"""What a user says about a folder of their own: a JSON file, or keywords."""
+"""Settings of a user's own folder, from a JSON file or keywords."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Description:
     """The settings of a folder.
 
     Attributes:
-        folder: Where the pictures are; in the JSON file relative to that file, by default its own.
-        title: The data set's name for people.
-        licence: Under which terms the pictures may be used.
-        patient: Regular expression that finds the patient in a picture's path below the folder.
-        findings: Names for people, by class folder or column; empty if all are findings.
-        normal: Class folders or words that stand for "no finding".
+        folder: The folder of the images; in the JSON file relative to it, by default its own.
+        title: The displayed name of the data set.
+        licence: The terms of use of the images.
+        patient: Regular expression for the patient in an image's path below the folder.
+        findings: Displayed names, by class folder or column; empty if all are findings.
+        normal: Class folders or words that mean "no finding".
         table: Name of the CSV file with the labels.
-        columns: Names of the columns in ``COLUMNS`` where they are not understood by themselves.
+        columns: Names of the columns in ``COLUMNS`` that are not recognised by name.
     """
 
     folder: Path
@@ -40,18 +40,17 @@ class Description:
 
 
 def describe(root: Path, given: Mapping[str, Any]) -> Description:
-    """Put together what is said in a file and by keywords; the latter win.
+    """Combine the settings of a file and of keywords, which take precedence.
 
     Args:
-        root: The folder, perhaps with a ``dataset.json``; or a JSON file that names the folder.
+        root: The folder, which may contain a ``dataset.json``; or a JSON file with its path.
         given: Fields of ``Description``.
 
     Raises:
-        DataError: The file is no JSON, or a field is unknown or of the wrong kind.
+        DataError: The file is not JSON, or a field is unknown or has the wrong type.
     """
     file = root if root.is_file() else root / FILE
-    said: dict[str, Any] = _read(file) if file.is_file() else {}
-    merged = {**said, **given}
+    merged: dict[str, Any] = {**(_read(file) if file.is_file() else {}), **given}
     folder = merged.pop("folder", None)
     base = file.parent
     values: dict[str, Any] = {"folder": base if folder is None else base / str(folder)}
@@ -59,57 +58,57 @@ def describe(root: Path, given: Mapping[str, Any]) -> Description:
         values[name] = _checked(name, value, file)
     if not values["folder"].is_dir():
         raise DataError(
-            f"{file} names the folder {values['folder']}, which does not exist.",
-            "Correct “folder”; it is relative to the file.",
+            f"The folder {values['folder']} in {file} does not exist.",
+            "Correct “folder”, which is relative to the file.",
             field="data.root",
         )
     return Description(**values)
 
 
 def pairs(text: str, option: str) -> dict[str, str]:
-    """Read ``a=b, c=d``; a word without ``=`` stands for itself, where that has a meaning.
+    """Parse ``a=b, c=d``; for labels, ``a`` is short for ``a=a``.
 
     Args:
-        text: What was typed.
-        option: ``columns`` or ``labels``, for messages.
+        text: The text.
+        option: ``columns`` or ``labels``.
 
     Raises:
-        DataError: It is not of this form, or names an unknown kind of column.
+        DataError: The text has another form, or contains an unknown kind of column.
     """
-    found = {}
+    parsed = {}
     for part in text.split(","):
-        key, equals, value = (one.strip() for one in part.partition("="))
+        key, equals, value = map(str.strip, part.partition("="))
         if not equals and option == "labels":
             value = key
         if not key or not value:
             raise DataError(
-                f"“{text}” does not read as a list of {option}.",
+                f"“{text}” is not a list of {option}.",
                 "Write path=File,patient=PatID." if option == "columns" else
                 "Write Edema,Fracture or Fx=Fracture, separated by commas.",
                 field=f"data.{option}",
             )  # fmt: skip
         if option == "columns" and key not in COLUMNS:
             raise unknown_name("column", key, COLUMNS, error=DataError, field="data.columns")
-        found[key] = value
-    return found
+        parsed[key] = value
+    return parsed
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        said = json.loads(file.read_text(encoding="utf-8-sig"))
+        settings = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{file} does not describe a data set: it is no JSON ({error}).",
+            f"{file} does not describe a data set: it is not JSON ({error}).",
             'Write for example {"patient": "(person\\\\d+)"}.',
             field="data.root",
         ) from error
-    if not isinstance(said, dict):
+    if not isinstance(settings, dict):
         raise DataError(
-            f"{file} does not describe a data set: it is no JSON object.",
+            f"{file} does not describe a data set: it is not a JSON object.",
             'Write for example {"patient": "(person\\\\d+)"}.',
             field="data.root",
         )
-    return said
+    return settings
 
 
 def _checked(name: str, value: Any, file: Path) -> Any:
@@ -121,11 +120,13 @@ def _checked(name: str, value: Any, file: Path) -> Any:
     if name == "findings" and isinstance(value, Mapping) and _are_texts(list(value.values())):
         return dict(value)
     if name == "findings" and _are_texts(value):
-        return {one: one for one in value}
+        return {name: name for name in value}
     if name == "columns" and isinstance(value, Mapping) and _are_texts(list(value.values())):
-        for one in value:
-            if one not in COLUMNS:
-                raise unknown_name("column", str(one), COLUMNS, error=DataError, field="data.root")
+        for column in value:
+            if column not in COLUMNS:
+                raise unknown_name(
+                    "column", str(column), COLUMNS, error=DataError, field="data.root"
+                )
         return dict(value)
     known = (*texts, "normal", "findings", "columns", "folder")
     if name not in known:
@@ -133,9 +134,9 @@ def _checked(name: str, value: Any, file: Path) -> Any:
             f"setting in {file.name}", name, known, error=DataError, field="data.root"
         )
     raise DataError(
-        f"“{name}” of {file.name} is not understood: {value!r}.",
-        "Texts for title, licence, patient and table; a list of texts for normal; a list or an "
-        "object of texts for findings; an object of texts for columns.",
+        f"“{name}” in {file.name} has the wrong type: {value!r}.",
+        "Give a text for title, licence, patient and table; a list of texts for normal; a list or "
+        "an object of texts for findings; an object of texts for columns.",
         field="data.root",
     )
 
@@ -144,5 +145,5 @@ def _are_texts(value: Any) -> bool:
     return (
         isinstance(value, Sequence)
         and not isinstance(value, str)
-        and all(isinstance(one, str) for one in value)
+        and all(isinstance(text, str) for text in value)
     )

@@ -1,7 +1,7 @@
-"""Arrays of pictures in an npz file, read one picture at a time.
+"""Images in an npz file, read one at a time.
 
-A compressed member cannot be entered in the middle: reading goes forward from where it was, and
-starts again when an earlier picture is wanted. In order, a whole file is decompressed once.
+A compressed array can only be read from its start: reading continues forward from the last image,
+and starts again for an earlier one. Reading in order decompresses the file once.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from numpy.typing import NDArray
 from core.errors import DataError
 
 KEPT_BYTES = 64_000_000
-"""Arrays up to this size are kept in memory whole."""
+"""Arrays up to this size are kept in memory."""
 
 SKIPPED_BYTES = 1 << 20
+"""Bytes that are decompressed at once while skipping images."""
 
 
-class NpzPictures:
-    """One array of an npz file: uint8 of shape (pictures, height, width).
+class NpzImages:
+    """One array of an npz file: uint8 of shape (images, height, width).
 
     Args:
         path: The file.
         member: Name of the array.
 
     Raises:
-        DataError: The file is no npz file, or has no such array of pictures.
+        DataError: The file is not an npz file, or has no such array of images.
     """
 
     def __init__(self, path: Path, member: str) -> None:
@@ -44,23 +45,21 @@ class NpzPictures:
         self.count, self.height, self.width = shape
 
     def __getitem__(self, number: int) -> NDArray[np.uint8]:
-        """One picture, of shape (height, width).
+        """Read one image of shape (height, width).
 
         Raises:
-            DataError: The file is damaged or gone.
+            DataError: The file is damaged or does not exist.
         """
         with self._lock:
             try:
                 if self.count * self.height * self.width <= KEPT_BYTES:
-                    whole = self._whole
-                    if whole is None:
-                        whole = np.stack([self._read(one) for one in range(self.count)])
-                        self._whole = whole
+                    if self._whole is None:
+                        self._whole = np.stack([self._read(i) for i in range(self.count)])
                         self._close()
-                    found: NDArray[np.uint8] = whole[number]
-                    return found
+                    image: NDArray[np.uint8] = self._whole[number]
+                    return image
                 return self._read(number)
-            except Exception as error:  # zipfile raises whatever a damaged file makes it meet
+            except Exception as error:  # zipfile raises many types of error for a damaged file
                 self._close()
                 raise DataError(
                     f"{self.path} is damaged ({error}).", "Download the file again."
@@ -70,14 +69,14 @@ class NpzPictures:
         size = self.height * self.width
         if self._stream is None or number < self._next:
             self._close()
-            with zipfile.ZipFile(self.path) as archive:  # the stream keeps its own hold of the file
+            with zipfile.ZipFile(self.path) as archive:  # the stream keeps the file open
                 self._stream = archive.open(f"{self.member}.npy")
             _skip(self._stream, self._start)
             self._next = 0
         _skip(self._stream, (number - self._next) * size)
         content = self._stream.read(size)
         if len(content) != size:
-            raise EOFError("it is cut off")
+            raise EOFError("it is incomplete")
         self._next = number + 1
         return np.frombuffer(content, np.uint8).reshape(self.height, self.width)
 
@@ -94,28 +93,28 @@ class NpzPictures:
 
 
 def read_labels(path: Path, member: str, most: int = 10_000_000) -> NDArray[np.int64]:
-    """A small array of whole numbers, of shape (pictures, labels).
+    """Read a small array of integers, of shape (images, labels).
 
     Args:
         path: The npz file.
         member: Name of the array.
-        most: Values that are read at most.
+        most: Largest number of values that are read.
 
     Raises:
-        DataError: There is no such array, or it is none of labels.
+        DataError: There is no such array, or it does not contain labels.
     """
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as stream:
             shape, order, dtype = _array_header(stream)
             if dtype.kind not in "iub" or not 1 <= len(shape) <= 2 or int(np.prod(shape)) > most:
-                raise ValueError(f"its array {member} holds {dtype} of shape {shape}")
+                raise ValueError(f"its array {member} contains {dtype} of shape {shape}")
             size = int(np.prod(shape)) * dtype.itemsize
             content = stream.read(size)
             values = np.frombuffer(content, dtype, int(np.prod(shape)))
-            found = values.reshape(shape, order="F" if order else "C").astype(np.int64)
-            return found.reshape(len(found), -1)
-    except Exception as error:  # zipfile and NumPy raise whatever a damaged file makes them meet
-        raise _no_npz(path, error) from error
+            labels = values.reshape(shape, order="F" if order else "C").astype(np.int64)
+            return labels.reshape(len(labels), -1)
+    except Exception as error:  # zipfile and NumPy raise many types of error for a damaged file
+        raise _invalid_file(path, error) from error
 
 
 def _header(path: Path, member: str) -> tuple[tuple[int, int, int], int]:
@@ -123,10 +122,10 @@ def _header(path: Path, member: str) -> tuple[tuple[int, int, int], int]:
         with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as stream:
             shape, order, dtype = _array_header(stream)
             if dtype != np.uint8 or order or len(shape) != 3 or 0 in shape:
-                raise ValueError(f"its array {member} holds {dtype} of shape {shape}")
+                raise ValueError(f"its array {member} contains {dtype} of shape {shape}")
             return (int(shape[0]), int(shape[1]), int(shape[2])), stream.tell()
-    except Exception as error:  # zipfile and NumPy raise whatever a damaged file makes them meet
-        raise _no_npz(path, error) from error
+    except Exception as error:  # zipfile and NumPy raise many types of error for a damaged file
+        raise _invalid_file(path, error) from error
 
 
 def _array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -140,11 +139,11 @@ def _skip(stream: IO[bytes], count: int) -> None:
     while count > 0:
         read = len(stream.read(min(count, SKIPPED_BYTES)))
         if read == 0:
-            raise EOFError("it is cut off")
+            raise EOFError("it is incomplete")
         count -= read
 
 
-def _no_npz(path: Path, error: Exception) -> DataError:
+def _invalid_file(path: Path, error: Exception) -> DataError:
     reason = getattr(error, "strerror", None) or str(error).strip("'\"")
     return DataError(
         f"{path} is not a MedMNIST file ({reason}).",

@@ -1,4 +1,4 @@
-"""Data sets that were opened, kept for the next use."""
+"""A cache of opened data sets."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from core.data.base import ChestDataset
 from core.data.datasets.registry import open_data
 
 MANY = 1000
-"""Folders in one folder beyond which these are a data set's patients, and not looked into."""
+"""Number of subfolders above which they are those of patients, and are not searched."""
 
-TABLES = (".csv", ".tsv", ".gz", ".txt", ".json", ".xlsx")
+TABLE_SUFFIXES = (".csv", ".tsv", ".gz", ".txt", ".json", ".xlsx")
 
 
 def open_cached(data: DataSpec) -> ChestDataset:
-    """Open a data set, or return the opened one if its folder and tables have not changed since."""
+    """Open a data set, or return the opened one if its folder and tables have not changed."""
     return _open(data.source(), 0 if data.root is None else _last_change(data.root.expanduser()))
 
 
@@ -26,15 +26,16 @@ def _open(data: DataSpec, changed: int) -> ChestDataset:
     return open_data(data)
 
 
-def _last_change(place: Path, depth: int = 2) -> int:
-    """When a folder, the tables in it or the folders below last changed; 0 if it is not there."""
+def _last_change(path: Path, depth: int = 2) -> int:
+    """Return the last change of a folder, its tables and subfolders, in ns; 0 if it is missing."""
     try:
-        times = [place.stat().st_mtime_ns]
-        inside = list(os.scandir(place)) if place.is_dir() else []
-        folders = [one.path for one in inside if one.is_dir()]
-        times += [one.stat().st_mtime_ns for one in inside if one.name.lower().endswith(TABLES)]
+        times = [path.stat().st_mtime_ns]
+        entries = list(os.scandir(path)) if path.is_dir() else []
+        folders = [entry.path for entry in entries if entry.is_dir()]
+        tables = [entry for entry in entries if entry.name.lower().endswith(TABLE_SUFFIXES)]
+        times += [table.stat().st_mtime_ns for table in tables]
     except OSError:
         return 0
     if depth and len(folders) <= MANY:
-        times += [_last_change(Path(one), depth - 1) for one in folders]
+        times += [_last_change(Path(folder), depth - 1) for folder in folders]
     return max(times)

@@ -1,4 +1,4 @@
-"""PadChest (Bustos et al., Medical Image Analysis 2020), as BIMCV publishes it."""
+"""PadChest (Bustos et al., Medical Image Analysis 2020), in the layout of BIMCV."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ import numpy as np
 import pandas as pd
 
 from core.data import splits
-from core.data.base import SPLITS
-from core.data.datasets.files import UNSEEN, FileDataset, check_empty, check_missing, pictures
-from core.data.datasets.published_tables import each_once, find_table, read_table
+from core.data.datasets.files import (
+    UNTESTED,
+    FileDataset,
+    check_files,
+    check_splits,
+    image_names,
+    subfolders,
+)
+from core.data.datasets.published_tables import each_once, read_table, require_table
+from core.data.datasets.registry import DATASETS
 from core.data.findings import NIH
-from core.data.problems import examples, refuse, warn
+from core.data.problems import examples, raise_or_collect, warn
 from core.errors import DataError
 
 TABLES = (
@@ -48,158 +55,139 @@ TERMS = {
     ),
     "Hernia": ("hiatal hernia",),
 }  # fmt: skip
-"""Which of PadChest's terms stand for each finding of NIH ChestX-ray14: the term itself and
-those below it in PadChest's tree. The choice is ours; NIH's labels were mined otherwise."""
+"""PadChest's terms for each finding of NIH ChestX-ray14: the term itself and those below it in
+PadChest's tree. The mapping is ours; NIH's labels were mined differently."""
 
-OF = {term: [name for name in NIH if term in TERMS[name]]
-      for terms in TERMS.values() for term in terms}  # fmt: skip
-"""The findings that a term stands for."""
+FINDINGS = {term: [name for name in NIH if term in TERMS[name]]
+            for terms in TERMS.values() for term in terms}  # fmt: skip
+"""The findings of each term."""
 
-LEFT_OUT = frozenset({"exclude", "suboptimal study"})
-"""Terms of pictures that are no usable radiograph of a chest."""
+EXCLUDED = frozenset({"exclude", "suboptimal study"})
+"""Terms of images that are not a usable chest radiograph."""
 
 VIEWS = {"PA": "PA", "AP": "AP", "AP_HORIZONTAL": "AP", "L": "LATERAL"}
-BY_PEOPLE = "Physician"
+BY_PHYSICIAN = "Physician"
 TEST_SHARE, VALIDATION_SHARE = 0.2, 1 / 8
-REMEDY = "Download it from bimcv.cipf.es/bimcv-projects/padchest, or name another folder."
+REMEDY = "Download it from bimcv.cipf.es/bimcv-projects/padchest, or give another folder."
 
 
 class Padchest(FileDataset):
     """Over 160,000 radiographs of 67,000 patients of one hospital, labelled from Spanish reports.
 
-    Radiologists labelled 27% of the reports, a network trained on these the others. There is no
-    official split: patients are drawn, each by itself, so that a part of the set is split as the
-    whole is.
+    Radiologists labelled 27% of the reports, and a network trained on these labelled the others.
+    There is no official split: each patient is drawn independently of the others, so that a part of
+    the data set is split in the same way as the whole.
 
     Args:
-        root: The folder with the table of labels (plain or with ``.gz``) and the pictures: in the
-            folders ``0`` to ``54`` as they are unpacked, in ``images`` or ``images-224``, or beside
-            the table. Pictures are found by their name, which is unique. They are 16-bit PNG;
-            their grey levels are stretched. Whether some are stored inverted is not documented.
-        split: ``drawn``; or ``physicians``, the same patients with the test split cut to pictures
-            that radiologists labelled.
-        views: ``frontal`` (PA, AP, and AP lying), or ``all``.
+        root: The folder with the table of labels (plain or with ``.gz``) and the images: in the
+            folders ``0`` to ``54`` as they are unpacked, in ``images`` or ``images-224``, or in
+            ``root`` itself. Images are found by their name, which is unique. They are 16-bit PNG
+            files whose grey levels are stretched. It is not documented whether some are inverted.
+        split: ``drawn``; or ``physicians``, with the same patients, whose test split contains only
+            images that radiologists labelled.
+        views: ``frontal`` (PA, AP, and AP supine), or ``all``.
 
     Raises:
         DataError: Something is missing or contradictory.
     """
 
-    title = "PadChest"
-    licence = "BIMCV PadChest Dataset Research Use Agreement: research only, no sharing"
+    name = "padchest"
+    title = DATASETS[name].title
+    licence = DATASETS[name].licence
     citation = "Bustos et al., Medical Image Analysis 2020, doi 10.1016/j.media.2020.101797"
 
     def __init__(self, root: Path, split: str = "drawn", *, views: str = "frontal") -> None:
-        self.name = "padchest"
         self.root = Path(root)
         self.findings = NIH
         self.notes = (
-            "The 14 findings are those of NIH ChestX-ray14; each stands for terms of PadChest that "
-            "were chosen here. Most labels come from a network that read the reports.",
-            UNSEEN,
+            "The 14 findings are those of NIH ChestX-ray14, mapped from PadChest's terms by this "
+            "software. Most labels come from a network that read the reports.",
+            UNTESTED,
         )
         rows = self._rows()
         if views == "frontal":
             rows = rows[rows["view"].isin(["PA", "AP"])]
-        rows["split"] = _drawn(rows["patient"])
+        rows["split"] = _draw_splits(rows["patient"])
         self.split_name = "drawn by patient" + (", frontal views" if views == "frontal" else "")
         if split == "physicians":
-            rows = rows[(rows["split"] != "test") | (rows["method"] == BY_PEOPLE)]
+            rows = rows[(rows["split"] != "test") | (rows["method"] == BY_PHYSICIAN)]
             self.split_name += ", tested on labels by physicians"
         self.table = rows.drop(columns="method")
-        self.files = self._located([str(one) for one in rows.index])
-        counts = {one: int((self.table["split"] == one).sum()) for one in SPLITS}
-        check_empty(self.title, counts, [f"the table in {self.root}"])
+        self.files = self._find_files(list(map(str, rows.index)))
+        check_splits(self.title, self.table, f"the table in {self.root}")
 
     def _rows(self) -> pd.DataFrame:
-        """The table's rows, indexed by picture; unlabelled and excluded pictures are left out."""
-        path = find_table([self.root], TABLES)
-        if path is None:
-            raise DataError(
-                f"{self.title}: there is no {TABLES[0]} in {self.root}.", REMEDY, field="data.root"
-            )
+        """Return the table, indexed by image, without unlabelled and excluded images."""
+        path = require_table(self.root, TABLES, self.title, REMEDY)
         columns = ["ImageID", "PatientID", "Projection", "Labels"]
         optional = ["PatientBirth", "PatientSex_DICOM", "StudyDate_DICOM", "MethodLabel"]
         read = read_table(path, columns, self.title, REMEDY, optional=optional)
         read = each_once(read, "ImageID", path).set_index("ImageID")
         read = read.reindex(columns=[*columns[1:], *optional], fill_value="")
         read.index = read.index.astype(str)
-        words = _words(path, read["Labels"])
-        out = words.map(lambda one: not one or bool(LEFT_OUT & one))
-        self._tell_left_out(path, [str(one) for one in read.index[out]])
-        read, words = read[~out], words[~out]
-        _check_nobody(path, read["PatientID"])
+        terms = _all_terms(path, read["Labels"])
+        excluded = terms.map(lambda cell: not cell or bool(EXCLUDED & cell))
+        self._note_excluded(path, list(map(str, read.index[excluded])))
+        read, terms = read[~excluded], terms[~excluded]
+        _check_patients(path, read["PatientID"])
         table = pd.DataFrame(index=pd.Index(read.index, name="id"))
         table["patient"] = read["PatientID"].str.strip()
         table["split"] = ""
         table["sex"] = read["PatientSex_DICOM"].where(read["PatientSex_DICOM"].isin(["M", "F"]), "")
         table["age"] = _ages(read)
         table["view"] = read["Projection"].str.strip().str.upper().map(VIEWS).fillna("")
-        having = words.map(lambda one: {name for term in one for name in OF.get(term, ())})
+        present = terms.map(lambda cell: {name for term in cell for name in FINDINGS.get(term, ())})
         for name in self.findings:
-            table[name] = [float(name in found) for found in having]
+            table[name] = [float(name in positives) for positives in present]
         table["method"] = read["MethodLabel"].str.strip()
         return table
 
-    def _tell_left_out(self, path: Path, names: list[str]) -> None:
+    def _note_excluded(self, path: Path, names: list[str]) -> None:
         if not names:
             return
-        what = f"{len(names):,} pictures without labels, or marked to be excluded, are left out."
-        self.notes += (what,)
-        warn("unknown labels", names, f"{path.name}: {what}", "Nothing needs to be done.")
+        note = f"{len(names):,} images without labels, or marked to be excluded, are left out."
+        self.notes += (note,)
+        warn("unknown labels", names, f"{path.name}: {note}", "Nothing needs to be done.")
 
-    def _located(self, ids: list[str]) -> dict[str, str]:
-        """Where each picture is, relative to the root."""
-        places: dict[str, str] = {}
-        for folder in (self.root, *_folders(self.root)):
-            below = "" if folder == self.root else f"{folder.name}/"
-            for name in pictures(folder):
-                places.setdefault(name, f"{below}{name}")
-        missing = [one for one in ids if one not in places]
-        check_missing(
+    def _find_files(self, ids: list[str]) -> dict[str, str]:
+        """Return the path of each image, relative to the root."""
+        paths: dict[str, str] = {}
+        for folder in (self.root, *subfolders(self.root)):
+            prefix = "" if folder == self.root else f"{folder.name}/"
+            for name in image_names(folder):
+                paths.setdefault(name, f"{prefix}{name}")
+        return check_files(
             self.title,
-            missing,
-            len(ids),
-            f"Unpack all archives of pictures in {self.root}, or cut the table to the pictures "
-            "that are there.",
+            {study: paths.get(study) for study in ids},
+            f"Unpack all image archives in {self.root}, or remove the missing images from the "
+            "table.",
         )
-        return {one: places[one] for one in ids if one in places}
 
 
-def _folders(root: Path) -> list[Path]:
-    try:
-        return sorted(one for one in root.iterdir() if one.is_dir() and one.name[0] not in "._")
-    except OSError as error:
-        raise DataError(
-            f"The folder {root} cannot be read ({error.strerror}).",
-            "Check that you may read it.",
-            field="data.root",
-        ) from error
-
-
-def _drawn(patients: pd.Series) -> list[str]:
-    names = [str(one) for one in patients]
+def _draw_splits(patients: pd.Series) -> list[str]:
+    names = list(map(str, patients))
     if not names:
         return []
-    dealt = np.where(splits.draw(names, TEST_SHARE, "padchest test"), "test", "train")
-    rest = np.flatnonzero(dealt == "train")
+    drawn_splits = np.where(splits.draw(names, TEST_SHARE, "padchest test"), "test", "train")
+    rest = np.flatnonzero(drawn_splits == "train")
     drawn = splits.draw([names[i] for i in rest], VALIDATION_SHARE, "padchest validation")
-    dealt[rest[drawn]] = "val"
-    return [str(one) for one in dealt]
+    drawn_splits[rest[drawn]] = "val"
+    return list(map(str, drawn_splits))
 
 
-def _words(path: Path, cells: pd.Series) -> pd.Series:
-    """The terms of each cell, which reads as a list of Python does; few cells are different."""
+def _all_terms(path: Path, cells: pd.Series) -> pd.Series:
+    """Parse the terms of each cell, a list in Python's syntax; each distinct text once."""
     codes, texts = pd.factorize(cells)
-    known: list[frozenset[str] | None] = [_terms(str(one)) for one in texts]
-    odd = [str(one) for one, code in zip(cells.index, codes, strict=True) if known[code] is None]
-    if odd:
-        refuse(
+    known: list[frozenset[str] | None] = [_terms(str(text)) for text in texts]
+    invalid = [str(i) for i, code in zip(cells.index, codes, strict=True) if known[code] is None]
+    if invalid:
+        raise_or_collect(
             "unknown labels",
-            odd,
+            invalid,
             DataError(
-                f"{path}: the labels of {len(odd):,} pictures are no list of terms "
-                f"({examples(odd)}).",
-                "Restore the file; labels read ['cardiomegaly', 'pleural effusion'].",
+                f"{path}: the labels of {len(invalid):,} images are not a list of terms "
+                f"({examples(invalid)}).",
+                "Restore the file. Labels have the form ['cardiomegaly', 'pleural effusion'].",
                 field="data.root",
             ),
         )
@@ -210,22 +198,22 @@ def _terms(cell: str) -> frozenset[str] | None:
     if not cell.strip() or cell.strip().lower() == "nan":
         return frozenset()
     try:
-        found = ast.literal_eval(cell.strip())
+        terms = ast.literal_eval(cell.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+    if not isinstance(terms, list) or not all(isinstance(term, str) for term in terms):
         return None
-    return frozenset(word for one in found if (word := one.strip().lower()))
+    return frozenset(word for term in terms if (word := term.strip().lower()))
 
 
-def _check_nobody(path: Path, patients: pd.Series) -> None:
-    nobody = [str(one) for one in patients.index[patients.str.strip() == ""]]
-    if nobody:
-        refuse(
+def _check_patients(path: Path, patients: pd.Series) -> None:
+    unknown = list(map(str, patients.index[patients.str.strip() == ""]))
+    if unknown:
+        raise_or_collect(
             "patients unknown",
-            nobody,
+            unknown,
             DataError(
-                f"{path} names no patient for {len(nobody):,} pictures ({examples(nobody)}).",
+                f"{path} has no patient for {len(unknown):,} images ({examples(unknown)}).",
                 "Restore the file.",
                 field="data.root",
             ),
@@ -233,8 +221,8 @@ def _check_nobody(path: Path, patients: pd.Series) -> None:
 
 
 def _ages(read: pd.DataFrame) -> pd.Series:
-    """Years from the year of birth to that of the study."""
-    born = pd.to_numeric(read["PatientBirth"], errors="coerce")
-    seen = pd.to_numeric(read["StudyDate_DICOM"].str.slice(0, 4), errors="coerce")
-    years = (seen - born).astype(float)
+    """Return the years from the year of birth to the year of the study."""
+    birth = pd.to_numeric(read["PatientBirth"], errors="coerce")
+    study = pd.to_numeric(read["StudyDate_DICOM"].str.slice(0, 4), errors="coerce")
+    years = (study - birth).astype(float)
     return years.where((years >= 0) & (years <= 120))

@@ -1,13 +1,11 @@
-"""Data sets that a user gave a name: kept in the workspace, one file each.
+"""Data sets that a user registered under a name, one file each in the workspace.
 
-A run never refers to such a name: when it is made, the name is resolved into data set, folder and
-options, so that a queued run does what was asked even if the name is forgotten or given to another
-folder meanwhile.
+A run does not store such a name: it is resolved to data set, folder and options when the run is
+created. A queued run is therefore not affected if the name is removed or given to another folder.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +16,8 @@ from pydantic import ValidationError
 
 from core.config.run import OPTIONS, DataSpec, RunSpec
 from core.data.datasets.registry import DATASETS, open_data
-from core.errors import ConfigurationError, unknown_name
+from core.errors import ConfigurationError, WriteError, unknown_name
+from core.files import write_atomically
 from core.workspace import Workspace
 
 PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}"
@@ -26,11 +25,11 @@ SUFFIX = ".json"
 
 
 @dataclass(frozen=True)
-class Named:
-    """A data set under a name.
+class RegisteredDataset:
+    """A data set with the name that a user gave it.
 
     Attributes:
-        name: What it is called.
+        name: The name.
         data: Data set, folder, split and options.
     """
 
@@ -38,24 +37,24 @@ class Named:
     data: DataSpec
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values."""
-        about = self.data.model_dump(mode="json", exclude_none=True)
-        kept = {"root", "split", *OPTIONS}
-        chosen = {key: value for key, value in about.items() if key in kept}
-        return {"name": self.name, "data": self.data.name, **chosen}
+        """Return name, data set, folder, split and options as JSON values."""
+        values = self.data.model_dump(mode="json", exclude_none=True)
+        included = {key: values[key] for key in values if key in {"root", "split", *OPTIONS}}
+        return {"name": self.name, "data": self.data.name, **included}
 
 
-def register(workspace: Workspace, name: str, data: DataSpec) -> Named:
-    """Give a data set a name, once it opens.
+def register(workspace: Workspace, name: str, data: DataSpec) -> RegisteredDataset:
+    """Register a data set under a name, after checking that it opens.
 
     Args:
-        workspace: Where the name is kept.
-        name: Letters, digits, ``_``, ``.`` and ``-``; none of the catalogue's own.
-        data: What it stands for; label fraction, seed and list play no part.
+        workspace: The workspace that stores the name.
+        name: Letters, digits, ``_``, ``.`` and ``-``; not a name of ``DATASETS``.
+        data: The data set; label fraction, seed and split list are ignored.
 
     Raises:
-        ConfigurationError: The name cannot be used, or stands for something else.
+        ConfigurationError: The name is not allowed, or is used for another data set.
         DataError: The data set cannot be opened.
+        WriteError: The file cannot be written.
     """
     _check_name(name)
     root = None if data.root is None else data.root.expanduser().absolute()
@@ -63,99 +62,93 @@ def register(workspace: Workspace, name: str, data: DataSpec) -> Named:
     for other in names(workspace):
         if other.name.lower() != name.lower():
             continue
-        if other == Named(name, plain):
+        if other == RegisteredDataset(name, plain):
             return other
         raise ConfigurationError(
-            f"The name “{other.name}” stands for {other.data.name} in {other.data.root}.",
-            "Choose another name, or forget that one first.",
+            f"The name “{other.name}” is already used for {other.data.name} in {other.data.root}.",
+            "Choose another name, or remove that one first.",
             field="named.name",
         )
     open_data(plain)
     file = _file(workspace, name)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    remedy = f"Check the permissions and the free space of {file.parent}."
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(plain.model_dump_json(exclude_none=True), encoding="utf-8")
-        partial.replace(file)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ConfigurationError(
-            f"The name cannot be kept in {file.parent} ({error.strerror}).",
-            "Check the workspace's permissions and its disk.",
+        raise WriteError(
+            f"The folder {file.parent} cannot be created ({error.strerror}).", remedy
         ) from error
-    return Named(name, plain)
+    write_atomically(file, plain.model_dump_json(exclude_none=True).encode(), remedy)
+    return RegisteredDataset(name, plain)
 
 
-def names(workspace: Workspace) -> list[Named]:
-    """All names, in alphabetical order; files that hold none are passed over."""
-    return sorted(_read_all(workspace), key=lambda one: one.name.lower())
+def names(workspace: Workspace) -> list[RegisteredDataset]:
+    """List the registered data sets, in alphabetical order; unreadable files are skipped."""
+    return sorted(_read_all(workspace), key=lambda dataset: dataset.name.lower())
 
 
-def forget(workspace: Workspace, name: str) -> Named:
-    """Forget a name; the folder and the runs on it stay as they are.
+def forget(workspace: Workspace, name: str) -> RegisteredDataset:
+    """Remove a name; the folder and its runs are not changed.
 
     Raises:
-        ConfigurationError: There is no such name.
+        ConfigurationError: The name is not registered.
     """
-    found = next((one for one in names(workspace) if one.name == name), None)
-    if found is None:
-        known = [one.name for one in names(workspace)]
+    known = {dataset.name: dataset for dataset in names(workspace)}
+    if name not in known:
         raise unknown_name("name of a data set", name, known or ["none yet"], field="named.name")
     _file(workspace, name).unlink(missing_ok=True)
-    return found
+    return known[name]
 
 
 def resolved(workspace: Workspace, data: DataSpec) -> DataSpec:
-    """What a name stands for; a data set of the catalogue stands for itself.
+    """Replace a registered name by its data set, folder and options.
 
     Args:
-        workspace: Where names are kept.
-        data: Its ``name`` may be a registered one; what else it says goes before what was
-            registered.
+        workspace: The workspace that stores the names.
+        data: The settings, whose ``name`` may be a registered name or one of ``DATASETS``. Its
+            other settings take precedence over the registered ones.
 
     Raises:
-        ConfigurationError: There is neither a data set nor a name like this.
+        ConfigurationError: The name is unknown.
     """
     if data.name in DATASETS:
         return data
-    known = {one.name: one.data for one in names(workspace)}
+    known = {dataset.name: dataset.data for dataset in names(workspace)}
     if data.name not in known:
         raise unknown_name("data set", data.name, [*known, *DATASETS], field="data.name")
-    said = {name: getattr(data, name) for name in ("root", "split", *OPTIONS)}
-    given = {name: value for name, value in said.items() if value is not None}
-    drawn = {name: getattr(data, name)
+    settings = {name: getattr(data, name) for name in ("root", "split", *OPTIONS)}
+    given = {name: value for name, value in settings.items() if value is not None}
+    subset = {name: getattr(data, name)
              for name in ("label_fraction", "subset_seed", "split_file", "skip_bad")}  # fmt: skip
-    return known[data.name].model_copy(update={**given, **drawn, "called": data.name})
+    return known[data.name].model_copy(update={**given, **subset, "called": data.name})
 
 
 def resolved_run(workspace: Workspace, spec: RunSpec) -> RunSpec:
-    """A run with its data set's name resolved; see ``resolved``."""
+    """Return a run with the name of its data set resolved; see ``resolved``."""
     return spec.model_copy(update={"data": resolved(workspace, spec.data)})
 
 
 def name_of(workspace: Workspace, data: DataSpec) -> str | None:
-    """The name under which a run's data set is registered still, exactly so; else None."""
+    """Return the name of a run's data set if it is still registered with equal settings."""
     if data.called is None:
         return None
-    for one in names(workspace):
-        if one.name == data.called and one.data == data.source().model_copy(
-            update={"skip_bad": False}
-        ):
-            return one.name
-    return None
+    registered = RegisteredDataset(
+        data.called, data.source().model_copy(update={"skip_bad": False})
+    )
+    return data.called if registered in names(workspace) else None
 
 
 def _check_name(name: str) -> None:
     if not re.fullmatch(PATTERN, name):
         raise ConfigurationError(
-            f"“{name[:60]}” cannot be the name of a data set.",
-            "Give up to 40 letters, digits, “_”, “.” and “-”, beginning with a letter or digit.",
+            f"“{name[:60]}” is not allowed as the name of a data set.",
+            "Use up to 40 letters, digits, “_”, “.” and “-”, starting with a letter or digit.",
             field="named.name",
         )
     if name.lower() in DATASETS:
         raise ConfigurationError(
-            f"“{name}” is the name of a data set that is always there.",
-            f"Choose another, such as my-{name.lower()}.",
+            f"“{name}” is the name of a built-in data set.",
+            f"Choose another name, such as my-{name.lower()}.",
             field="named.name",
         )
 
@@ -164,14 +157,15 @@ def _file(workspace: Workspace, name: str) -> Path:
     return workspace.names / f"{name}{SUFFIX}"
 
 
-def _read_all(workspace: Workspace) -> Iterator[Named]:
+def _read_all(workspace: Workspace) -> Iterator[RegisteredDataset]:
     try:
-        files = [one for one in workspace.names.iterdir() if one.suffix == SUFFIX]
+        files = [file for file in workspace.names.iterdir() if file.suffix == SUFFIX]
     except OSError:
         return
     for file in files:
         if re.fullmatch(PATTERN, file.stem):
             try:
-                yield Named(file.stem, DataSpec.model_validate_json(file.read_text("utf-8")))
+                data = DataSpec.model_validate_json(file.read_text("utf-8"))
             except (OSError, ValueError, ValidationError):
                 continue
+            yield RegisteredDataset(file.stem, data)

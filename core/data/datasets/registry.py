@@ -1,4 +1,7 @@
-"""Every data set by name. Importing this loads no data set, and nothing heavy."""
+"""All data sets by name. Importing this module loads no data set.
+
+To add a data set, write its class in a module of this package and add an entry to ``DATASETS``.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Option:
-    """One thing that can be chosen about a data set; its name is a field of ``DataSpec``.
+    """An option of a data set; its name is a field of ``DataSpec``.
 
     Attributes:
-        label: What it is, for people.
-        choices: What each value means, the default first; empty if it is free text.
-        example: A value, where it is free text.
+        label: The displayed name.
+        choices: The meaning of each value, the default first; empty for free text.
+        example: An example of free text.
     """
 
     label: str
@@ -33,24 +36,23 @@ class Option:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """What is known of a data set before it is opened.
+    """What is known about a data set before it is opened.
 
     Attributes:
-        title: Its name for people.
-        module: The module that holds its class.
-        kind: Name of the class.
-        findings: Names of the labels; empty where the folder decides.
-        sentence: What it is, in one sentence.
-        licence: Under which terms the pictures may be used.
-        needs_root: Whether the user has to name a folder.
-        splits: The splits one can choose from, the default first; empty if there is but one.
-        options: What else one can choose, by name of the class's argument.
+        title: The displayed name.
+        reader: The class that reads it, as ``module:Class``; imported when it is opened.
+        findings: Names of the labels; empty if the folder determines them.
+        sentence: A description in one sentence.
+        licence: The terms of use of the images.
+        needs_root: Whether the user has to give a folder.
+        splits: The available splits, the default first; empty if there is only one.
+        options: Further options, by name of the class's argument.
         arguments: Further arguments of the class.
+        file_suffix: Suffix of a single file that may be given instead of a folder; empty if none.
     """
 
     title: str
-    module: str
-    kind: str
+    reader: str
     findings: tuple[str, ...]
     sentence: str
     licence: str
@@ -58,24 +60,25 @@ class DatasetEntry:
     splits: tuple[str, ...] = ()
     options: Mapping[str, Option] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    file_suffix: str = ""
 
 
 PATIENT = Option(
-    "Pattern of the patient in a picture's path (regular expression)", example=r"(person\d+|IM-\d+)"
+    "Pattern of the patient in an image's path (regular expression)", example=r"(person\d+|IM-\d+)"
 )
-TABLE = Option("CSV file with the labels, where there are several", example="labels.csv")
+TABLE = Option("CSV file with the labels, if there are several", example="labels.csv")
 COLUMNS = Option(
-    "Columns, where their names do not say it", example="path=File, patient=PatID, split=Fold"
+    "Columns, if they are not recognised by name", example="path=File, patient=PatID, split=Fold"
 )
 LABELS = Option("Columns or class folders that are findings", example="Edema, Fx=Fracture")
 
 UNCERTAINTY = Option(
     "Labels marked uncertain",
     {
-        "mixed": "the paper's rule, finding by finding",
+        "mixed": "the paper's rule for each finding",
         "ones": "count as present",
         "zeros": "count as absent",
-        "ignore": "are left out",
+        "ignore": "are ignored",
     },
 )
 ALL, FRONTAL = {"all": "all"}, {"frontal": "frontal only"}
@@ -83,8 +86,7 @@ ALL, FRONTAL = {"all": "all"}, {"frontal": "frontal only"}
 DATASETS: dict[str, DatasetEntry] = {
     "phantom-14": DatasetEntry(
         title="Phantoms, 14 findings",
-        module="core.data.phantoms.dataset",
-        kind="Phantom",
+        reader="core.data.phantoms.dataset:Phantom",
         findings=findings.NIH,
         sentence="Generated radiographs with the 14 findings of NIH ChestX-ray14, with masks.",
         licence="MIT (generated)",
@@ -93,8 +95,7 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "phantom-5": DatasetEntry(
         title="Phantoms, 5 findings",
-        module="core.data.phantoms.dataset",
-        kind="Phantom",
+        reader="core.data.phantoms.dataset:Phantom",
         findings=findings.CHEXPERT,
         sentence="Generated radiographs with the 5 findings of CheXpert, with masks.",
         licence="MIT (generated)",
@@ -103,8 +104,7 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "phantom-1": DatasetEntry(
         title="Phantoms, pneumonia",
-        module="core.data.phantoms.dataset",
-        kind="Phantom",
+        reader="core.data.phantoms.dataset:Phantom",
         findings=findings.RSNA,
         sentence="Generated radiographs with or without pneumonia, with masks.",
         licence="MIT (generated)",
@@ -113,8 +113,7 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "nih": DatasetEntry(
         title="NIH ChestX-ray14",
-        module="core.data.datasets.nih",
-        kind="Nih",
+        reader="core.data.datasets.nih:Nih",
         findings=findings.NIH,
         sentence="112,120 frontal radiographs of 30,805 patients, 14 findings mined from reports, "
         "boxes for 8 of them on 880 images.",
@@ -124,12 +123,11 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "chexpert": DatasetEntry(
         title="CheXpert",
-        module="core.data.datasets.chexpert",
-        kind="Chexpert",
+        reader="core.data.datasets.chexpert:Chexpert",
         findings=findings.CHEXPERT,
         sentence="224,316 frontal and lateral radiographs of 65,240 patients; 14 findings mined "
-        "from reports, uncertain ones marked; validation and test labels by radiologists.",
-        licence="Stanford University Dataset Research Use Agreement",
+        "from reports, with an uncertain class; validation and test labels by radiologists.",
+        licence="Stanford University Dataset Research Use Agreement: research only, no sharing",
         needs_root=True,
         splits=("official", "paper"),
         options={
@@ -140,8 +138,7 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "rsna": DatasetEntry(
         title="RSNA Pneumonia Detection Challenge",
-        module="core.data.datasets.rsna",
-        kind="Rsna",
+        reader="core.data.datasets.rsna:Rsna",
         findings=findings.RSNA,
         sentence="26,684 labelled frontal radiographs (DICOM) from NIH ChestX-ray14, with boxes "
         "that radiologists drew around lung opacities.",
@@ -151,11 +148,10 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "mimic": DatasetEntry(
         title="MIMIC-CXR-JPG",
-        module="core.data.datasets.mimic",
-        kind="Mimic",
+        reader="core.data.datasets.mimic:Mimic",
         findings=findings.CHEXPERT,
         sentence="377,110 radiographs of 65,379 patients of one hospital, labelled from reports by "
-        "CheXpert's labeller, uncertain ones marked.",
+        "CheXpert's labeller, with an uncertain class.",
         licence="PhysioNet Credentialed Health Data License 1.5.0",
         needs_root=True,
         options={
@@ -166,23 +162,22 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "padchest": DatasetEntry(
         title="PadChest",
-        module="core.data.datasets.padchest",
-        kind="Padchest",
+        reader="core.data.datasets.padchest:Padchest",
         findings=findings.NIH,
         sentence="Over 160,000 radiographs of 67,000 patients of one hospital (16-bit PNG), "
-        "labelled from Spanish reports, 27% of them by radiologists; here with NIH's 14 findings.",
-        licence="BIMCV PadChest Dataset Research Use Agreement",
+        "labelled from Spanish reports, 27% of them by radiologists; mapped to the 14 findings of "
+        "NIH ChestX-ray14.",
+        licence="BIMCV PadChest Dataset Research Use Agreement: research only, no sharing",
         needs_root=True,
         splits=("drawn", "physicians"),
         options={"views": Option("Views", FRONTAL | ALL)},
     ),
     "vindr": DatasetEntry(
         title="VinDr-CXR",
-        module="core.data.datasets.vindr",
-        kind="Vindr",
+        reader="core.data.datasets.vindr:Vindr",
         findings=findings.VINDR,
-        sentence="18,000 frontal radiographs (DICOM) read by radiologists, with boxes: three for "
-        "each training picture, of whom most decide, five in agreement for each test picture.",
+        sentence="18,000 frontal radiographs (DICOM) read by radiologists, with boxes: the "
+        "majority of three for each training image, the consensus of five for each test image.",
         licence="PhysioNet Credentialed Health Data License 1.5.0",
         needs_root=True,
         options={
@@ -193,53 +188,50 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "chestmnist": DatasetEntry(
         title="ChestMNIST",
-        module="core.data.datasets.medmnist",
-        kind="MedMnist",
+        reader="core.data.datasets.medmnist:MedMnist",
         findings=findings.NIH,
-        sentence="NIH ChestX-ray14 as small squares (28 to 224 px) of MedMNIST, from a local npz.",
-        licence="CC BY 4.0; pictures: NIH Clinical Center, with attribution",
+        sentence="NIH ChestX-ray14 as square images of 28 to 224 px (MedMNIST), from a local npz "
+        "file.",
+        licence="CC BY 4.0; images: NIH Clinical Center, with attribution",
         needs_root=True,
         arguments={"flag": "chestmnist"},
+        file_suffix=".npz",
     ),
     "pneumoniamnist": DatasetEntry(
         title="PneumoniaMNIST",
-        module="core.data.datasets.medmnist",
-        kind="MedMnist",
+        reader="core.data.datasets.medmnist:MedMnist",
         findings=findings.RSNA,
-        sentence="5,856 paediatric radiographs of Kermany et al. as small squares (28 to 224 px) "
-        "of MedMNIST, from a local npz.",
+        sentence="5,856 paediatric radiographs of Kermany et al. as square images of 28 to "
+        "224 px (MedMNIST), from a local npz file.",
         licence="CC BY 4.0",
         needs_root=True,
         arguments={"flag": "pneumoniamnist"},
+        file_suffix=".npz",
     ),
     "folder": DatasetEntry(
-        title="A folder of your own",
-        module="core.data.datasets.custom_folder",
-        kind="Folder",
+        title="Your own folder",
+        reader="core.data.datasets.custom_folder:Folder",
         findings=(),
-        sentence="Pictures in folders named after findings, or beside a CSV with a column a "
+        sentence="Images in folders named after findings, or a CSV file with one column per "
         "finding; missing splits are drawn by patient.",
         licence="Your own",
         needs_root=True,
         options={"patient": PATIENT, "table": TABLE, "columns": COLUMNS, "labels": LABELS},
+        file_suffix=".json",
     ),
 }
-
-
-FILES = {"MedMnist": ".npz", "Folder": ".json"}
-"""Kinds of data sets that a single file can stand for, and its suffix."""
 
 
 def open_data(spec: DataSpec) -> ChestDataset:
     """Open the data set of a run; see ``open_dataset``.
 
     Args:
-        spec: Its name, folder, split and options, and whether missing pictures are left out; the
-            label fraction plays no part.
+        spec: Name, folder, split and options of the data set, and whether missing images are
+            skipped; the label fraction is not used.
 
     Raises:
-        ConfigurationError: There is no such data set.
-        DataError: It cannot be opened, or one of the options is not the data set's.
+        ConfigurationError: The data set is unknown.
+        DataError: It cannot be opened, or it has no such option.
     """
     options = spec.options()
     entry = _entry(spec.name)
@@ -248,38 +240,38 @@ def open_data(spec: DataSpec) -> ChestDataset:
             known = ", ".join(entry.options) or "none"
             raise DataError(
                 f"{entry.title} has no option “{name}”.",
-                f"Leave it out. Its options: {known}.",
+                f"Remove it. Options of this data set: {known}.",
                 field=f"data.{name}",
             )
     if not spec.skip_bad:
         return open_dataset(spec.name, spec.root, spec.split, **options)
-    with problems.passing("missing files") as passed:
+    with problems.ignoring("missing files") as ignored:
         dataset = open_dataset(spec.name, spec.root, spec.split, **options)
-    dataset.leave_out_missing(passed["missing files"])
+    dataset.leave_out_missing(ignored["missing files"])
     return dataset
 
 
 def open_dataset(
     name: str, root: Path | str | None = None, split: str | None = None, **options: Any
 ) -> ChestDataset:
-    """Open a data set: read its tables, check that its files are there, decode nothing.
+    """Open a data set: read its tables and check that its files exist; no image is decoded.
 
     Args:
         name: A key of ``DATASETS``.
-        root: Its folder, for those that need one.
+        root: The folder, for data sets that need one.
         split: One of the entry's splits; by default the first.
         **options: Further arguments of the data set's class, such as ``patient`` of ``folder``.
 
     Raises:
-        ConfigurationError: There is no such data set; ``field`` is ``data.name``.
+        ConfigurationError: The data set is unknown; ``field`` is ``data.name``.
         DataError: The folder or the split is missing, incomplete or contradictory, or an option has
-            no such value; ``field`` is ``data.root``, ``data.split`` or the option's.
+            an unknown value; ``field`` is ``data.root``, ``data.split`` or that of the option.
     """
     entry = _entry(name)
     if split is not None and split not in entry.splits:
-        known = ", ".join(entry.splits) or "it has only one; leave it out"
+        known = ", ".join(entry.splits) or "it has only one; do not give a split"
         raise DataError(
-            f"{entry.title} has no split “{split}”.", f"Known: {known}.", field="data.split"
+            f"{entry.title} has no split “{split}”.", f"Known splits: {known}.", field="data.split"
         )
     for key, option in entry.options.items():
         given = options.get(key)
@@ -288,18 +280,18 @@ def open_dataset(
                 f"choice of {key} in {entry.title}", str(given), option.choices,
                 error=DataError, field=f"data.{key}",
             )  # fmt: skip
-    kind = getattr(importlib.import_module(entry.module), entry.kind)
+    module, _, reader = entry.reader.partition(":")
     chosen: dict[str, Any] = {**entry.arguments, **options}
     if entry.needs_root:
         chosen["root"] = _folder(entry, root)
     if entry.splits:
         chosen["split"] = split or entry.splits[0]
     try:
-        opened: ChestDataset = kind(**chosen)
-    except OSError as error:  # a folder on the way that may not be entered, say
+        opened: ChestDataset = getattr(importlib.import_module(module), reader)(**chosen)
+    except OSError as error:  # for example a parent folder without permission
         raise DataError(
             f"{entry.title}: {error.filename or root} cannot be read ({error.strerror}).",
-            "Check that it is there and that you may read it.",
+            "Check that it exists and that you may read it.",
             field="data.root",
         ) from error
     return opened
@@ -314,21 +306,21 @@ def _entry(name: str) -> DatasetEntry:
 def _folder(entry: DatasetEntry, root: Path | str | None) -> Path:
     if root is None:
         raise DataError(
-            f"{entry.title} needs its folder.",
-            "Name the folder that holds it (--root DIR).",
+            f"{entry.title} needs a folder.",
+            "Give the folder of the data set (--root DIR).",
             field="data.root",
         )
     folder = Path(root).expanduser().absolute()
-    suffix = FILES.get(entry.kind)
     try:
-        there = folder.is_dir() or (suffix == folder.suffix.lower() and folder.is_file())
-        what = "is a file, not a folder" if folder.is_file() else "does not exist"
+        allowed = folder.suffix.lower() == entry.file_suffix != ""
+        exists = folder.is_dir() or (allowed and folder.is_file())
+        reason = "is a file, not a folder" if folder.is_file() else "does not exist"
     except OSError as error:
-        there, what = False, f"cannot be looked at ({error.strerror})"
-    if not there:
+        exists, reason = False, f"cannot be read ({error.strerror})"
+    if not exists:
         raise DataError(
-            f"The folder {folder} {what}.",
-            f"Name the folder that holds {entry.title}.",
+            f"The folder {folder} {reason}.",
+            f"Give the folder of {entry.title}.",
             field="data.root",
         )
     return folder

@@ -1,17 +1,18 @@
-"""RSNA Pneumonia Detection Challenge 2018 (Shih et al. 2019), DICOM files with boxes."""
+"""RSNA Pneumonia Detection Challenge 2018 (Shih et al. 2019): DICOM files with boxes."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from core.data import findings, splits
-from core.data.base import SPLITS, Box
-from core.data.datasets.files import DicomDataset, check_empty, check_missing, pictures
-from core.data.problems import examples, refuse
+from core.data.base import Box
+from core.data.datasets.files import DicomDataset, check_missing, check_splits, image_names
+from core.data.datasets.published_tables import require_table
+from core.data.datasets.registry import DATASETS
+from core.data.problems import examples, raise_or_collect
 from core.errors import DataError
 
 LABELS = "stage_2_train_labels.csv"
@@ -19,7 +20,7 @@ FOLDERS = ("stage_2_train_images", "stage_2_test_images")
 COLUMNS = ["patientId", "x", "y", "width", "height", "Target"]
 PAPER_FOLDER = "RSNA_Pneumonia"
 SHARES = {"test": 0.2, "val": 0.1}
-REMEDY = "Download it from kaggle.com/c/rsna-pneumonia-detection-challenge, or name another folder."
+REMEDY = "Download it from kaggle.com/c/rsna-pneumonia-detection-challenge, or give another folder."
 
 
 class Rsna(DicomDataset):
@@ -28,84 +29,75 @@ class Rsna(DicomDataset):
     Args:
         root: Folder with ``stage_2_train_labels.csv`` and ``stage_2_train_images``.
         split: ``drawn`` (train, val and test drawn from the labelled files) or ``paper`` (the lists
-            of Lian et al., whose test labels are the only ones for ``stage_2_test_images``).
+            of Lian et al., the only source of labels for ``stage_2_test_images``).
 
     Raises:
         DataError: Something is missing or contradictory.
     """
 
-    title = "RSNA Pneumonia Detection Challenge"
-    licence = "Free to use with attribution to RSNA and the NIH Clinical Center"
+    name = "rsna"
+    title = DATASETS[name].title
+    licence = DATASETS[name].licence
     citation = "Shih et al., Radiology: Artificial Intelligence 2019, doi 10.1148/ryai.2019180041"
 
     def __init__(self, root: Path, split: str = "drawn") -> None:
-        self.name = "rsna"
         self.root = Path(root)
         self.findings = findings.RSNA
         self.notes = (
-            "The challenge names no patients: two pictures of one person may stand in two splits.",
+            "The data set does not identify patients: images of one patient may be in two splits.",
         )
         if split == "paper":
             self.split_name = "paper (Lian et al. 2024)"
-            rows = self._listed()
+            rows = self._paper()
             labelled = self._labels() if (self.root / LABELS).is_file() else None
-        elif split == "drawn":
+        else:
             self.split_name = "drawn from the labelled files"
             labelled = self._labels()
             rows = self._drawn(labelled)
-        else:
-            raise DataError(
-                f"{self.title} has no split “{split}”.", "Known: drawn, paper.", field="data.split"
-            )
         self.files = dict(zip(rows["id"], rows["file"], strict=True))
         self._check_missing()
         self.table = _table(rows)
         self._boxes = {} if labelled is None else _boxes(labelled)
-        counts = {one: int((self.table["split"] == one).sum()) for one in SPLITS}
-        check_empty(self.title, counts, [f"the labels or lists in {self.root}"])
+        check_splits(self.title, self.table, f"the labels or lists in {self.root}")
 
     def listed_as(self, study_id: str) -> str:
         """The file's path, as in the published lists."""
         return self.files[study_id]
 
     def boxes(self, study_id: str) -> tuple[Box, ...]:
-        """The boxes of one study, in pixels of the original picture."""
+        """The boxes of one study, in pixels of the original image."""
         return self._boxes.get(study_id, ())
 
     def _labels(self) -> pd.DataFrame:
-        path = self.root / LABELS
-        if not path.is_file():
-            raise DataError(
-                f"{self.title}: there is no {LABELS} in {self.root}.", REMEDY, field="data.root"
-            )
+        path = require_table(self.root, [LABELS], self.title, REMEDY)
         try:
-            kinds = dict.fromkeys(COLUMNS, float) | {"patientId": str, "Target": int}
-            read = pd.read_csv(path, usecols=COLUMNS, dtype=kinds)
+            types = dict.fromkeys(COLUMNS, float) | {"patientId": str, "Target": int}
+            read = pd.read_csv(path, usecols=COLUMNS, dtype=types)
         except (ValueError, OSError, pd.errors.ParserError) as error:
             raise DataError(
                 f"{path} is not the table of {self.title} ({error}).", REMEDY, field="data.root"
             ) from error
-        targets = read.groupby("patientId")["Target"].nunique()
-        unclear = [str(one) for one in targets.index[targets > 1]]
-        if unclear:
-            refuse(
+        counts = read.groupby("patientId")["Target"].nunique()
+        contradictory = list(map(str, counts.index[counts > 1]))
+        if contradictory:
+            raise_or_collect(
                 "contradictory labels",
-                unclear,
+                contradictory,
                 DataError(
-                    f"{path} contradicts itself: {len(unclear):,} pictures have both labels "
-                    f"({examples(unclear)}).",
+                    f"{path} has both labels for {len(contradictory):,} images "
+                    f"({examples(contradictory)}).",
                     "Restore the file.",
                     field="data.root",
                 ),
             )
-        odd = [str(one) for one in read["patientId"][~read["Target"].isin([0, 1])].unique()]
-        if odd:
-            refuse(
+        unknown = list(map(str, read["patientId"][~read["Target"].isin([0, 1])].unique()))
+        if unknown:
+            raise_or_collect(
                 "unknown labels",
-                odd,
+                unknown,
                 DataError(
-                    f"{path} gives {len(odd):,} pictures labels other than 0 and 1 "
-                    f"({examples(odd)}).",
+                    f"{path} has labels other than 0 and 1 for {len(unknown):,} images "
+                    f"({examples(unknown)}).",
                     "Restore the file.",
                     field="data.root",
                 ),
@@ -119,40 +111,39 @@ class Rsna(DicomDataset):
         return pd.DataFrame(
             {
                 "id": ids,
-                "file": [f"{FOLDERS[0]}/{one}.dcm" for one in ids],
+                "file": [f"{FOLDERS[0]}/{study}.dcm" for study in ids],
                 "label": labels[:, 0].astype(float),
                 "split": splits.stratified(ids, labels, SHARES, "rsna"),
             }
         )
 
-    def _listed(self) -> pd.DataFrame:
+    def _paper(self) -> pd.DataFrame:
         parts = []
-        for split, read in splits.published(self.root, PAPER_FOLDER, self.title).items():
-            odd = [one for one in read.files if os.path.dirname(one) not in FOLDERS]  # noqa: PTH120
-            if read.labels.shape[1] != 1 or odd:
+        for split, read in splits.published(self.root, PAPER_FOLDER, self.title, 1).items():
+            if not {file.rpartition("/")[0] for file in read.files} <= {*FOLDERS}:
                 raise DataError(
                     f"{self.title}: {splits.PUBLISHED[split]} is not the published list.",
-                    "Restore it: lines read “stage_2_train_images/NAME.dcm 0”.",
+                    "Restore it. Lines have the form “stage_2_train_images/NAME.dcm 0”.",
                     field="data.split",
                 )
-            ids = [Path(one).stem for one in read.files]
+            ids = [Path(file).stem for file in read.files]
             part = {"id": ids, "file": read.files, "label": read.labels[:, 0].astype(float)}
             parts.append(pd.DataFrame(part).assign(split=split))
         return pd.concat(parts).drop_duplicates("id")
 
     def _check_missing(self) -> None:
-        there = {
+        existing = {
             f"{folder}/{name}"
             for folder in FOLDERS
             if (self.root / folder).is_dir()
-            for name in pictures(self.root / folder)
+            for name in image_names(self.root / folder)
         }
-        missing = [file for file in self.files.values() if file not in there]
+        missing = [file for file in self.files.values() if file not in existing]
         check_missing(
             self.title,
             missing,
             len(self.files),
-            f"Complete {self.root}, or cut the labels or lists to the files that are there.",
+            f"Complete {self.root}, or remove the missing files from the labels or lists.",
         )
 
 
@@ -167,8 +158,8 @@ def _table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _boxes(labelled: pd.DataFrame) -> dict[str, tuple[Box, ...]]:
-    found: dict[str, list[Box]] = {}
-    marked = labelled[(labelled["Target"] == 1) & labelled["x"].notna()]
-    for one, *edges in marked[COLUMNS[:5]].itertuples(index=False):
-        found.setdefault(str(one), []).append(Box(findings.RSNA[0], *map(float, edges)))
-    return {one: tuple(boxes) for one, boxes in found.items()}
+    boxes: dict[str, list[Box]] = {}
+    rows = labelled[(labelled["Target"] == 1) & labelled["x"].notna()]
+    for study, *edges in rows[COLUMNS[:5]].itertuples(index=False):
+        boxes.setdefault(str(study), []).append(Box(findings.RSNA[0], *map(float, edges)))
+    return {study: tuple(listed) for study, listed in boxes.items()}

@@ -1,4 +1,4 @@
-"""Labels of CheXpert's labeller: present, absent, uncertain, or not mentioned in the report.
+"""Uncertain labels of CheXpert's labeller: present, absent, uncertain, or not mentioned.
 
 Irvin et al., CheXpert, AAAI 2019, arXiv 1901.07031.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from core.data.problems import examples, refuse
+from core.data.problems import examples, raise_or_collect
 from core.errors import DataError
 
 MIXED = {
@@ -21,48 +21,48 @@ MIXED = {
     "Cardiomegaly": 0.0,
     "Consolidation": 0.0,
 }
-"""What an uncertain label counts as under ``mixed``: the rule of Lian et al. for their five
-findings. For the others no rule is published, and such a label is left out."""
+"""Values of uncertain labels with the policy ``mixed``: the rule of Lian et al. for their five
+findings. There is no published rule for other findings, whose uncertain labels are ignored."""
 
 UNCERTAIN = -1.0
 WORDS = {
     "1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": UNCERTAIN, "-1.0": UNCERTAIN,
     "": 0.0, "nan": 0.0,
 }  # fmt: skip
-"""What a cell says. An empty one is a finding that the report does not mention: absent, as the
-authors of CheXpert and of the study take it."""
+"""Values of a cell. An empty cell is a finding that the report does not mention, which counts as
+absent, as in CheXpert and in the study of Lian et al."""
 
 SENTENCES = {
     "mixed": "Labels marked uncertain count as present for Atelectasis, Edema and Pleural "
-    "Effusion, as absent for Cardiomegaly and Consolidation, and are left out for other findings.",
+    "Effusion, as absent for Cardiomegaly and Consolidation, and are ignored for other findings.",
     "ones": "Labels marked uncertain count as present.",
     "zeros": "Labels marked uncertain count as absent.",
-    "ignore": "Labels marked uncertain are left out of training and of every score.",
+    "ignore": "Labels marked uncertain are not used in training or in any score.",
 }
-"""What each policy does, for the notes of a data set."""
+"""Description of each policy, for the notes of a data set."""
 
 
 def decided(cells: pd.DataFrame, names: Sequence[str], policy: str, path: Path) -> pd.DataFrame:
-    """Labels of a table's cells.
+    """Convert the cells of a table to labels.
 
     Args:
-        cells: Texts, with a column for each finding.
+        cells: Texts, with one column per finding.
         names: The findings.
         policy: A key of ``SENTENCES``.
         path: The table, for messages.
 
     Returns:
-        The same rows with the columns ``names``: 1, 0, or NaN where the label is left out.
+        The same rows with the columns ``names``: 1, 0, or NaN if the label is ignored.
 
     Raises:
-        DataError: A cell holds something else than a label.
+        DataError: A cell is not a label.
     """
     table = pd.DataFrame(index=cells.index)
     for name in names:
         codes, words = pd.factorize(cells[name])
-        values = np.array([WORDS.get(str(one).strip().lower(), np.nan) for one in words], float)
+        values = np.array([WORDS.get(str(word).strip().lower(), np.nan) for word in words], float)
         if np.isnan(values).any():
-            _check_words(path, name, cells[name][np.isnan(values)[codes]])
+            _report_unknown(path, name, cells[name][np.isnan(values)[codes]])
         values[values == UNCERTAIN] = {
             "mixed": MIXED.get(name, np.nan), "ones": 1.0, "zeros": 0.0, "ignore": np.nan,
         }[policy]  # fmt: skip
@@ -70,15 +70,15 @@ def decided(cells: pd.DataFrame, names: Sequence[str], policy: str, path: Path) 
     return table
 
 
-def _check_words(path: Path, name: str, odd: pd.Series) -> None:
-    found = [f"{one}: “{word}”" for one, word in odd.items()]
-    refuse(
+def _report_unknown(path: Path, name: str, unknown: pd.Series) -> None:
+    cells = [f"{study}: “{word}”" for study, word in unknown.items()]
+    raise_or_collect(
         "unknown labels",
-        found,
+        cells,
         DataError(
-            f"{path}: {len(found):,} cells of the column “{name}” are no labels "
-            f"({examples(found)}).",
-            "Restore the file; labels are 1, 0, -1 for uncertain, or nothing.",
+            f"{path}: {len(cells):,} cells of the column “{name}” are not labels "
+            f"({examples(cells)}).",
+            "Restore the file. Labels are 1, 0, -1 for uncertain, or empty.",
             field="data.root",
         ),
     )

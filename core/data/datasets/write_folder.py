@@ -1,4 +1,4 @@
-"""Any data set written out as a folder of pictures with a table, as one of a user's own."""
+"""Writing of any data set as a folder of images with a table of labels."""
 
 from __future__ import annotations
 
@@ -9,40 +9,38 @@ from PIL import Image
 
 from core.data.base import ChestDataset
 from core.errors import DataError
+from core.files import write_atomically
 
 TABLE = "labels.csv"
+REMEDY = "Choose another folder, or free space on its disk."
 
 
 def save(dataset: ChestDataset, folder: Path, ids: Sequence[str] | None = None) -> Path:
     """Write studies as PNG files and a table that the data set ``folder`` opens.
 
-    A folder that has its table already is left as it is, since the table is written last.
+    The table is written last. A folder that contains it is complete and is not changed.
 
     Args:
-        dataset: Where the studies come from.
-        folder: Where they go; it is made.
-        ids: Which ones; by default all.
+        dataset: The data set.
+        folder: The folder to write; it is created.
+        ids: The studies; by default all.
 
     Returns:
         The folder.
 
     Raises:
-        DataError: A picture cannot be read, or the folder cannot be written.
+        DataError: An image cannot be read, or the folder cannot be written.
     """
     if (folder / TABLE).is_file():
         return folder
     chosen = list(dataset.table.index.astype(str)) if ids is None else list(ids)
     rows = dataset.table.loc[chosen].copy()
-    rows.insert(0, "path", [f"{one}.png" for one in chosen])
+    rows.insert(0, "path", [f"{study}.png" for study in chosen])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for one in chosen:
-            Image.fromarray(dataset.read(one)).save(folder / f"{one}.png")
-        partial = folder / f".{TABLE}.part"
-        rows.to_csv(partial, index=False)
-        partial.replace(folder / TABLE)
+        for study in chosen:
+            Image.fromarray(dataset.read(study)).save(folder / f"{study}.png")
     except OSError as error:
-        raise DataError(
-            f"{folder} cannot be written ({error.strerror}).", "Choose another folder."
-        ) from error
+        raise DataError(f"{folder} cannot be written ({error.strerror}).", REMEDY) from error
+    write_atomically(folder / TABLE, rows.to_csv(index=False).encode(), REMEDY)
     return folder

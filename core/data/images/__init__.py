@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""Reading of image files as grey levels."""

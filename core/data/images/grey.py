@@ -1,4 +1,4 @@
-"""Pixel arithmetic of grey images: size limits, resizing, stretching."""
+"""Pixel arithmetic of grey images: size limits, resizing, mapping of grey levels to 8 bits."""
 
 from __future__ import annotations
 
@@ -15,60 +15,63 @@ MAX_PIXELS = 80_000_000
 """A radiograph has up to about 30 million; more is a damaged header or a decompression bomb."""
 
 MAX_ASPECT = 8.0
-"""Longer over shorter side; beyond it a resized copy would be huge, and no radiograph is like it.
+"""Largest ratio of the longer to the shorter side. A narrower image is no radiograph, and its
+resized copy would be huge.
 """
 
 TAILS = (0.001, 0.999)
-"""Shares of the pixels between which grey levels of more than 8 bits are stretched where the file
-gives no window: a dead pixel or a burnt-in marker must not darken the whole picture."""
+"""Quantiles of the pixels that become black and white if an image has more than 8 bits and no
+window: a dead pixel or a burnt-in marker must not darken the whole image."""
 
 
-def resize(picture: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
+def resize(image: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
     """Resize so that the shorter side has ``short_side`` pixels (bicubic, antialiased).
 
-    From four times the size on, blocks of pixels are averaged first: in a third of the time, and by
-    a grey level at most in the mean of a radiograph's pixels.
+    An image of at least four times the size is first reduced by averaging blocks of pixels. This
+    takes a third of the time and changes a radiograph's pixels by less than one grey level in the
+    mean.
 
     Args:
-        picture: Shape (height, width).
-        short_side: Pixels wanted.
+        image: Shape (height, width).
+        short_side: Pixels of the shorter side of the result.
 
     Returns:
-        A picture of the same aspect ratio, to the nearest pixel.
+        An image of the same aspect ratio, to the nearest pixel.
     """
-    if min(picture.shape) == short_side:
-        return picture
-    return np.asarray(resize_pillow(Image.fromarray(picture), short_side))
+    if min(image.shape) == short_side:
+        return image
+    return np.asarray(resize_pillow(Image.fromarray(image), short_side))
 
 
-def resize_pillow(picture: Image.Image, short_side: int) -> Image.Image:
+def resize_pillow(image: Image.Image, short_side: int) -> Image.Image:
     """Resize a Pillow image so that its shorter side has ``short_side`` pixels."""
-    scale = short_side / min(picture.size)
-    size = (round(picture.width * scale), round(picture.height * scale))
-    if size == picture.size:
-        return picture
-    return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    scale = short_side / min(image.size)
+    size = (round(image.width * scale), round(image.height * scale))
+    if size == image.size:
+        return image
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
 def stretch(values: NDArray[np.integer]) -> NDArray[np.uint8]:
     """Map grey levels of up to 16 bits to 0..255, linearly between the quantiles ``TAILS``."""
     lowest = int(values.min())
-    places = values.astype(np.int64) - lowest
-    low, high = quantiles(np.bincount(places.ravel()))
-    table = ramp(np.arange(places.max() + 1), float(low), float(high))
-    found: NDArray[np.uint8] = table[places]
-    return found
+    levels = values.astype(np.int64) - lowest
+    low, high = quantiles(np.bincount(levels.ravel()))
+    table = ramp(np.arange(levels.max() + 1), float(low), float(high))
+    stretched: NDArray[np.uint8] = table[levels]
+    return stretched
 
 
 def quantiles(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the quantiles ``TAILS`` of a histogram lie, as indices of its bins."""
+    """Return the bins of a histogram that contain the quantiles ``TAILS``, as indices."""
     share = np.cumsum(counts) / counts.sum()
     return np.searchsorted(share, TAILS)
 
 
 def ramp(values: NDArray[np.generic], low: float, high: float) -> NDArray[np.uint8]:
-    """Map ``low`` to 0 and ``high`` to 255, linearly, and what lies beyond to these; black if the
-    two are equal.
+    """Map ``low`` to 0 and ``high`` to 255, linearly; clip values outside of them.
+
+    The result is black if ``high`` is not above ``low``.
     """
     if high <= low:
         return np.zeros(values.shape, np.uint8)
@@ -77,18 +80,18 @@ def ramp(values: NDArray[np.generic], low: float, high: float) -> NDArray[np.uin
 
 
 def check_size(name: str, width: int, height: int) -> None:
-    """Refuse what cannot be a radiograph by its size alone, before its pixels are decoded.
+    """Refuse an image that cannot be a radiograph by its size, before its pixels are decoded.
 
     Raises:
-        DataError: Too many pixels, none, or too narrow.
+        DataError: It has too many pixels, or it is too narrow.
     """
     if width * height > MAX_PIXELS:
         raise DataError(
-            f"{name} claims {width} × {height} pixels; at most {MAX_PIXELS:,} are read.",
+            f"{name} claims to have {width} × {height} pixels. At most {MAX_PIXELS:,} are read.",
             "Export it at a smaller size; radiographs have up to 30 million pixels.",
         )
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise DataError(
-            f"{name} has {width} × {height} pixels: no radiograph is that narrow.",
-            "Choose the picture itself, not a strip or a line of it.",
+            f"{name} has {width} × {height} pixels, which is too narrow for a radiograph.",
+            "Choose the whole radiograph, not a strip of it.",
         )

@@ -1,4 +1,4 @@
-"""A radiograph with all the grey levels its file holds, for the eye; models get 8 bits of it."""
+"""A radiograph with all grey levels of its file, for the viewer; models use its 8-bit version."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ Levels = NDArray[np.uint8] | NDArray[np.uint16]
 
 @dataclass(frozen=True, eq=False)
 class Radiograph:
-    """One picture at full depth.
+    """One radiograph at full depth.
 
     Attributes:
-        levels: Shape (height, width), black is air. A level times ``slope`` plus ``intercept`` is
-            the value that the file means.
-        grey: The same picture in 0 to 255 as models get it, of the same shape.
-        bits: Bits a pixel that the file stores.
-        window: Lowest and highest level that are told apart at first; None for all.
+        levels: Grey levels of shape (height, width); black is air. A level times ``slope`` plus
+            ``intercept`` is the value in the file's own units.
+        grey: The same image in 0 to 255, as models read it, of the same shape.
+        bits: Bits per pixel that the file stores.
+        window: Lowest and highest level of the initial window; None for all levels.
         spacing: Millimetres from row to row and from column to column; None if not known.
-        at_detector: Whether ``spacing`` was measured at the detector, where things are larger than
-            in the patient.
-        slope: Value a level stands for; negative where the file stores air as white.
+        at_detector: Whether ``spacing`` was measured at the detector, where structures appear
+            larger than they are in the patient.
+        slope: Units per level; negative if the file stores air as white.
         intercept: Value of level 0.
     """
 
@@ -38,5 +38,5 @@ class Radiograph:
 
 
 def from_grey(grey: NDArray[np.uint8]) -> Radiograph:
-    """The plate of a picture of which nothing but 8 bits is known."""
+    """Make a radiograph from an 8-bit image without further information."""
     return Radiograph(grey, grey)

@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""Generated radiographs with known findings, masks and boxes."""

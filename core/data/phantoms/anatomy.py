@@ -1,11 +1,10 @@
-"""Where everything lies in a phantom's chest: body, pose, and the coordinates that they bend.
+"""Anatomy of a phantom: body, pose, thorax coordinates and the shapes of the organs.
 
-Everything is drawn in thorax coordinates: u runs across the chest, 0 at the midline, -1 and 1 at
-the outer edge of the lungs with the patient's right at -1 (left in the picture); v runs down, 0 at
-the apex of the lungs and 1 at the diaphragm. The pose of the patient only moves these coordinates
-over the picture, so that a rotated or badly centred patient is drawn by the same code.
-
-What lies there absorbs as ``core.data.phantoms.tissue`` draws it.
+Everything is drawn in thorax coordinates. u is the position across the chest: 0 at the midline, -1
+and 1 at the outer edge of the lungs, with the patient's right at -1 (left in the image). v is the
+position from top to bottom: 0 at the apex of the lungs and 1 at the diaphragm. The pose of the
+patient only maps these coordinates to the image, so that a rotated or badly centred patient is
+drawn by the same code. ``core.data.phantoms.tissue`` draws the absorption of the organs.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ Random = np.random.Generator
 RIGHT, LEFT = -1, 1
 SIDES = (RIGHT, LEFT)
 BEYOND = -3.0, 4.0
-"""Values of v above and below every picture."""
+"""Values of v above and below every image."""
 
 LUNG_CONTRAST = 0.56
-"""Absorption that a whole lung's depth of air lacks against tissue."""
+"""Difference in absorption between tissue and a lung at its full depth."""
 
 
 def soft(distance: Map, width: float) -> Map:
     """A soft edge: 0 where ``distance`` is below ``-width / 2``, 1 above ``width / 2``."""
-    share: Map = distance / width  # then in its place: a phantom takes a hundred of them
+    share: Map = distance / width  # modified in position below: a phantom needs a hundred of them
     share += 0.5
     np.clip(share, 0.0, 1.0, out=share)
     rest = 2.0 * share
@@ -43,7 +42,7 @@ def soft(distance: Map, width: float) -> Map:
 
 
 def _fixed(values: Map) -> Map:
-    """The same, read-only: it is given to many."""
+    """Make an array read-only, since several callers share it."""
     values.flags.writeable = False
     return values
 
@@ -61,10 +60,10 @@ def clouds(random: Random, size: int, cells: int, octaves: int = 3) -> Map:
     """Smooth noise of mean about 0 and spread about 1.
 
     Args:
-        random: Where it is drawn from.
+        random: Source of randomness.
         size: Side of the map in pixels.
         cells: Structures across the map in the coarsest octave.
-        octaves: Each is twice as fine and half as strong as the one before.
+        octaves: Number of octaves; each is twice as fine and half as strong as the previous one.
     """
     total = np.zeros((size, size), np.float32)
     for octave in range(octaves):
@@ -76,25 +75,25 @@ def clouds(random: Random, size: int, cells: int, octaves: int = 3) -> Map:
 
 
 def _joined(*parts: Map) -> Map:
-    """One outline around several, without a notch where they meet."""
-    return np.log(sum(np.exp(6.0 * np.clip(one, -2.0, 1.0)) for one in parts)) / 6.0  # type: ignore[no-any-return]
+    """Join several shapes into one with a smooth outline."""
+    return np.log(sum(np.exp(6.0 * np.clip(part, -2.0, 1.0)) for part in parts)) / 6.0  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
 class Body:
-    """What stays the same in all pictures of a patient.
+    """The properties of a patient, the same in all of their images.
 
     Attributes:
         female: Whether the patient is a woman.
         age: In years.
         habitus: From 0 (slim) to 1 (stout).
-        width: Half the width of the thorax as a share of the picture.
-        height: From apex to diaphragm as a share of the picture.
+        width: Half the width of the thorax as a share of the image.
+        height: From apex to diaphragm as a share of the image.
         heart: Cardiothoracic ratio without disease.
         heart_tilt: Angle of the heart's axis in radians.
         knob: Prominence of the aortic knob.
-        rib_spacing: Distance of two ribs in v.
-        rib_slope: Fall of the posterior ribs towards the side.
+        rib_spacing: Distance between two ribs in v.
+        rib_slope: Downward slope of the posterior ribs towards the side.
         clavicle: Rise of the clavicles towards the side.
         bone: Absorption of a rib; falls with age.
         bend: Sideways bend of the spine.
@@ -123,9 +122,9 @@ class Body:
     @classmethod
     def draw(cls, random: Random, female: bool, age: float) -> Body:
         """Draw a patient of a sex and an age."""
-        old = np.clip((age - 20) / 60, 0, 1)
+        ageing = np.clip((age - 20) / 60, 0, 1)
         uniform, normal = random.uniform, random.normal
-        habitus = float(np.clip(random.beta(2, 3) + 0.1 * old, 0, 1))
+        habitus = float(np.clip(random.beta(2, 3) + 0.1 * ageing, 0, 1))
         breast = uniform(0.05, 0.15) * (0.6 + 0.8 * habitus) if female else 0.0
         return cls(
             female=female,
@@ -133,14 +132,14 @@ class Body:
             habitus=habitus,
             width=float(np.clip(normal(0.39 if female else 0.41, 0.018), 0.34, 0.45)),
             height=float(np.clip(normal(0.64 if female else 0.68, 0.03), 0.55, 0.74)),
-            heart=float(np.clip(normal(0.445 + 0.03 * old, 0.022), 0.38, 0.52)),
+            heart=float(np.clip(normal(0.445 + 0.03 * ageing, 0.022), 0.38, 0.52)),
             heart_tilt=float(normal(0.45 + 0.2 * habitus, 0.12)),
-            knob=float(np.clip(0.02 + 0.07 * old + normal(0, 0.015), 0.01, 0.12)),
+            knob=float(np.clip(0.02 + 0.07 * ageing + normal(0, 0.015), 0.01, 0.12)),
             rib_spacing=uniform(0.094, 0.114),
-            rib_slope=uniform(0.20, 0.38) + 0.05 * float(old),
+            rib_slope=uniform(0.20, 0.38) + 0.05 * float(ageing),
             clavicle=uniform(-0.02, 0.10),
-            bone=uniform(0.065, 0.10) * (1.08 - 0.3 * float(old)),
-            bend=float(normal(0, 0.012 + 0.02 * old)),
+            bone=uniform(0.065, 0.10) * (1.08 - 0.3 * float(ageing)),
+            bend=float(normal(0, 0.012 + 0.02 * ageing)),
             breast=breast,
             stomach=uniform(0.05, 0.14) if random.random() < 0.6 else 0.0,
             apex=uniform(2.0, 2.8),
@@ -149,21 +148,21 @@ class Body:
 
 @dataclass(frozen=True)
 class Pose:
-    """How one picture was taken.
+    """Position of the patient and exposure of one image.
 
     Attributes:
         supine: AP on a bed instead of PA standing.
-        cx: Midline at the apex, as a share of the picture.
-        top: Apex of the lungs, as a share of the picture.
+        cx: Midline at the apex, as a share of the image.
+        top: Apex of the lungs, as a share of the image.
         zoom: Magnification.
-        tilt: Turn of the picture in radians.
-        rotation: Turn of the patient about the long axis, -1 to 1.
+        tilt: Rotation of the image in radians.
+        rotation: Rotation of the patient about the long axis, -1 to 1.
         breath: Depth of inspiration: shift of the diaphragm in v, down is positive.
-        level: Absorption shown as mid grey.
-        window: Range of absorption shown.
-        gamma: Of the grey levels.
-        grain: Spread of the noise.
-        scatter: Share of scattered radiation, which takes contrast.
+        level: Absorption displayed as mid grey.
+        window: Range of absorption displayed.
+        gamma: Exponent of the grey levels.
+        grain: Standard deviation of the noise.
+        scatter: Share of scattered radiation, which reduces contrast.
     """
 
     supine: bool
@@ -181,20 +180,20 @@ class Pose:
 
     @classmethod
     def draw(cls, random: Random, supine: bool, body: Body, spread: float = 1.0) -> Pose:
-        """Draw how a picture is taken; on a bed with less care, less breath and more scatter.
+        """Draw a pose; on a bed it varies more, with less inspiration and more scatter.
 
         Args:
-            random: Where it is drawn from.
+            random: Source of randomness.
             supine: AP on a bed instead of PA standing.
-            body: Of the patient.
-            spread: Factor on how far position, breath and exposure stray.
+            body: The patient.
+            spread: Factor on the variation of position, inspiration and exposure.
         """
         uniform, normal = random.uniform, random.normal
         bed = 1.6 if supine else 1.0
         loose = bed * spread
 
         def near(middle: float, stray: float, low: float, high: float) -> float:
-            """Around ``middle``; the bounds hold for a spread of 1 and widen with it."""
+            """Draw around ``middle``; the bounds are for a spread of 1 and scale with it."""
             off = np.clip(normal(0, stray), (low - middle) * spread, (high - middle) * spread)
             return float(middle + off)
 
@@ -216,7 +215,7 @@ class Pose:
 
 @dataclass
 class Shape:
-    """What findings change about the organs before anything is drawn.
+    """Changes of the organs by findings, applied before the organs are drawn.
 
     Attributes:
         heart: Factor on the width of the heart.
@@ -236,19 +235,19 @@ class Shape:
 
 
 class Frame:
-    """A picture's coordinates and the shapes of the organs in them, each map made once.
+    """Thorax coordinates of an image, and maps of the organs in them.
 
     Attributes:
-        size: Side of the picture in pixels.
-        u: Across the thorax, of shape (size, size).
-        v: Down the thorax, of shape (size, size).
+        size: Side of the image in pixels.
+        u: Coordinate across the thorax, of shape (size, size).
+        v: Coordinate down the thorax, of shape (size, size).
         lungs: Share of lung at each point, by side.
         depth: Thickness of the lung at each point, 0 to 1, by side.
-        place: Position across a lung, 0 at the mediastinum and 1 at the chest wall, by side.
-        chest: Rows and columns around a side's lung and ribs (see ``window``).
-        sway: How far the spine is from the midline at most, in u.
+        position: Position across a lung, 0 at the mediastinum and 1 at the chest wall, by side.
+        chest: Rows and columns around a side's lung and ribs (see ``bounds``).
+        spine_shift: Largest distance of the spine from the midline, in u.
         heart: Share of heart at each point.
-        middle: Share of mediastinum at each point.
+        mediastinum: Share of mediastinum at each point.
     """
 
     def __init__(self, size: int, body: Body, pose: Pose, shape: Shape) -> None:
@@ -261,47 +260,47 @@ class Frame:
         self.u: Map = ((cos * x + sin * y) / self.across).astype(np.float32)
         self.v: Map = ((cos * y - sin * x) / self.down).astype(np.float32)
         self.spine: Map = body.bend * np.sin(3.0 * self.v) + 0.02 * pose.rotation
-        self.sway = abs(body.bend) + 0.02 * abs(pose.rotation)
+        self.spine_shift = abs(body.bend) + 0.02 * abs(pose.rotation)
         self._sides = {side: _fixed(side * (self.u - self.spine)) for side in SIDES}
         self._walls = {side: self._wall(side) for side in SIDES}
         self._diaphragms = {side: self._diaphragm(side) for side in SIDES}
         self.chest = {side: self._chest(side) for side in SIDES}
         self.lungs: dict[int, Map] = {}
         self.depth: dict[int, Map] = {}
-        self.place: dict[int, Map] = {}
+        self.position: dict[int, Map] = {}
         for side in SIDES:
             self._draw_lung(side)
         self.heart = self._heart()
-        self.middle = self._mediastinum()
+        self.mediastinum = self._mediastinum()
 
     def side(self, side: int) -> Map:
-        """Distance from the midline towards one side."""
+        """Return the distance from the midline towards one side."""
         return self._sides[side]
 
     def wall(self, side: int) -> Map:
-        """Where the chest wall is at each height, as ``side``'s distance from the midline."""
+        """Return the distance of the chest wall from the midline at each height."""
         return self._walls[side]
 
     def diaphragm(self, side: int) -> Map:
-        """Where the diaphragm is at each distance from the midline, as v."""
+        """Return the height of the diaphragm at each distance from the midline, as v."""
         return self._diaphragms[side]
 
     def dome(self, side: int) -> tuple[float, float]:
-        """The highest and the lowest v that a half of the diaphragm can have."""
+        """Return the smallest and the largest v of a half of the diaphragm."""
         level, dome = self._dome(side)
         return level - dome, level + 0.6 * dome
 
-    def window(self, u: tuple[float, float], v: tuple[float, float]) -> tuple[slice, slice]:
-        """Rows and columns around all that lies between these u, from the spine on, and these v.
+    def bounds(self, u: tuple[float, float], v: tuple[float, float]) -> tuple[slice, slice]:
+        """Return the rows and columns that contain a range of u, from the spine, and of v.
 
-        What is nothing elsewhere is drawn there alone, to the same pixels in less time.
+        A structure inside of it is drawn there only: the same pixels in less time.
         """
-        across = min(u) - self.sway, max(u) + self.sway
-        xs, ys = zip(*(self.pixel(one, other) for one in across for other in v), strict=True)
+        across = min(u) - self.spine_shift, max(u) + self.spine_shift
+        xs, ys = zip(*(self.pixel(a, b) for a in across for b in v), strict=True)
         return self._within(ys), self._within(xs)
 
-    def _within(self, places: tuple[float, ...]) -> slice:
-        first, last = math.floor(min(places)) - 1, math.ceil(max(places)) + 1
+    def _within(self, points: tuple[float, ...]) -> slice:
+        first, last = math.floor(min(points)) - 1, math.ceil(max(points)) + 1
         return slice(min(max(first, 0), self.size), min(max(last, 0), self.size))
 
     def _wall(self, side: int) -> Map:
@@ -312,7 +311,7 @@ class Frame:
         return _fixed(edge.astype(np.float32))
 
     def _dome(self, side: int) -> tuple[float, float]:
-        """Level of a half of the diaphragm, as v, and the height of its dome."""
+        """Return the level of a half of the diaphragm, as v, and the height of its dome."""
         level = 1.06 if side == LEFT else 1.03
         level += self.pose.breath + self.shape.diaphragm[side]
         return level, 0.13 * (1.0 - 0.85 * self.shape.flatness)
@@ -324,12 +323,12 @@ class Frame:
         return _fixed(height.astype(np.float32))
 
     def lung(self) -> Map:
-        """Both lungs, not covered by heart or mediastinum."""
+        """Return the share of lung outside of heart and mediastinum."""
         both = self.lungs[RIGHT] + self.lungs[LEFT]
-        return both * (1.0 - np.maximum(self.heart, self.middle))
+        return both * (1.0 - np.maximum(self.heart, self.mediastinum))
 
     def pixel(self, u: float, v: float) -> tuple[float, float]:
-        """The point (x, y) of the picture, in pixels, where u and v lie."""
+        """Map u and v to a point (x, y) of the image, in pixels."""
         a, b = u * self.across, v * self.down
         cos, sin = self._turn
         x, y = cos * a - sin * b + self.pose.cx, sin * a + cos * b + self.pose.top
@@ -337,56 +336,58 @@ class Frame:
 
     def _chest(self, side: int) -> tuple[slice, slice]:
         _, low = self.dome(side)
-        return self.window((0.0, side * 1.06), (-0.2, max(1.3, low + 0.03)))
+        return self.bounds((0.0, side * 1.06), (-0.2, max(1.3, low + 0.03)))
 
     def _draw_lung(self, side: int) -> None:
-        """A lung within its side of the chest; elsewhere all of it is 0."""
-        here = self.chest[side]
-        w, wall, v = self.side(side)[here], self.wall(side)[here], self.v[here]
+        """Draw the maps of one lung inside its bounds; they are 0 elsewhere."""
+        bounds = self.chest[side]
+        w, wall, v = self.side(side)[bounds], self.wall(side)[bounds], self.v[bounds]
         inner = 0.09
         inside = soft(wall - w, 0.035) * soft(w - inner, 0.04)
-        inside = inside * soft(self.diaphragm(side)[here] - v, 0.025) * soft(v - 0.005, 0.02)
-        place = np.clip((w - inner) / np.maximum(wall - inner, 0.05), 0.0, 1.0)
-        across = 0.62 + 0.38 * np.sqrt(np.maximum(4.0 * place * (1.0 - place), 0.0))
+        inside = inside * soft(self.diaphragm(side)[bounds] - v, 0.025) * soft(v - 0.005, 0.02)
+        position = np.clip((w - inner) / np.maximum(wall - inner, 0.05), 0.0, 1.0)
+        across = 0.62 + 0.38 * np.sqrt(np.maximum(4.0 * position * (1.0 - position), 0.0))
         depth = across * (0.72 + 0.28 * np.clip(v / 0.55, 0.0, 1.0))
-        for maps, drawn in ((self.lungs, inside), (self.place, place), (self.depth, depth)):
+        for maps, drawn in ((self.lungs, inside), (self.position, position), (self.depth, depth)):
             maps[side] = np.zeros_like(self.v)
-            maps[side][here] = drawn
+            maps[side][bounds] = drawn
 
     def _heart(self) -> Map:
         body, shape, pose = self.body, self.shape, self.pose
         ratio = body.heart * shape.heart * (1.08 if pose.supine else 1.0)
         lift = 0.6 * (pose.breath + 0.5 * (shape.diaphragm[LEFT] + shape.diaphragm[RIGHT]))
         ratio *= 1.0 - 0.5 * lift
-        # The heart's width is the ratio times that of the thorax: a third right, the rest left.
-        half, middle = 0.95 * ratio, 0.95 * ratio * 0.36 + shape.shift + 0.06 * pose.rotation
+        # The heart is ``ratio`` times as wide as the thorax: a third is right of the midline.
+        half, centre = 0.95 * ratio, 0.95 * ratio * 0.36 + shape.shift + 0.06 * pose.rotation
         tall = 0.66 * half**0.5
-        # The edge of each chamber below is nothing beyond 1.5 times its axes.
+        # Each chamber below is 0 outside of 1.5 times its axes.
         reach = 1.5 * max(1.03 * half, 0.42 * tall, 0.22)
-        top, right = 0.76 + lift, middle
-        here = self.window(
+        top, right = 0.76 + lift, centre
+        bounds = self.bounds(
             (right - reach, right + reach), (max(top - reach - 0.18, 0.2), top + reach)
         )
         heart = np.zeros_like(self.v)
-        u, v = self.u[here] - self.spine[here] - middle, self.v[here] - top
+        u, v = self.u[bounds] - self.spine[bounds] - centre, self.v[bounds] - top
         cos, sin = math.cos(body.heart_tilt), math.sin(body.heart_tilt)
-        along, beside = cos * u + sin * v, cos * v - sin * u
-        chambers = 1.0 - np.sqrt((along / (1.03 * half)) ** 2 + (beside / (0.42 * tall)) ** 2)
+        long_axis, short_axis = cos * u + sin * v, cos * v - sin * u
+        ventricles = 1.0 - np.sqrt(
+            (long_axis / (1.03 * half)) ** 2 + (short_axis / (0.42 * tall)) ** 2
+        )
         atrium = 1.0 - np.sqrt(((u + 0.60 * half) / (0.42 * half)) ** 2 + (v / (0.30 * tall)) ** 2)
         base = 1.0 - np.sqrt(((u + 0.25 * half) / (0.50 * half)) ** 2 + ((v + 0.18) / 0.22) ** 2)
-        joined = soft(_joined(chambers, 0.7 * atrium, 0.6 * base), 0.13)
-        heart[here] = joined * soft(self.v[here] - 0.30, 0.1)
+        joined = soft(_joined(ventricles, 0.7 * atrium, 0.6 * base), 0.13)
+        heart[bounds] = joined * soft(self.v[bounds] - 0.30, 0.1)
         return heart
 
     def _mediastinum(self) -> Map:
         body, pose = self.body, self.pose
         aside = 0.5 * self.shape.shift + 0.03 * pose.rotation
-        here = self.window((aside - 0.45, aside + 0.45), (BEYOND[0], 1.25))
-        u, v = self.u[here] - self.spine[here], self.v[here]
+        bounds = self.bounds((aside - 0.45, aside + 0.45), (BEYOND[0], 1.25))
+        u, v = self.u[bounds] - self.spine[bounds], self.v[bounds]
         u = u - 0.5 * self.shape.shift - 0.03 * pose.rotation
         wide = 0.015 + (0.035 if pose.supine else 0.0) + 0.03 * body.habitus
         left = 0.125 + wide + body.knob * bump(v, 0.32, 0.075) + 0.045 * bump(v, 0.47, 0.07)
         right = 0.115 + wide + 0.025 * bump(v, 0.55, 0.16) + 0.02 * bump(v, 0.2, 0.15)
-        middle = np.zeros_like(self.v)
-        middle[here] = soft(left - u, 0.04) * soft(u + right, 0.04) * soft(1.15 - v, 0.1)
-        return middle
+        mediastinum = np.zeros_like(self.v)
+        mediastinum[bounds] = soft(left - u, 0.04) * soft(u + right, 0.04) * soft(1.15 - v, 0.1)
+        return mediastinum

@@ -1,15 +1,14 @@
 """Generated frontal chest radiographs with known findings, masks and boxes.
 
-Nothing is copied from patients: anatomy, findings and exposure are drawn from a seed by
-``core.data.phantoms.anatomy``, ``core.data.phantoms.tissue`` and ``core.data.phantoms.pathology``.
-Since the truth is known to the pixel, phantoms can answer what radiographs cannot, such as what the
-same patient looks like without a finding.
+No data of patients is used: anatomy, findings and exposure are drawn from a seed by the other
+modules of this package. Since the truth is known for each pixel, phantoms answer questions that
+radiographs cannot, such as what the same patient looks like without a finding.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,35 +19,29 @@ from numpy.typing import NDArray
 from core.data import findings
 from core.data.base import Box, ChestDataset
 from core.data.images import grey
-from core.data.phantoms import anatomy, film, report_text, tissue
-from core.data.phantoms import prerendered as drawn
+from core.data.phantoms import prerendered
 from core.data.phantoms.pathology import PATHOLOGY, Lesion
 from core.data.phantoms.population import draw_studies
+from core.data.phantoms.scene import MASK_LEVEL, Scene, draw_scene
 from core.errors import ConfigurationError, DataError
 
 SIZE = 256
-"""Side of the generated pictures in pixels."""
+"""Side of the generated images in pixels."""
 
 SPLIT_SIZES = {"train": 4_000, "val": 300, "test": 1_000}
-"""Studies of each split. A tenth of the training split is learnt from in about a minute."""
+"""Studies of each split. A run on a tenth of the training split takes about a minute."""
 
 FIRST_PATIENT = {"train": 1, "val": 800_001, "test": 900_001}
-MASK_LEVEL = 1 / 3
+"""Number of the first patient of each split."""
+
 REPORT_SIZE = 96
-"""Side in pixels at which a report looks where the lesions lie: any size shows the same patient."""
-
-TUBE_LEVEL = 0.03
-"""What a device absorbs at least where it can be seen."""
-
-MOST_ADDED = 0.6
-BOTH_SIDES = 0.1
-"""A lesion lies on a side as well if more than this share of it does."""
-
-ZONES = 0.36, 0.62
-"""Where the upper and the middle zone of the lungs end, 0 at the apex and 1 at the diaphragm."""
+"""Side in pixels of the maps from which a report is written; any size shows the same patient."""
 
 SMALLEST_BOX = 12
+"""Pixels of the smallest part of a mask that gets a box, in an image of ``SIZE`` pixels."""
+
 MOST_BOXES = 4
+"""Boxes of one finding."""
 
 FINDINGS = {"phantom-14": findings.NIH, "phantom-5": findings.CHEXPERT, "phantom-1": findings.RSNA}
 PREVALENCE: dict[str, dict[str, float]] = {
@@ -60,54 +53,40 @@ PREVALENCE: dict[str, dict[str, float]] = {
 """Share of the studies by finding, where it differs from the population's."""
 
 SPREAD = {"phantom-14": 1.0, "phantom-5": 2.2, "phantom-1": 1.0}
-"""How far position and exposure stray, as ``anatomy.Pose.draw`` takes it. Large findings, as most
-of ``phantom-5`` are, could be told by how bright a part of the film is; only patients that lie
-anywhere on it make a model look at them."""
+"""Variation of position and exposure; see ``anatomy.Pose.draw``. Large findings, as most of
+``phantom-5`` are, could be detected by the brightness of a fixed area of the image. A larger
+variation of the patients' position forces a model to look at the patient."""
 
-DRAWN_AS = {"Pleural Effusion": "Effusion"}
-"""What a label is called in ``PATHOLOGY``, if it has another name."""
+PATHOLOGY_NAMES = {"Pleural Effusion": "Effusion"}
+"""Names of labels in ``PATHOLOGY``, where they differ."""
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A phantom with all that is known about it.
+class RenderedPhantom:
+    """A phantom with its lesions.
 
     Attributes:
-        picture: Grey levels of shape (size, size), 0 to 255.
-        lesions: What each of its findings added, by the name in ``PATHOLOGY``.
+        image: Grey levels of shape (size, size), 0 to 255.
+        lesions: What each of its findings added, by name in ``PATHOLOGY``.
     """
 
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     lesions: dict[str, Lesion]
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """A patient with findings, as they are before the exposure.
-
-    ``random`` gives the generator of one purpose, by default for this study.
-    """
-
-    frame: anatomy.Frame
-    lesions: dict[str, Lesion]
-    marked: dict[str, float]
-    held: list[str]
-    random: Callable[..., np.random.Generator]
 
 
 class Phantom(ChestDataset):
-    """Phantoms with 14, 5 or 1 labelled findings. All 14 are drawn in each of them.
+    """Phantoms with 14, 5 or 1 labelled findings; all 14 findings occur in each of the three sets.
 
     Args:
         name: ``phantom-14``, ``phantom-5`` or ``phantom-1``; each has patients of its own.
-        seed: Another seed draws other patients.
+        seed: A different seed draws different patients.
         train: Studies of the training split.
         val: Studies of the validation split.
         test: Studies of the test split.
-        size: Side of the pictures in pixels.
+        size: Side of the images in pixels.
 
     Raises:
-        ConfigurationError: There is no such set, or a number is out of range.
+        ConfigurationError: The set is unknown, or a number is out of range.
     """
 
     citation = "Generated by this software"
@@ -126,91 +105,90 @@ class Phantom(ChestDataset):
         sizes = {"train": train, "val": val, "test": test}
         if name not in FINDINGS or seed < 0 or not 64 <= size <= 2048:
             raise ConfigurationError(
-                f"There are no phantoms “{name}” of {size} px from the seed {seed}.",
-                f"Known: {', '.join(FINDINGS)}; 64 to 2048 px; seeds from 0 on.",
+                f"There are no phantoms “{name}” of {size} px with seed {seed}.",
+                f"Known: {', '.join(FINDINGS)}; 64 to 2048 px; seeds from 0.",
                 field="data.name",
             )
         if not all(1 <= count < 100_000 for count in sizes.values()):
-            raise ConfigurationError("A split has from 1 to 99,999 phantoms.", field="data.name")
+            raise ConfigurationError("A split has 1 to 99,999 phantoms.", field="data.name")
         self.name, self.seed, self.size = name, seed, size
         self.findings = FINDINGS[name]
         count = len(self.findings)
         self.title = f"Phantoms, {count} findings" if count > 1 else "Phantoms, pneumonia"
         self.licence = "MIT (generated)"
         self.split_name = "generated" if seed == 0 else f"generated from seed {seed}"
-        self.notes = ("Generated pictures: results say nothing about patients.",)
+        self.notes = ("Generated images: results do not apply to patients.",)
         self._spread = SPREAD[name]
         self._salt = zlib.crc32(name.encode())
-        self._drawn = self._population(sizes)
-        self.table = self._labelled(self._drawn)
+        self._studies = self._population(sizes)
+        self.table = self._labelled(self._studies)
 
     def read(self, study_id: str, short_side: int | None = None) -> NDArray[np.uint8]:
-        """Draw one picture, or take it from those drawn beforehand; see ``ChestDataset.read``."""
+        """Render one image, or read a pre-rendered one; see ``ChestDataset.read``."""
         if short_side is not None:
-            ready = drawn.find(self.drawn_as(study_id, short_side))
-            if ready is not None:
-                return ready
-        picture = self.drawing(study_id).picture
-        return picture if short_side is None else grey.resize(picture, short_side)
+            image = prerendered.find(self.prerendered_name(study_id, short_side))
+            if image is not None:
+                return image
+        image = self.render(study_id).image
+        return image if short_side is None else grey.resize(image, short_side)
 
     def is_quick(self, study_id: str, short_side: int) -> bool:
-        """Whether it was drawn beforehand; see ``ChestDataset.is_quick``."""
-        return drawn.has(self.drawn_as(study_id, short_side))
+        """Whether the image is pre-rendered; see ``ChestDataset.is_quick``."""
+        return prerendered.has(self.prerendered_name(study_id, short_side))
 
-    def drawn_as(self, study_id: str, short_side: int) -> str:
-        """Name of the picture among those drawn beforehand, whether or not it is there."""
+    def prerendered_name(self, study_id: str, short_side: int) -> str:
+        """The name of the pre-rendered image, whether or not it exists."""
         source = f"{self.reader_version}-{self.source_key(study_id)}"
-        return drawn.entry(self.name, short_side, study_id, source)
+        return prerendered.entry(self.name, short_side, study_id, source)
 
     def source_key(self, study_id: str) -> str:
-        """All that decides the pixels: seed, size, spread of the poses and the row of the table."""
+        """Everything that determines the pixels: seed, size, spread and the row of the table."""
         row = self._row(study_id)
-        held = sum(2**i for i, name in enumerate(PATHOLOGY) if row[name])
-        drawn = f"{self.seed}-{self.size}-{self._spread:g}"
-        return f"{drawn}-{row['sex']}{row['age']:g}{row['view']}-{held:x}"
+        present = sum(2**i for i, name in enumerate(PATHOLOGY) if row[name])
+        settings = f"{self.seed}-{self.size}-{self._spread:g}"
+        return f"{settings}-{row['sex']}{row['age']:g}{row['view']}-{present:x}"
 
     def boxes(self, study_id: str) -> tuple[Box, ...]:
-        """A box around each part of each finding's mask."""
-        from scipy import ndimage  # not needed to draw, which starts sooner without it
+        """A box around each connected part of each finding's mask, at most ``MOST_BOXES``."""
+        from scipy import ndimage  # slow to load, and not needed to render
 
-        found = []
+        boxes = []
         for finding, mask in self.masks(study_id).items():
             parts, _ = ndimage.label(mask)
             areas = np.bincount(parts.ravel())[1:]
             largest = np.argsort(areas)[::-1][:MOST_BOXES]
-            places = ndimage.find_objects(parts)
-            for one in largest:
-                if areas[one] >= SMALLEST_BOX * (self.size / SIZE) ** 2:
-                    y, x = places[one]
-                    found.append(Box(finding, float(x.start), float(y.start),
+            slices = ndimage.find_objects(parts)
+            for part in largest:
+                if areas[part] >= SMALLEST_BOX * (self.size / SIZE) ** 2:
+                    y, x = slices[part]
+                    boxes.append(Box(finding, float(x.start), float(y.start),
                                      float(x.stop - x.start), float(y.stop - y.start)))  # fmt: skip
-        return tuple(found)
+        return tuple(boxes)
 
     def mask(self, study_id: str, finding: str) -> NDArray[np.bool_] | None:
-        """The pixels of a finding of shape (size, size), or None if the study does not have it."""
+        """The mask of a finding of shape (size, size); None if the study does not have it."""
         return self.masks(study_id).get(finding)
 
     def masks(self, study_id: str, size: int | None = None) -> dict[str, NDArray[np.bool_]]:
-        """The pixels of each labelled finding that a study has; the picture is not drawn for it.
+        """The mask of each labelled finding of a study, without rendering the image.
 
         Args:
             study_id: The study.
-            size: Side of the masks in pixels, by default that of the picture.
+            size: Side of the masks in pixels, by default that of the image.
 
         Raises:
             DataError: There is no such study.
         """
-        lesions = self._scene(self._row(study_id), None, size or self.size).lesions
-        drawn = {finding: lesions.get(_drawn_as(finding)) for finding in self.findings}
+        lesions = self._scene(study_id, size=size).lesions
         return {
-            finding: lesion.region > MASK_LEVEL
-            for finding, lesion in drawn.items()
-            if lesion is not None
+            finding: lesions[_pathology_name(finding)].region > MASK_LEVEL
+            for finding in self.findings
+            if _pathology_name(finding) in lesions
         }
 
     def marked(self, study_id: str, finding: str) -> bool:
-        """Whether the study has the finding: then its place is known."""
-        return bool(self._row(study_id)[_drawn_as(finding)])
+        """Whether the study has the finding, whose location is then known."""
+        return bool(self._row(study_id)[_pathology_name(finding)])
 
     def counterfactual(self, study_id: str, finding: str) -> NDArray[np.uint8]:
         """The same patient, pose, devices and noise without one finding.
@@ -218,105 +196,55 @@ class Phantom(ChestDataset):
         Raises:
             DataError: The study does not have this finding.
         """
-        drawn = _drawn_as(finding)
-        if drawn not in PATHOLOGY or not self._row(study_id)[drawn]:
+        name = _pathology_name(finding)
+        if name not in PATHOLOGY or not self._row(study_id)[name]:
             raise DataError(
                 f"The phantom {study_id} has no {finding}.", "Choose a finding that it has."
             )
-        return self.drawing(study_id, without=drawn).picture
+        return self.render(study_id, without=name).image
 
     def distractors(self, study_id: str) -> dict[str, NDArray[np.bool_]]:
-        """What is on the film beside the patient, as far as this study has it.
+        """What is visible in the image but not part of the patient.
 
         Returns:
-            Masks of shape (size, size): ``tubes`` (and wires), ``marker``, ``collimator``.
+            Masks of shape (size, size): ``tubes`` (and wires), ``marker``, ``collimator``, as far
+            as this study has them.
 
         Raises:
             DataError: There is no such study.
         """
-        row = self._row(study_id)
-        scene = self._scene(row, None, self.size)
-        tubes = self._tubes(scene, row)
-        shown = film.draw_devices(scene.frame, tubes)
-        found = film.beside(scene.frame, scene.random("film"))
-        if tubes:
-            found["tubes"] = np.asarray(shown > TUBE_LEVEL)
-        return {name: mask for name, mask in found.items() if mask.any()}
+        return self._scene(study_id).distractors()
 
     def report(self, study_id: str) -> str:
-        """What a radiologist would write of the picture: view, findings with site and severity,
-        and some of what is not there.
+        """A radiology report of the image: view, findings with site and severity, and some of the
+        absent findings.
 
         Raises:
             DataError: There is no such study.
         """
-        row = self._row(study_id)
-        scene = self._scene(row, None, REPORT_SIZE)
-        remarks = [
-            report_text.Remark(name, scene.marked[name], *_site(scene.frame, lesion))
-            for name, lesion in scene.lesions.items()
-        ]
-        return report_text.compose(row["view"], remarks, scene.random("report"))
+        return self._scene(study_id, size=REPORT_SIZE).report(self._row(study_id)["view"])
 
-    def drawing(self, study_id: str, without: str | None = None) -> Drawing:
-        """Draw a study, maybe without one of its findings.
+    def render(self, study_id: str, without: str | None = None) -> RenderedPhantom:
+        """Render a study, optionally without one of its findings.
 
         Raises:
             DataError: There is no such study.
         """
-        row = self._row(study_id)
-        scene = self._scene(row, without, self.size)
-        random, frame, lesions = scene.random, scene.frame, scene.lesions
-        tubes = self._tubes(scene, row)
-        absorbs = _absorption(frame, lesions, random("vessels", 0), random("texture"))
-        absorbs += film.draw_devices(frame, tubes)
-        return Drawing(film.expose(absorbs, frame, random("film")), lesions)
+        scene = self._scene(study_id, without=without)
+        return RenderedPhantom(scene.image(), scene.lesions)
 
-    def _tubes(self, scene: _Scene, row: dict[Hashable, Any]) -> list[film.Device]:
-        drained = _drained(scene.random, scene.held)
-        return film.devices(scene.random("devices"), row["view"] == "AP", drained)
-
-    def _scene(self, row: dict[Hashable, Any], without: str | None, size: int) -> _Scene:
-        """The patient in place, with lesions, before anything is exposed."""
-        number, study = int(row["number"]), int(row["study"])
-
-        def random(what: str, nth: int = study) -> np.random.Generator:
-            return np.random.default_rng(
-                [self.seed, self._salt, number, nth, zlib.crc32(what.encode())]
-            )
-
-        held = [name for name in PATHOLOGY if row[name]]
-        shown = [name for name in held if name != without]
-        marked = {}
-        for name in held:
-            nth = 0 if PATHOLOGY[name].lasting else study
-            marked[name] = float(random(f"marked {name}", nth).beta(1.7, 1.5))
-
-        supine = row["view"] == "AP"
-        body = anatomy.Body.draw(random("body", 0), row["sex"] == "F", float(row["age"]))
-        pose = anatomy.Pose.draw(random("pose"), supine, body, self._spread)
-        unlike = random("shape")
-        shape = anatomy.Shape(
-            heart=float(np.clip(unlike.normal(1.0, 0.02), 0.94, 1.06)),
-            diaphragm={side: float(unlike.normal(0, 0.015)) for side in anatomy.SIDES},
-            shift=float(unlike.normal(0, 0.012)),
+    def _scene(
+        self, study_id: str, *, size: int | None = None, without: str | None = None
+    ) -> Scene:
+        seed = (self.seed, self._salt)
+        return draw_scene(
+            self._row(study_id), size or self.size, seed, spread=self._spread, without=without
         )
-        for name in shown:
-            reshape = PATHOLOGY[name].reshape
-            if reshape is not None:
-                nth = 0 if PATHOLOGY[name].lasting else study
-                reshape(shape, random(f"shape {name}", nth), marked[name])
-        frame = anatomy.Frame(size, body, pose, shape)
-        lesions = {}
-        for name in shown:
-            nth = 0 if PATHOLOGY[name].lasting else study
-            lesions[name] = PATHOLOGY[name].draw(frame, random(name, nth), marked[name])
-        return _Scene(frame, lesions, marked, held, random)
 
     def _row(self, study_id: str) -> dict[Hashable, Any]:
-        if study_id not in self._drawn.index:
-            self.study(study_id)  # says that there is none
-        return self._drawn.loc[study_id].to_dict()
+        if study_id not in self._studies.index:
+            self.study(study_id)  # raises the error
+        return self._studies.loc[study_id].to_dict()
 
     def _population(self, sizes: dict[str, int]) -> pd.DataFrame:
         parts = []
@@ -327,74 +255,17 @@ class Phantom(ChestDataset):
             part["split"] = split
             parts.append(part)
         table = pd.concat(parts, ignore_index=True)
-        other = "" if self.seed == 0 else f"{self.seed}x"
-        table["patient"] = other + table["number"].map("{:06d}".format)
+        prefix = "" if self.seed == 0 else f"{self.seed}x"
+        table["patient"] = prefix + table["number"].map("{:06d}".format)
         table.index = pd.Index(table["patient"] + "-" + table["study"].astype(str), name="id")
         return table
 
-    def _labelled(self, drawn: pd.DataFrame) -> pd.DataFrame:
-        table = drawn[["patient", "split", "sex", "age", "view"]].copy()
+    def _labelled(self, studies: pd.DataFrame) -> pd.DataFrame:
+        table = studies[["patient", "split", "sex", "age", "view"]].copy()
         for finding in self.findings:
-            table[finding] = drawn[_drawn_as(finding)].astype(float)
+            table[finding] = studies[_pathology_name(finding)].astype(float)
         return table
 
 
-def _drawn_as(finding: str) -> str:
-    return DRAWN_AS.get(finding, finding)
-
-
-def _site(frame: anatomy.Frame, lesion: Lesion) -> tuple[tuple[str, ...], str]:
-    """The sides of a lesion, and the zone of the lung where its middle lies."""
-    inside = lesion.region > MASK_LEVEL
-    if not inside.any():
-        inside = lesion.region >= lesion.region.max()
-    right = float((frame.side(anatomy.RIGHT)[inside] > 0).mean())
-    sides = [name for name, share in (("right", right), ("left", 1 - right)) if share > BOTH_SIDES]
-    height = float(frame.v[inside].mean())
-    zone = "upper" if height < ZONES[0] else "middle" if height < ZONES[1] else "lower"
-    return tuple(sides), zone
-
-
-def _drained(random: Callable[[str], np.random.Generator], held: list[str]) -> int | None:
-    """The side of a chest tube: in a third of the pneumothoraces, as in hospitals."""
-    if "Pneumothorax" not in held or random("drain").random() > 0.33:
-        return None
-    return anatomy.RIGHT if random("Pneumothorax").random() < 0.52 else anatomy.LEFT
-
-
-def _absorption(
-    frame: anatomy.Frame,
-    lesions: dict[str, Lesion],
-    vessels: np.random.Generator,
-    texture: np.random.Generator,
-) -> anatomy.Map:
-    """Add up all that absorbs along the rays."""
-    air = np.zeros_like(frame.v)
-    for side in anatomy.SIDES:
-        turned = 1.0 + 0.06 * side * frame.pose.rotation
-        air += turned * frame.lungs[side] * frame.depth[side]
-    covered = 1.0 - np.maximum(0.86 * frame.heart, 0.95 * frame.middle)
-    total = tissue.torso(frame)
-    total -= anatomy.LUNG_CONTRAST * frame.shape.air * air * covered
-    total += 0.09 * frame.heart + 0.05 * frame.middle
-    total += tissue.bones(frame) * (1.0 - 0.3 * frame.heart)
-    total -= tissue.airways(frame)
-
-    seen = np.minimum(air, 1.0) * (1.0 - 0.8 * frame.heart)
-    marks = frame.shape.vessels * 0.24 * tissue.vessels(frame, vessels)
-    marks = marks + 0.012 * anatomy.clouds(texture, frame.size, 40, 2)
-    for lesion in lesions.values():
-        if lesion.erased is not None:
-            marks = marks * (1.0 - np.clip(lesion.erased, 0, 1))
-    total += seen * marks
-    total += 0.012 * anatomy.clouds(texture, frame.size, 5, 3) * np.clip(total * 3, 0, 1)
-    # Where heart or mediastinum lie in the beam there is less lung for a lesion to fill.
-    free = 1.0 - 0.75 * np.maximum(frame.heart, frame.middle)
-    added = np.zeros_like(total)
-    for name, lesion in lesions.items():
-        added += lesion.density * (1.0 if name == "Hernia" else free)
-    # However many lesions share a place, a lung cannot become denser than tissue.
-    total += np.where(
-        added > 0, MOST_ADDED * (1.0 - np.exp(-np.maximum(added, 0) / MOST_ADDED)), added
-    )
-    return np.maximum(total, 0.0).astype(np.float32)
+def _pathology_name(finding: str) -> str:
+    return PATHOLOGY_NAMES.get(finding, finding)

@@ -1,8 +1,8 @@
-"""The 14 findings of NIH ChestX-ray14 as they change a phantom.
+"""How the 14 findings of NIH ChestX-ray14 change a phantom.
 
-A finding first reshapes organs (a large heart, a low diaphragm), then adds absorption where its
-lesion lies. How marked it is goes from 0 (easily missed) to 1. Everything it draws comes from its
-own random numbers, so that the same patient without it is the same in all else.
+A finding first reshapes organs (a large heart, a low diaphragm), then adds the absorption of its
+lesion. Its severity is from 0 (easily missed) to 1. Each finding has random numbers of its own, so
+that the same patient without it is identical in everything else.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from core.data.phantoms.anatomy import (
 
 @dataclass(frozen=True)
 class Lesion:
-    """What a finding adds to the picture.
+    """What a finding adds to a phantom; maps of shape (size, size).
 
     Attributes:
-        density: Absorption that is added; negative where there is more air.
-        region: Share of lesion at each point, 0 to 1; its mask is where it exceeds a third.
-        erased: Share of the lung's vessels that cannot be seen, or None.
+        density: Absorption to add; negative where there is more air.
+        region: Share of lesion at each point, 0 to 1; the mask is where it exceeds a third.
+        erased: Share of the lung's vessels that the lesion hides, or None.
     """
 
     density: Map
@@ -47,14 +47,14 @@ class Pathology:
     """How one finding is drawn.
 
     Attributes:
-        draw: Makes its lesion: (frame, random numbers, how marked 0 to 1) to ``Lesion``.
-        reshape: Changes the organs before: (shape, random numbers, how marked).
-        lasting: Whether a patient keeps it from study to study.
+        draw: Draws the lesion: (frame, random numbers, severity 0 to 1) to ``Lesion``.
+        reshape: Changes the organs before that: (shape, random numbers, severity).
+        chronic: Whether it is the same in all studies of a patient.
     """
 
     draw: Callable[[Frame, Random, float], Lesion]
     reshape: Callable[[Shape, Random, float], None] | None = None
-    lasting: bool = False
+    chronic: bool = False
 
 
 def _side(random: Random, right: float = 0.52) -> int:
@@ -62,49 +62,49 @@ def _side(random: Random, right: float = 0.52) -> int:
 
 
 def _spot(frame: Frame, side: int, w: float, v: float, across: float, down: float) -> Map:
-    """Distance from the edge of an ellipse: 1 at its centre, 0 at the edge, in thorax units."""
+    """Relative distance from the edge of an ellipse: 1 at its centre, 0 at the edge."""
     return 1.0 - np.sqrt(((frame.side(side) - w) / across) ** 2 + ((frame.v - v) / down) ** 2)
 
 
 def _within(random: Random, low: float, high: float, share: float) -> float:
-    """A value between two bounds that grows with ``share``, with some play."""
-    play = float(random.uniform(-0.12, 0.12))
-    return low + (high - low) * float(np.clip(share + play, 0.0, 1.0))
+    """Draw a value between two bounds that increases with ``share``, with some variation."""
+    noise = float(random.uniform(-0.12, 0.12))
+    return low + (high - low) * float(np.clip(share + noise, 0.0, 1.0))
 
 
 # --- heart, pleura and the shape of the chest ----------------------------------------------------
 
 
-def _enlarge(shape: Shape, random: Random, marked: float) -> None:
-    shape.heart *= _within(random, 1.13, 1.45, marked)
+def _enlarge(shape: Shape, random: Random, severity: float) -> None:
+    shape.heart *= _within(random, 1.13, 1.45, severity)
 
 
-def _cardiomegaly(frame: Frame, random: Random, marked: float) -> Lesion:
+def _cardiomegaly(frame: Frame, random: Random, severity: float) -> Lesion:
     return Lesion(np.zeros_like(frame.v), frame.heart)
 
 
-def _effusion(frame: Frame, random: Random, marked: float) -> Lesion:
-    """Fluid that fills the costophrenic angle and climbs the wall; on a bed a veil as well."""
+def _effusion(frame: Frame, random: Random, severity: float) -> Lesion:
+    """Fluid in the costophrenic angle with a meniscus; on a bed a veil as well."""
     sides = SIDES if random.random() < 0.25 else (_side(random),)
     region, fluid = np.zeros_like(frame.v), np.zeros_like(frame.v)
     for side in sides:
-        depth = _within(random, 0.05, 0.42, marked)
+        depth = _within(random, 0.05, 0.42, severity)
         level = 1.06 + frame.pose.breath + frame.shape.diaphragm[side] - depth
-        place, v = frame.place[side], frame.v
-        climb = (0.10 + 0.35 * depth) * place**3 + 0.02 * np.sin(4 * place)
+        position, v = frame.position[side], frame.v
+        climb = (0.10 + 0.35 * depth) * position**3 + 0.02 * np.sin(4 * position)
         surface = soft(v - (level + 0.05 - climb), 0.045 + 0.08 * frame.pose.supine)
         if frame.pose.supine:
             veil = np.clip((v - level + 0.5) / 0.5, 0, 1)
-            surface = np.maximum(surface, 0.32 * veil * (0.4 + marked))
+            surface = np.maximum(surface, 0.32 * veil * (0.4 + severity))
         region = np.maximum(region, surface * frame.lungs[side])
         fluid += 0.54 * surface * frame.lungs[side] * frame.depth[side]
     return Lesion(fluid, region, 0.9 * region)
 
 
-def _pneumothorax(frame: Frame, random: Random, marked: float) -> Lesion:
-    """Air between lung and wall, mostly at the apex: a fine line, and no vessels beyond it."""
+def _pneumothorax(frame: Frame, random: Random, severity: float) -> Lesion:
+    """Air between lung and wall, mostly at the apex: a fine line without vessels beyond it."""
     side = _side(random)
-    gap = _within(random, 0.09, 0.42, marked)
+    gap = _within(random, 0.09, 0.42, severity)
     wall, w, v = frame.wall(side), frame.side(side), frame.v
     width = gap * (0.28 + 0.72 * np.clip(1.0 - v / (0.45 + 1.2 * gap), 0, 1))
     down = 0.04 + 0.55 * gap
@@ -118,10 +118,10 @@ def _pneumothorax(frame: Frame, random: Random, marked: float) -> Lesion:
     return Lesion(density.astype(np.float32), beyond.astype(np.float32), beyond)
 
 
-def _pleural_thickening(frame: Frame, random: Random, marked: float) -> Lesion:
+def _pleural_thickening(frame: Frame, random: Random, severity: float) -> Lesion:
     """A band along the chest wall or a cap over the apex, uneven."""
     side, apical = _side(random), random.random() < 0.4
-    width = _within(random, 0.035, 0.10, marked)
+    width = _within(random, 0.035, 0.10, severity)
     wave = 1.0 + 0.35 * np.sin(frame.v * random.uniform(14, 26) + random.uniform(0, 6))
     inward = frame.wall(side) - frame.side(side)
     if apical:
@@ -132,23 +132,23 @@ def _pleural_thickening(frame: Frame, random: Random, marked: float) -> Lesion:
         band = soft(width * wave - inward, 0.03)
         along = soft(0.5 * long - np.abs(frame.v - low - 0.5 * long), 0.1)
     region = band * along * frame.lungs[side]
-    return Lesion(_within(random, 0.16, 0.30, marked) * region, region, 0.5 * region)
+    return Lesion(_within(random, 0.16, 0.30, severity) * region, region, 0.5 * region)
 
 
-def _hyperinflate(shape: Shape, random: Random, marked: float) -> None:
-    low = _within(random, 0.015, 0.11, marked)
+def _hyperinflate(shape: Shape, random: Random, severity: float) -> None:
+    low = _within(random, 0.015, 0.11, severity)
     for side in SIDES:
         shape.diaphragm[side] += low
-    shape.flatness = max(shape.flatness, _within(random, 0.2, 0.9, marked))
-    shape.air *= _within(random, 1.01, 1.13, marked)
-    shape.vessels *= _within(random, 0.85, 0.45, marked)
-    shape.heart *= _within(random, 0.99, 0.88, marked)
+    shape.flatness = max(shape.flatness, _within(random, 0.2, 0.9, severity))
+    shape.air *= _within(random, 1.01, 1.13, severity)
+    shape.vessels *= _within(random, 0.85, 0.45, severity)
+    shape.heart *= _within(random, 0.99, 0.88, severity)
 
 
-def _emphysema(frame: Frame, random: Random, marked: float) -> Lesion:
-    """Bullae in the upper zones; the large and transparent lungs are drawn by ``_hyperinflate``."""
+def _emphysema(frame: Frame, random: Random, severity: float) -> Lesion:
+    """Bullae in the upper zones; ``_hyperinflate`` makes the lungs large and transparent."""
     density = np.zeros_like(frame.v)
-    for _ in range(int(random.integers(2, 4 + round(4 * marked)))):
+    for _ in range(int(random.integers(2, 4 + round(4 * severity)))):
         side, r = _side(random), float(random.uniform(0.05, 0.13))
         w, v = float(random.uniform(0.35, 0.8)), float(random.uniform(0.08, 0.5))
         inside = _spot(frame, side, w, v, r, 0.7 * r)
@@ -157,9 +157,9 @@ def _emphysema(frame: Frame, random: Random, marked: float) -> Lesion:
     return Lesion(density, frame.lung(), None)
 
 
-def _hernia(frame: Frame, random: Random, marked: float) -> Lesion:
-    """Stomach above the diaphragm, behind the heart: a round density with gas over fluid."""
-    r = _within(random, 0.13, 0.26, marked)
+def _hernia(frame: Frame, random: Random, severity: float) -> Lesion:
+    """Stomach above the diaphragm, behind the heart: a round density with an air-fluid level."""
+    r = _within(random, 0.13, 0.26, severity)
     w, v = float(random.uniform(0.02, 0.16)), float(random.uniform(0.82, 0.92)) - 0.4 * r
     inside = _spot(frame, LEFT, w, v, r, 0.72 * r)
     region = soft(inside, 0.12)
@@ -167,15 +167,15 @@ def _hernia(frame: Frame, random: Random, marked: float) -> Lesion:
     gas = soft(inside - 0.14, 0.12) * soft(level - frame.v, 0.012)
     shell = bump(inside, 0.05, 0.10)
     behind = 0.5 + 0.5 * np.clip(frame.lungs[LEFT] + frame.lungs[RIGHT] - frame.heart, 0, 1)
-    density = 0.15 * region * behind + 0.05 * shell - _within(random, 0.12, 0.22, marked) * gas
+    density = 0.15 * region * behind + 0.05 * shell - _within(random, 0.12, 0.22, severity) * gas
     return Lesion(density.astype(np.float32), region)
 
 
 # --- the lung: focal -----------------------------------------------------------------------------
 
 
-def _free_place(frame: Frame, random: Random) -> tuple[int, float, float]:
-    """A place in a lung with room around it, not behind the heart or under the diaphragm."""
+def _free_position(frame: Frame, random: Random) -> tuple[int, float, float]:
+    """Draw a position in a lung, not behind the heart or under the diaphragm: side, w, v."""
     side = _side(random)
     v = float(random.uniform(0.14, 0.84))
     wall = 0.95 * math.sqrt(1.0 - (1.0 - min(v / 1.08, 1.0)) ** frame.body.apex)
@@ -183,23 +183,23 @@ def _free_place(frame: Frame, random: Random) -> tuple[int, float, float]:
     return side, float(random.uniform(inner, max(inner + 0.05, wall - 0.14))), v
 
 
-def _nodule(frame: Frame, random: Random, marked: float) -> Lesion:
+def _nodule(frame: Frame, random: Random, severity: float) -> Lesion:
     """One or a few round opacities of 1 to 3 cm."""
     region, density = np.zeros_like(frame.v), np.zeros_like(frame.v)
     for _ in range(1 + int(random.random() < 0.25) + int(random.random() < 0.12)):
-        side, w, v = _free_place(frame, random)
-        r = _within(random, 0.042, 0.088, marked)
+        side, w, v = _free_position(frame, random)
+        r = _within(random, 0.042, 0.088, severity)
         inside = _spot(frame, side, w, v, r, 0.62 * r * float(random.uniform(0.85, 1.2)))
         spot = soft(inside - 0.04, 0.45)
         region = np.maximum(region, soft(inside, 0.2))
-        density = np.maximum(density, _within(random, 0.14, 0.30, marked) * spot)
+        density = np.maximum(density, _within(random, 0.14, 0.30, severity) * spot)
     return Lesion(density, region, 0.4 * region)
 
 
-def _mass(frame: Frame, random: Random, marked: float) -> Lesion:
+def _mass(frame: Frame, random: Random, severity: float) -> Lesion:
     """An opacity above 3 cm with a lobulated or spiculated edge."""
-    side, w, v = _free_place(frame, random)
-    r = _within(random, 0.12, 0.26, marked)
+    side, w, v = _free_position(frame, random)
+    r = _within(random, 0.12, 0.26, severity)
     inside = _spot(frame, side, w, v, r, 0.62 * r * float(random.uniform(0.8, 1.2)))
     turn = np.arctan2(frame.v - v, frame.side(side) - w)
     lobes, phase = int(random.integers(3, 7)), random.uniform(0, 6)
@@ -209,39 +209,39 @@ def _mass(frame: Frame, random: Random, marked: float) -> Lesion:
         inside = inside + 0.16 * spikes * np.clip(inside + 0.5, 0, 1)
     region = soft(inside, 0.18)
     thick = np.sqrt(np.clip(inside + 0.1, 0, 1))
-    density = _within(random, 0.20, 0.36, marked) * region * (0.55 + 0.45 * thick)
+    density = _within(random, 0.20, 0.36, severity) * region * (0.55 + 0.45 * thick)
     if random.random() < 0.15:  # a cavity
         density = density - 0.13 * soft(inside - 0.45, 0.15)
     return Lesion(density.astype(np.float32), region, 0.8 * region)
 
 
-def _raise_diaphragm(shape: Shape, random: Random, marked: float) -> None:
+def _raise_diaphragm(shape: Shape, random: Random, severity: float) -> None:
     side = _side(random)
-    shape.diaphragm[side] -= _within(random, 0.03, 0.13, marked)
-    shape.shift += side * _within(random, 0.0, 0.05, marked)
+    shape.diaphragm[side] -= _within(random, 0.03, 0.13, severity)
+    shape.shift += side * _within(random, 0.0, 0.05, severity)
 
 
-def _atelectasis(frame: Frame, random: Random, marked: float) -> Lesion:
-    """Plates across the base, or a collapsed wedge; the diaphragm of that side stands high."""
+def _atelectasis(frame: Frame, random: Random, severity: float) -> Lesion:
+    """Plates across the base, or a collapsed wedge; the diaphragm of that side is raised."""
     side = _side(random)
     region, v = np.zeros_like(frame.v), frame.v
     base = 0.98 + frame.pose.breath + frame.shape.diaphragm[side]
     if random.random() < 0.72:
-        for _ in range(1 + int(random.random() < 0.5) + int(random.random() < 0.4 * marked)):
+        for _ in range(1 + int(random.random() < 0.5) + int(random.random() < 0.4 * severity)):
             w0, v0 = float(random.uniform(0.32, 0.70)), base - float(random.uniform(0.10, 0.32))
-            slope, long = float(random.normal(0.1, 0.3)), _within(random, 0.13, 0.30, marked)
+            slope, long = float(random.normal(0.1, 0.3)), _within(random, 0.13, 0.30, severity)
             w = frame.side(side) - w0
             off = v - v0 - slope * w + 0.35 * w * w
-            thick = _within(random, 0.011, 0.030, marked)
+            thick = _within(random, 0.011, 0.030, severity)
             plate = bump(off, 0.0, thick) * soft(long - np.abs(w), 0.10)
             region = np.maximum(region, plate * frame.lungs[side])
-        density = _within(random, 0.13, 0.24, marked) * region
+        density = _within(random, 0.13, 0.24, severity) * region
     else:
-        w, tall = frame.side(side), _within(random, 0.25, 0.5, marked)
+        w, tall = frame.side(side), _within(random, 0.25, 0.5, severity)
         below = (v - base + tall) / tall
         wedge = soft(0.05 + 0.42 * np.clip(below, 0, 1.2) - w + 0.10, 0.05) * soft(below, 0.1)
         region = (wedge * frame.lungs[side]).astype(np.float32)
-        density = _within(random, 0.16, 0.30, marked) * region
+        density = _within(random, 0.16, 0.30, severity) * region
     return Lesion(density, region, 0.5 * region)
 
 
@@ -256,24 +256,24 @@ def _patch(
     extent: float,
     ragged: float,
 ) -> Map:
-    """An uneven patch of lung around (w, v), of about ``extent``; ``ragged`` frays its edge."""
+    """An irregular patch of lung around (w, v) with a radius of about ``extent``."""
     w, v = centre
     inside = _spot(frame, side, w, v, extent, 0.66 * extent)
     frayed = inside + ragged * clouds(random, frame.size, 9, 3)
     return soft(frayed, 0.35 + 0.5 * ragged) * frame.lungs[side]
 
 
-def _consolidation(frame: Frame, random: Random, marked: float) -> Lesion:
-    """Dense airspace with bronchi left dark in it, bounded where a fissure bounds the lobe."""
+def _consolidation(frame: Frame, random: Random, severity: float) -> Lesion:
+    """Dense airspace with air bronchograms, sometimes bounded by a fissure."""
     side = _side(random)
     lower = random.random() < 0.65
     across, zone = float(random.uniform(0.35, 0.68)), (0.62, 0.88) if lower else (0.20, 0.45)
     centre = (across, float(random.uniform(*zone)))
-    patch = _patch(frame, random, side, centre, _within(random, 0.20, 0.40, marked), 0.22)
+    patch = _patch(frame, random, side, centre, _within(random, 0.20, 0.40, severity), 0.22)
     if random.random() < 0.45:  # a fissure cuts it off
         cut = frame.v - centre[1] - float(random.uniform(-0.08, 0.08))
         patch = patch * soft(cut if lower else -cut, 0.03)
-    density = _within(random, 0.22, 0.38, marked) * patch
+    density = _within(random, 0.22, 0.38, severity) * patch
     heading, tubes = random.uniform(0.2, 1.0), np.zeros_like(frame.v)
     for turn in (-0.35, 0.0, 0.4):
         off = (frame.v - centre[1]) - math.tan(heading + turn) * 0.7 * (
@@ -283,40 +283,40 @@ def _consolidation(frame: Frame, random: Random, marked: float) -> Lesion:
     return Lesion((density * (1 - 0.45 * tubes * patch)).astype(np.float32), patch, patch)
 
 
-def _infiltration(frame: Frame, random: Random, marked: float) -> Lesion:
+def _infiltration(frame: Frame, random: Random, severity: float) -> Lesion:
     """Faint, patchy and ill-defined haze in one or two places."""
     region = np.zeros_like(frame.v)
     for _ in range(1 + int(random.random() < 0.55)):
         side = _side(random)
         centre = (float(random.uniform(0.28, 0.70)), float(random.uniform(0.25, 0.88)))
-        extent = _within(random, 0.20, 0.36, marked)
+        extent = _within(random, 0.20, 0.36, severity)
         region = np.maximum(region, _patch(frame, random, side, centre, extent, 0.5))
     grains = np.clip(0.55 + 0.5 * clouds(random, frame.size, 26, 2), 0.0, 1.6)
-    return Lesion(_within(random, 0.09, 0.19, marked) * region * grains, region, 0.35 * region)
+    return Lesion(_within(random, 0.09, 0.19, severity) * region * grains, region, 0.35 * region)
 
 
-def _pneumonia(frame: Frame, random: Random, marked: float) -> Lesion:
-    """A segment with confluent fluffy density around its centre, between haze and consolidation."""
+def _pneumonia(frame: Frame, random: Random, severity: float) -> Lesion:
+    """A segment with confluent density around its centre, between haze and consolidation."""
     side = _side(random, 0.58)
     centre = (float(random.uniform(0.32, 0.70)), float(random.uniform(0.48, 0.90)))
-    extent = _within(random, 0.20, 0.38, marked)
+    extent = _within(random, 0.20, 0.38, severity)
     patch = _patch(frame, random, side, centre, extent, 0.32)
     core = _patch(frame, random, side, centre, 0.6 * extent, 0.25)
     fluff = np.clip(0.7 + 0.5 * clouds(random, frame.size, 18, 2), 0.1, 1.5)
-    density = _within(random, 0.10, 0.18, marked) * patch * fluff
-    density += _within(random, 0.08, 0.15, marked) * core
+    density = _within(random, 0.10, 0.18, severity) * patch * fluff
+    density += _within(random, 0.08, 0.15, severity) * core
     return Lesion(density, patch, 0.6 * patch)
 
 
-def _congest(shape: Shape, random: Random, marked: float) -> None:
-    shape.vessels *= _within(random, 1.1, 1.8, marked)
+def _congest(shape: Shape, random: Random, severity: float) -> None:
+    shape.vessels *= _within(random, 1.1, 1.8, severity)
 
 
-def _edema(frame: Frame, random: Random, marked: float) -> Lesion:
-    """Haze from both hila that spares the periphery, thick vessels and Kerley's lines."""
+def _edema(frame: Frame, random: Random, severity: float) -> Lesion:
+    """Perihilar haze of both lungs, thick vessels and Kerley lines."""
     region, lines = np.zeros_like(frame.v), np.zeros_like(frame.v)
     noise = clouds(random, frame.size, 10, 3)
-    reach = _within(random, 0.28, 0.52, marked)
+    reach = _within(random, 0.28, 0.52, severity)
     for side in SIDES:
         inside = _spot(frame, side, 0.22, 0.56, reach, 0.85 * reach) + 0.25 * noise
         region = np.maximum(region, soft(inside, 0.9) * frame.lungs[side])
@@ -324,46 +324,46 @@ def _edema(frame: Frame, random: Random, marked: float) -> Lesion:
         comb = bump((frame.v * 22.0 + random.uniform(0, 1)) % 1.0, 0.5, 0.12)
         edge = soft(0.10 - (wall - w), 0.03) * soft(frame.v - 0.62, 0.1) * frame.lungs[side]
         lines += comb * edge
-    density = _within(random, 0.08, 0.24, marked) * region + 0.05 * (0.4 + marked) * lines
+    density = _within(random, 0.08, 0.24, severity) * region + 0.05 * (0.4 + severity) * lines
     return Lesion(density.astype(np.float32), region, 0.25 * region)
 
 
-def _shrink(shape: Shape, random: Random, marked: float) -> None:
-    low = _within(random, 0.01, 0.06, marked)
+def _shrink(shape: Shape, random: Random, severity: float) -> None:
+    low = _within(random, 0.01, 0.06, severity)
     for side in SIDES:
         shape.diaphragm[side] -= low
 
 
-def _fibrosis(frame: Frame, random: Random, marked: float) -> Lesion:
-    """A net of fine lines at the bases and the periphery (or at the apices), lungs small."""
+def _fibrosis(frame: Frame, random: Random, severity: float) -> Lesion:
+    """Reticular lines at the bases and the periphery (or at the apices) of small lungs."""
     apical = random.random() < 0.25
     net = np.abs(clouds(random, frame.size, 34, 2))
     mesh = np.clip(1.0 - net / 0.42, 0.0, 1.0)
-    extent = _within(random, 0.35, 0.62, marked)
+    extent = _within(random, 0.35, 0.62, severity)
     weight = np.zeros_like(frame.v)
     for side in SIDES:
         low = (1.0 - frame.v / (0.6 * extent)) if apical else (frame.v - 1.0 + extent) / extent
-        outer = 0.35 + 0.65 * frame.place[side]
+        outer = 0.35 + 0.65 * frame.position[side]
         weight += np.clip(1.7 * low, 0, 1) * outer * frame.lungs[side]
     region = np.clip(weight, 0, 1) * (1.0 - 0.8 * frame.heart)
-    density = _within(random, 0.16, 0.30, marked) * region * mesh + 0.03 * region
+    density = _within(random, 0.16, 0.30, severity) * region * mesh + 0.03 * region
     return Lesion(density.astype(np.float32), region.astype(np.float32), 0.3 * region)
 
 
 PATHOLOGY: dict[str, Pathology] = {
     "Atelectasis": Pathology(_atelectasis, _raise_diaphragm),
-    "Cardiomegaly": Pathology(_cardiomegaly, _enlarge, lasting=True),
+    "Cardiomegaly": Pathology(_cardiomegaly, _enlarge, chronic=True),
     "Effusion": Pathology(_effusion),
     "Infiltration": Pathology(_infiltration),
-    "Mass": Pathology(_mass, lasting=True),
-    "Nodule": Pathology(_nodule, lasting=True),
+    "Mass": Pathology(_mass, chronic=True),
+    "Nodule": Pathology(_nodule, chronic=True),
     "Pneumonia": Pathology(_pneumonia),
     "Pneumothorax": Pathology(_pneumothorax),
     "Consolidation": Pathology(_consolidation),
     "Edema": Pathology(_edema, _congest),
-    "Emphysema": Pathology(_emphysema, _hyperinflate, lasting=True),
-    "Fibrosis": Pathology(_fibrosis, _shrink, lasting=True),
-    "Pleural_Thickening": Pathology(_pleural_thickening, lasting=True),
-    "Hernia": Pathology(_hernia, lasting=True),
+    "Emphysema": Pathology(_emphysema, _hyperinflate, chronic=True),
+    "Fibrosis": Pathology(_fibrosis, _shrink, chronic=True),
+    "Pleural_Thickening": Pathology(_pleural_thickening, chronic=True),
+    "Hernia": Pathology(_hernia, chronic=True),
 }
 """Every finding by its name in NIH ChestX-ray14."""

@@ -1,8 +1,8 @@
-"""Phantoms drawn beforehand: a picture is there in half a millisecond, in place of 25 to draw it.
+"""Pre-rendered phantoms: reading one takes half a millisecond instead of 25 to render it.
 
-The first run that anybody starts needs just these, so it waits for none. Drawing them gives the
-same pixels, and whatever is not here is drawn. ``python -m core.build_assets.phantoms`` makes the
-file.
+They are the images of the default run, which therefore starts at once. Rendering gives the same
+pixels; all other phantoms are rendered when they are read. ``python -m core.build_assets.phantoms``
+writes the file.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ FILE = PRECOMPUTED / "phantoms.zip"
 
 
 def entry(dataset: str, side: int, study_id: str, source: str) -> str:
-    """Name of a picture in the file.
+    """Return the name of an image in the file.
 
     Args:
         dataset: Name of the data set.
         side: Shorter side in pixels.
         study_id: The study.
-        source: What its pixels were made of, the drawing's version included.
+        source: What the pixels are made from, including the version of the renderer.
     """
     return f"{dataset}/{side}/{study_id} {source}.png"
 
 
 def find(name: str) -> NDArray[np.uint8] | None:
-    """A picture of shape (height, width); None if there is none of this name, or it is damaged."""
+    """Return an image of shape (height, width); None if it does not exist or is damaged."""
     file = _opened()
     try:
         return None if file is None else np.asarray(Image.open(io.BytesIO(file.read(name))))
@@ -42,7 +42,7 @@ def find(name: str) -> NDArray[np.uint8] | None:
 
 
 def has(name: str) -> bool:
-    """Whether there is a picture of this name."""
+    """Whether an image of this name exists."""
     file = _opened()
     return file is not None and name in file.NameToInfo
 
@@ -52,4 +52,4 @@ def _opened() -> zipfile.ZipFile | None:
     try:
         return zipfile.ZipFile(FILE)
     except (OSError, zipfile.BadZipFile):
-        return None  # then everything is drawn
+        return None  # all phantoms are then rendered

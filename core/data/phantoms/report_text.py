@@ -1,8 +1,8 @@
 """Short radiology reports of phantoms, from templates.
 
-What is on the picture is said with site and severity, what is not is denied for some of the absent
-findings, and the wording varies. Each finding has words of its own (``TERMS``), so that a report
-can be read back: a sentence that starts with "no" denies what it names, any other asserts it.
+A report names the findings with site and severity and denies some of the absent ones; the wording
+varies. Each finding has terms of its own (``TERMS``), so that a report can be parsed: a sentence
+that starts with "no" denies the findings in it, any other asserts them.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ TERMS: dict[str, tuple[str, ...]] = {
     "Pleural_Thickening": ("pleural thickening", "thickened pleura"),
     "Hernia": ("hiatal hernia", "retrocardiac stomach"),
 }
-"""What a report calls each finding."""
+"""Terms for each finding in a report."""
 
 WHOLE = frozenset({"Cardiomegaly", "Edema", "Emphysema", "Fibrosis", "Hernia"})
-"""Findings that are said without a side."""
+"""Findings that are reported without a side."""
 
 AT_THE_PLEURA = frozenset({"Effusion", "Pneumothorax"})
-"""Findings that are said with a side alone, since gravity decides the rest."""
+"""Findings that are reported with a side but no zone, which gravity determines."""
 
 GRADES = (("subtle", "mild", "slight"), ("moderate", "definite"), ("severe", "marked", "extensive"))
 VIEWS = {
@@ -52,17 +52,17 @@ MOST_DENIED = 6
 
 @dataclass(frozen=True)
 class Remark:
-    """One finding as a report tells it.
+    """One finding of a report.
 
     Attributes:
         finding: Its name in ``TERMS``.
-        marked: How marked it is, 0 to 1.
-        sides: ``left``, ``right``, or both of them.
+        severity: From 0 to 1.
+        sides: ``left``, ``right``, or both.
         zone: ``upper``, ``middle`` or ``lower``.
     """
 
     finding: str
-    marked: float
+    severity: float
     sides: tuple[str, ...]
     zone: str
 
@@ -72,34 +72,34 @@ def compose(view: str, remarks: Sequence[Remark], random: Random) -> str:
 
     Args:
         view: ``PA`` or ``AP``.
-        remarks: What is on the picture.
-        random: Chooses the words, the order, and which absent findings are denied.
+        remarks: The findings of the image.
+        random: Determines the words, the order, and which absent findings are denied.
 
     Returns:
         Two to a dozen sentences.
     """
-    there = {one.finding for one in remarks}
-    told = [_shown(remarks[i], random) for i in random.permutation(len(remarks))]
-    if not told:
-        told = [_one(CLEAR, random)]
-    absent = [name for name in TERMS if name not in there]
+    present = {remark.finding for remark in remarks}
+    body = [_assertion(remarks[i], random) for i in random.permutation(len(remarks))]
+    if not body:
+        body = [_choose(CLEAR, random)]
+    absent = [name for name in TERMS if name not in present]
     random.shuffle(absent)
     denied = absent[: int(random.integers(2, MOST_DENIED + 1))]
     while denied:
-        together, denied = denied[:2], denied[2:]
-        named = " or ".join(_one(TERMS[name], random) for name in together)
-        told.append(_one(DENIED, random).format(named))
-    sentences = [_one(VIEWS[view], random), *told, _one(ELSE, random)]
-    return " ".join(one for one in sentences if one)
+        pair, denied = denied[:2], denied[2:]
+        terms = " or ".join(_choose(TERMS[name], random) for name in pair)
+        body.append(_choose(DENIED, random).format(terms))
+    sentences = [_choose(VIEWS[view], random), *body, _choose(ELSE, random)]
+    return " ".join(filter(None, sentences))
 
 
-def _one(choices: Sequence[str], random: Random) -> str:
+def _choose(choices: Sequence[str], random: Random) -> str:
     return choices[int(random.integers(len(choices)))]
 
 
-def _shown(remark: Remark, random: Random) -> str:
-    grade = GRADES[min(int(remark.marked * len(GRADES)), len(GRADES) - 1)]
-    words = f"{_one(grade, random)} {{}}{_one(TERMS[remark.finding], random)}{{}}"
+def _assertion(remark: Remark, random: Random) -> str:
+    grade = GRADES[min(int(remark.severity * len(GRADES)), len(GRADES) - 1)]
+    words = f"{_choose(grade, random)} {{}}{_choose(TERMS[remark.finding], random)}{{}}"
     side = remark.sides[0] if len(remark.sides) == 1 else "bilateral"
     if remark.finding in WHOLE:
         words = words.format("", "")
@@ -111,5 +111,5 @@ def _shown(remark: Remark, random: Random) -> str:
         words = words.format(f"{side} {remark.zone} zone ", "")
     else:
         words = words.format("", f" in the {side} {remark.zone} zone")
-    sentence = _one(SHOWN, random).format(words)
+    sentence = _choose(SHOWN, random).format(words)
     return sentence[0].upper() + sentence[1:]

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from core.config.run import RunSpec
 from core.data.datasets import registered
-from core.data.datasets.registered import Named
+from core.data.datasets.registered import RegisteredDataset
 from core.errors import ConfigurationError, CoreError
 from core.workspace import Workspace
 from explorer.components.live_region import live
@@ -91,7 +91,7 @@ def register(
     table: str,
     labels: str,
     *columns: str,
-) -> Named:
+) -> RegisteredDataset:
     """Register a folder under a name.
 
     Args:
@@ -131,7 +131,7 @@ def field_error(error: CoreError) -> Markup:
     return error_message(error, "named-path" if field == "named-columns" else field)
 
 
-def _row(named: Named) -> tuple[str, str, list[str]]:
+def _row(named: RegisteredDataset) -> tuple[str, str, list[str]]:
     description = named.as_json()
     options = [f"{key} {value}" for key, value in description.items()
                if key not in ("name", "data", "root")]  # fmt: skip

@@ -150,7 +150,7 @@ def test_a_shell_gets_json_on_one_stream_and_faults_on_the_other(tmp_path: Path)
         ({"rank": 512}, "Choose a rank of at most 64."),
         ({"input-size": 70}, "Choose 64 or 80."),
         ({"root": "/nowhere/at/all"}, "The folder /nowhere/at/all does not exist."),
-        ({"root": None}, "needs its folder"),
+        ({"root": None}, "needs a folder"),
         ({"weights": "/nowhere.pth"}, "There is no file /nowhere.pth."),
         ({"optimizer": "adam"}, "train.optimizer"),
         ({"warmup-epochs": 2}, "leave none of 2 to train"),
@@ -320,7 +320,7 @@ def test_a_run_that_may_goes_on_without_bad_pictures_and_records_which(
     result = json.loads((folder / "result.json").read_text())
     assert result["images"] == 38
     words = {
-        "train-09.png": "missing", "train-07.png": "cut off", "val-03.png": "not a picture",
+        "train-09.png": "missing", "train-07.png": "incomplete", "val-03.png": "not an image",
         "test-02.png": "empty",
     }  # fmt: skip
     assert set(result["skipped"]) == set(words)
@@ -360,8 +360,8 @@ def test_a_data_set_is_cached_once_and_bad_pictures_are_named(
     assert list(found["unreadable"]) == ["val-03.png"]
     told = cli(*words)
     assert told.code == 1
-    assert "68 pictures of a shorter side of 144 px, 0 of them made now" in told.out
-    assert "cannot be read: val-03.png: val-03.png is not a picture" in told.out
+    assert "68 images with a shorter side of 144 px, 0 of them decoded now" in told.out
+    assert "cannot be read: val-03.png: val-03.png is not an image" in told.out
 
 
 def test_a_running_run_is_stopped_resumed_and_completed(
@@ -434,7 +434,7 @@ def test_a_data_set_is_checked_with_an_exit_code(
     (root / "test-01.png").unlink()
     found = cli(*words, root)
     assert found.code == 1
-    assert "unreadable pictures: 1 picture cannot be read." in found.out
+    assert "unreadable images: 1 image cannot be read." in found.out
     assert "val-03.png" in found.out
     assert "test-01.png" in found.out
     assert cli(*words, root, "--metadata-only", "--json").code == 1

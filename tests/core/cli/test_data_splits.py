@@ -1,13 +1,10 @@
-"""Lists of studies are written and given back; two data sets' splits are compared."""
+"""Split lists are written and used by runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pytest
 
 from core.data import splits
 from core.data.datasets.registry import open_dataset
@@ -60,26 +57,3 @@ def test_a_list_that_leaks_starts_no_run(cli: Cli, radiographs: Path, tmp_path: 
         assert dataset.study(tested).patient in str(fault)
         assert fault.field == "data.split_file"
     assert cli("runs", "--json").json == []
-
-
-@pytest.mark.parametrize("as_json", [True, False])
-def test_splits_are_compared(cli: Cli, tmp_path: Path, as_json: bool) -> None:
-    draw = np.random.default_rng(0)
-    folders = [tmp_path / "a", tmp_path / "b"]
-    labels = {one: (draw.random((60, 14)) < 0.2).astype(np.uint8) for one in splits.PUBLISHED}
-    for i, folder in enumerate(folders):
-        arrays: dict[str, Any] = {f"{one}_labels": np.roll(labels[one], 5 * i, 0) for one in labels}
-        arrays |= {f"{one}_images": np.zeros((60, 28, 28), np.uint8) for one in labels}
-        folder.mkdir()
-        np.savez(folder / "chestmnist.npz", **arrays)
-    words = ["data", "compare-splits", "chestmnist", "chestmnist", "--root-a", folders[0]]
-    same = cli(*words, "--root-b", folders[0], *["--json"][:as_json])
-    other = cli(*words, "--root-b", folders[1], *["--json"][:as_json])
-    if as_json:
-        assert same.json["same"]
-        assert not other.json["same"]
-        assert {one["verdict"] for one in other.json["splits"]} == {"same labels"}
-    else:
-        assert "The same splits" in same.out
-        assert "same labels" in other.out
-        assert "100.0%" in same.out

@@ -1,4 +1,4 @@
-"""RandAugment and random erasing on grey pictures."""
+"""RandAugment and random erasing on grey images."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operations_keep_shape_and_grow_with_the_magnitude(name: str) -> None:
-    picture = RAMP.roll(5, 0) * 0.7 + 20
-    weak, strong = (OPERATIONS[name](picture, one, 1).clamp(0, 255) for one in (0.3, 0.9))
-    assert weak.shape == strong.shape == picture.shape
+    image = RAMP.roll(5, 0) * 0.7 + 20
+    weak, strong = (OPERATIONS[name](image, one, 1).clamp(0, 255) for one in (0.3, 0.9))
+    assert weak.shape == strong.shape == image.shape
     assert torch.isfinite(strong).all()
-    changes = [(one - picture).abs().mean().item() for one in (weak, strong)]
+    changes = [(one - image).abs().mean().item() for one in (weak, strong)]
     if name == "colour":
         assert changes == [0, 0]
     else:
@@ -60,10 +60,8 @@ def test_a_turn_brings_in_the_fill() -> None:
 
 
 def test_half_of_the_operations_happen() -> None:
-    picture = RAMP.roll(9, 1) * 0.6 + 30
-    unchanged = sum(
-        torch.equal(rand_augment(picture, seeded(seed)), picture) for seed in range(400)
-    )
+    image = RAMP.roll(9, 1) * 0.6 + 30
+    unchanged = sum(torch.equal(rand_augment(image, seeded(seed)), image) for seed in range(400))
     # Both of two are left out, or the one for colour: (1/2 + 1/2 · 1/15)².
     assert unchanged / 400 == pytest.approx((0.5 + 0.5 / 15) ** 2, abs=0.07)
 

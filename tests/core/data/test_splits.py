@@ -20,7 +20,7 @@ FRACTIONS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.9, 1.0)
 
 
 class Table(ChestDataset):
-    """Labels alone; subsets need no pictures."""
+    """Labels alone; subsets need no images."""
 
     title, licence, name, split_name, citation = "Table", "", "table", "drawn", ""
 

@@ -109,7 +109,7 @@ def test_labels_that_differ_from_the_list_s_are_counted(made: Made, tmp_path: Pa
     assert subsets.differing(dataset, tmp_path / "list.txt") == 0
 
 
-def test_pictures_that_may_be_left_out_may_be_listed(fresh: Made, tmp_path: Path) -> None:
+def test_images_that_may_be_left_out_may_be_listed(fresh: Made, tmp_path: Path) -> None:
     layout = fresh("nih")
     ids = opened(layout).ids("train")
     splits.write_list(tmp_path / "list.txt", opened(layout), ids)

@@ -1,4 +1,4 @@
-"""From grey pictures to batches: geometry, distribution, normalisation, randomness."""
+"""From grey images to batches: geometry, distribution, normalisation, randomness."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ def test_another_device_normalises_to_the_same(mean: float | tuple[float, ...]) 
     assert elsewhere.dtype == torch.float32
 
 
-def test_read_only_pictures_are_taken_without_a_warning() -> None:
+def test_read_only_images_are_taken_without_a_warning() -> None:
     image = noise(40, 40)
     image.flags.writeable = False
     assert EvalTransform(32, 0.5, 0.25)([image]).shape == (1, 3, 32, 32)
     assert TrainTransform(32, 0.5, 0.25)([image], seeded()).shape == (1, 3, 32, 32)
 
 
-def test_pictures_of_many_sizes_in_one_batch() -> None:
+def test_images_of_many_sizes_in_one_batch() -> None:
     images = [noise(40, 50), noise(64, 41), noise(33, 33)]
     for transform in (EvalTransform(32, 0.5, 0.25),
                       lambda batch: TrainTransform(32, 0.5, 0.25)(batch, seeded())):  # fmt: skip
@@ -119,7 +119,7 @@ def test_pictures_of_many_sizes_in_one_batch() -> None:
 
 
 def test_crops_are_distributed_as_torchvisions() -> None:
-    """Scale, ratio and place, against the class that the study used, on an oblong picture."""
+    """Scale, ratio and place, against the class that the study used, on an oblong image."""
     height, width, count = 256, 320, 4000
     ours = random_crops([(height, width)] * count, seeded()).astype(float)
     torch.manual_seed(0)
@@ -144,14 +144,14 @@ def test_crops_are_distributed_as_torchvisions() -> None:
 
 
 @pytest.mark.parametrize("size", [(10, 300), (300, 10), (1, 1), (2, 1)])
-def test_crops_of_odd_pictures_stay_inside(size: tuple[int, int]) -> None:
+def test_crops_of_odd_images_stay_inside(size: tuple[int, int]) -> None:
     crops = random_crops([size] * 200, seeded())
     assert (crops[:, 2:] >= 1).all()
     assert (crops[:, 0] + crops[:, 2] <= size[0]).all()
     assert (crops[:, 1] + crops[:, 3] <= size[1]).all()
 
 
-def test_a_crop_holds_what_the_picture_holds() -> None:
+def test_a_crop_holds_what_the_image_holds() -> None:
     """Levels code the place: a crop's levels tell where it was cut."""
     image = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
     transform = TrainTransform(64, 0.0, 1 / 255, channels=1)
@@ -191,7 +191,7 @@ def test_an_unknown_augmentation_is_refused() -> None:
         TrainTransform(32, 0.5, 0.25, augmentation="crop")
 
 
-def test_a_picture_costs_little() -> None:
+def test_an_image_costs_little() -> None:
     """The figure in the README comes from the benchmark; this guards its order of magnitude."""
     images = [noise(256, 256, k) for k in range(16)]
     transform = TrainTransform(224, 0.5, 0.25)

@@ -70,9 +70,9 @@ def test_a_share_of_the_free_disk_and_the_limit_bound_them(
     monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: free)
     assert store.affords(25)
     assert not store.affords(26)
-    pictures = folder.parent.parent / disk_space.PICTURES / "set-32"
-    pictures.mkdir(parents=True)
-    (pictures / "some.u8").write_bytes(bytes(1000))
+    images = folder.parent.parent / disk_space.IMAGES / "set-32"
+    images.mkdir(parents=True)
+    (images / "some.u8").write_bytes(bytes(1000))
     taken = 1000 + disk_space.size_of(folder)
     monkeypatch.setenv(disk_space.LIMIT, str((taken + 10 * (SIZE + 4)) / 1e9))
     assert store.affords(10)
@@ -82,16 +82,16 @@ def test_a_share_of_the_free_disk_and_the_limit_bound_them(
 def test_what_no_run_used_for_long_is_removed(folder: Path, kept: np.ndarray) -> None:
     old, recent = folder.parent / "old", folder.parent / "recent"
     Activations(old, SIZE).add(sources("a"), arrays(1))
-    pictures = folder.parent.parent / disk_space.PICTURES / "set-32"
-    pictures.mkdir(parents=True)
+    images = folder.parent.parent / disk_space.IMAGES / "set-32"
+    images.mkdir(parents=True)
     Activations(recent, SIZE)
-    days = {folder: 20, old: 15, recent: 13, pictures: 400}
+    days = {folder: 20, old: 15, recent: 13, images: 400}
     for one, since in days.items():
         os.utime(one, (time.time() - since * 86_400,) * 2)
     size = disk_space.size_of(old)
     again = Activations(folder, SIZE)
     assert again.removed == size > SIZE
-    assert [one.exists() for one in (folder, old, recent, pictures)] == [True, False, True, True]
+    assert [one.exists() for one in (folder, old, recent, images)] == [True, False, True, True]
     assert again.find(sources("a", "b", "c")) == {"a", "b", "c"}
     os.utime(recent, (time.time() - 15 * 86_400,) * 2)
     assert Activations(folder, SIZE).removed > 0

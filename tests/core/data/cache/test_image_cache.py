@@ -28,10 +28,10 @@ from tests.support.paths import ROOT
 BUILD = """
 import pickle, sys, time
 from pathlib import Path
-from core.data import cache as caching
-from core.data.cache import ImageCache
+from core.data.cache import image_cache
+from core.data.cache.image_cache import ImageCache
 dataset = pickle.loads(Path(sys.argv[1]).read_bytes())
-caching.ALONE_SECONDS = caching.WORTH_SECONDS = float(sys.argv[3])
+image_cache.ALONE_SECONDS = image_cache.WORTH_SECONDS = float(sys.argv[3])
 ids = list(dataset.table.index)
 cache = ImageCache(Path(sys.argv[2]), dataset, 32)
 print(len(cache.missing(ids)), flush=True)
@@ -42,12 +42,12 @@ cache.ensure(ids, lambda done, total: print(done, flush=True))
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Some hundred PNG files that take a while to decode."""
-    from tests.support.layouts import picture, save
+    from tests.support.layouts import body_image, save
 
     root = tmp_path_factory.mktemp("many")
     for number in range(240):
         kind = "Mass" if number % 2 else "normal"
-        save(root / kind / f"{number:04d}.png", picture(number, 300, 360))
+        save(root / kind / f"{number:04d}.png", body_image(number, 300, 360))
     return open_dataset("folder", root)
 
 
@@ -63,12 +63,12 @@ def test_cache_sides() -> None:
 def test_progress_counts_up_and_copies_are_right(
     dataset: Any, ids: list[str], tmp_path: Path
 ) -> None:
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     cache = ImageCache(tmp_path, dataset, 32)
-    assert cache.ensure(ids[:60], lambda done, total: told.append((done, total)))
-    assert told[0] == (0, 60)
-    assert told[-1] == (60, 60)
-    assert told == sorted(told)
+    assert cache.ensure(ids[:60], lambda done, total: calls.append((done, total)))
+    assert calls[0] == (0, 60)
+    assert calls[-1] == (60, 60)
+    assert calls == sorted(calls)
     for one in ids[:60:7]:
         assert np.array_equal(cache.get(one), dataset.read(one, 32))
         assert not cache.get(one).flags.writeable
@@ -77,22 +77,22 @@ def test_progress_counts_up_and_copies_are_right(
 @pytest.mark.parametrize(("count", "workers"), [(1, 1), (33, 1), (700, 2), (700, 16), (2_000, 3)])
 def test_shares_hold_all_in_order_and_shrink(count: int, workers: int) -> None:
     ids = [str(number) for number in range(count)]
-    parts = decoder_pool.shares(ids, workers)
+    parts = decoder_pool.batches(ids, workers)
     assert [one for part in parts for one in part] == ids
     sizes = [len(part) for part in parts]
     assert sizes == sorted(sizes, reverse=True)
-    assert max(sizes) <= decoder_pool.PART
-    assert sizes[-1] <= decoder_pool.LEAST
-    assert len(parts) <= count / decoder_pool.PART + 8 * workers
+    assert max(sizes) <= decoder_pool.LARGEST_BATCH
+    assert sizes[-1] <= decoder_pool.SMALLEST_BATCH
+    assert len(parts) <= count / decoder_pool.LARGEST_BATCH + 8 * workers
 
 
 def test_only_what_is_missing_is_made(dataset: Any, ids: list[str], tmp_path: Path) -> None:
     ImageCache(tmp_path, dataset, 32).ensure(ids[:50])
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     again = ImageCache(tmp_path, dataset, 32)
     assert again.missing(ids[:80]) == ids[50:80]
-    again.ensure(ids[:80], lambda done, total: told.append((done, total)))
-    assert told[0] == (50, 80)
+    again.ensure(ids[:80], lambda done, total: calls.append((done, total)))
+    assert calls[0] == (50, 80)
     assert again.missing(ids[:80]) == []
 
 
@@ -117,16 +117,16 @@ def test_sizes_do_not_mix(dataset: Any, ids: list[str], tmp_path: Path) -> None:
     assert min(large.get(ids[0]).shape) == 48
 
 
-def test_a_changed_source_and_a_new_reader_are_read_anew(
+def test_a_changed_source_and_a_new_reader_are_read_again(
     fresh: Callable[[str], Any], tmp_path: Path
 ) -> None:
-    from tests.support.layouts import picture, save
+    from tests.support.layouts import body_image, save
 
     layout = fresh("folder-table")
     dataset = open_dataset(layout.name, layout.root)
     ids = list(dataset.table.index)
     ImageCache(tmp_path, dataset, 20).ensure(ids)
-    save(layout.files[ids[3]], 255 - picture(3))
+    save(layout.files[ids[3]], 255 - body_image(3))
     changed = ImageCache(tmp_path, dataset, 20)
     assert changed.missing(ids) == [ids[3]]
     changed.ensure(ids)
@@ -142,7 +142,7 @@ def test_processes_help_and_give_the_same(
     monkeypatch.setattr(image_cache, "WORTH_SECONDS", 0.0)
     cache = ImageCache(tmp_path, dataset, 32)
     assert cache.ensure(ids)
-    writers = {place.shard.split("-")[0] for place in cache._places.values()}
+    writers = {place.shard.split("-")[0] for place in cache._locations.values()}
     assert len(writers) > 1
     assert str(os.getpid()) in writers
     for one in ids[::17]:
@@ -235,7 +235,7 @@ def test_threads_may_get_at_once(dataset: Any, ids: list[str], tmp_path: Path) -
     assert not faults
 
 
-def test_a_picture_that_kills_the_decoder_is_found(
+def test_an_image_that_kills_the_decoder_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a fault in a C library would: the others are decoded, the culprit is named."""
@@ -260,7 +260,7 @@ def test_a_picture_that_kills_the_decoder_is_found(
     dataset = Deadly()
     ids = list(dataset.table.index)
     cache = ImageCache(tmp_path / "cache", dataset, 8)
-    with pytest.raises(DataError, match=r"1 of 70 pictures cannot be read \(s50: .*code 139"):
+    with pytest.raises(DataError, match=r"1 of 70 images cannot be read \(s50: .*code 139"):
         cache.ensure(ids)
     assert cache.missing(ids) == ["s50"]
 
@@ -270,11 +270,11 @@ def test_a_picture_that_kills_the_decoder_is_found(
 FULL = """
 import pickle, resource, sys
 from pathlib import Path
-from core.data import cache as caching
-from core.data.cache import ImageCache
+from core.data.cache import image_cache
+from core.data.cache.image_cache import ImageCache
 from core.errors import DataError
 dataset = pickle.loads(Path(sys.argv[1]).read_bytes())
-caching.ALONE_SECONDS = caching.WORTH_SECONDS = float(sys.argv[3])
+image_cache.ALONE_SECONDS = image_cache.WORTH_SECONDS = float(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 cache = ImageCache(Path(sys.argv[2]), dataset, 64)
 try:
@@ -285,7 +285,7 @@ except DataError as error:
 
 
 @pytest.mark.parametrize("alone", [60.0, 0.0])
-def test_a_disk_that_fills_up_is_said_in_words(
+def test_a_disk_that_fills_up_is_explained(
     alone: float, dataset: Any, ids: list[str], tmp_path: Path
 ) -> None:
     task = tmp_path / "task"
@@ -344,7 +344,7 @@ def test_a_real_disk_fills_up_and_once_it_is_larger_the_work_goes_on(
     cache = ImageCache(small_disk, dataset, 64)
     with pytest.raises(DataError, match=words) as caught:
         cache.ensure(ids)
-    assert "what is cached already is kept" in caught.value.remedy
+    assert "already cached are kept" in caught.value.remedy
     there = set(ids) - set(ImageCache(small_disk, dataset, 64).missing(ids))
     assert there
     for one in there:
@@ -373,7 +373,7 @@ def test_the_cache_stays_within_its_limit(
     with pytest.raises(DataError, match="its limit"):
         cache.ensure(ids[-1:])
     monkeypatch.setenv(disk_space.LIMIT, "much")
-    with pytest.raises(ConfigurationError, match="“much”, which is no number"):
+    with pytest.raises(ConfigurationError, match="“much”, which is not a number"):
         ImageCache(tmp_path, dataset, 48).ensure(ids[:1])
     monkeypatch.setenv(disk_space.LIMIT, "1")
     assert ImageCache(tmp_path, dataset, 64).ensure(ids)
@@ -415,16 +415,16 @@ def test_two_folders_with_files_of_equal_names_sizes_and_times_do_not_mix(tmp_pa
         assert least <= min(seen) <= max(seen) <= most
 
 
-def test_faults_can_be_gathered_instead(fresh: Callable[[str], Any], tmp_path: Path) -> None:
+def test_faults_can_be_collected_instead(fresh: Callable[[str], Any], tmp_path: Path) -> None:
     layout = fresh("folder-table")
     dataset = open_dataset(layout.name, layout.root)
     ids = list(dataset.table.index)
-    layout.files[ids[3]].write_text("no picture")
+    layout.files[ids[3]].write_text("no image")
     layout.files[ids[5]].unlink()
     cache, found = ImageCache(tmp_path / "cache", dataset, 20), {}
     assert cache.ensure(ids, faults=found)
     assert set(found) == {ids[3], ids[5]}
-    assert "is not a picture" in found[ids[3]]
+    assert "is not an image" in found[ids[3]]
     assert "missing" in found[ids[5]]
     with pytest.raises(DataError, match="1 of"):
         cache.ensure(ids)
@@ -433,7 +433,7 @@ def test_faults_can_be_gathered_instead(fresh: Callable[[str], Any], tmp_path: P
 WITHOUT_RIGHTS = """
 import os, pickle, sys
 from pathlib import Path
-from core.data.cache import ImageCache
+from core.data.cache.image_cache import ImageCache
 from core.errors import DataError
 dataset = pickle.loads(Path(sys.argv[1]).read_bytes())
 if os.geteuid() == 0:
@@ -445,7 +445,7 @@ except DataError as error:
 """
 
 
-def test_a_folder_without_permission_is_said_in_words(dataset: Any, tmp_path: Path) -> None:
+def test_a_folder_without_permission_is_explained(dataset: Any, tmp_path: Path) -> None:
     (tmp_path / "task").write_bytes(pickle.dumps(dataset))
     locked = tmp_path / "cache"
     locked.mkdir(mode=0o500)
@@ -457,13 +457,13 @@ def test_a_folder_without_permission_is_said_in_words(dataset: Any, tmp_path: Pa
     assert "--workspace" in found.stdout
 
 
-def test_a_file_in_the_way_is_said_in_words(dataset: Any, tmp_path: Path) -> None:
+def test_a_file_in_the_way_is_explained(dataset: Any, tmp_path: Path) -> None:
     (tmp_path / "images").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         ImageCache(tmp_path, dataset, 32)
 
 
-def test_a_damaged_index_is_made_anew(dataset: Any, ids: list[str], tmp_path: Path) -> None:
+def test_a_damaged_index_is_made_again(dataset: Any, ids: list[str], tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, dataset, 32)
     cache.ensure(ids[:20])
     index = cache._shards.folder / shards.INDEX

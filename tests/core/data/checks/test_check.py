@@ -12,32 +12,32 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from core.data import problems
-from core.data.checks import check as checks
 from core.data.checks import image_scan
+from core.data.checks.check import check
 from core.data.checks.report import Report
 from core.data.datasets.registry import open_dataset
-from core.data.problems import Fault
+from core.data.problems import Problem
 from core.errors import ConfigurationError, DataError
 
 
 def checked(name: str, root: Path, *, pixels: bool = True, **options: Any) -> Report:
-    return checks.check(lambda: open_dataset(name, root, **options), pixels=pixels)
+    return check(lambda: open_dataset(name, root, **options), pixels=pixels)
 
 
-def kinds(report: Report) -> dict[str, Fault]:
+def kinds(report: Report) -> dict[str, Problem]:
     """The first fault of each kind."""
-    return {fault.kind: fault for fault in reversed(report.faults)}
+    return {fault.kind: fault for fault in reversed(report.problems)}
 
 
 def radiograph(seed: int, side: int = 96) -> Image.Image:
-    """Smooth noise: each seed gives a picture that looks like no other."""
+    """Smooth noise: each seed gives an image that looks like no other."""
     noise = np.random.default_rng(seed).integers(0, 256, (12, 12)).astype(np.uint8)
     return Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Thirty sound pictures of as many patients, with a table."""
+    """Thirty sound images of as many patients, with a table."""
     root = tmp_path / "own"
     root.mkdir()
     rows = []
@@ -61,8 +61,8 @@ def rows_of(root: Path) -> list[list[str]]:
 
 def test_a_sound_folder_has_no_faults(folder: Path) -> None:
     report = checked("folder", folder)
-    assert report.faults == ()
-    assert (report.images, report.patients, report.looked_at) == (30, 30, 30)
+    assert report.problems == ()
+    assert (report.images, report.patients, report.decoded) == (30, 30, 30)
     assert report.complete
     assert "0 errors, 0 warnings" in report.verdict()
 
@@ -70,14 +70,14 @@ def test_a_sound_folder_has_no_faults(folder: Path) -> None:
 @pytest.mark.parametrize("pixels", [True, False])
 def test_every_layout_is_checked_without_an_error(opened: Any, pixels: bool) -> None:
     layout, dataset = opened
-    report = checks.check(lambda: dataset, pixels=pixels)
+    report = check(lambda: dataset, pixels=pixels)
     # The copies of the layouts are few, and draw one body at sixty levels.
-    errors = {fault.kind for fault in report.faults if fault.error}
-    assert errors <= {"duplicates across splits", "wrong size", "empty classes"}, report.faults
+    errors = {fault.kind for fault in report.problems if fault.error}
+    assert errors <= {"duplicates across splits", "wrong size", "empty classes"}, report.problems
     assert report.images == len(layout.labels)
 
 
-def test_all_faults_of_a_folder_are_told_at_once(folder: Path) -> None:
+def test_all_faults_of_a_folder_are_reported_at_once(folder: Path) -> None:
     rows = rows_of(folder)
     rows[1][1] = rows[0][1]  # one patient in two splits
     rows[2][3] = "perhaps"
@@ -85,7 +85,7 @@ def test_all_faults_of_a_folder_are_told_at_once(folder: Path) -> None:
     rows += [["../secret.png", "P91", "train", "0"]]
     write(folder, rows)
     (folder / "03.png").write_bytes(b"")
-    (folder / "04.png").write_text("no picture")
+    (folder / "04.png").write_text("no image")
     Image.new("L", (96, 96), 77).save(folder / "05.png")
     Image.fromarray(np.asarray(radiograph(6)) // 20).save(folder / "06.png")
     (folder / "08.png").write_bytes((folder / "07.png").read_bytes())
@@ -96,15 +96,15 @@ def test_all_faults_of_a_folder_are_told_at_once(folder: Path) -> None:
     report = checked("folder", folder)
     found = kinds(report)
     assert set(found) == {
-        "missing files", "extra files", "empty files", "unreadable pictures", "wrong size",
-        "constant pictures", "almost black pictures", "duplicates across splits",
+        "missing files", "extra files", "empty files", "unreadable images", "wrong size",
+        "constant images", "almost black images", "duplicates across splits",
         "near-duplicates across splits", "unknown labels", "contradictory labels",
         "repeated rows", "paths outside the folder", "patients in two splits",
     }  # fmt: skip
     expected = {
         "missing files": "gone.png", "extra files": "spare.png", "empty files": "03.png",
-        "unreadable pictures": "04.png", "constant pictures": "05.png",
-        "almost black pictures": "06.png", "paths outside the folder": "../secret.png",
+        "unreadable images": "04.png", "constant images": "05.png",
+        "almost black images": "06.png", "paths outside the folder": "../secret.png",
         "contradictory labels": "00.png", "patients in two splits": "P0",
     }  # fmt: skip
     for kind, name in expected.items():
@@ -112,15 +112,15 @@ def test_all_faults_of_a_folder_are_told_at_once(folder: Path) -> None:
         assert found[kind].examples[0].startswith(name), kind
     assert "07.png (val) = 08.png (test)" in found["duplicates across splits"].examples
     assert "09.png (train) ≈ 10.png (val)" in found["near-duplicates across splits"].examples
-    warnings = {fault.kind for fault in report.faults if not fault.error}
+    warnings = {fault.kind for fault in report.problems if not fault.error}
     assert warnings == {
-        "extra files", "almost black pictures", "near-duplicates across splits", "repeated rows",
+        "extra files", "almost black images", "near-duplicates across splits", "repeated rows",
         "wrong size", "unknown labels",
     }  # fmt: skip
-    assert found["unreadable pictures"].cause == "1 picture cannot be read."
-    assert all(fault.cause and (fault.remedy or not fault.error) for fault in report.faults)
-    assert [problems.KINDS.index(one.kind) for one in report.faults] == sorted(
-        problems.KINDS.index(one.kind) for one in report.faults
+    assert found["unreadable images"].cause == "1 image cannot be read."
+    assert all(fault.cause and (fault.remedy or not fault.error) for fault in report.problems)
+    assert [problems.KINDS.index(one.kind) for one in report.problems] == sorted(
+        problems.KINDS.index(one.kind) for one in report.problems
     )
 
 
@@ -139,11 +139,11 @@ def test_the_part_without_pixels_decodes_nothing(
     def never(*_: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(image_scan, "look", never)
-    (folder / "04.png").write_text("no picture")
+    monkeypatch.setattr(image_scan, "statistics", never)
+    (folder / "04.png").write_text("no image")
     (folder / "05.png").unlink()
     report = checked("folder", folder, pixels=False)
-    assert report.looked_at == 0
+    assert report.decoded == 0
     assert set(kinds(report)) == {"missing files"}
 
 
@@ -167,9 +167,9 @@ def test_nih_tables_and_lists_are_checked_together(fresh: Callable[[str], Any]) 
     found = kinds(report)
     assert {
         "missing files", "unknown labels", "contradictory labels", "repeated rows",
-        "patients in two splits", "boxes outside the picture", "boxes without their label",
+        "patients in two splits", "boxes outside the image", "boxes without their label",
     } <= set(found)  # fmt: skip
-    causes = " ".join(fault.cause for fault in report.faults)
+    causes = " ".join(fault.cause for fault in report.problems)
     assert "Rumour" in causes
     assert "No Finding" in causes
     assert "beyond the edge" in causes
@@ -189,15 +189,15 @@ def test_published_lists_with_shared_patients_are_a_warning(fresh: Callable[[str
     assert not shared["patients in two splits"].error
 
 
-def test_findings_without_positives_are_told(folder: Path) -> None:
+def test_findings_without_positives_are_reported(folder: Path) -> None:
     write(folder, [[*row[:3], 0 if row[2] == "val" else row[3]] for row in rows_of(folder)])
-    (fault,) = checked("folder", folder, pixels=False).faults
+    (fault,) = checked("folder", folder, pixels=False).problems
     assert (fault.kind, fault.examples) == ("empty classes", ("Mass",))
     assert "val" in fault.cause
 
 
 def test_a_folder_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
-    (fault,) = checked("nih", tmp_path).faults
+    (fault,) = checked("nih", tmp_path).problems
     assert fault.kind == "cannot be opened"
     assert "Data_Entry_2017_v2020.csv" in fault.cause
     with pytest.raises(ConfigurationError, match="Did you mean nih"):
@@ -207,18 +207,18 @@ def test_a_folder_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_check_can_be_stopped_and_tells_progress(folder: Path) -> None:
-    told: list[tuple[int, int]] = []
-    report = checks.check(
+    calls: list[tuple[int, int]] = []
+    report = check(
         lambda: open_dataset("folder", folder),
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: calls.append((done, total)),
         should_stop=lambda: True,
     )
-    assert 0 < report.looked_at <= 30
-    assert told[0][1] == 30
-    assert report.complete == (report.looked_at == 30)
+    assert 0 < report.decoded <= 30
+    assert calls[0][1] == 30
+    assert report.complete == (report.decoded == 30)
 
 
-def test_perceptual_hashes_survive_what_does_not_change_a_picture() -> None:
+def test_perceptual_hashes_survive_what_does_not_change_an_image() -> None:
     def bits(one: Image.Image) -> Any:
         return np.unpackbits(np.frombuffer(image_scan.perceptual_hash(np.asarray(one)), np.uint8))
 

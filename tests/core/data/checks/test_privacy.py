@@ -41,7 +41,7 @@ DAMAGE: dict[str, dict[str, Any]] = {
 
 
 def write(file: Path, number: int, damage: str | None = None) -> None:
-    """A picture of a body with a plate if the number is odd, and a talkative header."""
+    """An image of a body with a plate if the number is odd, and a talkative header."""
     pixels = np.random.default_rng(number).integers(40, 90, (64, 64)).astype(np.uint8)
     if number % 2:
         pixels[:20, :20] = 250
@@ -150,5 +150,5 @@ def test_messages_about_damaged_files_quote_no_header(tmp_path: Path, damage: st
         read_image(tmp_path / "a.dcm")
     import traceback
 
-    told = "".join(traceback.format_exception(caught.value))
-    assert leaks(told.encode()) == set()
+    message = "".join(traceback.format_exception(caught.value))
+    assert leaks(message.encode()) == set()

@@ -76,7 +76,7 @@ def test_labels_and_patients_are_those_of_the_layout(opened: Opened) -> None:
         assert dataset.study(one).patient == layout.patients[one]
 
 
-def test_pictures_are_read_as_they_were_written(opened: Opened) -> None:
+def test_images_are_read_as_they_were_written(opened: Opened) -> None:
     layout, dataset = opened
     for one, expected in layout.expected.items():
         found = dataset.read(one)
@@ -88,7 +88,7 @@ def test_pictures_are_read_as_they_were_written(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("side", [16, 40, 96])
-def test_pictures_come_at_the_side_asked_for(opened: Opened, side: int) -> None:
+def test_images_come_at_the_side_asked_for(opened: Opened, side: int) -> None:
     layout, dataset = opened
     one = dataset.ids("test")[0]
     found = dataset.read(one, short_side=side)
@@ -108,7 +108,7 @@ def test_studies_tell_what_the_table_tells(opened: Opened) -> None:
         assert len(study.boxes) == layout.boxes.get(one, 0)
 
 
-def test_boxes_lie_in_the_picture_and_have_known_findings(opened: Opened) -> None:
+def test_boxes_lie_in_the_image_and_have_known_findings(opened: Opened) -> None:
     layout, dataset = opened
     counted = {one: dataset.boxes(one) for one in dataset.table.index}
     assert {one: len(boxes) for one, boxes in counted.items() if boxes} == layout.boxes
@@ -125,7 +125,7 @@ def test_unknown_studies_and_splits_are_refused(opened: Opened) -> None:
     for refused in (dataset.study, dataset.read, dataset.source_key):
         with pytest.raises(DataError, match="no study “nobody”"):
             refused("nobody")
-    with pytest.raises(DataError, match="Known: train, val, test"):
+    with pytest.raises(DataError, match="Known splits: train, val, test"):
         dataset.ids("dev")
 
 
@@ -164,7 +164,7 @@ def test_opening_twice_gives_the_same(opened: Opened) -> None:
 @pytest.mark.parametrize("name", [one for one in DATASETS if DATASETS[one].needs_root])
 def test_folders_that_are_not_there_are_refused(name: str, tmp_path: Path) -> None:
     empty = re.escape(str(tmp_path))
-    for root, words in ((None, "needs its folder"), (tmp_path / "no", "does not exist"),
+    for root, words in ((None, "needs a folder"), (tmp_path / "no", "does not exist"),
                         (tmp_path, empty)):  # fmt: skip
         with pytest.raises(DataError, match=words) as caught:
             open_dataset(name, root)
@@ -173,12 +173,12 @@ def test_folders_that_are_not_there_are_refused(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ON_FILES)
-def test_a_missing_picture_is_named(name: str, fresh: Callable[[str], Any]) -> None:
+def test_a_missing_image_is_named(name: str, fresh: Callable[[str], Any]) -> None:
     layout = fresh(name)
     lost = next(iter(layout.files))
     layout.files[lost].unlink()
     if name in ("folder-classes", "folder-flat", "folder-described"):
-        # What is there is what counts; the picture is simply no part of the set.
+        # What is there is what counts; the image is simply no part of the set.
         dataset = open_dataset(layout.name, layout.root, layout.split, **layout.options)
         assert lost not in dataset.table.index
         return
@@ -189,7 +189,7 @@ def test_a_missing_picture_is_named(name: str, fresh: Callable[[str], Any]) -> N
 
 
 @pytest.mark.parametrize("name", ON_FILES)
-def test_a_truncated_picture_is_named_and_the_others_are_kept(
+def test_a_truncated_image_is_named_and_the_others_are_kept(
     name: str, fresh: Callable[[str], Any], tmp_path: Path
 ) -> None:
     layout = fresh(name)
@@ -198,7 +198,7 @@ def test_a_truncated_picture_is_named_and_the_others_are_kept(
     damaged = layout.files[ids[3]]
     damaged.write_bytes(damaged.read_bytes()[:-40])
     cache = ImageCache(tmp_path / "cache", dataset, 20)
-    with pytest.raises(DataError, match=f"1 of {len(ids)} pictures cannot be read") as caught:
+    with pytest.raises(DataError, match=f"1 of {len(ids)} images cannot be read") as caught:
         cache.ensure(ids)
     assert damaged.name in str(caught.value)
     assert cache.missing(ids) == [ids[3]]

@@ -23,7 +23,7 @@ from tests.support.paths import ROOT
 OPEN = """
 import json, os, sys
 from pathlib import Path
-from core.data.catalogue import open_dataset
+from core.data.datasets.registry import open_dataset
 from core.errors import DataError
 name, root, locked = sys.argv[1:4]
 dataset = open_dataset(name, root, **json.loads(sys.argv[4]))
@@ -68,7 +68,7 @@ def answers(layout: Any, locked: Path, study: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", ["nih", "rsna", "folder-flat", "folder-table"])
-def test_a_folder_without_read_permission_is_said_in_words(name: str, open_place: Path) -> None:
+def test_a_folder_without_read_permission_is_explained(name: str, open_place: Path) -> None:
     layout = LAYOUTS[name](open_place / "root")
     study = next(iter(layout.files))
     folder = layout.files[study].parent
@@ -81,7 +81,7 @@ def test_a_folder_without_read_permission_is_said_in_words(name: str, open_place
     assert opened[2]
 
 
-def test_a_picture_without_read_permission_is_said_in_words(open_place: Path) -> None:
+def test_an_image_without_read_permission_is_explained(open_place: Path) -> None:
     layout = LAYOUTS["folder-table"](open_place / "root")
     study = next(iter(layout.files))
     done = subprocess.run(
@@ -95,7 +95,7 @@ def test_a_picture_without_read_permission_is_said_in_words(open_place: Path) ->
 
 
 @pytest.mark.parametrize("name", ["nih", "chexpert", "rsna", "folder-table"])
-def test_missing_pictures_can_be_left_out(name: str, open_place: Path) -> None:
+def test_missing_images_can_be_left_out(name: str, open_place: Path) -> None:
     layout = LAYOUTS[name](open_place / "root")
     lost = list(layout.files)[3:5]
     for one in lost:

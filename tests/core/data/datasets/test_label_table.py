@@ -10,10 +10,10 @@ import pytest
 
 from core.config.run import DataSpec
 from core.data.datasets.folder_description import Description
-from core.data.datasets.label_table import read_spreadsheet
+from core.data.datasets.label_table import read_label_table
 from core.data.datasets.registry import open_data, open_dataset
 from core.errors import DataError
-from tests.support.layouts import picture, save
+from tests.support.layouts import body_image, save
 
 NORMAL = {"normal"}
 
@@ -21,7 +21,7 @@ NORMAL = {"normal"}
 def read(tmp_path: Path, text: str | bytes, **about: Any) -> Any:
     file = tmp_path / "labels.csv"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_spreadsheet(file, Description(folder=tmp_path, **about), NORMAL)
+    return read_label_table(file, Description(folder=tmp_path, **about), NORMAL)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -58,7 +58,7 @@ def test_names_in_an_old_encoding_are_read(tmp_path: Path) -> None:
         ("\n\n", "not a table"),
         ("path,Edema\n", "has no rows"),
         ("patient,Edema\nP1,1\n", "no column of paths"),
-        ("path,Edema\n,1\n", "no column of paths without gaps"),
+        ("path,Edema\n,1\n", "no column of paths without empty cells"),
         ("path,patient\na.png,P1\n", "no column of findings"),
         ("path,Edema\n" + "a.png,1\n" * 30 + "b.png,maybe\n", r"line 32: “maybe”"),
         ('path,Edema\n"a.png,1\nb.png,0\n', "not a table|no column of findings"),
@@ -84,7 +84,7 @@ def folder(tmp_path: Path, extra: str) -> Path:
     root = tmp_path / "own"
     rows = []
     for number in range(12):
-        save(root / f"{number}.png", picture(number))
+        save(root / f"{number}.png", body_image(number))
         rows.append(
             f"{number}.png,P{number},{('train', 'val', 'test')[number % 3]},{number // 3 % 2}"
         )
@@ -96,7 +96,7 @@ def test_equal_rows_count_once_and_differing_ones_are_refused(tmp_path: Path) ->
     root = folder(tmp_path, "0.png,P0,train,0\n")
     assert len(open_dataset("folder", root).table) == 12
     root = folder(tmp_path, "0.png,P0,train,1\n")
-    with pytest.raises(DataError, match=r"1 pictures stand in several rows .*\(0\.png\)"):
+    with pytest.raises(DataError, match=r"1 images have several rows .*\(0\.png\)"):
         open_dataset("folder", root)
 
 
@@ -104,18 +104,18 @@ def test_equal_rows_count_once_and_differing_ones_are_refused(tmp_path: Path) ->
     "path", ["../secret.png", "a/../../secret.png", "/etc/passwd", "..\\secret.png"]
 )
 def test_paths_that_climb_out_of_the_folder_are_refused(tmp_path: Path, path: str) -> None:
-    save(tmp_path / "secret.png", picture(1))
+    save(tmp_path / "secret.png", body_image(1))
     root = folder(tmp_path, f"{path},P99,train,1\n")
-    with pytest.raises(DataError, match="leads out of the folder"):
+    with pytest.raises(DataError, match="is outside of the folder"):
         open_dataset("folder", root)
 
 
 def test_unknown_splits_and_shared_patients_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="names a split “holdout”"):
+    with pytest.raises(DataError, match="contains the split “holdout”"):
         open_dataset("folder", folder(tmp_path, "0.png,P0,train,0\n1.png,P1,holdout,0\n"
                                       .replace("1.png", "./1.png")))  # fmt: skip
-    save(tmp_path / "own" / "12.png", picture(12))
-    with pytest.raises(DataError, match=r"patients stand in more than one split .*P0"):
+    save(tmp_path / "own" / "12.png", body_image(12))
+    with pytest.raises(DataError, match=r"patients are in more than one split .*P0"):
         open_dataset("folder", folder(tmp_path, "12.png,P0,test,0\n"))
 
 
@@ -123,7 +123,7 @@ def test_columns_and_findings_are_named_in_a_line(tmp_path: Path) -> None:
     rows = ["Bild,Wer,Teil,Rö,Fx,Rest"]
     for i in range(18):
         part = ("train", "val", "test")[i % 3]
-        save(tmp_path / f"{i}.png", picture(i))
+        save(tmp_path / f"{i}.png", body_image(i))
         rows.append(f"{i}.png,P{i},{part},x,{i // 3 % 2},{i // 3 % 2}")
     (tmp_path / "a.csv").write_text("\n".join(rows), encoding="utf-8")
     (tmp_path / "b.csv").write_text("path\n")
@@ -140,10 +140,10 @@ def test_columns_and_findings_are_named_in_a_line(tmp_path: Path) -> None:
     }  # fmt: skip
     assert opened().findings == ("Fx", "Rest")
     for options, words, field in (
-        ({"columns": "path:Bild"}, "does not read as a list of columns", "data.columns"),
+        ({"columns": "path:Bild"}, "is not a list of columns", "data.columns"),
         ({"columns": "picture=Bild"}, "Unknown column “picture”", "data.columns"),
         ({"columns": "path=Image"}, "no column “Image”", "data.columns"),
-        ({"labels": "Fx,,Rest"}, "does not read as a list of labels", "data.labels"),
+        ({"labels": "Fx,,Rest"}, "is not a list of labels", "data.labels"),
         ({"labels": "Fx, Mass"}, "no column Mass", "data.labels"),
         ({"table": "../a.csv"}, "no table", "data.table"),
     ):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from core.config.run import DataSpec
-from core.data.datasets.padchest import OF, TERMS
+from core.data.datasets.padchest import FINDINGS, TERMS
 from core.data.datasets.registry import open_data, open_dataset
 from core.data.findings import NIH
 from core.errors import DataError
@@ -24,7 +24,7 @@ def table_of(root: Path) -> Path:
 
 
 def edit(root: Path, column: str, value: str) -> str:
-    """Change a cell of the first row; its picture."""
+    """Change a cell of the first row; its image."""
     read = pd.read_csv(table_of(root), dtype=str, keep_default_na=False)
     read.loc[0, column] = value
     read.to_csv(table_of(root), index=False)
@@ -33,8 +33,8 @@ def edit(root: Path, column: str, value: str) -> str:
 
 def test_every_finding_has_terms() -> None:
     assert tuple(TERMS) == NIH
-    assert OF["hydropneumothorax"] == ["Effusion", "Pneumothorax"]
-    assert all(term == term.strip().lower() for term in OF)
+    assert FINDINGS["hydropneumothorax"] == ["Effusion", "Pneumothorax"]
+    assert all(term == term.strip().lower() for term in FINDINGS)
 
 
 def test_facts_come_from_the_table(made: Fresh) -> None:
@@ -44,7 +44,7 @@ def test_facts_come_from_the_table(made: Fresh) -> None:
     assert (dataset.table["sex"] == read["PatientSex_DICOM"]).all()
     assert np.array_equal(dataset.table["age"], 2013 - read["PatientBirth"])
     assert set(dataset.table["view"]) == {"PA", "AP", "LATERAL", ""}
-    assert any("4 pictures without labels" in note for note in dataset.notes)
+    assert any("4 images without labels" in note for note in dataset.notes)
     frontal = open_data(DataSpec(name="padchest", root=root))
     assert set(frontal.table.index) == set(
         read.index[read["Projection"].isin(["PA", "AP_horizontal"])]
@@ -75,7 +75,7 @@ def test_physicians_labels_alone_test(made: Fresh) -> None:
 def test_labels_that_are_no_list_are_refused(cell: str, fresh: Fresh) -> None:
     root = fresh("padchest").root
     one = edit(root, "Labels", cell)
-    with pytest.raises(DataError, match="no list of terms") as caught:
+    with pytest.raises(DataError, match="not a list of terms") as caught:
         open_dataset("padchest", root)
     assert one in str(caught.value)
 
@@ -87,5 +87,5 @@ def test_paths_and_nobody_are_refused(fresh: Fresh) -> None:
     with pytest.raises(DataError, match="missing"):
         open_dataset("padchest", root)
     edit(root, "PatientID", " ")
-    with pytest.raises(DataError, match="names no patient"):
+    with pytest.raises(DataError, match="has no patient"):
         open_dataset("padchest", root)

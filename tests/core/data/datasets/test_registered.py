@@ -8,7 +8,7 @@ import pytest
 
 from core.config.run import DataSpec, RunSpec
 from core.data.datasets import registered
-from core.data.datasets.registered import Named
+from core.data.datasets.registered import RegisteredDataset
 from core.errors import ConfigurationError, DataError
 from core.workspace import Workspace, open_workspace
 
@@ -53,11 +53,11 @@ def test_what_does_not_open_gets_no_name(workspace: Workspace, tmp_path: Path) -
     assert registered.names(workspace) == []
 
 
-def test_a_name_stands_for_one_thing(workspace: Workspace, radiographs: Path) -> None:
+def test_a_name_means_one_thing(workspace: Workspace, radiographs: Path) -> None:
     registered.register(workspace, "mine", DataSpec(name="folder", root=radiographs))
     other = DataSpec(name="folder", root=radiographs, labels="Plate")
     for name in ("mine", "Mine"):
-        with pytest.raises(ConfigurationError, match="“mine” stands for folder"):
+        with pytest.raises(ConfigurationError, match="“mine” is already used for folder"):
             registered.register(workspace, name, other)
 
 
@@ -89,4 +89,4 @@ def test_foreign_files_hold_no_names(workspace: Workspace, radiographs: Path) ->
     for name, text in (("x.json", "{"), ("y.json", '{"name": 3}'), ("a b.json", "{}"), ("z", "")):
         (workspace.names / name).write_text(text)
     assert [one.name for one in registered.names(workspace)] == ["mine"]
-    assert isinstance(registered.names(workspace)[0], Named)
+    assert isinstance(registered.names(workspace)[0], RegisteredDataset)

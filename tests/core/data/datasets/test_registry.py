@@ -20,7 +20,8 @@ from core.errors import ConfigurationError, DataError
 def test_options_are_settings_of_a_run_and_arguments_of_the_class(name: str) -> None:
     entry = DATASETS[name]
     assert set(entry.options) <= set(OPTIONS)
-    kind = getattr(import_module(entry.module), entry.kind)
+    module, _, reader = entry.reader.partition(":")
+    kind = getattr(import_module(module), reader)
     parameters = inspect.signature(kind).parameters
     for key, option in entry.options.items():
         assert option.label

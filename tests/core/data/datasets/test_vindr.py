@@ -74,14 +74,14 @@ def test_damaged_tables_are_refused(fresh: Fresh) -> None:
     root = fresh("vindr").root
     table = root / "annotations" / "image_labels_train.csv"
     edit(table, lambda read: read.assign(ILD=["2", *read["ILD"][1:]]))
-    with pytest.raises(DataError, match="“ILD” are no labels"):
+    with pytest.raises(DataError, match="“ILD” are not labels"):
         open_dataset("vindr", root)
     edit(table, lambda read: read.assign(ILD="0").drop(columns="Other diseases"))
     open_dataset("vindr", root)
     with pytest.raises(DataError, match="no column Other diseases"):
         open_dataset("vindr", root, findings="27")
     edit(table, lambda read: pd.concat([read, read[:1].assign(ILD="1")]))
-    with pytest.raises(DataError, match="contradicts itself"):
+    with pytest.raises(DataError, match="contradictory rows"):
         open_dataset("vindr", root)
 
 
@@ -98,7 +98,7 @@ def test_lines_that_are_no_box_are_quoted(column: str, value: str, fresh: Fresh)
         dataset.boxes(dataset.ids("test")[0])
 
 
-def test_a_picture_in_both_parts_is_a_leak(fresh: Fresh) -> None:
+def test_an_image_in_both_parts_is_a_leak(fresh: Fresh) -> None:
     root = fresh("vindr").root
     tests = root / "annotations" / "image_labels_test.csv"
     trained = pd.read_csv(root / "annotations" / "image_labels_train.csv")["image_id"].iloc[0]

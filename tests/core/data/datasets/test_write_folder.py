@@ -30,7 +30,7 @@ def test_a_finished_folder_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / TABLE).read_text() == "mine"
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         save(Phantom("phantom-1", size=64, train=1, val=1, test=1), tmp_path / "file" / "below")

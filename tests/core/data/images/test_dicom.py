@@ -12,13 +12,13 @@ import pytest
 from pydicom.pixels import pixel_array
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from core.data.images.dicom import Facts, read_facts
+from core.data.images.dicom import StudyAttributes, read_attributes
 from core.data.images.grey import resize
 from core.data.images.reader import read_image
 from core.errors import DataError
-from tests.support.layouts import picture, save_dicom
+from tests.support.layouts import body_image, save_dicom
 
-GREY = picture(3)
+GREY = body_image(3)
 RAMP = np.tile(np.arange(0, 4096, 16, dtype=np.uint16), (64, 1))
 
 
@@ -43,7 +43,7 @@ def test_eight_bits_are_shown_as_they_are_and_air_is_black(
 
 @pytest.mark.parametrize("inverted", [False, True])
 def test_a_jpeg_read_small_looks_like_one_resized(tmp_path: Path, inverted: bool) -> None:
-    file = made(tmp_path, picture(3, 400, 500), inverted=inverted, jpeg=True)
+    file = made(tmp_path, body_image(3, 400, 500), inverted=inverted, jpeg=True)
     small = read_image(file, 50)
     assert small.shape == (50, 62)
     assert np.abs(small.astype(int) - resize(read_image(file), 50)).max() <= 12
@@ -153,15 +153,16 @@ def test_colour_becomes_luminance(tmp_path: Path) -> None:
 
 
 def test_only_sex_age_and_view_leave_the_header(tmp_path: Path) -> None:
-    assert read_facts(made(tmp_path)) == Facts("F", 49.0, "PA")
-    assert read_facts(
+    assert read_attributes(made(tmp_path)) == StudyAttributes("F", 49.0, "PA")
+    assert read_attributes(
         made(tmp_path, PatientAge="018M", PatientSex="O", ViewPosition="LL")
-    ) == Facts("", 1.5, "LATERAL")
+    ) == StudyAttributes("", 1.5, "LATERAL")
     assert (
-        read_facts(made(tmp_path, PatientAge=None, PatientSex=None, ViewPosition="XY")) == Facts()
+        read_attributes(made(tmp_path, PatientAge=None, PatientSex=None, ViewPosition="XY"))
+        == StudyAttributes()
     )
     (tmp_path / "b.dcm").write_text("no DICOM")
-    assert read_facts(tmp_path / "b.dcm") == Facts()
+    assert read_attributes(tmp_path / "b.dcm") == StudyAttributes()
 
 
 # --- faults --------------------------------------------------------------------------------------
@@ -176,12 +177,12 @@ def refused(path: Path, words: str) -> None:
 
 
 def test_no_pixels(tmp_path: Path) -> None:
-    refused(made(tmp_path, PixelData=None), "holds no picture")
+    refused(made(tmp_path, PixelData=None), "contains no image")
 
 
 def test_many_frames(tmp_path: Path) -> None:
     refused(made(tmp_path, np.stack([GREY] * 3), NumberOfFrames=3, Rows=GREY.shape[0],
-                 Columns=GREY.shape[1]), "holds 3 frames")  # fmt: skip
+                 Columns=GREY.shape[1]), "contains 3 frames")  # fmt: skip
 
 
 @pytest.mark.parametrize("meaning", ["", "ARGB", "PALETTE COLOR", "RGB"])
@@ -191,7 +192,7 @@ def test_a_wrong_photometric_interpretation(tmp_path: Path, meaning: str) -> Non
 
 def test_an_unknown_transfer_syntax(tmp_path: Path) -> None:
     file = pydicom.dcmread(made(tmp_path, jpeg=True))
-    for uid, name in (("1.2.840.10008.1.2.4.100", "MPEG2"), ("1.2.3.4.5", "none of the standard")):
+    for uid, name in (("1.2.840.10008.1.2.4.100", "MPEG2"), ("1.2.3.4.5", "not in the standard")):
         file.file_meta.TransferSyntaxUID = UID(uid)
         pydicom.dcmwrite(
             tmp_path / "b.dcm", file, implicit_vr=False, little_endian=True,
@@ -218,7 +219,7 @@ def test_a_cut_off_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("jpeg", [False, True])
-def test_mutated_files_are_read_or_refused_in_words(tmp_path: Path, jpeg: bool) -> None:
+def test_mutated_files_are_read_or_rejected_with_an_explanation(tmp_path: Path, jpeg: bool) -> None:
     whole = made(tmp_path, jpeg=jpeg, WindowCenter=100, WindowWidth=200).read_bytes()
     draw = np.random.default_rng(int(jpeg))
     for _ in range(150):

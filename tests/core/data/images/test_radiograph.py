@@ -1,4 +1,4 @@
-"""Pictures at full depth: what the eye gets is what models get, with more levels behind it."""
+"""Images at full depth: what the eye gets is what models get, with more levels behind it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.data.images.grey import ramp
 from core.data.images.radiograph import Radiograph
 from core.data.images.reader import read_image, read_radiograph
 from core.errors import DataError
-from tests.support.layouts import picture, save_dicom
+from tests.support.layouts import body_image, save_dicom
 
 RAMP = np.tile(np.arange(0, 4096, 16, dtype=np.uint16), (64, 1))
 
@@ -63,7 +63,7 @@ def test_signed_twelve_bits_with_rescale_keep_their_values(tmp_path: Path, meani
 
 
 def test_eight_bits_stay_eight(tmp_path: Path) -> None:
-    grey = picture(3)
+    grey = body_image(3)
     for inverted in (False, True):
         found = plate_of(tmp_path, grey, inverted=inverted)
         assert (found.levels.dtype, found.bits) == (np.uint8, 8)
@@ -101,13 +101,13 @@ def test_padding_is_air_and_widens_no_window(tmp_path: Path) -> None:
         ({}, None, False),
     ],
 )  # fmt: skip
-def test_spacing_is_told_with_where_it_holds(
+def test_spacing_is_reported_with_where_it_holds(
     tmp_path: Path, options: dict[str, Any], spacing: Any, at_detector: bool
 ) -> None:
     found = plate_of(tmp_path, RAMP, **options)
     assert (found.spacing, found.at_detector) == (spacing, at_detector)
 
 
-def test_what_is_no_picture_is_refused_in_words() -> None:
-    with pytest.raises(DataError, match="not a picture"):
+def test_what_is_no_image_is_rejected_with_an_explanation() -> None:
+    with pytest.raises(DataError, match="not an image"):
         read_radiograph(b"GIF89a, or so")

@@ -17,9 +17,9 @@ from core.data.images import grey
 from core.data.images.grey import MAX_PIXELS, resize
 from core.data.images.reader import read_image
 from core.errors import DataError
-from tests.support.layouts import picture
+from tests.support.layouts import body_image
 
-GREY = picture(7)
+GREY = body_image(7)
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -44,7 +44,7 @@ def test_a_path_and_its_content_give_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P"])
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_modes_of_grey_pictures_give_the_same_levels(mode: str, kind: str) -> None:
+def test_modes_of_grey_images_give_the_same_levels(mode: str, kind: str) -> None:
     assert near(read_image(encoded(Image.fromarray(GREY).convert(mode), kind)), GREY, 1)
 
 
@@ -60,7 +60,7 @@ def test_a_palette_is_looked_up() -> None:
     assert near(read_image(encoded(indexed)), np.where(GREY > 50, 10, 250).astype(np.uint8))
 
 
-def test_one_bit_pictures_become_black_and_white() -> None:
+def test_one_bit_images_become_black_and_white() -> None:
     found = read_image(encoded(Image.fromarray(GREY).convert("1", dither=Image.Dither.NONE)))
     assert set(np.unique(found)) == {0, 255}
 
@@ -95,7 +95,7 @@ def test_a_dead_pixel_does_not_darken_sixteen_bits() -> None:
                 np.delete(plain, 5, 0), 2)  # fmt: skip
 
 
-def test_a_constant_sixteen_bit_picture_is_black() -> None:
+def test_a_constant_sixteen_bit_image_is_black() -> None:
     assert not read_image(encoded(Image.fromarray(np.full((20, 20), 900, np.uint16)))).any()
 
 
@@ -110,7 +110,7 @@ def test_floating_point_tiff_is_stretched_and_survives_nan() -> None:
 @pytest.mark.parametrize(("orientation", "turned"), [
     (3, np.rot90(GREY, 2)), (6, np.rot90(GREY, -1)), (8, np.rot90(GREY)), (2, GREY[:, ::-1]),
 ])  # fmt: skip
-def test_exif_rotation_is_carried_out(orientation: int, turned: NDArray[np.uint8]) -> None:
+def test_exif_rotation_is_applied(orientation: int, turned: NDArray[np.uint8]) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     assert near(read_image(encoded(Image.fromarray(GREY), "PNG", exif=exif)), turned)
@@ -120,7 +120,7 @@ def test_exif_rotation_is_carried_out(orientation: int, turned: NDArray[np.uint8
 
 
 def test_a_jpeg_read_small_looks_like_one_resized() -> None:
-    big = np.asarray(Image.fromarray(picture(3, 800, 900)))
+    big = np.asarray(Image.fromarray(body_image(3, 800, 900)))
     content = encoded(Image.fromarray(big), "JPEG", quality=95)
     assert near(read_image(content, 64), resize(read_image(content), 64), 12)
 
@@ -144,7 +144,7 @@ def refused(content: bytes, words: str) -> None:
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no file"):
+    with pytest.raises(DataError, match="does not exist"):
         read_image(tmp_path / "gone.png")
     with pytest.raises(DataError, match="cannot be read"):
         read_image(tmp_path)
@@ -155,9 +155,9 @@ def test_an_empty_file_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.dcm", "a.jpeg"])
-def test_text_named_like_a_picture_is_refused(tmp_path: Path, name: str) -> None:
+def test_text_named_like_an_image_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("patient, finding\n1, none\n" * 20)
-    with pytest.raises(DataError, match=r"is not a (picture|DICOM file)"):
+    with pytest.raises(DataError, match=r"is not (an image|a DICOM file)"):
         read_image(tmp_path / name)
 
 
@@ -166,17 +166,17 @@ def test_a_cut_off_file_is_refused(kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     whole = encoded(Image.fromarray(noise), kind)
     for share in (0.3, 0.6, 0.9):
-        refused(whole[: int(len(whole) * share)], "damaged|not a picture")
+        refused(whole[: int(len(whole) * share)], "damaged|not an image")
 
 
 def test_other_formats_are_refused() -> None:
-    refused(encoded(Image.fromarray(GREY), "GIF"), "not a picture")
-    refused(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a picture")
+    refused(encoded(Image.fromarray(GREY), "GIF"), "not an image")
+    refused(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image")
 
 
-def test_a_file_of_several_pictures_is_refused() -> None:
+def test_a_file_of_several_images_is_refused() -> None:
     pages = [Image.fromarray(GREY)] * 3
-    refused(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]), "holds 3 pictures")
+    refused(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]), "contains 3 images")
 
 
 def _bomb(side: int) -> bytes:
@@ -199,11 +199,11 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(side: int) -> None
 
 
 def test_a_strip_is_refused() -> None:
-    refused(encoded(Image.fromarray(np.zeros((4, 4000), np.uint8))), "no radiograph is that narrow")
+    refused(encoded(Image.fromarray(np.zeros((4, 4000), np.uint8))), "too narrow for a radiograph")
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_mutated_files_are_read_or_refused_in_words(seed: int) -> None:
+def test_mutated_files_are_read_or_rejected_with_an_explanation(seed: int) -> None:
     draw = np.random.default_rng(seed)
     sixteen = Image.fromarray(GREY.astype(np.uint16) * 200)
     whole = [

@@ -14,11 +14,12 @@ from core.build_assets import phantoms
 from core.data import findings
 from core.data.datasets.registry import open_dataset
 from core.data.images import grey
-from core.data.phantoms import prerendered as drawn
+from core.data.phantoms import prerendered
 from core.data.phantoms.anatomy import SIDES, Frame
-from core.data.phantoms.dataset import MASK_LEVEL, Phantom
+from core.data.phantoms.dataset import Phantom
 from core.data.phantoms.pathology import PATHOLOGY
 from core.data.phantoms.population import PREVALENCE
+from core.data.phantoms.scene import MASK_LEVEL
 from core.errors import ConfigurationError, DataError
 
 
@@ -34,7 +35,7 @@ def only(dataset: Phantom, finding: str, count: int = 1) -> list[str]:
     return list(table.index[(table[finding] == 1) & (table.sum(axis=1) == 1)][:count])
 
 
-def test_the_same_seed_draws_the_same_pictures(many: Phantom) -> None:
+def test_the_same_seed_draws_the_same_images(many: Phantom) -> None:
     again, other = Phantom("phantom-14"), Phantom("phantom-14", seed=1)
     assert again.table.equals(many.table)
     one = many.ids("train")[3]
@@ -43,35 +44,35 @@ def test_the_same_seed_draws_the_same_pictures(many: Phantom) -> None:
     assert not np.array_equal(other.read(other.ids("train")[3]), many.read(one))
 
 
-def test_those_drawn_beforehand_are_the_same_pictures() -> None:
+def test_those_pre_rendered_are_the_same_images() -> None:
     wanted = list(phantoms.wanted())
-    named = {dataset.drawn_as(study, side) for dataset, study, side in wanted}
-    assert named == set(zipfile.ZipFile(drawn.FILE).namelist())
+    named = {dataset.prerendered_name(study, side) for dataset, study, side in wanted}
+    assert named == set(zipfile.ZipFile(prerendered.FILE).namelist())
     assert len(named) == 400 + 300 + 1000
     for dataset, study, side in wanted[:: 1 if os.environ.get("CXR_LONG") else 50]:
-        now = grey.resize(dataset.drawing(study).picture, side)
+        now = grey.resize(dataset.render(study).image, side)
         assert dataset.is_quick(study, side)
         assert np.array_equal(dataset.read(study, side), now)
 
 
 @pytest.mark.parametrize("content", [None, b"PK no archive", b"cut"])
-def test_without_those_drawn_beforehand_a_picture_is_drawn(
+def test_without_those_pre_rendered_an_image_is_drawn(
     content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, study, side = next(phantoms.wanted())
     kept = dataset.read(study, side)
     file = tmp_path / "phantoms.zip"
     if content == b"cut":
-        whole = drawn.FILE.read_bytes()
-        file.write_bytes(whole[:200] + bytes(1000) + whole[1200:])  # the first picture's pixels
+        whole = prerendered.FILE.read_bytes()
+        file.write_bytes(whole[:200] + bytes(1000) + whole[1200:])  # the first image's pixels
     elif content is not None:
         file.write_bytes(content)
-    monkeypatch.setattr(drawn, "FILE", file)
-    drawn._opened.cache_clear()
+    monkeypatch.setattr(prerendered, "FILE", file)
+    prerendered._opened.cache_clear()
     try:
         assert np.array_equal(dataset.read(study, side), kept)
     finally:
-        drawn._opened.cache_clear()
+        prerendered._opened.cache_clear()
 
 
 def test_the_three_sets_have_patients_of_their_own(many: Phantom) -> None:
@@ -130,7 +131,7 @@ def test_a_counterfactual_differs_where_the_finding_is(many: Phantom, finding: s
 
 def test_masks_are_those_of_the_drawing_at_any_size(many: Phantom) -> None:
     one = max(many.ids("train"), key=lambda study: many.labels([study]).sum())
-    drawn, masks = many.drawing(one).lesions, many.masks(one)
+    drawn, masks = many.render(one).lesions, many.masks(one)
     held = [many.findings[i] for i in np.flatnonzero(many.labels([one])[0])]
     assert sorted(masks) == sorted(held)
     assert len(held) > 2
@@ -156,7 +157,7 @@ def test_boxes_enclose_the_mask(many: Phantom, finding: str) -> None:
 
 def test_the_patients_of_phantom_5_lie_further_from_the_middle(many: Phantom) -> None:
     def strays(drawn: Phantom) -> float:
-        """Deviation of the column in which the picture's left and right halves weigh alike."""
+        """Deviation of the column in which the image's left and right halves weigh alike."""
         middles = []
         for one in drawn.ids("test"):
             across = np.cumsum(drawn.read(one)[:24].sum(axis=0, dtype=float))  # neck and shoulders
@@ -170,20 +171,20 @@ def test_the_patients_of_phantom_5_lie_further_from_the_middle(many: Phantom) ->
 
 def test_a_large_heart_is_wider(many: Phantom) -> None:
     for one in only(many, "Cardiomegaly", 5):
-        wide = many.drawing(one).lesions["Cardiomegaly"].region > MASK_LEVEL
+        wide = many.render(one).lesions["Cardiomegaly"].region > MASK_LEVEL
         assert wide.any(axis=0).mean() > 0.3
 
 
-def test_pictures_look_like_radiographs_to_a_histogram(many: Phantom) -> None:
+def test_images_look_like_radiographs_to_a_histogram(many: Phantom) -> None:
     for one in many.ids("test")[:12]:
-        picture = many.read(one)
-        assert picture.shape == (256, 256)
-        assert picture.dtype == np.uint8
-        assert 70 < picture.mean() < 190
-        assert picture.std() > 30
-        lungs, middle = picture[90:150, 70:100], picture[90:150, 118:138]
+        image = many.read(one)
+        assert image.shape == (256, 256)
+        assert image.dtype == np.uint8
+        assert 70 < image.mean() < 190
+        assert image.std() > 30
+        lungs, middle = image[90:150, 70:100], image[90:150, 118:138]
         assert middle.mean() > lungs.mean(), one
-        assert (picture == 255).mean() < 0.05
+        assert (image == 255).mean() < 0.05
 
 
 def test_any_size_shows_the_same_patient(many: Phantom) -> None:
@@ -191,7 +192,7 @@ def test_any_size_shows_the_same_patient(many: Phantom) -> None:
     for one in many.ids("train")[:3]:
         assert small.read(one).shape == (128, 128)
         # Noise, collimator and marker are drawn anew; the patient is the same.
-        parts = [picture[24:104, 24:104] for picture in (small.read(one), many.read(one, 128))]
+        parts = [image[24:104, 24:104] for image in (small.read(one), many.read(one, 128))]
         coarse = [part.reshape(16, 5, 16, 5).mean((1, 3)).ravel() for part in parts]
         assert np.corrcoef(coarse)[0, 1] > 0.98
 
@@ -201,11 +202,11 @@ def test_nothing_lies_outside_the_window_it_is_drawn_in(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = Phantom(name, seed=5, train=1, val=1, test=60, size=96)
-    pictures = [drawn.read(one) for one in drawn.ids("test")]
+    images = [drawn.read(one) for one in drawn.ids("test")]
     whole = slice(0, drawn.size)
-    monkeypatch.setattr(Frame, "window", lambda *_: (whole, whole))
-    for one, picture in zip(drawn.ids("test"), pictures, strict=True):
-        assert np.array_equal(drawn.read(one), picture)
+    monkeypatch.setattr(Frame, "bounds", lambda *_: (whole, whole))
+    for one, image in zip(drawn.ids("test"), images, strict=True):
+        assert np.array_equal(drawn.read(one), image)
 
 
 def test_the_source_key_says_all_that_decides_the_pixels(many: Phantom) -> None:
@@ -223,7 +224,7 @@ def test_it_travels_to_other_processes(many: Phantom) -> None:
     assert np.array_equal(copy.read(one), many.read(one))
 
 
-def test_bad_requests_are_answered_in_words(many: Phantom) -> None:
+def test_bad_requests_are_explained(many: Phantom) -> None:
     with pytest.raises(DataError, match="no study"):
         many.read("nobody")
     healthy = many.table.index[many.table[list(findings.NIH)].sum(axis=1) == 0][0]
@@ -246,14 +247,14 @@ def test_what_lies_beside_the_patient_is_where_it_was_drawn(many: Phantom) -> No
     bedside = [str(one) for one in table.index[table["view"] == "AP"][:30]]
     seen: dict[str, int] = {}
     for one in bedside:
-        picture = many.read(one).astype(int)
+        image = many.read(one).astype(int)
         for name, mask in many.distractors(one).items():
-            assert mask.shape == picture.shape
+            assert mask.shape == image.shape
             assert 0 < mask.mean() < 0.2, (one, name)
             seen[name] = seen.get(name, 0) + 1
             if name == "marker":
-                assert picture[mask].max() >= 190
+                assert image[mask].max() >= 190
             if name == "collimator":
-                assert picture[mask].max() <= 10 or np.median(picture[mask]) <= 10
+                assert image[mask].max() <= 10 or np.median(image[mask]) <= 10
     assert set(seen) == {"tubes", "marker", "collimator"}
     assert many.marked(bedside[0], "Hernia") == (many.mask(bedside[0], "Hernia") is not None)

@@ -9,8 +9,9 @@ import pytest
 
 from core.data.phantoms import report_text
 from core.data.phantoms.anatomy import LEFT, RIGHT
-from core.data.phantoms.dataset import MASK_LEVEL, Phantom
+from core.data.phantoms.dataset import Phantom
 from core.data.phantoms.report_text import GRADES, TERMS, Remark, compose
+from core.data.phantoms.scene import MASK_LEVEL
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +63,9 @@ def test_the_wording_varies_and_follows_from_the_seed(
     assert len(set(written.values())) > 0.95 * len(written)
     healthy = [one for one in written if not many.table.loc[one, list(many.findings)].any()]
     assert len({written[one].split(".")[1] for one in healthy}) >= 3
-    told = " ".join(written.values()).lower()
+    calls = " ".join(written.values()).lower()
     for terms in TERMS.values():
-        assert all(term in told for term in terms)
+        assert all(term in calls for term in terms)
 
 
 def test_the_view_is_that_of_the_study(many: Phantom, written: dict[str, str]) -> None:
@@ -76,21 +77,21 @@ def test_the_view_is_that_of_the_study(many: Phantom, written: dict[str, str]) -
 
 
 def test_the_side_is_where_the_mask_is(many: Phantom, written: dict[str, str]) -> None:
-    told = 0
+    calls = 0
     for one, report in written.items():
         sentences = report.lower().split(". ")
         if not many.table.loc[one, "Pneumothorax"]:
             continue
         mask = many.mask(one, "Pneumothorax")
         assert mask is not None
-        # The patient's right is on the left of the picture.
+        # The patient's right is on the left of the image.
         columns = np.nonzero(mask)[1]
         side = RIGHT if columns.mean() < mask.shape[1] / 2 else LEFT
         sentence = next(s for s in sentences if "pneumothorax" in s or "air in the pleural" in s)
         assert {RIGHT: "right", LEFT: "left"}[side] in sentence
         assert {RIGHT: "left", LEFT: "right"}[side] not in sentence
-        told += 1
-    assert told > 10
+        calls += 1
+    assert calls > 10
     assert 0 < MASK_LEVEL < 1
 
 

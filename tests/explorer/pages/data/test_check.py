@@ -11,7 +11,7 @@ import pytest
 from core.config.run import DataSpec
 from core.data.checks import check as core_checks
 from core.data.checks.report import Report
-from core.data.problems import Fault
+from core.data.problems import Problem
 from explorer.pages.data.check import Check, Checks, panel
 
 
@@ -36,7 +36,7 @@ def test_a_check_is_found_again_by_its_data_set(own_folder: Path) -> None:
     assert (check.done, check.total) == (30, 30)
     html = panel(check)
     assert "1 error" in html
-    assert "unreadable pictures" in html
+    assert "unreadable images" in html
     assert "03.png" in html
     assert "again" in html
     (own_folder / "03.png").unlink()
@@ -47,8 +47,8 @@ def test_a_check_is_found_again_by_its_data_set(own_folder: Path) -> None:
 
 def test_errors_come_first_and_names_are_escaped() -> None:
     faults = (
-        Fault("extra files", "1 spare.", 9, ("<b>.png",), "Nothing.", error=False),
-        Fault("empty classes", "None.", 1, ("Mass",), "Add some."),
+        Problem("extra files", "1 spare.", 9, ("<b>.png",), "Nothing.", error=False),
+        Problem("empty classes", "None.", 1, ("Mass",), "Add some."),
     )
     check = Check(DataSpec(), pixels=True)
     check.report = Report("T", "s", 10, 9, 0, False, 1.0, faults)
@@ -56,7 +56,7 @@ def test_errors_come_first_and_names_are_escaped() -> None:
     assert html.index("empty classes") < html.index("extra files")
     assert "&lt;b&gt;.png" in html
     assert "and 8 more" in html
-    assert "Stopped before the end" in html
+    assert "The check was stopped" in html
 
 
 def test_a_check_shows_its_progress_and_can_be_stopped(
@@ -88,7 +88,7 @@ def test_a_check_shows_its_progress_and_can_be_stopped(
     go_on.set()
     report = ended(first).report
     assert report is not None
-    assert report.looked_at <= 30
+    assert report.decoded <= 30
     assert ended(other).report is not None
 
 

@@ -156,7 +156,7 @@ def test_a_study_whose_file_is_missing(page: Page) -> None:
     finally:
         (page.root / "away").rename(page.root / "test-03.png")
     assert not value["views"]
-    assert "1 of 68 listed" in value["empty"]
+    assert "1 of 68 listed images are missing" in value["empty"]
     assert "restore the files" in message
 
 

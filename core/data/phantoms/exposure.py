@@ -1,4 +1,4 @@
-"""What is on a film beside the patient: devices, scatter, noise, collimator and side marker."""
+"""From absorption to an image: devices, scatter, noise, window, collimator and side marker."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from core.data.phantoms.anatomy import Frame, Map, Random, clouds
 
 
 def expose(absorption: Map, frame: Frame, random: Random) -> NDArray[np.uint8]:
-    """Turn absorption into grey levels: scatter, noise, window, collimator and marker."""
+    """Convert absorption to grey levels: scatter, noise, window, collimator and side marker."""
     pose, size = frame.pose, frame.size
-    haze = _blurred(absorption, size / 14)
-    film = (1.0 - pose.scatter) * absorption + pose.scatter * haze
-    # Fewer quanta arrive behind dense tissue, so it is noisier there.
+    scattered = _blurred(absorption, size / 14)
+    dose = (1.0 - pose.scatter) * absorption + pose.scatter * scattered
+    # Fewer quanta reach the detector behind dense tissue, so that it is noisier there.
     fine, coarse = _grain(size, random)
-    film = film + pose.grain * (0.55 + 0.6 * film) * (0.7 * fine + 0.5 * coarse)
-    share = (film - pose.level) / pose.window + 0.5
+    dose = dose + pose.grain * (0.55 + 0.6 * dose) * (0.7 * fine + 0.5 * coarse)
+    share = (dose - pose.level) / pose.window + 0.5
     share = np.clip(share, 0.0, 1.0) ** pose.gamma
     shown = share + 0.10 * (share - 0.5) * 4.0 * share * (1.0 - share)
     grey = (255.0 * np.clip(shown, 0.0, 1.0)).astype(np.uint8)
-    picture = Image.fromarray(grey)
-    _collimate(picture, random)
-    _mark(picture, random)
-    return np.array(picture)
+    image = Image.fromarray(grey)
+    _collimate(image, random)
+    _draw_marker(image, random)
+    return np.array(image)
 
 
-def beside(frame: Frame, random: Random) -> dict[str, NDArray[np.bool_]]:
-    """Where ``expose`` puts the collimator's borders and the side marker.
+def overlay_masks(frame: Frame, random: Random) -> dict[str, NDArray[np.bool_]]:
+    """Return where ``expose`` draws the collimator's borders and the side marker.
 
     Args:
-        frame: Of the picture.
+        frame: The frame of the image.
         random: In the same state as for ``expose``.
 
     Returns:
-        Masks of shape (size, size) named ``collimator`` and ``marker``; empty where there is none.
+        Masks of shape (size, size) named ``collimator`` and ``marker``; all False if not drawn.
     """
     size = frame.size
     _grain(size, random)
     borders, marker = Image.new("L", (size, size), 255), Image.new("L", (size, size), 0)
     _collimate(borders, random)
-    _mark(marker, random)
+    _draw_marker(marker, random)
     return {"collimator": np.asarray(borders) < 255, "marker": np.asarray(marker) > 0}
 
 
@@ -63,37 +63,37 @@ def _blurred(values: Map, radius: float) -> Map:
     return np.asarray(back.resize(values.shape[::-1], Image.Resampling.BICUBIC))
 
 
-def _collimate(picture: Image.Image, random: Random) -> None:
-    """Black borders where the collimator cut the beam, in a quarter of the pictures."""
-    chance, edges = random.random(), random.uniform(0.004, 0.03, 4) * picture.width
+def _collimate(image: Image.Image, random: Random) -> None:
+    """Draw the black borders of the collimator, in a quarter of the images."""
+    chance, edges = random.random(), random.uniform(0.004, 0.03, 4) * image.width
     if chance < 0.25:
-        pen, size = ImageDraw.Draw(picture), picture.width
+        pen, size = ImageDraw.Draw(image), image.width
         left, top, right, bottom = edges
         for box in ((0, 0, left, size), (0, 0, size, top), (size - right, 0, size, size),
                     (0, size - bottom, size, size)):  # fmt: skip
             pen.rectangle(box, fill=int(4 + 6 * chance))
 
 
-def _mark(picture: Image.Image, random: Random) -> None:
-    """The side marker: R at the left of the picture or L at its right, as film is viewed."""
-    size = picture.width
+def _draw_marker(image: Image.Image, random: Random) -> None:
+    """Draw the side marker: R on the left of the image or L on its right."""
+    size = image.width
     right = random.random() < 0.45
     x = random.uniform(0.035, 0.09) * size
     y, height = random.uniform(0.03, 0.10) * size, random.uniform(0.045, 0.07) * size
     ink, shown = int(random.uniform(190, 255)), random.random() < 0.9
     if shown:
         font = ImageFont.load_default(height)
-        place = (x, y) if right else (size - x - 0.6 * height, y)
-        ImageDraw.Draw(picture).text(place, "R" if right else "L", fill=ink, font=font)
+        corner = (x, y) if right else (size - x - 0.6 * height, y)
+        ImageDraw.Draw(image).text(corner, "R" if right else "L", fill=ink, font=font)
 
 
 @dataclass(frozen=True)
 class Device:
-    """Something that is not part of the patient.
+    """A tube, wire or pacemaker.
 
     Attributes:
-        points: Its course in u and v.
-        width: In pixels of a picture of 256.
+        points: Control points of its course, in u and v.
+        width: In pixels of an image of 256 pixels.
         ink: Absorption.
     """
 
@@ -103,52 +103,52 @@ class Device:
 
 
 def devices(random: Random, supine: bool, drained: int | None) -> list[Device]:
-    """Tubes and wires, mostly in bedside pictures.
+    """Draw tubes and wires, mostly in bedside images.
 
     Args:
-        random: Where they are drawn from.
-        supine: Whether the picture was taken on a bed.
-        drained: The side with a chest tube, if there is one.
+        random: Source of randomness.
+        supine: Whether the image was taken on a bed.
+        drained: The side of the chest tube; None without one.
     """
-    found: list[Device] = []
+    drawn: list[Device] = []
     rolls = random.random(5)
-    wander: Callable[[], float] = lambda: float(random.normal(0, 0.02))  # noqa: E731
+    jitter: Callable[[], float] = lambda: float(random.normal(0, 0.02))  # noqa: E731
     if supine and rolls[0] < 0.35:  # endotracheal tube
-        found.append(Device(((wander(), -0.3), (0.0, 0.0), (-0.01, random.uniform(0.2, 0.33))),
+        drawn.append(Device(((jitter(), -0.3), (0.0, 0.0), (-0.01, random.uniform(0.2, 0.33))),
                             3.0, 0.11))  # fmt: skip
     if supine and rolls[1] < 0.35:  # nasogastric tube
-        found.append(Device(((0.02, -0.3), (0.03, 0.3), (0.02, 0.8), (0.12, 1.05), (0.4, 1.2)),
+        drawn.append(Device(((0.02, -0.3), (0.03, 0.3), (0.02, 0.8), (0.12, 1.05), (0.4, 1.2)),
                             2.0, 0.14))  # fmt: skip
     if rolls[2] < (0.4 if supine else 0.04):  # central venous catheter
         side = float(random.choice([-1, 1]))
-        found.append(Device(((side * 0.75, 0.02), (side * 0.35, 0.10), (-0.12, 0.24),
+        drawn.append(Device(((side * 0.75, 0.02), (side * 0.35, 0.10), (-0.12, 0.24),
                              (-0.14, random.uniform(0.4, 0.6))), 1.4, 0.14))  # fmt: skip
     if rolls[3] < (0.5 if supine else 0.05):  # electrodes and their wires
         for _ in range(int(random.integers(2, 5))):
             u, v = float(random.uniform(-0.9, 0.9)), float(random.uniform(0.1, 0.95))
             end = (u + float(random.normal(0, 0.5)), -0.3 if random.random() < 0.5 else 1.5)
-            bend = ((u + end[0]) / 2 + 5 * wander(), (v + end[1]) / 2)
-            found.append(Device(((u, v), (u + 0.001, v)), 4.5, 0.35))
-            found.append(Device(((u, v), bend, end), 1.2, 0.12))
+            bend = ((u + end[0]) / 2 + 5 * jitter(), (v + end[1]) / 2)
+            drawn.append(Device(((u, v), (u + 0.001, v)), 4.5, 0.35))
+            drawn.append(Device(((u, v), bend, end), 1.2, 0.12))
     if rolls[4] < 0.03:  # pacemaker
         v = float(random.uniform(0.14, 0.24))
-        found.append(Device(((0.68, v), (0.80, v + 0.03)), 20.0, 0.5))
-        found.append(Device(((0.68, v), (0.3, 0.12), (-0.12, 0.3), (-0.1, 0.65), (0.3, 0.88)),
+        drawn.append(Device(((0.68, v), (0.80, v + 0.03)), 20.0, 0.5))
+        drawn.append(Device(((0.68, v), (0.3, 0.12), (-0.12, 0.3), (-0.1, 0.65), (0.3, 0.88)),
                             1.4, 0.35))  # fmt: skip
     if drained is not None:
-        found.append(Device(((drained * 1.3, 0.75), (drained * 0.8, 0.62), (drained * 0.45, 0.3),
+        drawn.append(Device(((drained * 1.3, 0.75), (drained * 0.8, 0.62), (drained * 0.45, 0.3),
                              (drained * 0.4, 0.16)), 3.5, 0.15))  # fmt: skip
-    return found
+    return drawn
 
 
-def draw_devices(frame: Frame, found: list[Device]) -> Map | float:
-    """What devices absorb."""
-    if not found:
+def draw_devices(frame: Frame, drawn: list[Device]) -> Map | float:
+    """Return the absorption of devices: a map of shape (size, size), or 0 without any."""
+    if not drawn:
         return 0.0
     size = frame.size
     canvas = Image.new("L", (2 * size, 2 * size))
     pen = ImageDraw.Draw(canvas)
-    for device in found:
+    for device in drawn:
         course = [frame.pixel(*point) for point in _smooth(device.points)]
         width = max(1, round(2 * device.width * size / 256))
         dots = [(2 * x, 2 * y) for x, y in course]
@@ -162,7 +162,7 @@ def draw_devices(frame: Frame, found: list[Device]) -> Map | float:
 
 
 def _smooth(points: tuple[tuple[float, float], ...]) -> list[tuple[float, float]]:
-    """A curve through control points (Chaikin's corners cut twice, ends kept)."""
+    """Smooth a polygon by Chaikin's corner cutting, applied twice; the ends stay."""
     course = list(points)
     for _ in range(2 if len(points) > 2 else 0):
         cut = [course[0]]
