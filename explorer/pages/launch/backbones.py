@@ -5,7 +5,9 @@ from __future__ import annotations
 from html import escape
 
 from core.errors import CoreError
-from core.models.backbones.registry import BACKBONES, SUGGESTED, WEIGHTS, backbone_card
+from core.models.backbones.card import WEIGHTS
+from core.models.backbones.registry import BACKBONES, backbone_card
+from core.models.backbones.timm_cards import SUGGESTED
 
 
 def choices() -> list[tuple[str, str]]:
