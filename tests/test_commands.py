@@ -23,10 +23,9 @@ from core.config.run import RunSpec
 from core.data.datasets import opened
 from core.data.phantoms.dataset import Phantom
 from core.errors import CoreError
-from core.models.backbones.registry import BACKBONE_FILES
 from core.runs.store import open_store
 from core.training.run_here import run_in_process
-from core.workspace import Workspace, open_workspace
+from core.workspace import BACKBONE_FILES, Workspace, open_workspace
 from tests.support import layouts
 from tests.test_documentation import COMMANDS
 

@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""Programs that build the precomputed files in ``assets/``."""

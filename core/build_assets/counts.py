@@ -1,7 +1,7 @@
-"""Counts the embedded backbones under every method, for ``core.models.tuning.precomputed``.
+"""Writes ``assets/precomputed/counts.json``, which ``core.models.tuning.precomputed`` reads.
 
-``python -m core.build_assets.counts`` writes them; this has to be done again when a backbone, a
-method or the way of counting memory changes.
+``python -m core.build_assets.counts`` counts the parameters, operations and memory of the embedded
+backbones with every method. Run it again when a backbone, a method or the memory model changes.
 """
 
 from __future__ import annotations
@@ -10,68 +10,80 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+import torch
+
 from core.config.run import AdapterSpec
 from core.hardware.precision import Precision
+from core.models.backbones.build import network
 from core.models.backbones.card import BackboneCard
+from core.models.backbones.model_map import map_model
 from core.models.backbones.registry import BACKBONES
 from core.models.tuning import precomputed
-from core.models.tuning.applicability import counted
-from core.models.tuning.apply import counted_parameters
+from core.models.tuning.apply import count_in_model
 from core.models.tuning.registry import TUNING_METHODS
+from core.models.tuning.targets import fitting
 from core.resources import memory, throughput
 
 RANKS = (1, 2, 4, 8, 16, 32)
-"""Ranks of LoRA that are asked for most; every other method is counted as it stands."""
+"""The most common ranks of LoRA; other methods are counted with their default settings."""
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 
 
 def specs() -> list[AdapterSpec]:
-    """What is counted beforehand."""
+    """The methods and settings that are counted."""
     plain = [AdapterSpec(method=name) for name in TUNING_METHODS]
     return plain + [AdapterSpec(rank=rank) for rank in RANKS if rank != AdapterSpec().rank]
 
 
 def backbone(card: BackboneCard) -> dict[str, Any]:
-    """Everything that is counted beforehand of one backbone, as plain values."""
-    targets = {one.method.name: one.targets for one in counted(card, 1)}
+    """The entry of a backbone."""
     return {
         "input_size": card.input_size,
         "operations": throughput.count_operations(card.name, card.input_size),
-        "methods": {
-            precomputed.key(one): method(card, one, targets[one.method]) for one in specs()
-        },
+        "methods": {precomputed.key(spec): method(card, spec) for spec in specs()},
     }
 
 
-def method(card: BackboneCard, adapter: AdapterSpec, targets: tuple[str, ...]) -> dict[str, Any]:
-    """What is counted beforehand of one backbone under one method, as plain values.
+def method(card: BackboneCard, adapter: AdapterSpec) -> dict[str, Any]:
+    """The entry of a method in the entry of a backbone.
 
     Args:
         card: The backbone.
         adapter: The method and its settings.
-        targets: The named targets that fit the method.
     """
-    one, two = (counted_parameters(card, adapter, findings) for findings in (1, 2))
+    one, two = (count_in_model(card, adapter, findings) for findings in (1, 2))
     lines = {
-        name: precomputed.Line(2 * getattr(one, name) - getattr(two, name),
-                          getattr(two, name) - getattr(one, name))
-        for name in ("trainable", "total")
-    }  # fmt: skip
-    plain = adapter.model_copy(update={"dropout": 0.0})  # as these backbones are tuned
-    held = {
-        precision: memory.counted(memory.MemoryQuery(card.name, plain, precision))
+        "trainable": [2 * one.trainable - two.trainable, two.trainable - one.trainable],
+        "total": [2 * one.total - two.total, two.total - one.total],
+    }
+    without_dropout = adapter.model_copy(update={"dropout": 0.0})  # default of these backbones
+    bytes_by_precision = {
+        precision: memory.counted(memory.MemoryQuery(card.name, without_dropout, precision))
         for precision in PRECISIONS
     }
     return {
-        **{name: [line.fixed, line.each] for name, line in lines.items()},
-        "targets": list(targets),
-        "bytes": {name: asdict(found) for name, found in held.items() if found is not None},
+        **lines,
+        "targets": list(targets(card, adapter)),
+        "bytes": {
+            precision: asdict(counted)
+            for precision, counted in bytes_by_precision.items()
+            if counted is not None
+        },
     }
 
 
+def targets(card: BackboneCard, adapter: AdapterSpec) -> tuple[str, ...]:
+    """The named targets of a backbone that a method can adapt."""
+    chosen = TUNING_METHODS[adapter.method]
+    if "targets" not in chosen.options:
+        return ()
+    with torch.device("meta"):
+        return fitting(map_model(network(card, 1, card.input_size)), chosen.kind)
+
+
 def everything() -> dict[str, Any]:
-    """What ``assets/precomputed/counts.json`` holds."""
+    """The content of ``assets/precomputed/counts.json``."""
     cards = [card for card in BACKBONES.values() if card.source == "embedded"]
     return {card.name: backbone(card) for card in cards}
 

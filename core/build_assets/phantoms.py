@@ -1,7 +1,7 @@
-"""Draws the phantoms of the default run for ``core.data.phantoms.prerendered``.
+"""Writes ``assets/precomputed/phantoms.zip``, which ``core.data.phantoms.prerendered`` reads.
 
-``python -m core.build_assets.phantoms`` writes them; this has to be done again when a phantom's
-pixels change, of which ``Phantom.reader_version`` tells.
+``python -m core.build_assets.phantoms`` draws the phantoms of the default run. Run it again when
+the pixels of phantoms change, which ``Phantom.reader_version`` indicates.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from core.models.backbones.registry import backbone_card
 
 
 def wanted() -> Iterator[tuple[Phantom, str, int]]:
-    """The pictures to draw beforehand: data set, study and shorter side."""
+    """The phantoms of the default run: data set, study and shorter side in pixels."""
     spec = RunSpec()
     dataset = Phantom(spec.data.name)
     side = cache_side(backbone_card(spec.model.backbone).input_size)
@@ -32,13 +32,13 @@ def wanted() -> Iterator[tuple[Phantom, str, int]]:
 
 
 def write() -> None:
-    """Draw them all into ``core.data.phantoms.prerendered.FILE``."""
+    """Draw the phantoms into ``core.data.phantoms.prerendered.FILE``."""
     with zipfile.ZipFile(prerendered.FILE, "w") as file:
         for dataset, study, side in wanted():
             image = grey.resize(dataset.render(study).image, side)
             content = io.BytesIO()
             Image.fromarray(image).save(content, "PNG", optimize=True)
-            # A time of its own would make another file of the same pictures.
+            # ZipInfo has a fixed time, so that equal images give an equal file.
             info = zipfile.ZipInfo(dataset.prerendered_name(study, side))
             file.writestr(info, content.getvalue())
 

@@ -12,11 +12,13 @@ from core.config.run import RunSpec
 from core.data.transforms import EvalTransform
 from core.errors import ModelError
 from core.models.backbones.build import build_backbone
+from core.models.backbones.card import BackboneCard
 from core.models.backbones.checkpoints import LoadReport
-from core.models.backbones.registry import BackboneCard, backbone_card
-from core.models.peft_files import attach as attaching
-from core.models.peft_files import read as foreign
-from core.models.peft_files import write as portable
+from core.models.backbones.model_map import map_model
+from core.models.backbones.registry import backbone_card
+from core.models.peft_files.attach import attach_adapter
+from core.models.peft_files.read import read_adapter
+from core.models.peft_files.write import classifier_names
 from core.models.tuning.apply import apply_method
 from core.workspace import ADAPTER
 
@@ -63,18 +65,18 @@ def tuned(model: nn.Module, spec: RunSpec, folder: Path) -> nn.Module:
     """
     if spec.adapter.imported is None:
         return apply_method(model, spec.adapter)
-    adapter = foreign.read(folder / ADAPTER)
+    adapter = read_adapter(folder / ADAPTER)
     if adapter.identity != spec.adapter.imported:
         raise ModelError(
             "The adapter in this run's folder is not the one that was imported.",
             "Import it again: python -m core import-adapter DIR.",
         )
-    return attaching.attach(model, adapter)
+    return attach_adapter(model, adapter)
 
 
 def encoder_digest(model: nn.Module) -> str:
     """Hash of a plain classifier's weights, all but the classifier's own (see ``digest``)."""
-    heads = tuple(f"{name}." for name in portable.classifier(model))
+    heads = tuple(f"{name}." for name in classifier_names(map_model(model)))
     return digest({k: v for k, v in model.state_dict().items() if not k.startswith(heads)})
 
 

@@ -18,7 +18,7 @@ from core.config.run import RunSpec
 from core.data.cache.image_cache import cache_side
 from core.data.transforms import EvalTransform
 from core.errors import DataError, ModelError
-from core.models.backbones.registry import BackboneCard
+from core.models.backbones.card import BackboneCard
 from core.models.tuning.apply import load_trainable_state
 from core.workspace import BEST, RESULT, SPEC
 

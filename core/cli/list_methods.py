@@ -1,76 +1,75 @@
-"""The verb that lists the ways to tune."""
+"""The command that lists the tuning methods."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from core.cli.output import AsJson, answer, table
 
+if TYPE_CHECKING:
+    from core.models.tuning.applicability import Offer
+
 
 def list_methods(
     backbone: Annotated[
-        str | None, typer.Option(help="Count what trains on this backbone, and say what fits it.")
+        str | None,
+        typer.Option(help="Also count the trained parameters on this backbone."),
     ] = None,
-    findings: Annotated[int, typer.Option(min=1, help="Outputs of the classifier.")] = 14,
+    findings: Annotated[int, typer.Option(min=1, help="Number of outputs of the classifier.")] = 14,
     as_json: AsJson = False,
 ) -> None:
-    """Ways to tune a backbone: what each does, its settings, and what trains."""
-    from core.models.tuning.applicability import defaults
+    """List tuning methods: what each does, its settings and their defaults."""
+    from core.models.backbones.registry import backbone_card
+    from core.models.tuning.applicability import defaults, offers
     from core.models.tuning.registry import TUNING_METHODS
 
     entries: list[dict[str, Any]] = [
         {
-            "name": one.name,
-            "title": one.title,
-            "sentence": one.sentence,
-            "paper": one.paper,
-            "options": defaults(one),
-            "starts_as_backbone": one.starts_as_backbone,
-            "merges": one.merges,
+            "name": method.name,
+            "title": method.title,
+            "sentence": method.sentence,
+            "paper": method.paper,
+            "options": defaults(method),
+            "starts_as_backbone": method.starts_as_backbone,
+            "merges": method.merges,
         }
-        for one in TUNING_METHODS.values()
+        for method in TUNING_METHODS.values()
     ]
     if backbone is not None:
-        entries = [e | _on(o) for e, o in zip(entries, _offers(backbone, findings), strict=True)]
+        on_backbone = offers(backbone_card(backbone), findings)
+        entries = [e | _counts(offer) for e, offer in zip(entries, on_backbone, strict=True)]
     answer(entries, as_json, lambda: _print(entries))
 
 
-def _offers(backbone: str, findings: int) -> Any:
-    from core.models.backbones.registry import backbone_card
-    from core.models.tuning.applicability import offers
-
-    return offers(backbone_card(backbone), findings)
-
-
-def _on(offer: Any) -> dict[str, Any]:
-    """What a method does on the chosen backbone."""
-    fits = offer.count is not None
-    told: dict[str, Any] = {
-        "fits": fits,
+def _counts(offer: Offer) -> dict[str, Any]:
+    """The entries of a method on a chosen backbone."""
+    count = offer.count
+    entry: dict[str, Any] = {
+        "fits": count is not None,
         "why": offer.why,
-        "trainable": offer.count.trainable if fits else None,
-        "total": offer.count.total if fits else None,
-        "share": offer.count.share if fits else None,
+        "trainable": count and count.trainable,
+        "total": count and count.total,
+        "share": count and count.share,
     }
     if offer.targets:
-        told["targets"] = list(offer.targets)
-    return told
+        entry["targets"] = list(offer.targets)
+    return entry
 
 
 def _print(entries: list[dict[str, Any]]) -> None:
     counted = "fits" in entries[0]
-    head = ("name", *(("trains", "share") if counted else ()), "what it does")
+    head = ("name", *(("trains", "share") if counted else ()), "description")
     rows = []
     for entry in entries:
-        trains = (
-            (f"{entry['trainable']:,}", f"{entry['share']:.3%}")
-            if entry.get("fits")
-            else ("–", "–")
-        )
-        what = entry["why"] if counted and not entry["fits"] else entry["sentence"]
-        rows.append((entry["name"], *(trains if counted else ()), what))
+        counts: tuple[str, ...] = ()
+        if counted:
+            counts = ("–", "–")
+            if entry["fits"]:
+                counts = (f"{entry['trainable']:,}", f"{entry['share']:.3%}")
+        description = entry["why"] if counted and not entry["fits"] else entry["sentence"]
+        rows.append((entry["name"], *counts, description))
     table(head, rows)
     table(
         ("name", "settings and their defaults"),

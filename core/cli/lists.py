@@ -1,4 +1,4 @@
-"""Verbs that list what can be chosen: backbones, data sets, methods."""
+"""Commands that list backbones, data sets and tuning methods."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import typer
 from core.cli.list_methods import list_methods
 from core.cli.output import AsJson, answer, table
 
-app = typer.Typer(help="List what can be chosen.", no_args_is_help=True)
+app = typer.Typer(help="List backbones, data sets and tuning methods.", no_args_is_help=True)
 
 
 @app.command("backbones")
 def list_backbones(as_json: AsJson = False) -> None:
-    """Backbones with input size, licence and pre-training data."""
-    from core.models.backbones.registry import BACKBONES, SUGGESTED, WEIGHTS
+    """List backbones with input size, source of the weights and pre-training data."""
+    from core.models.backbones.card import WEIGHTS
+    from core.models.backbones.registry import BACKBONES
+    from core.models.backbones.timm_cards import SUGGESTED
 
     cards = [asdict(card) for card in BACKBONES.values()]
 
@@ -28,17 +30,19 @@ def list_backbones(as_json: AsJson = False) -> None:
                 for c in cards
             ],
         )
-        typer.echo("Any timm model by its name, of photographs, from the hub, such as:")
+        typer.echo(
+            "Any timm model, pre-trained on photographs, from the Hugging Face Hub, such as:"
+        )
         for title, name in SUGGESTED.items():
             typer.echo(f"  {name:44}{title}")
-        typer.echo("Licence, paper and known leaks of each: list backbones --json.")
+        typer.echo("Licence, paper and known leaks of each backbone: list backbones --json.")
 
     answer(cards, as_json, human)
 
 
 @app.command("datasets")
 def list_datasets(as_json: AsJson = False) -> None:
-    """Data sets with their findings and terms."""
+    """List data sets with their findings and whether they need a folder."""
     from core.data.datasets.registry import DATASETS
 
     entries: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""Verbs on a backbone: check that its weights load, and what they compute."""
+"""The command ``models check``: load a backbone's weights and verify what they compute."""
 
 from __future__ import annotations
 
@@ -25,42 +25,44 @@ app = typer.Typer(help="Check backbones and their weights.", no_args_is_help=Tru
 @app.command("check")
 def check_model(
     backbone: Annotated[
-        str, typer.Argument(metavar="NAME|FILE", help="A backbone's name, or a checkpoint file.")
+        str,
+        typer.Argument(metavar="NAME|FILE", help="Name of a backbone, or a checkpoint file."),
     ],
     weights: Annotated[
-        Path | None, typer.Option(help="A checkpoint to load in place of the backbone's own.")
+        Path | None, typer.Option(help="A checkpoint to load instead of the backbone's weights.")
     ] = None,
     against: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.safetensors",
-            help="Compare logits with this reference, whose JSON file beside it tells the size.",
+            help="Compare the logits with this reference; its JSON file has the network's size.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load a backbone and say what became of every key, and what it makes of a fixed phantom.
+    """Load a backbone, report every key, and show its features of a fixed phantom.
 
-    With --against it compares logits instead; exit code 1 if they differ by more than allowed.
+    With --against, compare its logits with a reference instead; the exit code is 1 if they differ
+    by more than allowed.
     """
     if against is not None:
         _compare(backbone, weights, against, as_json)
         return
-    backbone_card, file, others = _chosen(backbone, weights)
-    report, features, picture = _loaded(backbone_card, file)
+    card, file, others = _resolve(backbone, weights)
+    report, features, image_digest = _load(card, file)
     value = {
-        "backbone": backbone_card.name,
+        "backbone": card.name,
         "also_fits": others,
         "report": asdict(report),
-        "picture_sha256": picture,
+        "picture_sha256": image_digest,
         "features": asdict(features),
-        "card": asdict(backbone_card),
+        "card": asdict(card),
     }
-    answer(value, as_json, lambda: _print(backbone_card, others, report, features))
+    answer(value, as_json, lambda: _print(card, others, report, features))
 
 
-def _chosen(backbone: str, weights: Path | None) -> tuple[BackboneCard, Path | None, list[str]]:
-    """The backbone that is meant; of a file the first that it fits, and the others' names."""
+def _resolve(backbone: str, weights: Path | None) -> tuple[BackboneCard, Path | None, list[str]]:
+    """Card and weights file; for a file, the first backbone it fits and the names of the others."""
     from core.models.backbones import checkpoints
     from core.models.backbones.build import fitting_backbones
     from core.models.backbones.registry import backbone_card
@@ -68,21 +70,21 @@ def _chosen(backbone: str, weights: Path | None) -> tuple[BackboneCard, Path | N
     file = Path(backbone).expanduser()
     if weights is not None or not (file.is_file() or _is_path(backbone)):
         return backbone_card(backbone), weights, []
-    found = fitting_backbones(checkpoints.read(file))
-    if not found:
+    fitting = fitting_backbones(checkpoints.read(file))
+    if not fitting:
         raise ModelError(
             f"{file} fits none of the backbones.",
-            "Name the one it is of: models check NAME --weights FILE tells what does not fit.",
+            "Give its backbone to see what does not fit: models check NAME --weights FILE.",
         )
-    return found[0], file, [one.name for one in found[1:]]
+    return fitting[0], file, [card.name for card in fitting[1:]]
 
 
 def _is_path(text: str) -> bool:
-    """Whether a text is meant as a file that may not be there."""
+    """Whether a text looks like a path, whether or not the file exists."""
     return "/" in text or text.endswith((".pth", ".pt", ".bin", ".safetensors", ".tar"))
 
 
-def _loaded(card: BackboneCard, file: Path | None) -> tuple[LoadReport, Fingerprint, str]:
+def _load(card: BackboneCard, file: Path | None) -> tuple[LoadReport, Fingerprint, str]:
     import hashlib
 
     import torch
@@ -93,18 +95,21 @@ def _loaded(card: BackboneCard, file: Path | None) -> tuple[LoadReport, Fingerpr
     torch.manual_seed(0)
     model, report = build_backbone(card, 1, weights=file)
     pixels = _phantom(card)
-    picture = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
-    return report, fingerprint(model, pixels), picture
+    return (
+        report,
+        fingerprint(model, pixels),
+        hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
+    )
 
 
 def _phantom(card: BackboneCard) -> Tensor:
-    """The same phantom on every machine, as the backbone is fed."""
+    """Pixels of a fixed phantom, transformed for the backbone; the same on every machine."""
     from core.classifier.build import evaluation_transform
     from core.data.phantoms.dataset import Phantom
 
     dataset = Phantom("phantom-14", train=1, val=1, test=1)
-    picture = dataset.read(dataset.ids("test")[0])
-    return evaluation_transform(card, card.input_size)([picture])
+    image = dataset.read(dataset.ids("test")[0])
+    return evaluation_transform(card, card.input_size)([image])
 
 
 def _print(
@@ -112,7 +117,9 @@ def _print(
 ) -> None:
     typer.echo(f"{card.title} ({card.name}), {card.input_size} px, {card.pooling}")
     if others:
-        typer.echo(f"{'':12}the file also fits {', '.join(others)}; name one with --weights FILE")
+        typer.echo(
+            f"{'':12}The file also fits {', '.join(others)}. Choose with NAME --weights FILE."
+        )
     kinds: list[tuple[str, tuple[str, ...]]] = [
         ("matched", report.matched),
         ("reshaped", report.reshaped),
@@ -120,9 +127,10 @@ def _print(
         ("unexpected", report.unexpected),
     ]
     for name, keys in kinds:
-        shown = ", ".join(keys[:4]) + (", …" if len(keys) > 4 else "")
-        of_note = "" if name == "matched" or not keys else f"  {shown}"
-        typer.echo(f"{name:12}{len(keys)}{of_note}")
+        examples = ", ".join(keys[:4]) + (", …" if len(keys) > 4 else "")
+        typer.echo(
+            f"{name:12}{len(keys)}" + (f"  {examples}" if name != "matched" and keys else "")
+        )
     typer.echo(f"{'SHA-256':12}{report.sha256}")
     typer.echo(f"{'features':12}{features}")
     typer.echo(f"{'licence':12}{card.licence}")
@@ -134,24 +142,24 @@ def _compare(backbone: str, weights: Path | None, against: Path, as_json: bool) 
     from core.models.backbones.registry import backbone_card
 
     if weights is None:
-        found = parity.compare(Path(backbone).expanduser(), against.expanduser())
+        result = parity.compare(Path(backbone).expanduser(), against.expanduser())
     else:
-        found = parity.compare(
+        result = parity.compare(
             weights.expanduser(), against.expanduser(), backbone_card(backbone).name
         )
     rows: dict[str, Any] = {
         name: {"difference": value, "allowed": parity.ALLOWED[name]}
-        for name, value in found.differences.items()
+        for name, value in result.differences.items()
     }
-    value = {"holds": found.holds, "differences": rows, "report": asdict(found.report)}
-    answer(value, as_json, lambda: _print_parity(found))
-    raise typer.Exit(0 if found.holds else 1)
+    value = {"holds": result.holds, "differences": rows, "report": asdict(result.report)}
+    answer(value, as_json, lambda: _print_parity(result))
+    raise typer.Exit(0 if result.holds else 1)
 
 
-def _print_parity(found: Parity) -> None:
+def _print_parity(result: Parity) -> None:
     from core.models.parity import ALLOWED
 
-    typer.echo(str(found.report))
-    for name, value in found.differences.items():
-        kept = "equal" if value <= ALLOWED[name] else "DIFFERENT"
-        typer.echo(f"{name:26}{value:.1e}  of {ALLOWED[name]:.0e} allowed  {kept}")
+    typer.echo(str(result.report))
+    for name, value in result.differences.items():
+        verdict = "equal" if value <= ALLOWED[name] else "DIFFERENT"
+        typer.echo(f"{name:26}{value:.1e}, allowed {ALLOWED[name]:.0e}: {verdict}")

@@ -1,4 +1,4 @@
-"""The verb that pre-trains a small backbone."""
+"""The command ``pretrain``: pre-train a small backbone."""
 
 from __future__ import annotations
 
@@ -19,40 +19,52 @@ if TYPE_CHECKING:
 
 
 def pretrain(
-    out: Annotated[Path, typer.Option(help="Folder of checkpoint, weights and card.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, weights and card.")],
     images: Annotated[
-        int, typer.Option(min=0, max=99_999, help="Phantom radiographs to learn from.")
+        int, typer.Option(min=0, max=99_999, help="Number of phantom radiographs.")
     ] = 16_000,
     data: Annotated[
         list[str] | None,
-        typer.Option(help="A set of real radiographs to learn from as well; can be repeated."),
+        typer.Option(help="A data set of real radiographs to add; can be given several times."),
     ] = None,
-    root: Annotated[list[Path] | None, typer.Option(help="The folder of each --data.")] = None,
+    root: Annotated[
+        list[Path] | None, typer.Option(help="Folder of each --data, in the same order.")
+    ] = None,
     patient: Annotated[
-        list[str] | None, typer.Option(help="The pattern of patients of each --data folder.")
+        list[str] | None,
+        typer.Option(help="Pattern of the patient in the file names of each --data folder."),
     ] = None,
     reports: Annotated[
         bool,
-        typer.Option("--reports", help="Learn from the phantoms' reports too, by masked records."),
+        typer.Option(
+            "--reports", help="Masked record modelling: also predict words of the reports."
+        ),
     ] = False,
     real_share: Annotated[
-        float, typer.Option(help="Share of real pictures in an epoch, beside phantoms.")
+        float, typer.Option(help="Share of real images in an epoch, if there are phantoms.")
     ] = 0.5,
     start: Annotated[
         str | None,
-        typer.Option(help="Weights to start from: an embedded backbone's name, or a file."),
+        typer.Option(help="Initial weights: name of an embedded backbone, or a file."),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Time budget; resumable.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
-    batch_size: int = 64,
-    lr: float = 1e-3,
+    minutes: Annotated[
+        float | None, typer.Option(help="Time budget in minutes, summed over interruptions.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Number of optimizer steps; by default 8000.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 64,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order, crops and masks.")] = 0,
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Pre-train a small backbone by masked images, or masked records, on phantoms and real sets."""
+    """Pre-train a small backbone by masked autoencoding or masked record modelling.
+
+    It learns from phantoms and real radiographs. Run the same command again to resume.
+    """
     from core.pretraining import collect_images
     from core.pretraining.recipe import Origin, PretrainSettings
     from core.pretraining.trainer import pretrain
@@ -70,69 +82,69 @@ def pretrain(
         seed=seed,
     )
     size = settings.input_size
-    real = _real_sets(data or [], root or [], patient or [])
-    weights = None if start is None else _weights(start)
-
-    def progress(done: int, total: int) -> None:
-        typer.echo(f"\rpictures {done:,} of {total:,}", err=True, nl=done >= total)
-
-    drawn = collect_images.phantoms(images) if images else None
-    pictures = collect_images.collect(
-        drawn,
+    real = _open_real(data or [], root or [], patient or [])
+    initial = None if start is None else _weights(start)
+    collection = collect_images.collect(
+        collect_images.phantoms(images) if images else None,
         real,
         cache,
-        collect_images.kept_side(size, reports),
+        collect_images.image_side(size, reports),
         share=real_share,
         reports=reports,
-        progress=progress,
+        progress=_print_progress,
     )
-    probes = {"phantom-14": collect_images.readout(cache, size)}
-    probes |= {one.title: collect_images.readout(cache, size, one) for one in real}
-    for told in pictures.sets:
-        typer.echo(_in_words(told), err=True)
-    written = pretrain(
-        pictures.pictures,
+    probes = {"phantom-14": collect_images.make_probe(cache, size)}
+    probes |= {dataset.title: collect_images.make_probe(cache, size, dataset) for dataset in real}
+    for record in collection.sets:
+        typer.echo(_describe(record), err=True)
+    weights = pretrain(
+        collection.images,
         out,
         settings=settings,
-        times=pictures.times,
-        reports=pictures.reports,
-        start=weights,
+        times=collection.times,
+        reports=collection.reports,
+        start=initial,
         log=lambda line: typer.echo(line, err=True),
         probes=probes,
         origin=Origin(
-            data=pictures.sentence(),
-            sets=pictures.sets,
+            data=collection.sentence(),
+            sets=collection.sets,
             start="" if start is None else Path(start).name,
-            command=_command(settings, images, pictures, patient or [], real_share, start, out),
+            command=_command(settings, images, collection, patient or [], real_share, start, out),
         ),
     )
     card = json.loads((out / "card.json").read_text())
-    answer(card | {"weights": str(written)}, as_json, lambda: typer.echo(f"Wrote {written}."))
+    answer(card | {"weights": str(weights)}, as_json, lambda: typer.echo(f"Wrote {weights}."))
 
 
-def _real_sets(names: list[str], roots: list[Path], patterns: list[str]) -> list[ChestDataset]:
+def _print_progress(done: int, total: int) -> None:
+    typer.echo(f"\rimages {done:,} of {total:,}", err=True, nl=done >= total)
+
+
+def _open_real(names: list[str], roots: list[Path], patterns: list[str]) -> list[ChestDataset]:
+    """Open the data sets of real radiographs."""
     from core.config.run import DataSpec
     from core.data.datasets.registry import open_data
 
     if len(names) != len(roots):
         raise ConfigurationError(
-            f"Pre-training was given {len(names)} sets and {len(roots)} folders.",
-            "Give a --root after each --data.",
+            f"There are {len(names)} data sets (--data) and {len(roots)} folders (--root).",
+            "Give a --root for each --data.",
         )
     own = names.count("folder")
     if len(patterns) not in (0, own):
         raise ConfigurationError(
-            f"Pre-training was given {own} folders of one's own and {len(patterns)} patterns of "
-            "patients.",
+            f"There are {own} data sets of type folder and {len(patterns)} patient patterns "
+            "(--patient).",
             "Give one --patient for each --data folder, or none.",
         )
-    left = list(patterns)
+    remaining = list(patterns)
     return [
         open_data(
             DataSpec(
                 name=name,
                 root=folder.expanduser().absolute(),
-                patient=left.pop(0) if left and name == "folder" else None,
+                patient=remaining.pop(0) if remaining and name == "folder" else None,
             )
         )
         for name, folder in zip(names, roots, strict=True)
@@ -140,47 +152,49 @@ def _real_sets(names: list[str], roots: list[Path], patterns: list[str]) -> list
 
 
 def _weights(start: str) -> Path:
-    """The file of weights that a backbone's name or a path stands for; it can be read."""
+    """The file of the initial weights, given a backbone's name or a path, after reading it once."""
     from core.models.backbones import checkpoints
     from core.models.backbones.registry import BACKBONES
     from core.workspace import BACKBONE_FILES
 
-    known = BACKBONES.get(start)
-    shipped = known is not None and known.weights is not None
-    path = BACKBONE_FILES / str(known.weights) if known and shipped else Path(start).expanduser()
-    checkpoints.read(path)  # pictures take minutes, and a wrong name should not wait for them
+    card = BACKBONES.get(start)
+    embedded = card is not None and card.weights is not None
+    path = BACKBONE_FILES / str(card.weights) if card and embedded else Path(start).expanduser()
+    checkpoints.read(path)  # a wrong name must fail before minutes of collecting images
     return path
 
 
-def _in_words(told: dict[str, Any]) -> str:
-    left = f", {told['left_out']:,} left out that look like others" if told["left_out"] else ""
+def _describe(record: dict[str, Any]) -> str:
+    """One line about a data set of the collection."""
+    left = f", {record['left_out']:,} similar images left out" if record["left_out"] else ""
     return (
-        f"{told['title']}: {told['pictures']:,} pictures ({told['split']}){left}; "
-        f"{told['times_an_epoch']} times an epoch, {told['share']:.0%} of it. {told['licence']}."
+        f"{record['title']}: {record['pictures']:,} images ({record['split']}){left}; "
+        f"{record['times_an_epoch']} times per epoch, {record['share']:.0%} of the epoch. "
+        f"{record['licence']}."
     )
 
 
 def _command(
     settings: PretrainSettings,
     images: int,
-    pictures: Collection,
+    collection: Collection,
     patterns: list[str],
     share: float,
     start: str | None,
     out: Path,
 ) -> str:
-    """The command that makes the weights again; folders of data are the reader's own."""
+    """The command that repeats the pre-training, with DIR instead of local folders."""
     words = ["python -m core pretrain", f"--images {images}"]
-    left = list(patterns)
-    for told in pictures.sets:
-        if told["name"].startswith("phantom"):
+    remaining = list(patterns)
+    for record in collection.sets:
+        if record["name"].startswith("phantom"):
             continue
-        words.append(f"--data {told['name']} --root DIR")
-        if told["name"] == "folder" and left:
-            words.append(f"--patient {shlex.quote(left.pop(0))}")
-    if len(pictures.sets) > 1 and images:
+        words.append(f"--data {record['name']} --root DIR")
+        if record["name"] == "folder" and remaining:
+            words.append(f"--patient {shlex.quote(remaining.pop(0))}")
+    if len(collection.sets) > 1 and images:
         words.append(f"--real-share {share:g}")
-    if pictures.reports is not None:
+    if collection.reports is not None:
         words.append("--reports")
     if start is not None:
         words.append(f"--start {Path(start).name}")

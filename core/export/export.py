@@ -1,7 +1,7 @@
-"""A finished run for other programs: a peft adapter, timm weights, or an ONNX graph, with a card.
+"""Exporting a finished run: a peft adapter, timm weights or an ONNX graph, with a model card.
 
-Each format is written into a folder of its own, loaded again the way anybody else would load it,
-and compared with the run's own model before the folder gets its name.
+Each format is written to a temporary folder, loaded again with the other library, and compared with
+the run's model before the folder gets its final name.
 """
 
 from __future__ import annotations
@@ -29,28 +29,30 @@ from core.classifier.trained import Trained, load_trained, read_result
 from core.errors import ConfigurationError, CoreError, ModelError, unknown_name
 from core.export import model_card
 from core.models.backbones.build import model_arguments
-from core.models.peft_files import write as portable
+from core.models.backbones.model_map import map_model
+from core.models.peft_files.write import REMEDY, classifier_names, split_as, write_adapter
 from core.models.tuning.apply import merge_adapter
 
-CLOSE, FLOOR = 1e-4, 1e-6
-"""How far the logits of what was exported may be from those of the run's model: CLOSE, but where
-they are all below 1 that share of the largest, and FLOOR."""
+RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-4, 1e-6
+"""Allowed difference between the logits of the exported model and of the run's model: the relative
+tolerance times the largest logit (at most 1), plus the absolute tolerance, and never more than the
+relative tolerance."""
 EXPORTS = "export"
 ABOUT = "export.json"
 BACKBONE = model_card.BACKBONE
-ONNX_NEEDS = ("onnx", "onnxscript", "onnxruntime")
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written.
+    """A written export.
 
     Attributes:
         format: A key of ``FORMATS``.
-        folder: The folder it is in.
+        folder: Its folder.
         files: Names of its files.
-        size: Their size in bytes.
-        difference: Largest difference of the logits from those of the run's model.
+        size: Size of its files in bytes.
+        difference: Largest absolute difference between its logits and those of the run's model.
     """
 
     format: str
@@ -61,25 +63,25 @@ class Export:
 
 
 def export_run(run: Path, format: str, out: Path | None = None, *, force: bool = False) -> Export:
-    """Write a finished run's model for another program.
+    """Export a finished run's model for another library.
 
     Args:
         run: The run's folder.
         format: A key of ``FORMATS``.
-        out: Folder to write, new or empty; by default ``export/FORMAT`` of the run's folder.
-        force: Replace an earlier export; anything else is never replaced.
+        out: Folder to write, new or empty; by default ``export/FORMAT`` in the run's folder.
+        force: Replace an earlier export; other content is never replaced.
 
     Raises:
-        ConfigurationError: The format is unknown, ``out`` is taken or cannot be written, or a
+        ConfigurationError: The format is unknown, ``out`` is not empty or cannot be written, or a
             package is missing.
         DataError: The run has not finished.
         ModelError: The run's method cannot be exported in this format, or its backbone's weights
-            are no longer there.
+            are missing.
     """
     if format not in FORMATS:
         raise unknown_name("format", format, FORMATS)
     target = (run / EXPORTS / format) if out is None else out.expanduser().absolute()
-    _check_taken(target, force)
+    _check_replaceable(target, force)
     result = read_result(run)
     trained = load_trained(run)
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -88,23 +90,23 @@ def export_run(run: Path, format: str, out: Path | None = None, *, force: bool =
         about = _about(run, trained, result) | {"format": format}
         about |= FORMATS[format](trained, partial)
         (partial / ABOUT).write_text(json.dumps(about, indent=2))
-        card = model_card.write(partial, trained, about, result)
+        card = model_card.model_card(partial, trained, about, result)
         (partial / model_card.FILE).write_text(card, encoding="utf-8")
         _rename(partial, target, force)
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ConfigurationError(
             f"{target} cannot be written ({why}).",
-            "Free some space, or name another folder: --out DIR.",
+            "Free space on the disk, or give another folder: --out DIR.",
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    files = sorted(one for one in target.rglob("*") if one.is_file())
+    files = sorted(file for file in target.rglob("*") if file.is_file())
     return Export(
         format,
         target,
-        tuple(str(one.relative_to(target)) for one in files),
-        sum(one.stat().st_size for one in files),
+        tuple(str(file.relative_to(target)) for file in files),
+        sum(file.stat().st_size for file in files),
         about["difference"],
     )
 
@@ -115,83 +117,85 @@ def _peft(trained: Trained, folder: Path) -> dict[str, Any]:
 
     spec, card, sample = trained.spec, trained.card, _sample(trained)
     _, plain, _ = untuned(spec, len(trained.findings))
-    given = model_arguments(card, len(trained.findings), trained.transform.input_size)
+    arguments = model_arguments(card, len(trained.findings), trained.transform.input_size)
     encoder = encoder_digest(plain)
-    given |= portable.separate(trained.model, plain)
+    arguments |= split_as(trained.model, plain)
     start = {name: value.clone() for name, value in plain.state_dict().items()}
-    wrapped = portable.portable(trained.model, plain, spec.adapter)
-    wrapped.peft_config["default"].base_model_name_or_path = card.architecture
-    wrapped.save_pretrained(str(folder), save_embedding_layers=False)
-    fetched = _as_fetched(trained, given, start)
-    if fetched is None:
+    write_adapter(folder, trained.model, plain, spec.adapter, card.architecture)
+    backbone = _from_timm(trained, arguments, start)
+    if backbone is None:
         save_file(start, folder / BACKBONE)
-        fetched = timm.create_model(card.architecture, **given)
-        fetched.load_state_dict(load_file(folder / BACKBONE))
+        backbone = timm.create_model(card.architecture, **arguments)
+        backbone.load_state_dict(load_file(folder / BACKBONE))
     with warnings.catch_warnings():
-        # Of timm's normalisation layers, which are torch's with another forward.
+        # peft warns about timm's normalisation layers, which derive from torch's.
         warnings.filterwarnings("ignore", "Unsupported layer type")
-        again = peft.PeftModel.from_pretrained(fetched, str(folder))
-    found = sample.compared(again.eval(), "peft", portable.REMEDY)
-    return {"arguments": given, "encoder_sha256": encoder} | found
+        loaded = peft.PeftModel.from_pretrained(backbone, str(folder))
+    difference = sample.difference(loaded.eval(), "peft", REMEDY)
+    return {"arguments": arguments, "encoder_sha256": encoder, "difference": difference}
 
 
-def _as_fetched(
-    trained: Trained, given: dict[str, Any], start: dict[str, Tensor]
+def _from_timm(
+    trained: Trained, arguments: dict[str, Any], start: dict[str, Tensor]
 ) -> nn.Module | None:
-    """The plain model with the weights that timm itself fetches, if they are the run's."""
+    """The plain model with the weights that timm downloads, if the run started from them."""
     import timm
 
     model, card = trained.spec.model, trained.card
     if card.source != "timm" or not model.pretrained or model.weights is not None:
         return None
     try:
-        fetched: nn.Module = timm.create_model(card.architecture, pretrained=True, **given)
+        plain: nn.Module = timm.create_model(card.architecture, pretrained=True, **arguments)
     except (OSError, RuntimeError, ValueError):
         return None
-    own = fetched.state_dict()
-    replaced = tuple(f"{name}." for name in portable.classifier(fetched))
-    same = own.keys() == start.keys() and all(
-        name.startswith(replaced) or torch.equal(own[name], start[name]) for name in own
+    state = plain.state_dict()
+    classifier = tuple(f"{name}." for name in classifier_names(map_model(plain)))
+    same = state.keys() == start.keys() and all(
+        name.startswith(classifier) or torch.equal(state[name], start[name]) for name in state
     )
-    return fetched if same else None
+    return plain if same else None
 
 
 def _merged(trained: Trained, folder: Path) -> dict[str, Any]:
     import timm
     from timm.models import save_for_hf
 
-    remedy, sample = "Export it as a graph instead (format onnx).", _sample(trained)
+    remedy, sample = "Export it as an ONNX graph instead (format onnx).", _sample(trained)
     try:
         model = merge_adapter(trained.model).eval()
     except ModelError as error:
         raise ModelError(error.cause, remedy) from error
     card, size = trained.card, trained.transform.input_size
-    told = {"input_size": (card.channels, size, size)} | {
-        name: model_card.per_channel(value, card.channels)
-        for name, value in (("mean", card.mean), ("std", card.std))
+    pretrained = {
+        "input_size": (card.channels, size, size),
+        "mean": model_card.per_channel(card.mean, card.channels),
+        "std": model_card.per_channel(card.std, card.channels),
     }
-    config = {"label_names": list(trained.findings), "pretrained_cfg": told}
-    given = model_arguments(card, len(trained.findings), size)
-    save_for_hf(model, str(folder), config, model_args=given, safe_serialization=True)
+    config = {"label_names": list(trained.findings), "pretrained_cfg": pretrained}
+    arguments = model_arguments(card, len(trained.findings), size)
+    save_for_hf(model, str(folder), config, model_args=arguments, safe_serialization=True)
     try:
-        again = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    except RuntimeError as error:  # its weights are not those of the plain architecture
-        raise _without_counterpart("timm", f"({str(error).splitlines()[0]})", remedy) from error
-    return {"arguments": given} | sample.compared(again.eval(), "timm", remedy)
+        loaded = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    except RuntimeError as error:  # its weights do not fit the plain architecture
+        raise _not_supported("timm", str(error).splitlines()[0], remedy) from error
+    return {
+        "arguments": arguments,
+        "difference": sample.difference(loaded.eval(), "timm", remedy),
+    }
 
 
 def _onnx(trained: Trained, folder: Path) -> dict[str, Any]:
-    absent = [name for name in ONNX_NEEDS if importlib.util.find_spec(name) is None]
-    if absent:
+    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
         raise ConfigurationError(
-            f"An ONNX export needs {', '.join(absent)}, which this installation lacks.",
+            f"An ONNX export needs {', '.join(missing)}, which is not installed.",
             "Install them: pip install 'cxr-peft-explorer[onnx]'.",
         )
     import onnx
     import onnxruntime
 
     sample, file = _sample(trained), folder / "model.onnx"
-    with contextlib.suppress(ModelError):  # what cannot be merged is a graph all the same
+    with contextlib.suppress(ModelError):  # a method that cannot be merged stays in the graph
         merge_adapter(trained.model)
     try:
         _write_graph(trained.model.eval(), sample.pixels, file)
@@ -202,23 +206,23 @@ def _onnx(trained: Trained, folder: Path) -> dict[str, Any]:
         onnx.save(graph, file)
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
-        def graphed(pixels: Tensor) -> Tensor:
-            # In two batches of different sizes, which a graph of one size refuses.
-            parts = [pixels[:1], pixels[1:]]
-            found = [session.run(None, {"pixels": part.numpy()})[0] for part in parts]
-            return torch.from_numpy(np.concatenate(found))
+        def run_graph(pixels: Tensor) -> Tensor:
+            # Two batches of different sizes: a graph with a fixed batch size would fail.
+            batches = [pixels[:1], pixels[1:]]
+            logits = [session.run(None, {"pixels": batch.numpy()})[0] for batch in batches]
+            return torch.from_numpy(np.concatenate(logits))
 
-        return sample.compared(graphed, "ONNX", portable.REMEDY)
+        return {"difference": sample.difference(run_graph, "ONNX", REMEDY)}
     except (CoreError, OSError):
         raise
-    except Exception as error:  # exporter and runtime have dozens of their own
+    except Exception as error:  # exporter and runtime raise exceptions of many types
         why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise _without_counterpart("ONNX", f"({why})", portable.REMEDY) from error
+        raise _not_supported("ONNX", why, REMEDY) from error
 
 
 def _write_graph(model: nn.Module, pixels: Tensor, file: Path) -> None:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # of the exporter's own making; the result is compared
+        warnings.simplefilter("ignore")  # of the exporter; its result is checked afterwards
         torch.onnx.export(
             model,
             (pixels,),
@@ -237,10 +241,11 @@ FORMATS: dict[str, Callable[[Trained, Path], dict[str, Any]]] = {
     "merged": _merged,
     "onnx": _onnx,
 }
-"""The formats by name: peft's adapter folder, timm's weights, an ONNX graph of any batch size.
+"""The formats by name: peft's adapter folder, timm's weights, an ONNX graph for any batch size.
 
-Each writes into a folder and says how far its logits are from the run's (``difference``), and what
-``timm.create_model`` is given beside the architecture's name (``arguments``).
+Each function writes files to a folder and returns entries of ``export.json``: the largest
+difference of the logits from the run's (``difference``) and, for peft and timm, the arguments of
+``timm.create_model`` (``arguments``).
 """
 
 
@@ -258,20 +263,24 @@ def _about(run: Path, trained: Trained, result: dict[str, Any]) -> dict[str, Any
 
 @dataclass(frozen=True)
 class _Sample:
-    """Noise, and what the run's model makes of it."""
+    """Random input, and the logits of the run's model for it."""
 
     pixels: Tensor
     logits: Tensor
 
-    def compared(
-        self, other: Callable[[Tensor], Tensor], program: str, remedy: str
-    ) -> dict[str, Any]:
-        """How far another model's logits are away, or that this is too far."""
+    def difference(self, model: Callable[[Tensor], Tensor], library: str, remedy: str) -> float:
+        """Largest difference of another model's logits.
+
+        Raises:
+            ModelError: The difference is not within the tolerance.
+        """
         with torch.inference_mode():
-            difference = float((self.logits - other(self.pixels)).abs().max())
-        if not difference <= min(CLOSE, FLOOR + CLOSE * float(self.logits.abs().max())):
-            raise _without_counterpart(program, f"(the logits differ by {difference:.2g})", remedy)
-        return {"difference": difference}
+            difference = float((self.logits - model(self.pixels)).abs().max())
+        largest = float(self.logits.abs().max())
+        allowed = min(RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * largest)
+        if not difference <= allowed:  # also if the difference is NaN
+            raise _not_supported(library, f"the logits differ by {difference:.2g}", remedy)
+        return difference
 
 
 def _sample(trained: Trained) -> _Sample:
@@ -282,35 +291,35 @@ def _sample(trained: Trained) -> _Sample:
         return _Sample(pixels, trained.model(pixels))
 
 
-def _without_counterpart(program: str, why: str, remedy: str) -> ModelError:
+def _not_supported(library: str, why: str, remedy: str) -> ModelError:
     return ModelError(
-        f"What this method made of this architecture has no counterpart in {program} {why}.", remedy
+        f"{library} cannot represent this architecture as this method tuned it ({why}).", remedy
     )
 
 
-def _check_taken(target: Path, force: bool) -> None:
+def _check_replaceable(target: Path, force: bool) -> None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not (target / ABOUT).is_file():
         raise ConfigurationError(
-            f"{target} exists and is no earlier export.", "Name another folder: --out DIR."
+            f"{target} exists and is not an earlier export.", "Give another folder: --out DIR."
         )
     if not force:
         raise ConfigurationError(
-            f"{target} holds an earlier export.",
-            "Replace it with --force, or name another folder: --out DIR.",
+            f"{target} contains an earlier export.",
+            "Replace it with --force, or give another folder: --out DIR.",
         )
 
 
 def _rename(partial: Path, target: Path, force: bool) -> None:
-    _check_taken(target, force)  # it may have come into being meanwhile
-    former = partial.with_suffix(".old")
+    _check_replaceable(target, force)  # again: another process may have created it
+    previous = partial.with_suffix(".old")
     if target.exists():
-        target.rename(former)
+        target.rename(previous)
     try:
         partial.rename(target)
     except OSError:
-        if former.exists():
-            former.rename(target)
+        if previous.exists():
+            previous.rename(target)
         raise
-    shutil.rmtree(former, ignore_errors=True)
+    shutil.rmtree(previous, ignore_errors=True)

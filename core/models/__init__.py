@@ -1,1 +1,1 @@
-"""Backbones, their checkpoints, and every way to tune them."""
+"""Backbones, their checkpoints, tuning methods and adapter files."""

@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""Self-supervised pre-training of small backbones on radiographs and reports."""

@@ -1,8 +1,4 @@
-"""Pictures for pre-training a small foundation model, and the readouts it is watched by.
-
-The pictures of ``core.data`` and the training of ``core.models`` meet here, since neither knows the
-other.
-"""
+"""Collecting the images of several data sets for pre-training, and the images of linear probes."""
 
 from __future__ import annotations
 
@@ -24,56 +20,58 @@ if TYPE_CHECKING:
     from core.pretraining.trainer import Probe
 
 POPULATION = 20_240_112
-"""Seed of the phantom patients that pre-training sees: none of them is in a shipped data set."""
+"""Seed of the phantom patients for pre-training: none of them is in the phantom data sets."""
 
 CROPS = {False: (0.4, 1.0), True: (0.6, 1.0)}
-"""Smallest and largest crop, as a share of the picture, without and with reports: what a report
-names should still be on it."""
+"""Smallest and largest area of a crop as a share of the image, without and with reports. Crops are
+larger with reports, so that they contain what the report mentions."""
 
 PROBE_STUDIES = 400
 REAL_SHARE = 0.5
 
 HELD_OUT = ("val", "test")
-"""Splits that pre-training never sees, nor pictures that look like one of theirs."""
+"""Splits that pre-training does not use; training images similar to theirs are left out too."""
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Pictures of several sets in one array.
+    """Images of several data sets in one array.
 
     Attributes:
-        pictures: Grey, of shape (pictures, side, side).
-        times: How often each is seen in an epoch.
-        reports: The report of each, empty where there is none; None if they were not asked for.
-        sets: For the card: name, title, licence, split, counts and share of each set.
+        images: Grey images, uint8 of shape (images, side, side).
+        times: How often an epoch contains each image.
+        reports: The report of each image, an empty text if it has none; None if not requested.
+        sets: For the card: name, title, licence, split, counts and share of each data set.
     """
 
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     times: NDArray[np.int64]
     reports: tuple[str, ...] | None
     sets: tuple[dict[str, Any], ...]
 
     def sentence(self) -> str:
-        """What the pictures are, in a sentence."""
-        taken = [one for one in self.sets if one["pictures"]]
-        named = [f"{one['pictures']:,} pictures of {one['title']}" for one in taken]
-        return ", ".join(named)
+        """Description of the images, such as ``16,000 images of Phantom-14``."""
+        return ", ".join(
+            f"{record['pictures']:,} images of {record['title']}"
+            for record in self.sets
+            if record["pictures"]
+        )
 
 
 def phantoms(count: int) -> Phantom:
-    """Phantom patients for pre-training, disjoint from those of the shipped data sets."""
+    """Phantom patients for pre-training, none of whom is in the phantom data sets."""
     return Phantom("phantom-14", seed=POPULATION, train=count, val=1, test=1)
 
 
-def kept_side(input_size: int, reports: bool = False) -> int:
-    """Side of the pictures that are kept: masked records draw them twice as large as they see."""
+def image_side(input_size: int, reports: bool = False) -> int:
+    """Side of the collected images; masked record modelling predicts at twice the input size."""
     return 2 * input_size if reports else cache_side(input_size)
 
 
 def collect(
-    drawn: Phantom | None,
+    phantom: Phantom | None,
     real: Sequence[ChestDataset],
     cache: Path,
     side: int,
@@ -82,88 +80,94 @@ def collect(
     reports: bool = False,
     progress: Progress | None = None,
 ) -> Collection:
-    """Mix the training pictures of several sets.
+    """Mix the training images of several data sets.
 
-    Of each set only the training split is taken, and of that no picture that looks like a
-    validation or test picture of any of them (two sets may hold the same radiographs), or like one
-    that is there already. What is seen how often follows from ``share``; real sets share it by the
-    square root of their sizes, so that a small one is not lost beside a large one.
+    Only training splits are used. An image is left out if it is similar to a validation or test
+    image of any of the sets (two sets can contain the same radiographs), or to an image that was
+    already added. ``share`` determines how often each image is repeated; among real data sets the
+    share is divided by the square root of their sizes, so that small sets keep some weight.
 
     Args:
-        drawn: Phantoms, or None.
-        real: Sets of real radiographs.
+        phantom: Phantoms, or None.
+        real: Data sets of real radiographs.
         cache: Folder of decoded images.
-        side: Side of the pictures, in pixels.
-        share: Share of an epoch that real pictures make up, where there are phantoms.
-        reports: Whether to write the phantoms' reports; real pictures have none here.
-        progress: Told how many of how many are there, for each set.
+        side: Side of the images in pixels.
+        share: Share of real images in an epoch, if there are phantoms.
+        reports: Whether to write the phantoms' reports; real images have no report.
+        progress: Called for each data set with the number of images that are ready and the total.
 
     Raises:
-        ConfigurationError: There is no set, or the share is not between 0 and 1.
+        ConfigurationError: There is no data set, or the share is not between 0 and 1.
     """
-    if drawn is None and not real:
+    if phantom is None and not real:
         raise ConfigurationError(
-            "Pre-training needs pictures.",
-            "Give a number of phantoms (--images) or a set (--data).",
+            "Pre-training needs images.",
+            "Give a number of phantoms (--images) or a data set (--data).",
         )
     if not 0 < share < 1:
-        raise ConfigurationError("The share of real pictures lies between 0 and 1.")
+        raise ConfigurationError("The share of real images must be between 0 and 1.")
     parts: list[NDArray[np.uint8]] = []
     sets: list[dict[str, Any]] = []
-
-    def add(dataset: ChestDataset, pictures: NDArray[np.uint8], left_out: int) -> None:
-        parts.append(pictures)
-        sets.append(
-            {
-                "name": dataset.name,
-                "title": dataset.title,
-                "licence": dataset.licence,
-                "citation": dataset.citation,
-                "split": f"train of: {dataset.split_name}",
-                "pictures": len(pictures),
-                "left_out": left_out,
-            }
-        )
-
-    if drawn is not None:
-        add(drawn, gather(drawn, drawn.ids("train"), cache, side, progress, side), 0)
-    held = [
-        gather(one, [i for split in HELD_OUT for i in one.ids(split)], cache, side, progress, side)
-        for one in real
-    ]
-    known = _hashes(np.concatenate(held)) if held else []
+    if phantom is not None:
+        parts.append(gather(phantom, phantom.ids("train"), cache, side, progress, side))
+        sets.append(_record(phantom, len(parts[0]), left_out=0))
+    known = _held_out_hashes(real, cache, side, progress)
     for dataset in real:
-        pictures = gather(dataset, dataset.ids("train"), cache, side, progress, side)
-        hashes = _hashes(pictures)
+        images = gather(dataset, dataset.ids("train"), cache, side, progress, side)
+        hashes = _hashes(images)
         new = image_scan.distinct(hashes, known)
         known += [hashes[i] for i in new]
-        add(dataset, pictures[new], len(pictures) - len(new))
+        parts.append(images[new])
+        sets.append(_record(dataset, len(new), left_out=len(images) - len(new)))
+    counts = np.array([len(part) for part in parts], np.int64)
+    times = np.ones(len(parts), np.int64)
+    first = 0 if phantom is None else 1
+    if real:
+        wanted = counts[0] * share / (1 - share) if first else 0
+        times[first:] = _repetitions(counts[first:], wanted)
+    total = int(counts @ times)
+    for record, count, repetitions in zip(sets, counts, times, strict=True):
+        record["times_an_epoch"] = int(repetitions)
+        record["share"] = round(float(count * repetitions / total), 3)
     texts = None
     if reports:
-        written = [] if drawn is None else [drawn.report(one) for one in drawn.ids("train")]
-        texts = (*written, *[""] * (sum(map(len, parts)) - len(written)))
-    first = 0 if drawn is None else 1
-    counts = np.array([len(part) for part in parts], np.int64)
-    each = np.ones(len(parts), np.int64)
-    if real:
-        each[first:] = _times(counts[first:], counts[0] * share / (1 - share) if first else 0)
-    total = int(counts @ each)
-    for told, count, often in zip(sets, counts, each, strict=True):
-        told["times_an_epoch"] = int(often)
-        told["share"] = round(float(count * often / total), 3)
-    return Collection(np.concatenate(parts), np.repeat(each, counts), texts, tuple(sets))
+        written = [] if phantom is None else [phantom.report(i) for i in phantom.ids("train")]
+        texts = (*written, *[""] * (int(counts.sum()) - len(written)))
+    return Collection(np.concatenate(parts), np.repeat(times, counts), texts, tuple(sets))
 
 
-def _hashes(pictures: NDArray[np.uint8]) -> list[bytes]:
-    return [image_scan.perceptual_hash(one) for one in pictures]
+def _record(dataset: ChestDataset, images: int, left_out: int) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "title": dataset.title,
+        "licence": dataset.licence,
+        "citation": dataset.citation,
+        "split": f"train of: {dataset.split_name}",
+        "pictures": images,
+        "left_out": left_out,
+    }
 
 
-def _times(counts: NDArray[np.int64], wanted: float) -> NDArray[np.int64]:
-    """How often the pictures of each set are taken, to make up so many together."""
+def _held_out_hashes(
+    real: Sequence[ChestDataset], cache: Path, side: int, progress: Progress | None
+) -> list[bytes]:
+    hashes: list[bytes] = []
+    for dataset in real:
+        ids = [study for split in HELD_OUT for study in dataset.ids(split)]
+        hashes += _hashes(gather(dataset, ids, cache, side, progress, side))
+    return hashes
+
+
+def _hashes(images: NDArray[np.uint8]) -> list[bytes]:
+    return [image_scan.perceptual_hash(image) for image in images]
+
+
+def _repetitions(counts: NDArray[np.int64], wanted: float) -> NDArray[np.int64]:
+    """How often the images of each data set are repeated, for ``wanted`` images in total."""
     roots = np.sqrt(counts)
-    least = float(roots.max() * roots.sum())  # then the largest set is taken once
-    often = max(wanted, least) * roots / max(roots.sum(), 1) / np.maximum(counts, 1)
-    return np.where(counts, np.maximum(1, np.round(often)), 0).astype(np.int64)
+    least = float(roots.max() * roots.sum())  # with which the largest set is not repeated
+    times = max(wanted, least) * roots / max(roots.sum(), 1) / np.maximum(counts, 1)
+    return np.where(counts, np.maximum(1, np.round(times)), 0).astype(np.int64)
 
 
 def gather(
@@ -171,39 +175,39 @@ def gather(
     ids: Sequence[str],
     cache: Path,
     input_size: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     side: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Read pictures as one array, each cut to the square in its middle.
+    """Read images into one array, each cropped to its central square.
 
     Args:
-        dataset: Where they come from.
-        ids: Which ones.
+        dataset: The data set.
+        ids: The studies.
         cache: Folder of decoded images.
-        input_size: Side of the model's input, in pixels; the pictures are kept a little larger.
-        progress: Told how many of how many are there.
-        side: Side of the pictures that are kept, in pixels, if it is to be another one.
+        input_size: Side of the model's input in pixels; by default the images are a little larger.
+        progress: Called with the number of images that are ready and the total.
+        side: Side of the images in pixels; by default it follows from ``input_size``.
 
     Returns:
-        Grey pictures of shape (studies, side, side).
+        Grey images, uint8 of shape (studies, side, side).
     """
     side = side or cache_side(input_size)
-    pictures = ImageCache(cache, dataset, side)
-    pictures.ensure(list(ids), progress=progress)
+    images = ImageCache(cache, dataset, side)
+    images.ensure(list(ids), progress=progress)
     squares = np.empty((len(ids), side, side), np.uint8)
-    for i, one in enumerate(ids):
-        picture = pictures.get(one)
-        top, left = ((length - side) // 2 for length in picture.shape)
-        squares[i] = picture[top : top + side, left : left + side]
+    for i, study in enumerate(ids):
+        image = images.get(study)
+        top, left = ((length - side) // 2 for length in image.shape)
+        squares[i] = image[top : top + side, left : left + side]
     return squares
 
 
-def readout(cache: Path, input_size: int, dataset: ChestDataset | None = None) -> Probe:
-    """A linear probe on a data set's findings: training against validation studies.
+def make_probe(cache: Path, input_size: int, dataset: ChestDataset | None = None) -> Probe:
+    """A linear probe for a data set's findings: fitted on training, scored on validation studies.
 
     Args:
         cache: Folder of decoded images.
-        input_size: Side of the model's input, in pixels.
+        input_size: Side of the model's input in pixels.
         dataset: The data set; by default ``phantom-14``.
     """
     from core.pretraining.linear_probe import linear_probe
@@ -211,8 +215,8 @@ def readout(cache: Path, input_size: int, dataset: ChestDataset | None = None) -
     dataset = dataset or Phantom("phantom-14")
     parts = []
     for split in ("train", "val"):
-        # Some sets are sorted by finding: the first studies would all be without.
+        # Shuffled, because some data sets are sorted by finding.
         order = np.random.default_rng(0).permutation(dataset.ids(split))[:PROBE_STUDIES]
-        ids = [str(one) for one in order]
+        ids = [str(study) for study in order]
         parts.append((gather(dataset, ids, cache, input_size), dataset.labels(ids)))
     return linear_probe(parts[0], parts[1], input_size=input_size)

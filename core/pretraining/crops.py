@@ -1,4 +1,4 @@
-"""Random parts of radiographs, cut from pictures in memory by one call and normalised."""
+"""Random crops of radiographs in memory, cut by one call per batch and normalised."""
 
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ from torch import Tensor
 from torch.nn import functional
 
 MEAN, STD = 0.5, 0.25
-"""Grey level (0 to 1) and spread that the input is normalised with; fixed, not measured."""
+"""Mean and standard deviation for normalising the input (grey levels 0 to 1); constants, not
+estimated from data."""
 
 
 def random_crops(
-    pictures: Tensor,
+    images: Tensor,
     size: int,
     area: tuple[float, float],
     generator: torch.Generator,
     *,
     mirror: bool = True,
 ) -> Tensor:
-    """Cut a random part of each picture, resize it, flip every other one, and normalise.
+    """Crop each image randomly, resize it, flip it with probability 0.5, and normalise it.
 
     Args:
-        pictures: uint8 grey of shape [B, H, W].
-        size: Side of the crops.
-        area: Smallest and largest share of the picture; the ratio of the sides is 3:4 to 4:3.
-        generator: Draws the crops.
-        mirror: Whether to flip.
+        images: Grey images, uint8 of shape [B, H, W].
+        size: Side of the crops in pixels.
+        area: Smallest and largest area of a crop as a share of the image; the aspect ratio is 3:4
+            to 4:3.
+        generator: Source of the random crops.
+        mirror: Whether to flip horizontally.
 
     Returns:
         float32 of shape [B, 1, size, size], normalised by ``MEAN`` and ``STD``.
     """
-    count = len(pictures)
+    count = len(images)
     draws = torch.rand(5, count, generator=generator)
     share = area[0] + (area[1] - area[0]) * draws[0]
     ratio = torch.exp((2 * draws[1] - 1) * math.log(4 / 3))
@@ -45,15 +47,15 @@ def random_crops(
     affine[:, 0, 2] = (1 - width) * (2 * draws[2] - 1)
     affine[:, 1, 2] = (1 - height) * (2 * draws[3] - 1)
     grid = functional.affine_grid(
-        affine.to(pictures.device), [count, 1, size, size], align_corners=False
+        affine.to(images.device), [count, 1, size, size], align_corners=False
     )
-    grey = pictures[:, None].float().div_(255).sub_(MEAN).div_(STD)
+    grey = images[:, None].float().div_(255).sub_(MEAN).div_(STD)
     return functional.grid_sample(grey, grid, padding_mode="border", align_corners=False)
 
 
-def resized(pictures: NDArray[np.uint8], size: int) -> Tensor:
-    """Whole pictures, uint8 of shape [N, H, W], as normalised input of shape [N, 1, size, size]."""
-    grey = torch.from_numpy(pictures)[:, None].float().div_(255).sub_(MEAN).div_(STD)
+def resized(images: NDArray[np.uint8], size: int) -> Tensor:
+    """Whole images, uint8 of shape [N, H, W], as normalised input of shape [N, 1, size, size]."""
+    grey = torch.from_numpy(images)[:, None].float().div_(255).sub_(MEAN).div_(STD)
     if grey.shape[-2:] == (size, size):
         return grey
     return functional.interpolate(grey, (size, size), mode="bilinear", antialias=True)

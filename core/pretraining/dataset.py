@@ -1,4 +1,4 @@
-"""What is pre-trained on: pictures in memory, how often each is seen, and their reports."""
+"""Training data of pre-training: images in memory, their repetitions, and their reports."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from core.pretraining.vocabulary import PAD, Vocabulary
 
 
 class Records:
-    """Pictures and reports, which are drawn in an order that follows from seed and step alone.
+    """Images and reports, sampled in an order that depends only on the seed and the step.
 
     Args:
-        images: uint8 grey of shape [N, H, W].
-        times: How often each picture is seen in an epoch, shape [N]; by default once.
-        reports: The report of each picture, empty where there is none.
+        images: Grey images, uint8 of shape [N, H, W].
+        times: How often an epoch contains each image, shape [N]; by default once.
+        reports: The report of each image; an empty text if it has none.
 
     Attributes:
-        places: The pictures of an epoch, in no order.
+        epoch_images: Indices of the images of an epoch, repetitions included, unshuffled.
         vocabulary: The words of the reports, or None.
-        words: The reports as numbers of shape [N, L], or None.
+        words: The reports as word numbers of shape [N, L], or None.
 
     Raises:
-        DataError: The array is not a stack of grey pictures, or there is not one report for each.
+        DataError: The array is not a stack of grey images, or their number differs from that of
+            the reports.
     """
 
     def __init__(
@@ -39,18 +40,18 @@ class Records:
     ) -> None:
         if images.ndim != 3 or images.dtype != np.uint8 or not len(images):
             raise DataError(
-                f"Pre-training needs uint8 pictures of shape [N, H, W], not {images.dtype} of "
-                f"shape {list(images.shape)}."
+                f"Pre-training needs uint8 images of shape [N, H, W], not {images.dtype} of shape "
+                f"{list(images.shape)}."
             )
         if reports is not None and len(reports) != len(images):
             raise DataError(
-                f"Pre-training was given {len(images):,} pictures and {len(reports):,} reports.",
-                "Give one report a picture, empty where there is none.",
+                f"There are {len(images):,} images and {len(reports):,} reports.",
+                "Give one report per image; an empty text if there is none.",
             )
         self.images, self._times = images, times
-        self.places = np.arange(len(images))
+        self.epoch_images = np.arange(len(images))
         if times is not None:
-            self.places = np.repeat(self.places, times)
+            self.epoch_images = np.repeat(self.epoch_images, times)
         self.vocabulary: Vocabulary | None = None
         self.words: Tensor | None = None
         if reports is not None:
@@ -60,12 +61,18 @@ class Records:
 
     @property
     def reported(self) -> int:
-        """Pictures with a report."""
+        """Number of images with a report."""
         return 0 if self.words is None else int((self.words[:, 0] != PAD).sum())
 
     def draw(self, step: int, size: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        """The pictures of one step, uint8 of shape [size, H, W], and their words."""
-        count = len(self.places)
+        """Images of a step, uint8 of shape [size, H, W], and their words [size, L] or None.
+
+        Args:
+            step: Number of the step, from 0.
+            size: Batch size.
+            seed: Seed of the order.
+        """
+        count = len(self.epoch_images)
         steps = np.arange(step * size, (step + 1) * size)
         parts = []
         for epoch in np.unique(steps // count):
@@ -73,12 +80,12 @@ class Records:
                 order = np.random.default_rng([seed, int(epoch)]).permutation(count)
                 self._epoch = (int(epoch), order)
             parts.append(self._epoch[1][steps[steps // count == epoch] % count])
-        chosen = self.places[np.concatenate(parts)]
-        pictures = torch.from_numpy(self.images[chosen])
-        return pictures, None if self.words is None else self.words[torch.from_numpy(chosen)]
+        chosen = self.epoch_images[np.concatenate(parts)]
+        images = torch.from_numpy(self.images[chosen])
+        return images, None if self.words is None else self.words[torch.from_numpy(chosen)]
 
     def digests(self) -> dict[str, str | None]:
-        """Hashes of the pictures (with how often each is seen) and of the reports."""
+        """SHA-256 of the images with their repetitions, and of the reports."""
         images = hashlib.sha256(np.ascontiguousarray(self.images).data)
         if self._times is not None:
             images.update(np.ascontiguousarray(self._times).data)

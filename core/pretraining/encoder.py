@@ -1,4 +1,4 @@
-"""A grey encoder as it is pre-trained, from and to files with three input channels."""
+"""Conversion between a pre-trained encoder with one input channel and files with three."""
 
 from __future__ import annotations
 
@@ -11,40 +11,42 @@ from core.errors import ModelError
 from core.models.backbones import checkpoints
 
 PROJECTION = "patch_embed.proj.weight"
+NOT_EXPORTED = ("norm.", "fc_norm.", "head.")
+"""Prefixes of tensors that a classifier on the encoder initialises itself."""
 
 
-def exported(encoder: Any) -> dict[str, Tensor]:
-    """The encoder as it is shipped: float16, timm's names, three input channels."""
-    kept = {
+def export_encoder(encoder: Any) -> dict[str, Tensor]:
+    """The encoder's weights in float16, with timm's names and three input channels."""
+    state = {
         key: value.detach().cpu()
         for key, value in encoder.state_dict().items()
-        if not key.startswith(("norm.", *checkpoints.FRESH))
+        if not key.startswith(NOT_EXPORTED)
     }
-    # A grey picture repeated to three channels must give what one channel gave.
-    kept[PROJECTION] = kept[PROJECTION].repeat(1, 3, 1, 1) / 3
-    return {key: value.half().contiguous() for key, value in kept.items()}
+    # A grey image repeated to three channels must give the result of one channel.
+    state[PROJECTION] = state[PROJECTION].repeat(1, 3, 1, 1) / 3
+    return {key: value.half().contiguous() for key, value in state.items()}
 
 
-def start_from(encoder: Any, path: Path) -> None:
-    """Fill a grey encoder with weights that may have three input channels.
+def load_encoder(encoder: Any, path: Path) -> None:
+    """Load weights, which may have three input channels, into an encoder with one.
 
     Args:
         encoder: A timm ViT with one input channel.
-        path: A checkpoint in timm's names.
+        path: A checkpoint with timm's names.
 
     Raises:
-        ModelError: The file cannot be read, or does not fit.
+        ModelError: The file cannot be read, or does not fit the encoder.
     """
     state, wanted = checkpoints.read(path), encoder.state_dict()
     if PROJECTION in state and state[PROJECTION].shape[1] == 3:
-        # What three channels make of the same grey, one makes that holds their sum.
+        # Three channels with equal input equal one channel with the sum of their weights.
         state[PROJECTION] = state[PROJECTION].sum(1, keepdim=True)
-    needed = [one for one in wanted if not one.startswith(("norm.", *checkpoints.FRESH))]
-    unfit = [one for one in needed if one not in state or state[one].shape != wanted[one].shape]
-    if unfit:
+    needed = [key for key in wanted if not key.startswith(NOT_EXPORTED)]
+    differing = [key for key in needed if key not in state or state[key].shape != wanted[key].shape]
+    if differing:
         raise ModelError(
-            f"{path} does not fit the encoder that is to be pre-trained: {unfit[0]} and "
-            f"{len(unfit) - 1} other tensors are missing or of another shape.",
+            f"{path} does not fit the encoder to pre-train: {differing[0]} and "
+            f"{len(differing) - 1} other tensors are missing or have another shape.",
             "Start from an encoder of the same architecture and input size.",
         )
-    encoder.load_state_dict({one: state[one].float() for one in needed}, strict=False)
+    encoder.load_state_dict({key: state[key].float() for key in needed}, strict=False)

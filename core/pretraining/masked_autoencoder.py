@@ -1,4 +1,4 @@
-"""The network of masked autoencoding (He et al. 2022, arXiv 2111.06377) on grey radiographs."""
+"""Network of a masked autoencoder (He et al. 2022, arXiv 2111.06377) for grey radiographs."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch.nn import functional
 
 
 class MaskedAutoencoder(nn.Module):
-    """A timm ViT that sees some patches, and a small decoder that draws some of the others.
+    """A timm ViT as encoder of the visible patches, and a small decoder that predicts masked ones.
 
     Args:
         architecture: Name of a timm ViT with a class token and without registers.
-        input_size: Side of the images in pixels, a multiple of the patch size.
-        masked: Share of the patches that the encoder does not see.
-        predicted: Share of all patches that the decoder draws, taken from the masked ones.
+        input_size: Side of the encoder's input in pixels, a multiple of the patch size.
+        masked: Share of the patches that are masked for the encoder.
+        predicted: Share of all patches that the decoder predicts, a part of the masked patches.
         decoder_width: Width of the decoder, a multiple of 32.
-        decoder_depth: Blocks of the decoder.
-        variance_floor: Added to a target patch's variance before it is divided by it.
-        scale: How much larger than the input the images are that it is given, and whose patches it
-            draws.
+        decoder_depth: Number of blocks of the decoder.
+        variance_floor: Added to the variance of a target patch before dividing by its square root.
+        scale: Side of the images given, and of the predicted patches, relative to the encoder's
+            input.
     """
 
     def __init__(
@@ -79,32 +79,32 @@ class MaskedAutoencoder(nn.Module):
         self.encoder.pos_embed.requires_grad_(False)
 
     def patches(self, images: Tensor) -> Tensor:
-        """Cut images [B, 1, S, S] into the patches of the encoder's grid, row by row.
+        """Divide images [B, 1, S, S] into the patches of the encoder's grid, row by row.
 
         Returns:
-            Shape [B, P, p²], of as many patches P as the encoder sees of a whole picture.
+            Shape [B, P, p²], where P is the number of patches of the encoder's input.
         """
         side, p = self.side, images.shape[-1] // self.side
         cut = images.reshape(-1, side, p, side, p).transpose(2, 3)
         return cut.reshape(-1, side * side, p * p)
 
     def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean squared error of the predicted patches, each normalised by its mean and spread.
+        """Mean squared error of the predicted patches, which are normalised one by one.
 
         Args:
             images: Normalised grey images of shape [B, 1, S, S], ``scale`` times the input size.
-            generator: Draws which patches are visible and which are predicted.
+            generator: Selects which patches are visible and which are predicted.
         """
-        return self.draw(images, generator)[0]
+        return self.reconstruct(images, generator)[0]
 
-    def draw(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The loss of ``forward``, and what the encoder made of the visible patches [B, 1 + V, D].
+    def reconstruct(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The loss of ``forward``, and the encoder's output for the visible patches [B, 1 + V, D].
 
         Args:
             images: As in ``forward``.
             generator: As in ``forward``.
         """
-        patches = sharp = self.patches(images)
+        patches = full_resolution = self.patches(images)
         if self.scale > 1:
             patches = self.patches(functional.avg_pool2d(images, self.scale))
         batch, count, _ = patches.shape
@@ -112,17 +112,17 @@ class MaskedAutoencoder(nn.Module):
         seen = order[:, : self.visible]
         wanted = order[:, self.visible : self.visible + self.predicted]
         encoded = self._encode(_take(patches, seen), seen)
-        drawn = self._decode(encoded, seen, wanted)
-        target = _take(sharp, wanted)
+        predicted = self._decode(encoded, seen, wanted)
+        target = _take(full_resolution, wanted)
         variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
         target = (target - mean) / (variance + self.variance_floor).sqrt()
-        return functional.mse_loss(drawn, target), encoded
+        return functional.mse_loss(predicted, target), encoded
 
-    def _encode(self, patches: Tensor, places: Tensor) -> Tensor:
+    def _encode(self, patches: Tensor, positions: Tensor) -> Tensor:
         encoder = self.encoder
         projection = encoder.patch_embed.proj
         tokens = functional.linear(patches, projection.weight.flatten(1), projection.bias)
-        tokens = tokens + encoder.pos_embed[0, 1:][places]
+        tokens = tokens + encoder.pos_embed[0, 1:][positions]
         first = (encoder.cls_token + encoder.pos_embed[:, :1]).expand(len(tokens), -1, -1)
         encoded: Tensor = encoder.norm(encoder.blocks(torch.cat([first, tokens], dim=1)))
         return encoded
@@ -134,15 +134,15 @@ class MaskedAutoencoder(nn.Module):
         known = tokens[:, 1:] + positions[1:][seen]
         unknown = self.mask_token + positions[1:][wanted]
         decoded = self.decoder(torch.cat([first, known, unknown], dim=1))[:, -wanted.shape[1] :]
-        drawn: Tensor = self.predict(self.decoder_norm(decoded))
-        return drawn
+        predicted: Tensor = self.predict(self.decoder_norm(decoded))
+        return predicted
 
 
 class Features(nn.Module):
-    """The mean of the patch tokens after the last block: what the classifier starts from.
+    """Features for a classifier: the normalised mean of the patch tokens after the last block.
 
     Args:
-        encoder: A timm ViT with one input channel, as it is pre-trained here.
+        encoder: A timm ViT with one input channel, as in ``MaskedAutoencoder``.
     """
 
     def __init__(self, encoder: Any) -> None:
@@ -160,8 +160,8 @@ def sine_positions(width: int, side: int) -> Tensor:
     """Fixed sine and cosine position embedding of a square grid, zero for the class token.
 
     Args:
-        width: Channels, a multiple of 4: a half for each axis, of these a half for each function.
-        side: Patches a side.
+        width: Number of channels, a multiple of 4: half for each axis, split into sine and cosine.
+        side: Number of patches per side.
 
     Returns:
         A tensor of shape [1, 1 + side², width].
@@ -174,5 +174,5 @@ def sine_positions(width: int, side: int) -> Tensor:
     return torch.cat([torch.zeros(1, width), grid])[None]
 
 
-def _take(patches: Tensor, places: Tensor) -> Tensor:
-    return patches.gather(1, places[..., None].expand(-1, -1, patches.shape[-1]))
+def _take(patches: Tensor, indices: Tensor) -> Tensor:
+    return patches.gather(1, indices[..., None].expand(-1, -1, patches.shape[-1]))

@@ -1,8 +1,8 @@
-"""The network of masked records (Zhou et al. 2023, arXiv 2301.13155) on radiographs and reports.
+"""Network of masked record modelling (Zhou et al. 2023, arXiv 2301.13155).
 
-A record is a picture and its report. Of the picture the encoder sees some patches, at half the
-resolution at which the masked ones are to be drawn; of the report half the words are masked, and
-guessed from the others with what the encoder made of the picture.
+A record is a radiograph with its report. The encoder receives some patches of the image, at half
+the resolution of the masked patches that the decoder predicts. Half the words of the report are
+masked and predicted from the other words and the encoder's output.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from core.pretraining.masked_autoencoder import MaskedAutoencoder
 from core.pretraining.vocabulary import MASK, PAD
 
 SCALE = 2
-"""Pixels of the target a pixel of the input, along each side."""
+"""Resolution of the predicted patches relative to the encoder's input, along each side."""
 
 
 class MaskedRecord(MaskedAutoencoder):
-    """A masked autoencoder that also guesses masked words of the report.
+    """A masked autoencoder that also predicts masked words of the report.
 
     Args:
         architecture: Name of a timm ViT with a class token and without registers.
-        input_size: Side of what the encoder sees, in pixels; it is given pictures twice as large.
-        vocabulary: Numbers that words can have.
-        longest: Words of the longest report.
+        input_size: Side of the encoder's input in pixels; the images given are twice as large.
+        vocabulary: Size of the vocabulary.
+        longest: Number of words of the longest report.
         words_masked: Share of the words that are masked.
         decoder_width: Width of both decoders, a multiple of 32.
-        decoder_depth: Blocks of each of them.
+        decoder_depth: Number of blocks of each decoder.
         **autoencoder: Further arguments of ``MaskedAutoencoder``.
     """
 
@@ -75,36 +75,35 @@ class MaskedRecord(MaskedAutoencoder):
     def forward(
         self, images: Tensor, generator: torch.Generator, words: Tensor | None = None
     ) -> Tensor:
-        """The loss of the drawn patches plus that of the guessed words.
+        """Loss of the predicted patches plus loss of the predicted words.
 
         Args:
             images: Normalised grey images of shape [B, 1, 2S, 2S].
-            generator: Draws what is masked.
-            words: Numbers of words of shape [B, L]; padding alone where there is no report.
+            generator: Selects the masked patches and words.
+            words: Word numbers of shape [B, L]; only padding for an image without a report.
         """
-        drawing, encoded = self.draw(images, generator)
-        return drawing if words is None else drawing + self.read(encoded, words, generator)
+        loss, encoded = self.reconstruct(images, generator)
+        return loss if words is None else loss + self.word_loss(encoded, words, generator)
 
-    def read(self, encoded: Tensor, words: Tensor, generator: torch.Generator) -> Tensor:
-        """Cross-entropy of the masked words, 0 if there are none.
+    def word_loss(self, encoded: Tensor, words: Tensor, generator: torch.Generator) -> Tensor:
+        """Cross-entropy of the masked words; 0 if no word is masked.
 
         Args:
-            encoded: What the encoder made of the visible patches, [B, 1 + V, D].
-            words: Numbers of words of shape [B, L].
-            generator: Draws which words are masked.
+            encoded: The encoder's output for the visible patches, [B, 1 + V, D].
+            words: Word numbers of shape [B, L].
+            generator: Selects the masked words.
         """
-        drawn = torch.rand(words.shape, generator=generator).to(words.device)
-        there = words != PAD
-        hidden = there & (drawn < self.words_masked)
+        draws = torch.rand(words.shape, generator=generator).to(words.device)
+        present = words != PAD
+        hidden = present & (draws < self.words_masked)
         if not bool(hidden.any()):
             return encoded.new_zeros(())
-        reported = there.any(1)
-        words, there, hidden = words[reported], there[reported], hidden[reported]
-        shown = words.masked_fill(hidden, MASK)
-        picture = self.seen(encoded[reported, 1:].mean(1))
-        tokens = self.word(shown) + self.order[:, : words.shape[1]] + picture[:, None]
-        heed = there[:, None, None, :]
+        reported = present.any(1)
+        words, present, hidden = words[reported], present[reported], hidden[reported]
+        visible = words.masked_fill(hidden, MASK)
+        image = self.seen(encoded[reported, 1:].mean(1))
+        tokens = self.word(visible) + self.order[:, : words.shape[1]] + image[:, None]
         for block in self.reader:
-            tokens = block(tokens, attn_mask=heed)
-        guessed = self.guess(self.reader_norm(tokens[hidden]))
-        return functional.cross_entropy(guessed.float(), words[hidden])
+            tokens = block(tokens, attn_mask=present[:, None, None, :])
+        predicted = self.guess(self.reader_norm(tokens[hidden]))
+        return functional.cross_entropy(predicted.float(), words[hidden])

@@ -1,4 +1,4 @@
-"""How a backbone is pre-trained, and what is told of where it comes from."""
+"""Settings of a pre-training, and the origin of its data for the weights' card."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from core.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """How a backbone is pre-trained.
+    """Settings of a pre-training.
 
     Attributes:
-        architecture: Name of a timm ViT without registers and with a class token.
+        architecture: Name of a timm ViT with a class token and without registers.
         input_size: Side of the crops in pixels, a multiple of the patch size.
-        steps: Steps of the optimizer; the cosine ends there. None: as many as ``minutes`` allow.
-        minutes: Time budget, summed over interruptions. Where both are given, whichever is
-            further ahead drives the cosine, so that it always ends at zero.
-        batch_size: Images a step. After 29,000 images, at the same rate, batches of 64 had come to
-            a loss of 0.76 and batches of 128 to one of 0.83.
+        steps: Number of optimizer steps, at which the cosine schedule ends. None: as many as
+            ``minutes`` allows.
+        minutes: Time budget, summed over interruptions. If both are given, the schedule follows
+            whichever has progressed further, so that it always ends at a rate of zero.
+        batch_size: Images per step. After 29,000 images, at the same learning rate, batches of 64
+            reached a loss of 0.76 and batches of 128 a loss of 0.83.
         lr: Peak learning rate.
-        weight_decay: Of AdamW (betas 0.9 and 0.95), on matrices only.
-        warmup: Share of the steps (or of the time) with a linearly rising rate.
-        masked: Share of the patches that the encoder does not see.
-        predicted: Share of all patches that the decoder has to draw, taken from the masked ones.
+        weight_decay: Weight decay of AdamW (betas 0.9 and 0.95), on matrices only.
+        warmup: Share of the steps (or of the time) in which the learning rate rises linearly.
+        masked: Share of the patches that are masked for the encoder.
+        predicted: Share of all patches that the decoder predicts, a part of the masked patches.
         decoder_width: Width of the decoder, a multiple of 32.
-        decoder_depth: Blocks of the decoder.
-        words_masked: Share of a report's words that have to be guessed.
-        crop: Smallest and largest area of a crop as a share of the picture. Radiographs are framed
-            alike, and a fifth of one (the published lower end) shows one rib, so it is 0.4.
-        variance_floor: Added to the variance of a patch's normalised pixels before its target is
-            divided by it: two grey levels' worth, so that noise in air is not a target.
-        precision: ``fp32``, or ``bf16`` for mixed precision. ``auto`` is bf16 on a GPU that has it
-            and on a processor with AMX or AVX-512's bf16, where a step takes 0.57 of the time.
+        decoder_depth: Number of blocks of the decoder.
+        words_masked: Share of a report's words that are masked and predicted.
+        crop: Smallest and largest area of a crop as a share of the image. The published lower end
+            is 0.2, but a fifth of a radiograph shows little more than one rib, so it is 0.4.
+        variance_floor: Added to the variance of a target patch before dividing by its square root:
+            about two grey levels, so that noise in air is not a target.
+        precision: ``fp32``, or ``bf16`` for mixed precision. ``auto`` selects bf16 on a GPU that
+            supports it and on a CPU with AMX or AVX-512 bf16, where a step takes 0.57 of the time.
         device: ``auto``, ``cpu`` or ``cuda``.
         seed: Seed of weights, order, crops and masks.
-        checkpoint_seconds: Time between checkpoints.
+        checkpoint_seconds: Seconds between checkpoints.
     """
 
     architecture: str = "vit_tiny_patch16_224"
@@ -62,39 +63,43 @@ class PretrainSettings:
 
     def __post_init__(self) -> None:
         precisions, devices = ("auto", "fp32", "bf16"), ("auto", "cpu", "cuda")
-        faults = [
-            (self.precision not in precisions, "precision is auto, fp32 or bf16", "precision"),
-            (self.device not in devices, "device is auto, cpu or cuda", "device"),
+        checks = [
+            (self.precision not in precisions, "precision must be auto, fp32 or bf16", "precision"),
+            (self.device not in devices, "device must be auto, cpu or cuda", "device"),
             (self.steps is None and self.minutes is None, "give steps or minutes", "steps"),
             (self.steps is not None and self.steps < 1, "steps must be at least 1", "steps"),
             (self.minutes is not None and self.minutes <= 0, "minutes must be above 0", "minutes"),
-            (not 0 < self.masked < 1, "masked must lie between 0 and 1", "masked"),
+            (not 0 < self.masked < 1, "masked must be between 0 and 1", "masked"),
             (
                 not 0 < self.predicted <= self.masked,
-                "predicted must be above 0 and at most masked",
+                "predicted must be above 0 and at most the value of masked",
                 "predicted",
             ),
             (
                 not 0 < self.words_masked < 1,
-                "words_masked must lie between 0 and 1",
+                "words_masked must be between 0 and 1",
                 "words_masked",
             ),
-            (not 0 < self.crop[0] <= self.crop[1] <= 1, "crop must rise within (0, 1]", "crop"),
+            (
+                not 0 < self.crop[0] <= self.crop[1] <= 1,
+                "the two values of crop must increase, within (0, 1]",
+                "crop",
+            ),
         ]
-        for wrong, sentence, field in faults:
-            if wrong:
+        for failed, sentence, field in checks:
+            if failed:
                 raise ConfigurationError(f"Pre-training: {sentence}.", field=field)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where pictures and first weights come from: for the card, nothing is computed from it.
+    """Origin of the images and the initial weights, for the card only.
 
     Attributes:
-        data: What the pictures are, in a sentence.
-        sets: What is known of each set of pictures.
-        start: Name of the weights that training starts from; empty for random ones.
-        command: How to make the weights again.
+        data: Description of the images.
+        sets: One record per data set.
+        start: Name of the initial weights; empty for random weights.
+        command: Command that repeats the pre-training.
     """
 
     data: str = ""

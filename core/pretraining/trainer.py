@@ -1,8 +1,8 @@
-"""Pre-training of a small ViT on radiographs, by masked images or masked records.
+"""Training loop of pre-training: masked autoencoding or masked record modelling of a small ViT.
 
-It is meant for an hour on a laptop's processor, so what costs time is kept small: the encoder sees
-one grey channel and only the visible quarter of the patches, the decoder is narrow and predicts
-half of the masked patches, and the crops are cut from an array in memory by one call.
+It is designed for an hour on a laptop's CPU: the encoder has one grey input channel and processes
+only the visible quarter of the patches, the decoder is narrow and predicts half of the masked
+patches, and the crops of a batch are cut from an array in memory by one call.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ import numpy as np
 import timm
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from core.errors import ConfigurationError, NotFiniteError, Stopped
+from core.files import write_atomically
 from core.hardware import precision
 from core.models.backbones import bf16_attention, checkpoints
-from core.pretraining import encoder
 from core.pretraining.crops import MEAN, STD, random_crops
 from core.pretraining.dataset import Records
+from core.pretraining.encoder import export_encoder, load_encoder
 from core.pretraining.masked_autoencoder import Features, MaskedAutoencoder
 from core.pretraining.masked_records import MaskedRecord
 from core.pretraining.recipe import Origin, PretrainSettings
@@ -38,10 +39,10 @@ CHECKPOINT = "pretraining.pt"
 Probe = Callable[[nn.Module], float]
 LOG_SECONDS, PROBES = 20.0, 8
 
-WAYS = ("masked autoencoding (He et al. 2022)", "masked records (Zhou et al. 2023)")
+METHODS = ("masked autoencoding (He et al. 2022)", "masked records (Zhou et al. 2023)")
 
-ELSEWHERE = ("checkpoint_seconds", "device")
-"""Settings that may differ when a training is resumed."""
+RESUMABLE = ("checkpoint_seconds", "device")
+"""Settings that can differ when a pre-training is resumed."""
 
 
 def pretrain(
@@ -57,46 +58,49 @@ def pretrain(
     probes: Mapping[str, Probe] | None = None,
     origin: Origin | None = None,
 ) -> Path:
-    """Pre-train a backbone, or go on where an earlier call in the same folder was interrupted.
+    """Pre-train a backbone, or resume an interrupted pre-training in the same folder.
 
     Args:
-        images: uint8 grey of shape [N, H, W]; a little larger than ``input_size`` is best (144).
-        folder: Where ``encoder.safetensors`` (float16, timm's names, three input channels),
-            ``card.json`` and the checkpoint go.
-        settings: How to train; by default ``PretrainSettings()``.
-        times: How often each picture is seen in an epoch, shape [N]; by default once.
-        reports: The report of each picture, empty where there is none. With them masked records are
-            learnt (``MaskedRecord``): the pictures are best twice as large as ``input_size``, and
-            never mirrored, since a report tells left from right.
-        start: Weights of an encoder to start from, in timm's names; by default random ones.
-        log: Is told a line about every twenty seconds.
-        should_stop: Asked at every step.
-        probes: Score features as training goes, at most eight times; see ``linear_probe``. Their
-            time counts as time of training.
-        origin: Where all that comes from, for the card.
+        images: Grey images, uint8 of shape [N, H, W]; ideally a little larger than ``input_size``
+            (144 for 128).
+        folder: Folder for ``encoder.safetensors`` (float16, timm's names, three input channels),
+            ``card.json`` and the checkpoint.
+        settings: Settings; by default ``PretrainSettings()``.
+        times: How often an epoch contains each image, shape [N]; by default once.
+        reports: The report of each image; an empty text if it has none. With reports the objective
+            is masked record modelling (``MaskedRecord``). Images are then ideally twice as large as
+            ``input_size``, and they are not mirrored, because reports distinguish left and right.
+        start: Initial weights of the encoder, with timm's names; by default random weights.
+        log: Receives a line of progress about every twenty seconds.
+        should_stop: Called at every step.
+        probes: Functions that score the features during training, up to eight times; see
+            ``linear_probe``. Their time counts as training time.
+        origin: Origin of data and weights, for the card.
 
     Returns:
         The path of ``encoder.safetensors``.
 
     Raises:
-        Stopped: ``should_stop`` said so; a checkpoint is written, the next call resumes it.
-        DataError: The array is not a stack of grey pictures, or there is not one report for each.
-        ModelError: The weights to start from do not fit the encoder.
-        ConfigurationError: The folder holds a checkpoint of other settings or images.
+        Stopped: ``should_stop`` returned True. A checkpoint was written; the next call resumes it.
+        DataError: The array is not a stack of grey images, or their number differs from that of
+            the reports.
+        ModelError: The initial weights do not fit the encoder.
+        ConfigurationError: The folder contains a checkpoint with other settings or images.
         NotFiniteError: The loss became NaN or infinite.
+        WriteError: A file cannot be written.
     """
     settings = settings or PretrainSettings()
     records = Records(images, times, reports)
     folder.mkdir(parents=True, exist_ok=True)
     run = _Pretraining(records, folder, settings, origin or Origin(), start)
     if run.restore():
-        log(f"Resuming at step {run.step}, {run.seconds() / 60:.1f} min in.")
+        log(f"Resuming at step {run.step}, after {run.seconds() / 60:.1f} min of training.")
     run.fit(log, should_stop, probes or {})
     return run.save(finished=True)
 
 
 class _Pretraining:
-    """The state of one pre-training, which ``pretrain`` drives."""
+    """State and steps of a pre-training; ``pretrain`` runs it."""
 
     def __init__(
         self,
@@ -107,14 +111,14 @@ class _Pretraining:
         start: Path | None = None,
     ) -> None:
         self.records, self.folder, self.settings, self.origin = records, folder, settings, origin
-        self.device, self.precision = _machine(settings)
+        self.device, self.precision = _device_and_precision(settings)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.model = self._network()
         if self.precision == "bf16" and self.device.type == "cpu":
             bf16_attention.install(self.model)
         if start is not None:
-            encoder.start_from(self.model.encoder, start)
+            load_encoder(self.model.encoder, start)
         self.model.to(self.device)
         trained = [p for p in self.model.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
@@ -128,7 +132,7 @@ class _Pretraining:
         self.losses: deque[float] = deque(maxlen=200)
         self.scores: list[dict[str, float]] = []
         self.identity = {
-            **{k: v for k, v in asdict(settings).items() if k not in ELSEWHERE},
+            **{k: v for k, v in asdict(settings).items() if k not in RESUMABLE},
             **records.digests(),
             "start": None if start is None else checkpoints.sha256(start),
         }
@@ -154,11 +158,11 @@ class _Pretraining:
         )
 
     def seconds(self) -> float:
-        """Time spent training, over all attempts."""
+        """Training time in seconds, earlier calls included."""
         return self.spent + time.monotonic() - self.since
 
     def progress(self) -> float:
-        """How far the schedule is, 0 to 1: the planned steps or the time, whichever is further."""
+        """Progress of the schedule, 0 to 1: of the steps or of the time, whichever is further."""
         done = [0.0]
         if self.settings.steps is not None:
             done.append(self.step / self.settings.steps)
@@ -167,7 +171,7 @@ class _Pretraining:
         return min(1.0, max(done))
 
     def rate(self) -> float:
-        """The learning rate now: a linear rise, then half a cosine to zero."""
+        """The current learning rate: linear warm-up, then cosine decay to zero."""
         progress, warmup = self.progress(), self.settings.warmup
         if progress < warmup:
             peak = max(progress, 1e-3) / warmup
@@ -176,12 +180,12 @@ class _Pretraining:
         return self.settings.lr * peak
 
     def loss(self) -> Any:
-        """The loss of the current step, whose crops and masks depend on seed and step alone."""
+        """The loss of the current step; crops and masks depend only on the seed and the step."""
         settings = self.settings
         generator = torch.Generator().manual_seed(settings.seed * 2**32 + self.step)
-        pictures, words = self.records.draw(self.step, settings.batch_size, settings.seed)
-        crops = random_crops(  # at full precision: places in bf16 are a quarter of a pixel off
-            pictures.to(self.device),
+        images, words = self.records.draw(self.step, settings.batch_size, settings.seed)
+        crops = random_crops(  # in float32: bf16 coordinates would be off by a quarter of a pixel
+            images.to(self.device),
             settings.input_size * self.model.scale,
             settings.crop,
             generator,
@@ -193,7 +197,7 @@ class _Pretraining:
             return self.model(crops, generator, words.to(self.device))
 
     def advance(self) -> float:
-        """Train one step and return its loss."""
+        """Run one optimizer step and return its loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         loss = self.loss()
@@ -201,7 +205,7 @@ class _Pretraining:
         if not math.isfinite(value):
             raise NotFiniteError(
                 f"The loss of pre-training became {value} at step {self.step}.",
-                "Lower the learning rate and begin in an empty folder.",
+                "Lower the learning rate and start again in an empty folder.",
             )
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -218,8 +222,8 @@ class _Pretraining:
         probes: Mapping[str, Probe],
     ) -> None:
         """Train until the schedule ends."""
-        told = saved = time.monotonic()
-        told_step, probed = self.step, int(self.progress() * PROBES)
+        logged = saved = time.monotonic()
+        logged_step, probed = self.step, int(self.progress() * PROBES)
         self.model.train()
         while self.progress() < 1:
             if should_stop():
@@ -227,10 +231,10 @@ class _Pretraining:
                 raise Stopped
             self.advance()
             now = time.monotonic()
-            if now - told > LOG_SECONDS:
-                speed = (self.step - told_step) * self.settings.batch_size / (now - told)
+            if now - logged > LOG_SECONDS:
+                speed = (self.step - logged_step) * self.settings.batch_size / (now - logged)
                 log(self._line(speed))
-                told, told_step = now, self.step
+                logged, logged_step = now, self.step
             if now - saved > self.settings.checkpoint_seconds:
                 self.save(finished=False)
                 saved = time.monotonic()
@@ -253,11 +257,11 @@ class _Pretraining:
         self.model.train()
         scores = {name: score for name, score in scores.items() if math.isfinite(score)}
         self.scores.append({"step": self.step, **scores})
-        told = "  ".join(f"{name} {score:.4f}" for name, score in scores.items())
-        log(f"step {self.step}  probe AUROC  {told}")
+        text = "  ".join(f"{name} {score:.4f}" for name, score in scores.items())
+        log(f"step {self.step}  probe AUROC  {text}")
 
     def save(self, *, finished: bool) -> Path:
-        """Write checkpoint, encoder and card, each all or not at all; return the encoder's path."""
+        """Write checkpoint, encoder and card, each atomically; return the encoder's path."""
         state = {
             "identity": self.identity,
             "model": self.model.state_dict(),
@@ -267,12 +271,12 @@ class _Pretraining:
             "losses": list(self.losses),
             "scores": self.scores,
         }
-        weights = encoder.exported(self.model.encoder)
         path = self.folder / "encoder.safetensors"
-        _replace(self.folder / CHECKPOINT, lambda part: torch.save(state, part))
-        _replace(path, lambda part: save_file(weights, part, metadata={"format": "pt"}))
+        write_atomically(self.folder / CHECKPOINT, lambda file: torch.save(state, file))
+        weights = export_encoder(self.model.encoder)
+        write_atomically(path, save(weights, metadata={"format": "pt"}))
         card = json.dumps(self._card(path, finished), indent=2) + "\n"
-        _replace(self.folder / "card.json", lambda part: part.write_text(card))
+        write_atomically(self.folder / "card.json", card.encode())
         return path
 
     def _card(self, path: Path, finished: bool) -> dict[str, Any]:
@@ -283,9 +287,9 @@ class _Pretraining:
             "input_size": settings.input_size,
             "mean": MEAN,
             "std": STD,
-            "pretraining": WAYS[records.words is not None],
+            "pretraining": METHODS[records.words is not None],
             "data": self.origin.data,
-            "sets": [dict(one) for one in self.origin.sets],
+            "sets": [dict(record) for record in self.origin.sets],
             "start": self.origin.start,
             "start_sha256": self.identity["start"],
             "images": len(records.images),
@@ -294,10 +298,10 @@ class _Pretraining:
             "images_sha256": self.identity["images"],
             "steps": self.step,
             "images_seen": seen,
-            "epochs": round(seen / len(records.places), 2),
+            "epochs": round(seen / len(records.epoch_images), 2),
             "loss": round(float(np.mean(self.losses)), 5) if self.losses else None,
             "probe_auroc": [
-                {name: round(value, 4) for name, value in one.items()} for one in self.scores
+                {name: round(value, 4) for name, value in scores.items()} for scores in self.scores
             ],
             "seconds": round(self.seconds(), 1),
             "images_per_s": round(seen / max(self.seconds(), 1e-9), 1),
@@ -312,16 +316,16 @@ class _Pretraining:
         }
 
     def restore(self) -> bool:
-        """Go back to the checkpoint of the folder, if there is one."""
+        """Load the folder's checkpoint, if there is one; return whether there was."""
         path = self.folder / CHECKPOINT
         if not path.exists():
             return False
         state = torch.load(path, map_location="cpu", weights_only=True)
-        before = state["identity"]
-        other = [key for key, value in self.identity.items() if before.get(key) != value]
-        if other:
+        saved = state["identity"]
+        differing = [key for key, value in self.identity.items() if saved.get(key) != value]
+        if differing:
             raise ConfigurationError(
-                f"{self.folder} holds a pre-training with other {', '.join(other)}.",
+                f"{self.folder} contains a pre-training with different {', '.join(differing)}.",
                 "Give another folder, or the same settings to resume it.",
             )
         self.model.load_state_dict(state["model"])
@@ -332,18 +336,10 @@ class _Pretraining:
         return True
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(path.name + ".part")
-    write(part)
-    part.replace(path)
-
-
-def _machine(settings: PretrainSettings) -> tuple[torch.device, str]:
-    """The device, and the precision that is right on it."""
+def _device_and_precision(settings: PretrainSettings) -> tuple[torch.device, str]:
+    """The device, and the precision that suits it."""
     gpu = torch.cuda.is_available() and settings.device != "cpu"
     if settings.device == "cuda" and not gpu:
-        raise ConfigurationError(
-            "There is no CUDA GPU that torch can use.", "Choose the device cpu or auto."
-        )
-    found = precision.resolve_precision(settings.precision, gpu=gpu)
-    return torch.device("cuda" if gpu else "cpu"), "fp32" if found == "fp16" else found
+        raise ConfigurationError("PyTorch finds no CUDA GPU.", "Choose the device cpu or auto.")
+    resolved = precision.resolve_precision(settings.precision, gpu=gpu)
+    return torch.device("cuda" if gpu else "cpu"), "fp32" if resolved == "fp16" else resolved

@@ -1,4 +1,4 @@
-"""Words of reports as numbers."""
+"""Vocabulary of the reports: words as numbers."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 PAD, MASK, UNKNOWN = range(3)
-"""What stands for no word, for a word that is to be guessed, and for a word that is not known."""
+"""Numbers of padding, of a masked word, and of a word that is not in the vocabulary."""
 
 _WORD = re.compile(r"[a-z]+|[.,]")
 
 
 def words(report: str) -> list[str]:
-    """The words of a report in lower case; a full stop and a comma are words."""
+    """The words of a report in lower case; full stops and commas count as words."""
     return _WORD.findall(report.lower())
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words that are known.
+    """The words of a vocabulary.
 
     Attributes:
-        known: Words; the first one has the number ``UNKNOWN + 1``.
+        known: The words; the first one has the number ``UNKNOWN + 1``.
     """
 
     known: tuple[str, ...]
 
     @classmethod
     def of(cls, reports: Sequence[str], least: int = 2) -> Vocabulary:
-        """The words that these reports use at least so often, the most frequent first."""
+        """The words that occur at least ``least`` times in the reports, the most frequent first."""
         counts = Counter(word for report in reports for word in words(report))
-        often = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
-        return cls(tuple(word for word, count in often if count >= least))
+        by_frequency = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return cls(tuple(word for word, count in by_frequency if count >= least))
 
     def __len__(self) -> int:
-        """How many numbers there are."""
+        """Number of word numbers, padding, mask and unknown included."""
         return UNKNOWN + 1 + len(self.known)
 
     def encode(self, reports: Sequence[str], longest: int = 96) -> NDArray[np.int64]:
-        """Reports as numbers of shape [reports, words of the longest one]; empty ones are padding.
+        """Reports as word numbers, int64 of shape [reports, words of the longest report].
 
         Args:
-            reports: Texts.
-            longest: Words that are kept of a report.
+            reports: Texts; an empty text becomes padding.
+            longest: Largest number of words per report; further words are dropped.
         """
         number = {word: UNKNOWN + 1 + i for i, word in enumerate(self.known)}
         lines = [[number.get(w, UNKNOWN) for w in words(report)[:longest]] for report in reports]

@@ -346,7 +346,7 @@ def _known(question: MemoryQuery) -> TensorBytes | None:
     """The answer that was counted beforehand, if it was."""
     size = question.input_size
     usual = MemoryQuery(question.backbone, question.adapter, question.precision, input_size=size)
-    known = precomputed.tuned(backbone_card(question.backbone), question.adapter, size)
+    known = precomputed.find(backbone_card(question.backbone), question.adapter, size)
     if known is None or question.adapter.dropout or question != usual:
         return None
     found = known.bytes.get(question.precision)

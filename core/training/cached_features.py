@@ -29,7 +29,7 @@ from core.data.cache.activations import Activations, InMemory
 from core.data.cache.image_cache import ImageCache
 from core.data.transforms import TrainTransform
 from core.errors import DataError
-from core.models.backbones.registry import BackboneCard
+from core.models.backbones.card import BackboneCard
 from core.models.tuning import frozen_prefix
 from core.models.tuning.frozen_prefix import Cut
 from core.training.batches import WHOLE, chunks

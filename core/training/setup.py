@@ -22,7 +22,8 @@ from core.hardware import precision
 from core.hardware.distributed import Processes, join
 from core.models.backbones import bf16_attention
 from core.models.backbones.build import build_backbone, checkpoint_activations
-from core.models.backbones.registry import BackboneCard, backbone_card
+from core.models.backbones.card import BackboneCard
+from core.models.backbones.registry import backbone_card
 from core.models.tuning.apply import parameter_groups, training_hook
 from core.reporter import Reporter
 from core.resources import memory

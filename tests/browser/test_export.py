@@ -72,7 +72,7 @@ def test_a_finished_run_is_exported_and_downloaded(
 
     choose(page, "peft adapter")
     page.wait_for_selector("#runs-export-answer [role=alert]", timeout=PATIENCE)
-    assert "leaves no adapter" in page.inner_text("#runs-export-answer")
+    assert "has no adapter that peft supports" in page.inner_text("#runs-export-answer")
     assert not page.locator("#runs-export-file").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     assert not faults

@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention, silu
 
-from core.models.backbones.registry import BACKBONES, BackboneCard
+from core.models.backbones.card import BackboneCard
+from core.models.backbones.registry import BACKBONES
 
 State = dict[str, Tensor]
 Features = Callable[[Tensor], Tensor]

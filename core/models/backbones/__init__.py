@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""Backbones: cards, construction, weights and the parts of a model."""

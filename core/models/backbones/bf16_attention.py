@@ -1,10 +1,10 @@
-"""Attention in bf16 on a processor, where the fused kernel is slow on the way back.
+"""Attention in bf16 on a CPU, where the backward pass of PyTorch's fused kernel is slow.
 
-Short attention is spelt out. From ``CHUNKED_FROM`` patches on, it is taken a few pictures at a
-time, and its probabilities are computed again on the way back: nothing keeps a square of the
-tokens, and a chunk stays in the processor's cache. The idea is FlashAttention's (Dao et al. 2022).
-With ViT-B at 224 px in batches of 64, on two cores, a step with LoRA so takes 0.95 of the time and
-6.0 in place of 7.2 GB; what comes out is the same to the bit.
+Short sequences use explicit matrix products. From ``CHUNKED_FROM`` patches, attention is computed
+for a few images at a time, and its probabilities are recomputed in the backward pass: no matrix of
+tokens × tokens is stored, and a chunk fits the CPU's cache. The idea is FlashAttention's (Dao et
+al. 2022). With ViT-B at 224 px, batches of 64 and two cores, a LoRA step takes 0.95 of the time and
+6.0 instead of 7.2 GB; the results are identical to the bit.
 """
 
 from __future__ import annotations
@@ -19,109 +19,110 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 CHUNKED_FROM = 128
-"""Patches from which on the probabilities are worth computing twice."""
+"""Number of patches from which recomputing the probabilities is faster than storing them."""
 
-SPELT_OUT_TO, CHUNKED_TO = 320, 600
-"""Patches from which on the fused kernel is no slower, or takes much less memory."""
+PRODUCTS_UP_TO, CHUNKED_UP_TO = 320, 600
+"""Number of patches up to which explicit products and chunks are used. Above it the fused kernel is
+as fast, or needs much less memory."""
 
-VALUES = 2_000_000
-"""Probabilities of a chunk: 4 MB in bf16."""
+CHUNK_SIZE = 2_000_000
+"""Attention probabilities in a chunk: 4 MB in bf16."""
 
-PLAIN = ("timm.layers.attention", "timm.models.eva")
-"""Modules of timm whose attention has no bias that learns, as that of Swin's windows does."""
+CHUNKABLE = ("timm.layers.attention", "timm.models.eva")
+"""Modules of timm whose attention has no learned bias (Swin's window attention has one)."""
 
 
 def install(model: nn.Module, patches: int = 0) -> None:
-    """Take attention in products from now on, where the fused kernel is slow.
+    """Replace the fused attention kernel of a model where it is slow, in place.
 
-    It took 31% to 46% of a step, as much as bf16 had won.
+    The fused kernel took 31% to 46% of a training step, as much time as bf16 saved.
 
     Args:
-        model: A timm model, or one made of its parts; it is changed. It runs under autocast.
-        patches: Patches of its input; 0 where it has none, or few.
+        model: A timm model, or a model built of timm's layers, that runs under autocast.
+        patches: Number of patches of its input; 0 if it has none, or few.
     """
     for module in model.modules():
         if not hasattr(module, "fused_attn"):
             continue
-        if patches >= CHUNKED_FROM and type(module).__module__ in PLAIN:
-            if patches <= CHUNKED_TO:
-                module.forward = MethodType(_in_chunks, module)
-        elif patches <= SPELT_OUT_TO:
+        if patches >= CHUNKED_FROM and type(module).__module__ in CHUNKABLE:
+            if patches <= CHUNKED_UP_TO:
+                module.forward = MethodType(_chunked_forward, module)
+        elif patches <= PRODUCTS_UP_TO:
             module.fused_attn = False  # type: ignore[assignment]
 
 
 def patches(model: nn.Module) -> int:
-    """Patches that a model cuts its input into; 0 where it does not."""
+    """Number of patches that a model divides its input into; 0 if it has no patches."""
     return int(getattr(getattr(model, "patch_embed", None), "num_patches", 0))
 
 
-def chunked(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Scaled dot-product attention.
+def chunked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention, computed in chunks of images.
 
     Args:
-        query: Of shape (studies, heads, tokens, width).
-        key: Likewise.
-        value: Likewise.
+        query: Shape (images, heads, tokens, width).
+        key: The same shape.
+        value: The same shape.
 
     Returns:
         The same shape.
     """
-    found: Tensor = _Chunked.apply(query, key, value)
-    return found
+    attended: Tensor = _ChunkedAttention.apply(query, key, value)
+    return attended
 
 
-def _in_chunks(module: nn.Module, *args: Any, **more: Any) -> Any:
-    with _Instead():
-        return type(module).forward(module, *args, **more)
+def _chunked_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    with _ChunkedMode():
+        return type(module).forward(module, *args, **kwargs)
 
 
-class _Instead(TorchFunctionMode):
-    """Answers a call for the fused attention, where nothing is masked or dropped."""
+class _ChunkedMode(TorchFunctionMode):
+    """Replaces calls of the fused attention that use neither a mask nor dropout."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is functional.scaled_dot_product_attention and _plain(**kwargs):
-            return chunked(*_lowered(args))
+        if func is functional.scaled_dot_product_attention and _without_options(**kwargs):
+            return chunked_attention(*_autocast(args))
         return func(*args, **kwargs)
 
 
-def _plain(attn_mask: Tensor | None = None, **more: float | bool | None) -> bool:
-    """Whether nothing is asked for but the products: no mask, no dropout, no other scale."""
-    return attn_mask is None and not any(more.values())
+def _without_options(attn_mask: Tensor | None = None, **options: float | bool | None) -> bool:
+    """Whether a call asks for attention alone: no mask, no dropout, no other scale."""
+    return attn_mask is None and not any(options.values())
 
 
-def _lowered(tensors: tuple[Tensor, ...]) -> Iterator[Tensor]:
-    """In the type that autocast would multiply them in."""
-    kind = tensors[0].device.type
-    mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    lower = torch.get_autocast_dtype(kind) if mixed else None
-    return (one if lower is None else one.to(lower) for one in tensors)
+def _autocast(tensors: tuple[Tensor, ...]) -> Iterator[Tensor]:
+    """Tensors in the type in which autocast would multiply them."""
+    device = tensors[0].device.type
+    mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    lower = torch.get_autocast_dtype(device) if mixed else None
+    return (tensor if lower is None else tensor.to(lower) for tensor in tensors)
 
 
-class _Chunked(torch.autograd.Function):
+class _ChunkedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         ctx.save_for_backward(query, key, value)
-        found = _like(query)
-        for part in _parts(query):
-            found[part] = _probabilities(query[part], key[part]) @ value[part]
-        return found
+        attended = _like(query)
+        for chunk in _chunks(query):
+            attended[chunk] = _probabilities(query[chunk], key[chunk]) @ value[chunk]
+        return attended
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, key, value = ctx.saved_tensors
-        to_query, to_key, to_value = (_like(one) for one in (query, key, value))
+        to_query, to_key, to_value = _like(query), _like(key), _like(value)
         scale = _scale(query)
-        for part in _parts(query):
-            given, shares = gradient[part], _probabilities(query[part], key[part])
-            to_value[part] = shares.transpose(-2, -1) @ given
-            to_shares = given @ value[part].transpose(-2, -1)
+        for chunk in _chunks(query):
+            incoming, shares = gradient[chunk], _probabilities(query[chunk], key[chunk])
+            to_value[chunk] = shares.transpose(-2, -1) @ incoming
+            to_shares = incoming @ value[chunk].transpose(-2, -1)
             to_logits = torch._softmax_backward_data(to_shares, shares, -1, shares.dtype)
-            to_query[part] = (to_logits @ key[part]).mul_(scale)
-            to_key[part] = to_logits.transpose(-2, -1) @ (query[part] * scale)
+            to_query[chunk] = (to_logits @ key[chunk]).mul_(scale)
+            to_key[chunk] = to_logits.transpose(-2, -1) @ (query[chunk] * scale)
         return to_query, to_key, to_value
 
 
@@ -134,14 +135,14 @@ def _scale(query: Tensor) -> float:
     return float(width**-0.5)
 
 
-def _parts(query: Tensor) -> Iterator[slice]:
-    """Slices of the studies, as many at once as a chunk takes."""
-    studies, heads, tokens, _ = query.shape
-    count = max(1, VALUES // (heads * tokens**2))
-    return (slice(start, start + count) for start in range(0, studies, count))
+def _chunks(query: Tensor) -> Iterator[slice]:
+    """Slices of the batch, each with as many images as fit into a chunk."""
+    images, heads, tokens, _ = query.shape
+    count = max(1, CHUNK_SIZE // (heads * tokens**2))
+    return (slice(start, start + count) for start in range(0, images, count))
 
 
 def _like(tensor: Tensor) -> Tensor:
-    """An empty tensor whose heads lie side by side, as the layer behind wants them."""
-    studies, heads, tokens, width = tensor.shape
-    return tensor.new_empty(studies, tokens, heads, width).transpose(1, 2)
+    """An empty tensor of the same shape, in the memory layout that the next layer expects."""
+    images, heads, tokens, width = tensor.shape
+    return tensor.new_empty(images, tokens, heads, width).transpose(1, 2)

@@ -1,23 +1,27 @@
-"""The blocks of a network in their order, whatever the architecture calls them."""
+"""Numbers of the blocks of a network, independent of how the architecture names them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from core.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from core.models.backbones.model_map import ModelMap
+
 STEM = -1
+"""Number of what lies before the first block."""
 
 
-def of_parameters(model: nn.Module) -> dict[str, int]:
-    """The block of each parameter, by its name.
+def block_numbers(model: nn.Module) -> dict[str, int]:
+    """The block of each parameter, by the parameter's name.
 
-    Blocks count from 0, as timm orders them: transformer blocks, or the blocks of all stages of a
-    convolutional network in a row. The stem (patch embedding, position, class token) is ``STEM``;
-    what follows the last block has its number plus one. A model that timm does not order is one
-    stem.
+    Blocks are numbered from 0 in timm's order: transformer blocks, or the blocks of all stages of
+    a convolutional network one after another. The stem (patch embedding, position embedding, class
+    token) has the number ``STEM``; what follows the last block has its number plus one. If timm
+    does not order the blocks of a model, all of it is stem.
     """
     from timm.models import group_parameters
 
@@ -28,23 +32,18 @@ def of_parameters(model: nn.Module) -> dict[str, int]:
     return {name: number - 1 for name, number in ids.items()}
 
 
-def count(model: nn.Module) -> int:
-    """How many blocks a model has; 0 where timm does not order them."""
-    return max(of_parameters(model).values(), default=STEM)
-
-
-def chosen(text: str, total: int, model: str) -> set[int]:
-    """Read the numbers of blocks.
+def parse_blocks(text: str, total: int, model: str) -> set[int]:
+    """Numbers of the blocks that a text selects.
 
     Args:
         text: Numbers and ranges, such as ``8-11`` or ``0,2,5-7``.
-        total: How many blocks there are.
+        total: Number of blocks of the model.
         model: The architecture's name, for the message.
 
     Raises:
-        ConfigurationError: There are no blocks of these numbers.
+        ConfigurationError: The model has no blocks with these numbers.
     """
-    found: set[int] = set()
+    numbers: set[int] = set()
     for part in text.split(","):
         first, _, last = part.partition("-")
         low, high = int(first), int(last or first)
@@ -52,43 +51,31 @@ def chosen(text: str, total: int, model: str) -> set[int]:
             raise ConfigurationError(
                 f"{model} has no blocks {part}: it has {total}, from 0 to {total - 1}."
                 if total
-                else f"The blocks of a {model} have no order here.",
-                f"Choose among 0-{total - 1}." if total else "Leave the blocks open.",
+                else f"The blocks of {model} are not numbered.",
+                f"Choose among 0-{total - 1}." if total else "Leave the blocks at their default.",
                 field="adapter.blocks",
             )
-        found |= set(range(low, high + 1))
-    return found
+        numbers |= set(range(low, high + 1))
+    return numbers
 
 
-def within(model: nn.Module, names: Iterable[str], text: str) -> list[str]:
-    """Those layers that lie in the chosen blocks.
+def last_block_parameters(parts: ModelMap, last: int) -> set[str]:
+    """Names of the parameters of the last blocks, and of everything that follows them.
 
     Args:
-        model: The model.
-        names: Names of layers with a weight.
-        text: Numbers and ranges of blocks.
+        parts: Map of the model.
+        last: Number of blocks.
 
     Raises:
-        ConfigurationError: There are no such blocks.
+        ConfigurationError: The model has fewer blocks.
     """
-    numbers = of_parameters(model)
-    wanted = chosen(text, count(model), type(model).__name__)
-    return [name for name in names if numbers.get(f"{name}.weight") in wanted]
-
-
-def of_the_last(model: nn.Module, last: int) -> set[str]:
-    """Names of the parameters of the last blocks, and of what follows them.
-
-    Raises:
-        ConfigurationError: There are fewer blocks.
-    """
-    numbers, total = of_parameters(model), count(model)
+    model, total = type(parts.model).__name__, parts.block_count
     if last > total:
         raise ConfigurationError(
-            f"{type(model).__name__} has {total} blocks, fewer than {last}."
+            f"{model} has {total} blocks, fewer than {last}."
             if total
-            else f"The blocks of a {type(model).__name__} have no order here.",
+            else f"The blocks of {model} are not numbered.",
             f"Choose at most {total}." if total else "Choose the method full or linear.",
             field="adapter.last_blocks" if total else "adapter.method",
         )
-    return {name for name, number in numbers.items() if number >= total - last}
+    return {name for name, number in parts.block_numbers.items() if number >= total - last}

@@ -1,4 +1,4 @@
-"""Building a backbone from its card: the network, the study's classifier on it, the weights."""
+"""Building a classifier from a backbone's card: network, classification head, weights."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from core.errors import ConfigurationError
 from core.models.backbones import checkpoint_layouts, checkpoints, locate_weights
+from core.models.backbones.card import BackboneCard
 from core.models.backbones.checkpoints import LoadReport
-from core.models.backbones.registry import BACKBONES, BackboneCard
+from core.models.backbones.registry import BACKBONES
 
 HEAD_STD = 2e-5
 
@@ -27,9 +28,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "swin_transformer": {},
     "swin_transformer_v2": {},
 }
-"""timm modules whose models take ``img_size``, with the arguments that give the study's classifier:
-the mean of the patch tokens, then ``fc_norm``, then the head. Other models keep their own pooling.
-"""
+"""timm modules whose models take ``img_size``, with the arguments for the paper's classifier: mean
+of the patch tokens, then ``fc_norm``, then the head. Other models keep their own pooling."""
 
 NO_DROP_PATH = ("densenet", "vgg", "inception_v3", "test_densenet")
 """timm modules whose models have no stochastic depth."""
@@ -46,23 +46,24 @@ def build_backbone(
 ) -> tuple[nn.Module, LoadReport]:
     """Build a classifier of findings on a backbone.
 
-    Where weights are random (all of them without ``pretrained``, the head always) they are drawn
-    from torch's global generator.
+    Random weights (all weights without ``pretrained``, the head always) are drawn from torch's
+    global generator.
 
     Args:
         card: The backbone.
-        findings: Outputs of the classifier.
-        pretrained: Load the backbone's weights; otherwise start from random ones.
-        weights: A local checkpoint to load instead of the card's own.
+        findings: Number of outputs of the classifier.
+        pretrained: Load the backbone's weights; otherwise use random weights.
+        weights: A local checkpoint to load instead of the card's weights.
         input_size: Side of the input in pixels; by default the card's.
-        drop_path: Rate of stochastic depth in the last block, rising from 0 in the first.
+        drop_path: Rate of stochastic depth in the last block; it rises linearly from 0 in the
+            first block.
 
     Returns:
-        The model, float32, which turns [B, C, S, S] into logits [B, findings], and what was loaded.
+        The model, float32, which maps [B, C, S, S] to logits [B, findings], and the load report.
 
     Raises:
         ConfigurationError: The input size does not suit the architecture.
-        ModelError: The weights cannot be found, read or matched.
+        ModelError: The weights cannot be found, read or matched to the model.
     """
     size = input_size or card.input_size
     path = locate_weights.locate(card, weights) if pretrained else None
@@ -74,11 +75,11 @@ def build_backbone(
 
 
 def network(card: BackboneCard, findings: int, size: int, drop_path: float = 0.0) -> nn.Module:
-    """Build the network of a card with random weights and the study's head.
+    """Build the network of a card with random weights and a new classification head.
 
     Args:
         card: The backbone.
-        findings: Outputs of the classifier.
+        findings: Number of outputs of the classifier.
         size: Side of the input in pixels.
         drop_path: Rate of stochastic depth.
 
@@ -86,10 +87,10 @@ def network(card: BackboneCard, findings: int, size: int, drop_path: float = 0.0
         ConfigurationError: The input size does not suit the architecture.
     """
     family = _family(card)
-    more = {"drop_path_rate": drop_path} if drop_path and family not in NO_DROP_PATH else {}
+    options = {"drop_path_rate": drop_path} if drop_path and family not in NO_DROP_PATH else {}
     try:
         model: Any = timm.create_model(
-            card.architecture, pretrained=False, **model_arguments(card, findings, size), **more
+            card.architecture, pretrained=False, **model_arguments(card, findings, size), **options
         )
     except (AssertionError, ValueError, RuntimeError) as error:
         raise ConfigurationError(
@@ -100,8 +101,8 @@ def network(card: BackboneCard, findings: int, size: int, drop_path: float = 0.0
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     if patch is not None and family in FAMILIES and size % patch[0]:
         raise ConfigurationError(
-            f"{card.title} cuts the input into patches of {patch[0]} px, which {size} px is no "
-            "multiple of.",
+            f"{card.title} divides the input into patches of {patch[0]} px; {size} px is not a "
+            f"multiple of {patch[0]}.",
             f"Choose {size // patch[0] * patch[0]} or {(size // patch[0] + 1) * patch[0]}.",
             field="model.input_size",
         )
@@ -113,37 +114,37 @@ def network(card: BackboneCard, findings: int, size: int, drop_path: float = 0.0
 
 
 def checkpoint_activations(model: nn.Module, card: BackboneCard) -> None:
-    """Let a model keep only what enters each block, and compute the rest again for the gradients.
+    """Turn on activation checkpointing: store only block inputs, recompute the rest when needed.
 
     Args:
         model: A timm model; it is changed.
         card: Its card.
 
     Raises:
-        ConfigurationError: The architecture cannot do that.
+        ConfigurationError: The architecture does not support activation checkpointing.
     """
     try:
         model.set_grad_checkpointing(True)  # type: ignore[operator]
     except (AttributeError, AssertionError) as error:
         raise ConfigurationError(
-            f"{card.title} cannot compute its activations again on the way back.",
-            "Leave out --activation-checkpointing; --accumulation saves memory too.",
+            f"{card.title} does not support activation checkpointing.",
+            "Leave out --activation-checkpointing; --accumulation also saves memory.",
             field="train.activation_checkpointing",
         ) from error
 
 
 def model_arguments(card: BackboneCard, findings: int, size: int) -> dict[str, Any]:
-    """What ``timm.create_model`` is given for a card beside the architecture's name.
+    """Keyword arguments of ``timm.create_model`` for a card.
 
     Args:
         card: The backbone.
-        findings: Outputs of the classifier.
+        findings: Number of outputs of the classifier.
         size: Side of the input in pixels.
     """
     family = _family(card)
     sized = {"img_size": size} if family in FAMILIES else {}
-    given = {"num_classes": findings, "in_chans": card.channels}
-    return {**given, **FAMILIES.get(family, {}), **sized, **card.arguments}
+    basic = {"num_classes": findings, "in_chans": card.channels}
+    return {**basic, **FAMILIES.get(family, {}), **sized, **card.arguments}
 
 
 def _family(card: BackboneCard) -> str:
@@ -152,32 +153,32 @@ def _family(card: BackboneCard) -> str:
 
 
 def translate_weights(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring the keys of a checkpoint to the names that the model has.
+    """Rename the keys of a checkpoint to the model's names.
 
     Args:
         model: A timm model.
-        state: Tensors as ``checkpoints.read`` gives them, in any known layout.
+        state: Tensors as returned by ``checkpoints.read``, in any known layout.
     """
-    found = checkpoint_layouts.translate(model, state)
+    translated = checkpoint_layouts.translate(model, state)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    if convert is None or not any(checkpoints.differences(model, found)):
-        return found
-    # timm brings older weights of its own up to date.
+    if convert is None or not any(checkpoints.differences(model, translated)):
+        return translated
+    # timm converts the layouts of its own older weights.
     converted: dict[str, Tensor] = convert(dict(state), model)
-    return found if any(checkpoints.differences(model, converted)) else converted
+    return translated if any(checkpoints.differences(model, converted)) else converted
 
 
 def fitting_backbones(state: Mapping[str, Tensor]) -> list[BackboneCard]:
-    """The backbones of the catalogue whose encoder a checkpoint fills.
+    """The registered backbones whose encoder a checkpoint fits.
 
     Args:
-        state: Tensors as ``checkpoints.read`` gives them.
+        state: Tensors as returned by ``checkpoints.read``.
     """
-    light = {key: value.to("meta") for key, value in state.items()}
-    found = []
+    shapes = {key: value.to("meta") for key, value in state.items()}
+    fitting = []
     for card in BACKBONES.values():
         with torch.device("meta"):
             model = network(card, 1, card.input_size)
-            if checkpoints.fits(model, checkpoint_layouts.translate(model, light)):
-                found.append(card)
-    return found
+            if checkpoints.fits(model, checkpoint_layouts.translate(model, shapes)):
+                fitting.append(card)
+    return fitting

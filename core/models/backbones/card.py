@@ -1,4 +1,4 @@
-"""What has to be known about a backbone, on one card."""
+"""The card of a backbone: architecture, input, weights, licence and pre-training data."""
 
 from __future__ import annotations
 
@@ -13,41 +13,43 @@ CLASS_TOKEN = "class token, after the final norm"  # noqa: S105 - a token of a t
 MAP_MEAN = "mean of the last feature map"
 
 WEIGHTS = {
-    "embedded": "shipped",
-    "file": "a file you fetch",
-    "hub": "from the hub, or a file",
-    "timm": "from the hub, or a file",
+    "embedded": "included",
+    "file": "local file",
+    "hub": "hub or local file",
+    "timm": "hub or local file",
 }
-"""Where the weights of each source come from, in words."""
+"""Where the weights of each source come from, as shown to users (hub: the Hugging Face Hub)."""
 
 
 @dataclass(frozen=True)
 class BackboneCard:
-    """A backbone: how it is built, fed and loaded, and where it comes from.
+    """A backbone: how it is built and loaded, which input it expects, and where it comes from.
 
     Attributes:
-        name: Its name in the catalogue.
-        title: Its name for people.
+        name: Its key in ``BACKBONES``.
+        title: Its name as shown to users.
         architecture: Name of the timm architecture.
         arguments: Further arguments of the architecture.
         input_size: Side of the square input in pixels.
-        mean: Mean of the input, on grey levels from 0 to 1; one, or one a channel.
-        std: Spread of the input, likewise.
-        channels: Input channels; a grey radiograph is repeated to them.
-        pooling: What the classifier is given.
-        weights: File of the weights in ``assets/``, where they are shipped.
-        source: ``embedded`` in this package, a ``file`` the user has to fetch, or of the Hugging
-            Face ``hub`` (``timm``: by timm's own configuration).
-        hub: Repository on the hub.
-        hub_files: Names of the weights there; the first that exists is taken.
-        licence: Under which terms the weights may be used.
-        pretraining: How and on which images it was pre-trained.
-        paper: Where it is described.
-        url: Where the authors put the weights; the user is sent there when they are missing.
-        obtain: What else has to be done to get a file that can be loaded; empty if nothing.
-        leaks: What it has seen of the data sets it may be tested on; empty if nothing is known.
-        eval_resize: Shorter side, in pixels, before the centre crop of an evaluation; None resizes
-            to the input size.
+        mean: Mean that the input is normalised with, on grey levels from 0 to 1; one value, or one
+            per channel.
+        std: Standard deviation that the input is normalised with, likewise.
+        channels: Number of input channels; a grey radiograph is repeated for each.
+        pooling: The features that the classifier receives, as a noun phrase.
+        weights: File name of the weights in ``assets/backbones/``, if they are included.
+        source: ``embedded``: included in this package. ``file``: a file that the user downloads.
+            ``hub``: on the Hugging Face Hub. ``timm``: located by timm's own configuration.
+        hub: Repository on the Hugging Face Hub.
+        hub_files: File names of the weights there; the first that exists is used.
+        licence: Terms of use of the weights.
+        pretraining: Pre-training method and images.
+        paper: Reference of the paper that describes it.
+        url: Where the authors publish the weights; shown when the weights are missing.
+        obtain: Further steps to get a file that can be loaded; empty if there are none.
+        leaks: Which images or labels of the supported data sets it has seen in pre-training; empty
+            if nothing is known.
+        eval_resize: Shorter side, in pixels, before the centre crop in evaluation; None resizes to
+            the input size.
     """
 
     name: str

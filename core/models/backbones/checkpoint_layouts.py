@@ -1,9 +1,9 @@
-"""Published checkpoint layouts, brought to the names that timm gives the same layers.
+"""Translation of published checkpoint layouts to timm's layer names.
 
-Each layout is known by keys of its own, so that a file may come as its authors saved it or as
-others converted it: Hugging Face's Dinov2, the original DINOv2 with or without registers, EVA-02
-with fused and with separate projections, Swin as first published, OpenCLIP's towers, torchvision's
-CNNs. A key that no rule knows keeps its name, and the load report tells of it.
+A layout is recognised by its keys, so a file can be as its authors saved it or as others converted
+it. Supported: Hugging Face's Dinov2, the original DINOv2 with or without registers, EVA-02 with
+fused or separate projections, Swin as first published, OpenCLIP's image towers, torchvision's CNNs.
+A key that no rule matches keeps its name and appears in the load report.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from torch import Tensor, nn
 State = dict[str, Tensor]
 
 PREFIXES = ("visual.trunk.", "teacher.backbone.", "backbone.", "dinov2.", "encoder.", "model.")
-"""What stands before an encoder's keys in a larger model: OpenCLIP, a DINO teacher, classifiers."""
+"""Prefixes of an encoder's keys in a larger model: OpenCLIP, a DINO teacher, classifiers."""
 
-FIRST = (
+FIRST_LAYER = (
     "patch_embed.proj.weight",
     "embeddings.patch_embeddings.projection.weight",
     "features.conv0.weight",
     "conv1.weight",
 )
-"""The first layer of a network in each layout, by which a prefix is recognised."""
+"""Key of the first layer in each layout, by which a prefix is recognised."""
 
 _TRANSFORMERS = (
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
@@ -47,7 +47,7 @@ _TRANSFORMERS = (
 )
 
 _BLOCKS = (
-    (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # DINOv2 cuts its blocks into chunks
+    (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # DINOv2 groups its blocks into chunks
     (r"\.mlp\.w12\.", ".mlp.fc1."),
     (r"\.mlp\.w1\.", ".mlp.fc1_g."),
     (r"\.mlp\.w2\.", ".mlp.fc1_x."),
@@ -62,34 +62,34 @@ Rules = tuple[tuple[str, str], ...]
 
 
 def translate(model: nn.Module, state: Mapping[str, Tensor]) -> State:
-    """Give a checkpoint's tensors the names and the form they have in a timm model.
+    """Rename and reshape a checkpoint's tensors to those of a timm model.
 
     Args:
-        model: The timm model that shall hold them.
-        state: Tensors by the names of one of the known layouts, or by timm's.
+        model: The timm model that will hold the tensors.
+        state: Tensors by the names of one of the supported layouts, or by timm's names.
 
     Returns:
-        The same tensors by timm's names. Query, key and value, or the two halves of a gated MLP,
-        are joined or taken apart as the model has them.
+        The same tensors by timm's names. Query, key and value, and the two halves of a gated MLP,
+        are joined or split to match the model.
     """
-    found = _without_prefix(dict(state))
-    if "embeddings.patch_embeddings.projection.weight" in found:
-        found = _renamed(found, _TRANSFORMERS)
-    if any(key.startswith("blocks.") for key in found):
-        found = _renamed(found, _BLOCKS)
-        found = _with_registers(model, found)
-        found = _biases_at_projections(found)
-        found = _as_the_model_has_them(model, found)
-    if "layers.0.downsample.reduction.weight" in found:
-        found = {_later_downsample(key): value for key, value in found.items()}
-    if "features.conv0.weight" in found:
-        found = _renamed(found, _DENSENET)
-    return found
+    translated = _without_prefix(dict(state))
+    if "embeddings.patch_embeddings.projection.weight" in translated:
+        translated = _renamed(translated, _TRANSFORMERS)
+    if any(key.startswith("blocks.") for key in translated):
+        translated = _renamed(translated, _BLOCKS)
+        translated = _with_registers(model, translated)
+        translated = _biases_at_projections(translated)
+        translated = _joined_or_split(model, translated)
+    if "layers.0.downsample.reduction.weight" in translated:
+        translated = {_later_downsample(key): value for key, value in translated.items()}
+    if "features.conv0.weight" in translated:
+        translated = _renamed(translated, _DENSENET)
+    return translated
 
 
 def _without_prefix(state: State) -> State:
     for prefix in PREFIXES:
-        if any(prefix + first in state for first in FIRST):
+        if any(prefix + first in state for first in FIRST_LAYER):
             return {key.removeprefix(prefix): value for key, value in state.items()}
     return state
 
@@ -104,7 +104,10 @@ def _renamed(state: State, rules: Rules) -> State:
 
 
 def _with_registers(model: nn.Module, state: State) -> State:
-    """DINOv2 gives the class token a position and the registers none; timm adds it beforehand."""
+    """Add the class token's position to the token, as timm does.
+
+    DINOv2 has a position embedding for the class token but none for the registers.
+    """
     if "register_tokens" not in state or not getattr(model, "no_embed_class", False):
         return state
     positions = state["pos_embed"]
@@ -117,7 +120,7 @@ def _with_registers(model: nn.Module, state: State) -> State:
 
 
 def _biases_at_projections(state: State) -> State:
-    """EVA keeps the biases of separate projections beside them."""
+    """Move the biases of separate projections into them; EVA stores them in the attention."""
     return {
         _bias_name(key) if f"{key.rpartition('.')[0]}.q_proj.weight" in state else key: value
         for key, value in state.items()
@@ -128,64 +131,66 @@ def _bias_name(key: str) -> str:
     return re.sub(r"\.([qkv])_bias$", r".\1_proj.bias", key)
 
 
-def _as_the_model_has_them(model: nn.Module, state: State) -> State:
+def _joined_or_split(model: nn.Module, state: State) -> State:
+    """Join or split projections and gated MLPs where the model's layers differ from the file's."""
     wanted = model.state_dict().keys()
-    found = dict(state)
+    changed = dict(state)
     for key in state:
-        at, _, what = key.partition(".attn.")
-        if what == "q_proj.weight" and f"{at}.attn.qkv.weight" in wanted:
-            _join_attention(found, f"{at}.attn.", wanted)
-        elif what == "qkv.weight" and f"{at}.attn.q_proj.weight" in wanted:
-            _part_attention(found, f"{at}.attn.")
+        block, _, tensor = key.partition(".attn.")
+        if tensor == "q_proj.weight" and f"{block}.attn.qkv.weight" in wanted:
+            _join_attention(changed, f"{block}.attn.", wanted)
+        elif tensor == "qkv.weight" and f"{block}.attn.q_proj.weight" in wanted:
+            _split_attention(changed, f"{block}.attn.")
         elif key.endswith(".mlp.fc1_g.weight") and key.replace("fc1_g", "fc1") in wanted:
-            _join_gate(found, key.removesuffix("fc1_g.weight"))
+            _join_gate(changed, key.removesuffix("fc1_g.weight"))
         elif key.endswith(".mlp.fc1.weight") and key.replace("fc1", "fc1_g") in wanted:
-            _part_gate(found, key.removesuffix("fc1.weight"))
-    return found
+            _split_gate(changed, key.removesuffix("fc1.weight"))
+    return changed
 
 
-def _join_attention(state: State, at: str, wanted: Any) -> None:
-    state[f"{at}qkv.weight"] = torch.cat([state.pop(f"{at}{part}_proj.weight") for part in "qkv"])
-    biases = {part: state.pop(f"{at}{part}_proj.bias", None) for part in "qkv"}
+def _join_attention(state: State, prefix: str, wanted: Any) -> None:
+    weights = [state.pop(f"{prefix}{part}_proj.weight") for part in "qkv"]
+    state[f"{prefix}qkv.weight"] = torch.cat(weights)
+    biases = {part: state.pop(f"{prefix}{part}_proj.bias", None) for part in "qkv"}
     query = biases["q"]
     if query is None:
         return
-    if f"{at}qkv.bias" in wanted:
-        # A key without a bias, as EVA has it, is one whose bias is zero.
-        each = [torch.zeros_like(query) if one is None else one for one in biases.values()]
-        state[f"{at}qkv.bias"] = torch.cat(each)
+    if f"{prefix}qkv.bias" in wanted:
+        # EVA's key projection has no bias, which equals a bias of zero.
+        complete = [torch.zeros_like(query) if bias is None else bias for bias in biases.values()]
+        state[f"{prefix}qkv.bias"] = torch.cat(complete)
     else:
-        state |= {f"{at}{part}_bias": one for part, one in biases.items() if one is not None}
+        state |= {f"{prefix}{part}_bias": bias for part, bias in biases.items() if bias is not None}
 
 
-def _part_attention(state: State, at: str) -> None:
-    for part, weight in zip("qkv", state.pop(f"{at}qkv.weight").chunk(3), strict=True):
-        state[f"{at}{part}_proj.weight"] = weight
-        if f"{at}{part}_bias" in state:
-            state[f"{at}{part}_proj.bias"] = state.pop(f"{at}{part}_bias")
-    if f"{at}qkv.bias" in state:
-        for part, bias in zip("qkv", state.pop(f"{at}qkv.bias").chunk(3), strict=True):
-            state[f"{at}{part}_proj.bias"] = bias
+def _split_attention(state: State, prefix: str) -> None:
+    for part, weight in zip("qkv", state.pop(f"{prefix}qkv.weight").chunk(3), strict=True):
+        state[f"{prefix}{part}_proj.weight"] = weight
+        if f"{prefix}{part}_bias" in state:
+            state[f"{prefix}{part}_proj.bias"] = state.pop(f"{prefix}{part}_bias")
+    if f"{prefix}qkv.bias" in state:
+        for part, bias in zip("qkv", state.pop(f"{prefix}qkv.bias").chunk(3), strict=True):
+            state[f"{prefix}{part}_proj.bias"] = bias
 
 
-def _join_gate(state: State, at: str) -> None:
+def _join_gate(state: State, prefix: str) -> None:
     for kind in ("weight", "bias"):
-        halves = [state.pop(f"{at}{half}.{kind}", None) for half in ("fc1_g", "fc1_x")]
+        halves = [state.pop(f"{prefix}{half}.{kind}", None) for half in ("fc1_g", "fc1_x")]
         present = [half for half in halves if half is not None]
         if present:
-            state[f"{at}fc1.{kind}"] = torch.cat(present)
+            state[f"{prefix}fc1.{kind}"] = torch.cat(present)
 
 
-def _part_gate(state: State, at: str) -> None:
+def _split_gate(state: State, prefix: str) -> None:
     for kind in ("weight", "bias"):
-        if f"{at}fc1.{kind}" in state:
-            gate, value = state.pop(f"{at}fc1.{kind}").chunk(2)
-            state |= {f"{at}fc1_g.{kind}": gate, f"{at}fc1_x.{kind}": value}
+        if f"{prefix}fc1.{kind}" in state:
+            gate, value = state.pop(f"{prefix}fc1.{kind}").chunk(2)
+            state |= {f"{prefix}fc1_g.{kind}": gate, f"{prefix}fc1_x.{kind}": value}
 
 
 def _later_downsample(key: str) -> str:
-    """The first Swin shrank the map at the end of a stage, timm's does at the start of the next."""
-    found = re.match(r"layers\.(\d+)\.downsample\.", key)
-    if found is None:
+    """Move a downsampling layer from the end of a Swin stage to the start of the next, as timm."""
+    match = re.match(r"layers\.(\d+)\.downsample\.", key)
+    if match is None:
         return key
-    return f"layers.{int(found[1]) + 1}.downsample.{key[found.end() :]}"
+    return f"layers.{int(match[1]) + 1}.downsample.{key[match.end() :]}"

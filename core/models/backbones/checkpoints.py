@@ -1,4 +1,4 @@
-"""Weights on disk: read without running code, matched key by key, and reported."""
+"""Checkpoint files: read without running code, matched key by key, with a load report."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from core.errors import ModelError
+from core.models.backbones.model_map import map_model
 
 FIELD = "model.weights"
 WRAPPERS = ("module.", "_orig_mod.")
-"""Prefixes that data parallelism and compilation leave in front of every key."""
+"""Prefixes that data parallelism and compilation add to every key."""
 
 PRETRAINING_ONLY = ("decoder_", "mask_token", "norm.", "bert_")
-"""What published MAE and MRM checkpoints hold beside the encoder. Their final ``norm`` is not used:
-the classifier normalises after pooling (``fc_norm``), as the published fine-tuning does."""
-
-FRESH = ("fc_norm.", "head.")
-"""What a classifier on a pre-trained encoder starts anew."""
+"""Prefixes of tensors in published MAE and MRM checkpoints that are not part of the encoder. Their
+final ``norm`` is not used: the classifier normalises after pooling (``fc_norm``), as the published
+fine-tuning does."""
 
 _PICKLES = (b"PK", b"\x80")
 _INNER = ("teacher", "model_ema", "model", "module", "state_dict", "model_state_dict")
-"""Where training code puts the weights. An average of them, as a teacher is, comes first: that is
-what its authors use."""
+"""Keys under which training code stores the weights. Averaged weights, such as a teacher's, come
+first, because their authors use these."""
 
-_NESTED = 3
+_MAX_NESTING = 3
 _COMPUTED = (
     "relative_position_index",
     "attn_mask",
@@ -42,15 +41,15 @@ _COMPUTED = (
     "rope.freqs_sin",
     "num_batches_tracked",
 )
-"""Ends of keys that hold no weights; the model computes them."""
+"""Endings of keys that are no weights; the model computes these tensors."""
 
-# Checkpoints of MAE's code carry the command line and a few scores beside the weights. These
-# classes only hold values: building one runs no code of the file.
+# Checkpoints of MAE's code also contain the command line and a few scores. These classes only hold
+# values: creating an instance runs no code of the file.
 _HARMLESS: list[Any] = [
     argparse.Namespace,
     np.dtype,
     np._core.multiarray.scalar,  # type: ignore[attr-defined]
-    # NumPy before 2 wrote the same under another name.
+    # NumPy before version 2 wrote the same class under another name.
     (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
 ]
@@ -58,12 +57,12 @@ _HARMLESS: list[Any] = [
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every key of a checkpoint and of every key of the model.
+    """How every key of a checkpoint and every key of the model was treated.
 
     Attributes:
-        matched: Keys that were loaded as they are.
-        missing: Keys of the model that the checkpoint does not have (the classifier's).
-        unexpected: Keys of the checkpoint that the model does not have.
+        matched: Keys that were loaded unchanged.
+        missing: Keys of the model that the checkpoint lacks (those of the classifier).
+        unexpected: Keys of the checkpoint that the model lacks.
         reshaped: Keys that were loaded after interpolation to the model's input size.
         sha256: Hash of the file; None for random weights.
     """
@@ -76,12 +75,12 @@ class LoadReport:
 
     def __str__(self) -> str:
         if self.sha256 is None:
-            return "random weights, nothing was loaded"
+            return "random weights; no file was loaded"
         parts = [f"{len(self.matched) + len(self.reshaped)} tensors loaded"]
         for what, keys in (
             ("interpolated", self.reshaped),
-            ("started anew", self.missing),
-            ("left out", self.unexpected),
+            ("newly initialised", self.missing),
+            ("not used", self.unexpected),
         ):
             if keys:
                 parts.append(f"{len(keys)} {what} ({', '.join(_roots(keys))})")
@@ -95,30 +94,32 @@ def sha256(path: Path) -> str:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint, in safetensors or torch's format, by content not by name.
+    """Read the tensors of a checkpoint in safetensors or torch format, recognised by its content.
 
     Args:
-        path: The file. Of a torch file the tensors under ``model``, ``state_dict``, ``teacher`` and
-            their like are taken.
+        path: The file. In a torch file, the tensors can be nested under keys such as ``model``,
+            ``state_dict`` or ``teacher``.
 
     Returns:
         Tensors by key, without the prefixes ``module.`` and ``_orig_mod.``.
 
     Raises:
-        ModelError: The file is missing, empty, truncated, would run code when unpickled, or holds
-            no weights.
+        ModelError: The file is missing, empty or truncated, would run code when unpickled, or
+            contains no weights.
     """
     if not path.is_file():
         raise ModelError(
-            f"There is no checkpoint {path}.", "Give the path of an existing file.", field=FIELD
+            f"The checkpoint {path} does not exist.",
+            "Give the path of an existing file.",
+            field=FIELD,
         )
     if path.stat().st_size == 0:
         raise ModelError(f"{path} is empty.", "Download it again.", field=FIELD)
     with path.open("rb") as file:
         start = file.read(9)
     content = _read_safetensors(path) if start[8:9] == b"{" else _read_torch(path, start)
-    for _ in range(_NESTED):
-        inner = next((one for one in _INNER if isinstance(content.get(one), Mapping)), None)
+    for _ in range(_MAX_NESTING):
+        inner = next((key for key in _INNER if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break
         content = content[inner]
@@ -126,49 +127,49 @@ def read(path: Path) -> dict[str, Tensor]:
         _unwrapped(str(key)): value for key, value in content.items() if isinstance(value, Tensor)
     }
     if not state:
-        held = ", ".join(str(key) for key in list(content)[:5]) or "nothing"
+        keys = ", ".join(str(key) for key in list(content)[:5]) or "none"
         raise ModelError(
-            f"{path} holds no weights (it holds {held}).",
-            "Give a state dict, by itself or under the key “model”.",
+            f"{path} contains no weights (its keys: {keys}).",
+            "Give a file with a state dict, at the top level or under the key “model”.",
             field=FIELD,
         )
     return state
 
 
 def load(model: nn.Module, state: Mapping[str, Tensor], *, name: str, digest: str) -> LoadReport:
-    """Fill a classifier with a pre-trained encoder and account for every key.
+    """Load a pre-trained encoder into a classifier and report every key.
 
     Args:
-        model: A timm model; its classifier (and ``fc_norm``) keep what they have.
-        state: Tensors by timm's keys, as ``read`` gives them.
+        model: A timm model; its classifier (head and ``fc_norm``) stays as it is.
+        state: Tensors by timm's keys, as returned by ``read``.
         name: The checkpoint's name, for messages.
         digest: SHA-256 of the file, for the report.
 
     Returns:
-        What was loaded, interpolated, started anew and left out.
+        Which keys were loaded, interpolated, newly initialised and not used.
 
     Raises:
-        ModelError: A key of the encoder is missing, has another shape, is superfluous, or its
-            values are not finite.
+        ModelError: A key of the encoder is missing or has another shape, the checkpoint has keys
+            that the encoder lacks, or values are not finite.
     """
-    wanted = model.state_dict()
+    wanted, fresh = model.state_dict(), _classifier_prefixes(model)
     lacking, surplus = differences(model, state)
-    for keys, fault in (
+    for keys, problem in (
         (lacking, f"lacks {len(lacking)} of the encoder's tensors"),
-        (surplus, f"has {len(surplus)} tensors that the backbone has no place for"),
+        (surplus, f"has {len(surplus)} tensors that the backbone does not have"),
     ):
         if keys:
-            raise _unfit(f"{name} {fault}, the first is {keys[0]}.")
+            raise _mismatch(f"{name} {problem}. The first is {keys[0]}.")
     filled = {
         key: _fitted(model, key, value, wanted[key], name)
         for key, value in state.items()
-        if key in wanted and not key.startswith(_fresh(model))
+        if key in wanted and not key.startswith(fresh)
     }
     for key, value in filled.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ModelError(
-                f"{name} holds values that are not finite in {key}.",
-                "The file is damaged or its training diverged; use another one.",
+                f"{name} contains values that are not finite in {key}.",
+                "The file is damaged or its training diverged. Use another file.",
                 field=FIELD,
             )
     model.load_state_dict(filled, strict=False)
@@ -183,16 +184,16 @@ def load(model: nn.Module, state: Mapping[str, Tensor], *, name: str, digest: st
 
 
 def differences(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
-    """Keys of the encoder that a checkpoint lacks, and keys within it that the encoder lacks.
+    """Keys of the encoder that a checkpoint lacks, and keys of the checkpoint that it lacks.
 
-    What belongs to the classifier or to pre-training alone is in neither list; nor is a key of a
-    part that the model does not have at all (a text encoder, a projection).
+    Neither list includes keys of the classifier, keys that only pre-training uses, and keys of
+    components that the model does not have at all (a text encoder, a projection).
 
     Args:
         model: A timm model.
         state: Tensors by key.
     """
-    wanted, fresh = model.state_dict(), _fresh(model)
+    wanted, fresh = model.state_dict(), _classifier_prefixes(model)
     encoder = [key for key in wanted if not key.startswith(fresh)]
     roots = {key.split(".")[0] for key in encoder}
     return (
@@ -209,7 +210,7 @@ def differences(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[list[str
 
 
 def fits(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
-    """Whether a checkpoint fills a model's encoder, by names and shapes; values are not read.
+    """Whether a checkpoint fits a model's encoder, by names and shapes; values are not read.
 
     Args:
         model: A timm model, on the meta device or any other.
@@ -217,7 +218,7 @@ def fits(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
     """
     if any(differences(model, state)):
         return False
-    wanted, fresh = model.state_dict(), _fresh(model)
+    wanted, fresh = model.state_dict(), _classifier_prefixes(model)
     try:
         for key, place in wanted.items():
             if key in state and not key.startswith(fresh):
@@ -228,12 +229,12 @@ def fits(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
 
 
 def interpolate_positions(positions: Tensor, tokens: int, prefix: int) -> Tensor:
-    """Resize the position embedding of a square grid, bicubic without antialiasing as published.
+    """Resize the position embedding of a square grid, bicubic without antialiasing as in MAE.
 
     Args:
         positions: Shape [1, prefix + g², D].
-        tokens: Tokens wanted, with prefix.
-        prefix: Leading tokens that have no place in the grid (class token, registers).
+        tokens: Number of tokens of the result, prefix included.
+        prefix: Number of leading tokens outside the grid (class token, registers).
 
     Returns:
         Shape [1, tokens, D].
@@ -252,19 +253,19 @@ def _fitted(model: nn.Module, key: str, value: Tensor, place: Tensor, name: str)
     if getattr(model, "no_embed_class", False):
         prefix = 0
     resizable = key == "pos_embed" and value.ndim == 3 and value.shape[2] == place.shape[2]
-    if resizable and all(_is_square(one.shape[1] - prefix) for one in (value, place)):
+    if resizable and all(_is_square(tensor.shape[1] - prefix) for tensor in (value, place)):
         return interpolate_positions(value, place.shape[1], prefix)
     if key.endswith("relative_position_bias_table") and value.shape[1] == place.shape[1]:
-        sides = [round(one.shape[0] ** 0.5) for one in (value, place)]
-        if all(side**2 == one.shape[0] for side, one in zip(sides, (value, place), strict=True)):
-            return _interpolate_biases(value, *sides)
-    raise _unfit(
+        old, new = round(value.shape[0] ** 0.5), round(place.shape[0] ** 0.5)
+        if old**2 == value.shape[0] and new**2 == place.shape[0]:
+            return _interpolate_biases(value, old, new)
+    raise _mismatch(
         f"{name}: {key} has shape {list(value.shape)}, the backbone needs {list(place.shape)}."
     )
 
 
 def _interpolate_biases(table: Tensor, old: int, new: int) -> Tensor:
-    """Resize a window's table of [offsets², heads], where a small input makes its windows small."""
+    """Resize the bias table [offsets², heads] of a window, which is smaller for a small input."""
     grid = table.float().T.reshape(1, -1, old, old)
     grid = functional.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
     return grid.reshape(table.shape[1], -1).T.to(table.dtype)
@@ -274,15 +275,14 @@ def _is_square(count: int) -> bool:
     return count > 0 and round(count**0.5) ** 2 == count
 
 
-def _unfit(cause: str) -> ModelError:
+def _mismatch(cause: str) -> ModelError:
     remedy = "Give a checkpoint of the same architecture as the backbone."
     return ModelError(cause, remedy, field=FIELD)
 
 
-def _fresh(model: nn.Module) -> tuple[str, ...]:
-    head = getattr(model, "get_classifier", lambda: None)()
-    named = next((key for key, module in model.named_modules() if module is head and key), None)
-    return FRESH if named is None else ("fc_norm.", f"{named}.")
+def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
+    """Prefixes of the keys that are newly initialised on a pre-trained encoder."""
+    return ("fc_norm.", *(f"{name}." for name in map_model(model).classifier))
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
@@ -298,22 +298,22 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 def _read_torch(path: Path, start: bytes) -> Mapping[str, Any]:
     try:
         with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
-            # Of a newer pickle protocol torch only says that it may fail; then it does, below.
+            # torch warns that a newer pickle protocol may fail; if it does, it raises below.
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not start.startswith(_PICKLES):
-            raise _damaged(path, "it has neither format's beginning") from error
+            raise _damaged(path, "it starts like neither format") from error
         raise ModelError(
-            f"{path} is a pickle that would run code when it is opened, so it was not opened.",
-            "Save its state dict as safetensors where you trust it, and give that file.",
+            f"{path} is a pickle that would run code when opened, so it was not opened.",
+            "If you trust it, save its state dict as safetensors and give that file.",
             field=FIELD,
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise _damaged(path, error) from error
     if not isinstance(content, Mapping):
         raise ModelError(
-            f"{path} holds a {type(content).__name__}, not a state dict.",
+            f"{path} contains a {type(content).__name__}, not a state dict.",
             "Save model.state_dict() and give that file.",
             field=FIELD,
         )

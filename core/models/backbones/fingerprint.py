@@ -1,4 +1,4 @@
-"""A few numbers that tell whether two machines hold the same backbone: features of one picture."""
+"""Fingerprint of a backbone: statistics of its features on one image, to compare machines."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ SHOWN = 6
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Features of one picture, in short. Machines differ by rounding, in about the sixth digit.
+    """Statistics of the features of one image.
+
+    Between machines they differ by rounding, in about the sixth digit.
 
     Attributes:
         length: Number of features.
         mean: Their mean.
         std: Their standard deviation.
         norm: Their Euclidean norm.
-        wave: Their projection on a cosine, which tells of their order too.
-        first: The first of them.
+        wave: Their projection on a cosine, which depends on their order.
+        first: The first six features.
     """
 
     length: int
@@ -40,7 +42,7 @@ class Fingerprint:
 
 
 def features(model: nn.Module, pixels: Tensor) -> Tensor:
-    """What the backbone gives the classifier, in evaluation mode, before a norm of its own.
+    """The features that the classifier receives, in evaluation mode, before ``fc_norm``.
 
     Args:
         model: A timm classifier.
@@ -53,29 +55,29 @@ def features(model: nn.Module, pixels: Tensor) -> Tensor:
     training = model.training
     model.eval()
     with torch.inference_mode():
-        found: Tensor = network.forward_features(pixels)
+        values: Tensor = network.forward_features(pixels)
         if hasattr(network, "fc_norm"):
-            found = network.pool(found)  # fc_norm is new, and would hide mean and spread
+            values = network.pool(values)  # fc_norm is newly initialised and removes mean and scale
         else:
-            found = network.forward_head(found, pre_logits=True)
+            values = network.forward_head(values, pre_logits=True)
     model.train(training)
-    return found.float()
+    return values.float()
 
 
 def fingerprint(model: nn.Module, pixels: Tensor) -> Fingerprint:
-    """Features of one picture, in short.
+    """Statistics of the features of one image.
 
     Args:
         model: A timm classifier.
         pixels: Input of shape [1, C, S, S].
     """
-    found = features(model, pixels)[0].double()
-    wave = torch.cos(torch.arange(len(found), dtype=torch.float64))
+    values = features(model, pixels)[0].double()
+    wave = torch.cos(torch.arange(len(values), dtype=torch.float64))
     return Fingerprint(
-        length=len(found),
-        mean=float(found.mean()),
-        std=float(found.std()),
-        norm=float(found.norm()),
-        wave=float(found @ wave),
-        first=tuple(float(value) for value in found[:SHOWN]),
+        length=len(values),
+        mean=float(values.mean()),
+        std=float(values.std()),
+        norm=float(values.norm()),
+        wave=float(values @ wave),
+        first=tuple(float(value) for value in values[:SHOWN]),
     )

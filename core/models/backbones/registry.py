@@ -1,7 +1,7 @@
-"""Every backbone, one card each.
+"""The registered backbones, one card each.
 
-Nothing here imports torch, so that names and cards can be listed at once; only the card of a timm
-model (``timm:NAME``), which comes from timm's own configuration, has to load timm.
+This module does not import torch, so that names and cards can be listed without delay. Only the
+card of a timm model (``timm:NAME``) loads timm, because it is made from timm's configuration.
 """
 
 from __future__ import annotations
@@ -11,19 +11,9 @@ from typing import Any
 
 from core.errors import ModelError, unknown_name
 from core.models.backbones import timm_cards
-from core.models.backbones.card import CLASS_TOKEN, MAP_MEAN, WEIGHTS, BackboneCard
-from core.models.backbones.timm_cards import SUGGESTED, TIMM
+from core.models.backbones.card import CLASS_TOKEN, MAP_MEAN, BackboneCard
+from core.models.backbones.timm_cards import TIMM
 from core.workspace import BACKBONE_FILES
-
-__all__ = [
-    "BACKBONES",
-    "SUGGESTED",
-    "TIMM",
-    "WEIGHTS",
-    "BackboneCard",
-    "backbone_card",
-    "provenance",
-]
 
 IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 CLIP: dict[str, Any] = {
@@ -32,12 +22,13 @@ CLIP: dict[str, Any] = {
 }
 
 _TEST_IMAGES = (
-    "Many test images of the study's NIH split are in NIH's own training list, and RSNA's images "
-    "are NIH's, so it may have seen images it is tested on."
+    "Many test images of the paper's NIH split are in NIH's official training list, and the images "
+    "of RSNA come from NIH. It may therefore have seen images that it is tested on."
 )
 _LABELLED = (
-    "It was trained with labels of NIH ChestX-ray14, CheXpert and RSNA. Few labels of these are no "
-    "few labels to it, and the study's test images may be among them: compare it on other data."
+    "It was trained with labels of NIH ChestX-ray14, CheXpert and RSNA. A small label fraction of "
+    "these data sets does not limit the labels it has seen, and the paper's test images may be "
+    "among its training images. Compare it on other data."
 )
 
 _MEDICAL_MAE: dict[str, Any] = {
@@ -45,7 +36,7 @@ _MEDICAL_MAE: dict[str, Any] = {
     "mean": 0.5056,
     "std": 0.252,
     "source": "file",
-    "licence": "Not stated by the authors; the images' own terms apply.",
+    "licence": "Not stated by the authors; the terms of the images apply.",
     "paper": "Xiao et al. 2023, Delving into Masked Autoencoders for Multi-Label Thorax Disease "
     "Classification (arXiv 2210.12843)",
     "eval_resize": 256,
@@ -56,15 +47,14 @@ _EVA_X: dict[str, Any] = {
     "std": 0.28509309,
     "source": "hub",
     "hub": "MapleF/eva_x",
-    # EVA-02 with patches of 16 instead of 14 pixels.
+    # EVA-02 with patches of 16 pixels instead of 14.
     "arguments": {"patch_size": 16, "ref_feat_shape": (14, 14)},
-    "licence": "MIT, as the authors' repository; the images' own terms apply.",
-    "pretraining": "Masked image modelling against the features of a radiograph model (MGCA), on "
+    "licence": "MIT, as stated in the authors' repository; the terms of the images apply.",
+    "pretraining": "Masked image modelling: predicts the features of a radiograph model (MGCA), on "
     "520,000 radiographs of NIH ChestX-ray14, CheXpert and MIMIC-CXR.",
     "paper": "Yao et al. 2024, EVA-X: A foundation model for general chest X-ray analysis with "
     "self-supervised learning (arXiv 2405.05237)",
-    "leaks": "It has seen, without labels, images of NIH ChestX-ray14 and CheXpert. "
-    + _TEST_IMAGES,
+    "leaks": "It has seen images of NIH ChestX-ray14 and CheXpert, without labels. " + _TEST_IMAGES,
     "eval_resize": 256,
 }
 _RAD_DINO: dict[str, Any] = {
@@ -79,11 +69,11 @@ _RAD_DINO: dict[str, Any] = {
 _TORCHXRAYVISION: dict[str, Any] = {
     "source": "file",
     "channels": 1,
-    # Grey levels become -1024 to 1024.
+    # Grey levels are mapped to the range -1024 to 1024.
     "mean": 0.5,
     "std": 1 / 2048,
     "pooling": MAP_MEAN,
-    "licence": "Apache 2.0, as the library; the images' own terms apply.",
+    "licence": "Apache 2.0, as the library; the terms of the images apply.",
     "paper": "Cohen et al. 2022, TorchXRayVision: A library of chest X-ray datasets and models "
     "(arXiv 2111.00595)",
     "leaks": _LABELLED,
@@ -92,31 +82,31 @@ _TORCHXRAYVISION: dict[str, Any] = {
 _EMBEDDED: dict[str, Any] = {
     "architecture": "vit_tiny_patch16_224",
     "input_size": 128,
-    # Fixed when they were pre-trained, see core/models/crops.py.
+    # Fixed when they were pre-trained; see core/pretraining/crops.py.
     "mean": 0.5,
     "std": 0.25,
     "source": "embedded",
-    "licence": "MIT, as this software. They learnt from pictures under CC BY 4.0 (Kermany et al.) "
-    "and from pictures of the NIH Clinical Center (attribution); none is in them.",
+    "licence": "MIT, as this software. Pre-trained on images under CC BY 4.0 (Kermany et al.) and "
+    "images of the NIH Clinical Center (attribution required); the weights contain no image.",
     "url": "",
 }
-"""What the shipped backbones have in common."""
+"""Common values of the embedded backbones."""
 
 _EMBEDDED_LEAKS = (
-    "It has seen, without labels, 3,671 training pictures of Kermany et al. (PneumoniaMNIST's "
-    "training and validation pictures are from the same part) and 449 of NIH ChestX-ray14; of "
-    "these, 66 stand in NIH's own test list, 46 in the paper's validation list and none in the "
-    "paper's test list, and some may be in RSNA's set. It has seen no phantom of the data sets "
-    "offered here."
+    "It has seen, without labels, 3,671 training images of Kermany et al. (the source of "
+    "PneumoniaMNIST's training and validation images) and 449 images of NIH ChestX-ray14. Of "
+    "these 449, 66 are in NIH's official test list, 46 in the paper's validation list and none in "
+    "the paper's test list; some may be in RSNA. It has seen no phantom of the data sets in this "
+    "software."
 )
 
 BACKBONES: dict[str, BackboneCard] = {
     "embedded-mae": BackboneCard(
         name="embedded-mae",
         title="ViT-Tiny MAE, embedded",
-        pretraining="Masked autoencoding of phantoms, then of phantoms and of training pictures of "
-        "Kermany et al. 2018 and NIH ChestX-ray14, made with this software; embedded-mae.json "
-        "beside the weights tells data, steps and command.",
+        pretraining="Masked autoencoding with this software: first on phantoms, then on phantoms "
+        "and training images of Kermany et al. 2018 and NIH ChestX-ray14. Data, steps and command "
+        "are in embedded-mae.json next to the weights.",
         paper="He et al. 2022, Masked Autoencoders Are Scalable Vision Learners (arXiv 2111.06377)",
         weights="embedded-mae.safetensors",
         leaks=_EMBEDDED_LEAKS,
@@ -125,13 +115,14 @@ BACKBONES: dict[str, BackboneCard] = {
     "embedded-mrm": BackboneCard(
         name="embedded-mrm",
         title="ViT-Tiny MRM, embedded",
-        pretraining="Masked records, from embedded-mae on: the same pictures, and the phantoms’ "
-        "reports; embedded-mrm.json beside the weights tells data, steps and command.",
+        pretraining="Masked record modelling, starting from embedded-mae: the same images, and the "
+        "reports of the phantoms. Data, steps and command are in embedded-mrm.json next to the "
+        "weights.",
         paper="Zhou et al. 2023, Advancing Radiograph Representation Learning with Masked Record "
         "Modeling (arXiv 2301.13155)",
         weights="embedded-mrm.safetensors",
-        leaks=_EMBEDDED_LEAKS + " The reports it read name the findings of 10,000 phantoms, so on "
-        "phantoms it starts with what labels tell.",
+        leaks=_EMBEDDED_LEAKS + " The reports name the findings of 10,000 phantoms, so on phantoms "
+        "its pre-training already contains the information of labels.",
         **_EMBEDDED,
     ),
     "mrm": BackboneCard(
@@ -142,14 +133,14 @@ BACKBONES: dict[str, BackboneCard] = {
         mean=0.4978,
         std=0.2449,
         source="file",
-        licence="Not stated by the authors; the images' own terms (MIMIC-CXR-JPG) apply.",
-        pretraining="Masked records: masked patches and masked words of the report, on the "
-        "radiographs and reports of MIMIC-CXR-JPG.",
+        licence="Not stated by the authors; the terms of the images (MIMIC-CXR-JPG) apply.",
+        pretraining="Masked record modelling: predicts masked patches of the radiograph and masked "
+        "words of the report, on the radiographs and reports of MIMIC-CXR-JPG.",
         paper="Zhou et al. 2023, Advancing Radiograph Representation Learning with Masked Record "
         "Modeling (arXiv 2301.13155)",
         url="https://github.com/RL4M/MRM-pytorch (the file MRM.pth)",
-        leaks="Pre-trained on MIMIC-CXR alone: it has seen the images of that data set, and none "
-        "of NIH, CheXpert or RSNA.",
+        leaks="It was pre-trained only on MIMIC-CXR. It has seen images of that data set, and no "
+        "image of NIH, CheXpert or RSNA.",
     ),
     "cxr-mae": BackboneCard(
         **_MEDICAL_MAE
@@ -163,8 +154,8 @@ BACKBONES: dict[str, BackboneCard] = {
             "CheXpert and MIMIC-CXR.",
             "url": "https://github.com/lambert-x/medical_mae (ViT-Base/16, X-rays 0.5M, "
             "“Pretrained”)",
-            "leaks": "It has seen, without labels, training images of NIH ChestX-ray14 and "
-            "CheXpert. " + _TEST_IMAGES,
+            "leaks": "It has seen training images of NIH ChestX-ray14 and CheXpert, without "
+            "labels. " + _TEST_IMAGES,
         }
     ),
     "medical-mae-b": BackboneCard(
@@ -172,10 +163,10 @@ BACKBONES: dict[str, BackboneCard] = {
         name="medical-mae-b",
         title="Medical MAE ViT-B/16",
         architecture="vit_base_patch16_224",
-        pretraining="The same weights as cxr-mae, fed as their authors feed them (mean 0.5056, "
-        "std 0.252) instead of as the study does.",
+        pretraining="The same weights as cxr-mae. The input is normalised as by the authors of the "
+        "weights (mean 0.5056, std 0.252) instead of as in the paper.",
         url="https://github.com/lambert-x/medical_mae (ViT-Base/16, X-rays 0.5M, “Pretrained”)",
-        leaks="It has seen, without labels, training images of NIH ChestX-ray14 and CheXpert. "
+        leaks="It has seen training images of NIH ChestX-ray14 and CheXpert, without labels. "
         + _TEST_IMAGES,
     ),
     "medical-mae-s": BackboneCard(
@@ -187,7 +178,7 @@ BACKBONES: dict[str, BackboneCard] = {
         "CheXpert.",
         url="https://github.com/lambert-x/medical_mae (ViT-Small/16, X-rays 0.3M, “Pretrained”: "
         "vit-s_CXR_0.3M_mae.pth)",
-        leaks="It has seen, without labels, training images of NIH ChestX-ray14 and CheXpert. "
+        leaks="It has seen training images of NIH ChestX-ray14 and CheXpert, without labels. "
         + _TEST_IMAGES,
     ),
     "eva-x-tiny": BackboneCard(
@@ -219,15 +210,15 @@ BACKBONES: dict[str, BackboneCard] = {
         name="rad-dino",
         title="RAD-DINO ViT-B/14",
         hub="microsoft/rad-dino",
-        licence="MIT; shared for research, not for clinical use.",
+        licence="MIT; for research, not for clinical use.",
         pretraining="DINOv2 on 882,775 radiographs of MIMIC-CXR, CheXpert, NIH ChestX-ray14, "
         "PadChest and BRAX.",
         paper="Pérez-García et al. 2025, Exploring scalable medical image encoders beyond text "
         "supervision (arXiv 2401.10815)",
         url="https://huggingface.co/microsoft/rad-dino (model.safetensors, or "
         "backbone_compatible.safetensors)",
-        leaks="It has seen, without labels, all 112,120 images of NIH ChestX-ray14, test images "
-        "included, and so RSNA's, and training images of CheXpert.",
+        leaks="It has seen, without labels, all 112,120 images of NIH ChestX-ray14, including the "
+        "test images and the images of RSNA, and training images of CheXpert.",
     ),
     "rad-dino-maira-2": BackboneCard(
         **_RAD_DINO,
@@ -235,13 +226,14 @@ BACKBONES: dict[str, BackboneCard] = {
         title="RAD-DINO-MAIRA-2 ViT-B/14",
         hub="microsoft/rad-dino-maira-2",
         licence="Microsoft Research licence (MSRLA): research only.",
-        pretraining="DINOv2 on more radiographs than RAD-DINO: five public data sets and a private "
-        "one.",
+        pretraining="DINOv2 on more radiographs than RAD-DINO: five public data sets and one "
+        "private data set.",
         paper="Bannur et al. 2024, MAIRA-2: Grounded Radiology Report Generation "
         "(arXiv 2406.04449)",
         url="https://huggingface.co/microsoft/rad-dino-maira-2 (model.safetensors)",
-        leaks="As RAD-DINO, which saw all of NIH ChestX-ray14, test images included, and so "
-        "RSNA's, and training images of CheXpert; the authors name the sets, not the images.",
+        leaks="As for RAD-DINO, count all images of NIH ChestX-ray14 (test images and those of "
+        "RSNA included) and training images of CheXpert as seen, without labels. The authors name "
+        "the data sets, not the images.",
     ),
     "ark": BackboneCard(
         **IMAGENET,
@@ -252,8 +244,8 @@ BACKBONES: dict[str, BackboneCard] = {
         pooling=MAP_MEAN,
         source="file",
         licence="ASU GitHub Project License of Arizona State University: for research.",
-        pretraining="Supervised, in turn by the labels of MIMIC-CXR, CheXpert, NIH ChestX-ray14, "
-        "RSNA Pneumonia, VinDr-CXR and Shenzhen (704,363 radiographs), with a teacher.",
+        pretraining="Supervised, with a teacher, on one data set after another: MIMIC-CXR, "
+        "CheXpert, NIH ChestX-ray14, RSNA Pneumonia, VinDr-CXR and Shenzhen (704,363 radiographs).",
         paper="Ma et al. 2023, Foundation Ark: Accruing and Reusing Knowledge for Superior and "
         "Robust Performance (arXiv 2310.09507)",
         url="https://github.com/jlianglab/Ark (a form; "
@@ -264,7 +256,7 @@ BACKBONES: dict[str, BackboneCard] = {
         **IMAGENET,
         name="chexfound",
         title="CheXFound ViT-L/16",
-        # DINOv2's largest network, with its registers and its SwiGLU, at the width of a ViT-L/16.
+        # DINOv2's largest network, with registers and SwiGLU, at the width of a ViT-L/16.
         architecture="vit_giant_patch14_reg4_dinov2",
         arguments={
             "global_pool": "token",
@@ -273,20 +265,20 @@ BACKBONES: dict[str, BackboneCard] = {
             "embed_dim": 1024,
             "depth": 24,
             "num_heads": 16,
-            # Two thirds of four widths, rounded up to a multiple of 8, once for each half.
+            # Each of the two halves: 2/3 of 4 widths, rounded up to a multiple of 8.
             "mlp_ratio": 2 * 2736 / 1024,
         },
         pooling=CLASS_TOKEN,
         input_size=512,
         source="file",
-        licence="The code's is Apache 2.0, as DINOv2's; none is stated for the weights.",
-        pretraining="DINOv2 on about a million radiographs of twelve public sources, MIMIC-CXR, "
-        "CheXpert, PadChest and BRAX among them.",
+        licence="Apache 2.0 for the code, as DINOv2; not stated for the weights.",
+        pretraining="DINOv2 on about a million radiographs of twelve public sources, including "
+        "MIMIC-CXR, CheXpert, PadChest and BRAX.",
         paper="Yang et al. 2025, Chest X-ray Foundation Model with Global and Local "
         "Representations Integration (arXiv 2502.05142)",
         url="https://github.com/RPIDIAL/CheXFound (teacher_checkpoint.pth)",
-        leaks="It has seen, without labels, images of CheXpert; of twelve public sources NIH "
-        "ChestX-ray14 may be one, so count its test images as seen.",
+        leaks="It has seen images of CheXpert, without labels. NIH ChestX-ray14 may be among its "
+        "twelve sources, so count the test images of NIH as seen.",
     ),
     "biomedclip": BackboneCard(
         **CLIP,
@@ -299,14 +291,15 @@ BACKBONES: dict[str, BackboneCard] = {
         source="hub",
         hub="microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
         hub_files=("open_clip_pytorch_model.bin", "open_clip_model.safetensors"),
-        licence="MIT; meant for research.",
-        pretraining="Contrastive learning of 15 million figures and captions of PubMed Central, of "
-        "every kind of biomedical picture.",
+        licence="MIT; intended for research.",
+        pretraining="Contrastive learning on 15 million figures and captions of PubMed Central, "
+        "with biomedical images of every kind.",
         paper="Zhang et al. 2023, BiomedCLIP: a multimodal biomedical foundation model pretrained "
         "from fifteen million scientific image-text pairs (arXiv 2303.00915)",
         url="https://huggingface.co/microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224 "
         "(open_clip_pytorch_model.bin)",
-        leaks="Figures of papers can show images of any public data set; how many is not known.",
+        leaks="Figures of papers can contain images of any public data set; their number is not "
+        "known.",
     ),
     "xrv-densenet121": BackboneCard(
         **_TORCHXRAYVISION,
@@ -314,12 +307,12 @@ BACKBONES: dict[str, BackboneCard] = {
         title="TorchXRayVision DenseNet-121",
         architecture="densenet121",
         input_size=224,
-        pretraining="Supervised, by the labels of NIH ChestX-ray14, PadChest, CheXpert, MIMIC-CXR, "
+        pretraining="Supervised, with labels of NIH ChestX-ray14, PadChest, CheXpert, MIMIC-CXR, "
         "Google, OpenI and RSNA (densenet121-res224-all).",
         url="https://github.com/mlmed/torchxrayvision",
-        obtain="Its release is a pickled model, which would run code; where you trust it, save its "
-        "weights: torch.save(xrv.models.DenseNet(weights='densenet121-res224-all').state_dict(), "
-        "'xrv.pth').",
+        obtain="The published file is a pickled model, which would run code when opened. If you "
+        "trust it, save its weights: torch.save(xrv.models.DenseNet("
+        "weights='densenet121-res224-all').state_dict(), 'xrv.pth').",
     ),
     "xrv-resnet50": BackboneCard(
         **_TORCHXRAYVISION,
@@ -327,23 +320,23 @@ BACKBONES: dict[str, BackboneCard] = {
         title="TorchXRayVision ResNet-50",
         architecture="resnet50",
         input_size=512,
-        pretraining="Supervised, by the labels of PadChest, NIH ChestX-ray14, RSNA, SIIM and VinDr "
+        pretraining="Supervised, with labels of PadChest, NIH ChestX-ray14, RSNA, SIIM and VinDr "
         "(resnet50-res512-all).",
         url="https://github.com/mlmed/torchxrayvision/releases "
         "(pc-nih-rsna-siim-vin-resnet50-test512-e400-state.pt)",
     ),
 }
-"""The backbones with a name of their own; any other timm model is ``timm:NAME``."""
+"""The registered backbones by name; any other timm model is ``timm:NAME``."""
 
 
 def backbone_card(name: str) -> BackboneCard:
     """Look up a backbone.
 
     Args:
-        name: A key of ``BACKBONES``, or ``timm:NAME`` for any of timm's models.
+        name: A key of ``BACKBONES``, or ``timm:NAME`` for any timm model.
 
     Raises:
-        ConfigurationError: There is none of that name; the nearest known ones are told.
+        ConfigurationError: There is no backbone of this name; the message lists similar names.
     """
     if name in BACKBONES:
         return BACKBONES[name]
@@ -353,7 +346,7 @@ def backbone_card(name: str) -> BackboneCard:
 
 
 def provenance(name: str) -> dict[str, Any]:
-    """What the card beside shipped weights says (data, steps, loss, command); empty if none is.
+    """The pre-training record of embedded weights (data, steps, loss, command), or an empty dict.
 
     Args:
         name: A backbone's name.
@@ -368,7 +361,7 @@ def provenance(name: str) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        told: dict[str, Any] = json.loads(path.read_text())
+        record: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
-        raise ModelError(f"{path} is damaged ({error}).", "Install this software anew.") from error
-    return told
+        raise ModelError(f"{path} is damaged ({error}).", "Reinstall this software.") from error
+    return record

@@ -1,4 +1,4 @@
-"""Cards of timm's models, from timm's own configuration. timm is loaded only to make one."""
+"""Cards of timm models, made from timm's pretrained configurations when they are asked for."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SUGGESTED = {
     "ResNet-50, ImageNet": "timm:resnet50.a1_in1k",
     "DenseNet-121, ImageNet": "timm:densenet121.ra_in1k",
 }
-"""One model of each family, pre-trained on photographs: what radiographs are worth is seen beside
-them."""
+"""One model of each family, pre-trained on photographs: baselines for the backbones pre-trained on
+radiographs."""
 
 
 @lru_cache
@@ -31,48 +31,53 @@ def card(name: str, others: tuple[str, ...] = ()) -> BackboneCard:
 
     Args:
         name: ``timm:NAME``, with or without the tag of its weights.
-        others: Names of further backbones, for the error.
+        others: Names of further backbones, listed in the error.
 
     Raises:
-        ConfigurationError: timm has no such model, or no such weights of it.
-        ModelError: timm knows the model and no configuration of it.
+        ConfigurationError: timm has no such model, or no such weights for it.
+        ModelError: timm has no pretrained configuration for the model.
     """
     import timm
 
-    known = name.removeprefix(TIMM)
-    if not timm.is_model(known):
-        raise _nearest(name, timm.list_models(), others)
-    if "." in known and known not in timm.list_pretrained(known.split(".")[0] + ".*"):
-        raise _nearest(name, timm.list_pretrained(known.split(".")[0] + "*"), others)
-    told = timm.get_pretrained_cfg(known)
-    if told is None:
+    model = name.removeprefix(TIMM)
+    architecture = model.split(".")[0]
+    if not timm.is_model(model):
+        raise _unknown(name, timm.list_models(), others)
+    if "." in model and model not in timm.list_pretrained(architecture + ".*"):
+        raise _unknown(name, timm.list_pretrained(architecture + "*"), others)
+    config = timm.get_pretrained_cfg(model)
+    if config is None:
         raise ModelError(
-            f"timm knows no configuration of {known}.", "Choose another model.", field=FIELD
+            f"timm has no pretrained configuration of {model}.",
+            "Choose another model.",
+            field=FIELD,
         )
-    channels, side, _ = told.input_size
-    tag = f", {told.tag}" if told.tag else ""
-    weights = f"timm's weights “{told.tag or 'default'}”."
+    channels, side, _ = config.input_size
+    tag = f", {config.tag}" if config.tag else ""
+    weights = f"timm's weights “{config.tag or 'default'}”."
     return BackboneCard(
         name=name,
-        title=f"timm {known.split('.')[0]}{tag}",
-        architecture=known,
+        title=f"timm {architecture}{tag}",
+        architecture=model,
         input_size=side,
-        mean=tuple(told.mean),
-        std=tuple(told.std),
+        mean=tuple(config.mean),
+        std=tuple(config.std),
         channels=channels,
-        pooling="mean of the patch tokens, or the architecture's own",
+        pooling="mean of the patch tokens, or the architecture's own pooling",
         source="timm",
-        hub=told.hf_hub_id or "",
-        hub_files=(told.hf_hub_filename,) if told.hf_hub_filename else BackboneCard.hub_files,
-        licence=told.license or "Not stated; see the model's page.",
-        pretraining=told.description or weights,
-        paper=told.paper_name or "",
-        url=f"https://huggingface.co/{told.hf_hub_id}" if told.hf_hub_id else str(told.url or ""),
+        hub=config.hf_hub_id or "",
+        hub_files=(config.hf_hub_filename,) if config.hf_hub_filename else BackboneCard.hub_files,
+        licence=config.license or "Not stated; see the model's page.",
+        pretraining=config.description or weights,
+        paper=config.paper_name or "",
+        url=f"https://huggingface.co/{config.hf_hub_id}"
+        if config.hf_hub_id
+        else str(config.url or ""),
     )
 
 
-def _nearest(name: str, models: list[str], others: tuple[str, ...]) -> Exception:
-    """The error for an unknown timm model: near names, not all of two thousand."""
-    known = [f"{TIMM}{one}" for one in models]
+def _unknown(name: str, models: list[str], others: tuple[str, ...]) -> Exception:
+    """The error for an unknown timm model, which lists similar names instead of two thousand."""
+    known = [f"{TIMM}{model}" for model in models]
     close = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or known[:3]
     return unknown_name("backbone", name, [*close, *others], field=FIELD)

@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""Adapter folders in peft's format: reading, attaching and writing."""

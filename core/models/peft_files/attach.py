@@ -1,4 +1,4 @@
-"""A foreign adapter put on a backbone, once it is known to have been made for it."""
+"""Attaching an imported adapter to a backbone, after checking that it was made for it."""
 
 from __future__ import annotations
 
@@ -13,96 +13,99 @@ from torch import Tensor, nn
 from core.config.run import AdapterSpec
 from core.errors import ModelError
 from core.models.backbones import qkv
+from core.models.backbones.model_map import ModelMap, map_model
 from core.models.peft_files.read import ForeignAdapter
-from core.models.peft_files.write import classifier
-from core.models.tuning.apply import apply_method, classifier_parameters, merge_adapter
+from core.models.peft_files.write import classifier_names
+from core.models.tuning.apply import apply_method, merge_adapter
 
-HEEDED = 1e-3
-"""Largest difference, as a share of the logits, between an adapter at work and the same merged."""
+TOLERANCE = 1e-3
+"""Largest difference, as a share of the logits, between the active and the merged adapter."""
 
 
-def attach(model: nn.Module, adapter: ForeignAdapter) -> nn.Module:
-    """Put a foreign adapter and its classifier on a backbone, in place.
+def attach_adapter(model: nn.Module, adapter: ForeignAdapter) -> nn.Module:
+    """Attach an imported adapter and its classifier to a backbone, in place.
 
-    What the adapter holds is marked as trainable, as by ``adapters.apply``.
+    The parameters of the adapter are marked as trainable, as by ``apply_method``.
 
     Args:
         model: A timm classifier with the backbone's weights.
-        adapter: What ``read`` gave.
+        adapter: Result of ``read_adapter``.
 
     Returns:
         The same model.
 
     Raises:
-        ModelError: The adapter was made for another backbone, for another number of findings, or
-            without a classifier.
+        ModelError: The adapter was made for another backbone or another number of findings, or
+            has no classifier.
     """
-    names = dict(model.named_modules())
-    apart = {name.rpartition(".")[2] for name in adapter.layers.keys() - names.keys()}
-    if apart & {"q_proj", "k_proj", "v_proj"}:
-        qkv.split(model)
-    for name, parts in adapter.layers.items():
-        _check_misfit(model, name, parts)
-    head = _classifier(model, adapter)
+    parts = map_model(model)
+    missing = {name.rpartition(".")[2] for name in adapter.layers.keys() - parts.modules.keys()}
+    if missing & {"q_proj", "k_proj", "v_proj"}:
+        qkv.split(parts)
+    for name, tensors in adapter.layers.items():
+        _check_layer(model, name, tensors)
+    head = _classifier_tensors(parts, adapter)
     if adapter.method == "ln-tuning":
         apply_method(model, AdapterSpec(method="ln-tuning"))
-        for name, parts in adapter.layers.items():
-            _fill(model.get_submodule(name).state_dict(), parts)
+        for name, tensors in adapter.layers.items():
+            _copy(tensors, model.get_submodule(name).state_dict())
     else:
         apply_method(model, AdapterSpec(method="linear"))
         _inject(model, adapter)
-    for name, parts in head.items():
-        _fill(model.get_submodule(name).state_dict(), parts)
-    for module in classifier_parameters(model):
+    for name, tensors in head.items():
+        _copy(tensors, model.get_submodule(name).state_dict())
+    for module in parts.classifier.values():
         module.requires_grad_(True)
     return model
 
 
-def check_supported_modules(model: nn.Module, example: Tensor) -> None:
-    """Refuse an adapter past which the model reads its weights: it would change nothing.
+def check_effect(model: nn.Module, example: Tensor) -> None:
+    """Check that an attached adapter has an effect: some models do not call the adapted layers.
 
     Args:
-        model: What ``attach`` gave.
+        model: Result of ``attach_adapter``.
         example: Pixels [B, C, S, S].
 
     Raises:
-        ModelError: The model answers as if the adapter were not there.
+        ModelError: The outputs differ from those with the adapter merged into the weights.
     """
     model.eval()
     merged = merge_adapter(copy.deepcopy(model)).eval()
     with torch.inference_mode():
-        own, should = model(example), merged(example)
-    if float((own - should).abs().max()) > HEEDED * max(1.0, float(should.abs().max())):
+        active, expected = model(example), merged(example)
+    limit = TOLERANCE * max(1.0, float(expected.abs().max()))
+    if float((active - expected).abs().max()) > limit:
         raise ModelError(
-            f"timm's {type(model).__name__} reads some of the adapted weights past the adapter, so "
-            "that the adapter would have no effect.",
+            f"timm's {type(model).__name__} does not call some of the adapted layers, so the "
+            "adapter would have no effect.",
             "Adapt separate projections instead: timm.create_model(…, qkv_fused=False).",
         )
 
 
-def _check_misfit(model: nn.Module, name: str, parts: Mapping[str, Tensor]) -> None:
+def _check_layer(model: nn.Module, name: str, tensors: Mapping[str, Tensor]) -> None:
+    """Check that the adapter's tensors of a layer fit the backbone's layer."""
     try:
         layer: Any = model.get_submodule(name)
     except AttributeError:
-        raise _another(
-            f"it adapts {name}, which {type(model).__name__} does not have here"
+        raise _wrong_backbone(
+            f"it adapts {name}, which {type(model).__name__} does not have"
         ) from None
     weight = getattr(layer, "weight", None)
     if not isinstance(weight, Tensor):
-        raise _another(f"it adapts {name}, which has no weights here")
-    for part, value in parts.items():
-        wanted = _wanted(layer, part, value)
-        if tuple(value.shape) not in wanted:
-            raise _another(
-                f"{part} of {name} has the shape {list(value.shape)}, this backbone needs "
-                f"{' or '.join(str(list(one)) for one in wanted) or 'none'}"
+        raise _wrong_backbone(f"it adapts {name}, which has no weights in this backbone")
+    for kind, value in tensors.items():
+        shapes = _allowed_shapes(layer, kind, value)
+        if tuple(value.shape) not in shapes:
+            raise _wrong_backbone(
+                f"{kind} of {name} has the shape {list(value.shape)}, this backbone needs "
+                f"{' or '.join(str(list(shape)) for shape in shapes) or 'none'}"
             )
 
 
-def _wanted(layer: Any, part: str, value: Tensor) -> list[tuple[int, ...]]:
-    """Shapes that a tensor of an adapter may have on a layer; of its rank, whatever that is."""
+def _allowed_shapes(layer: Any, kind: str, value: Tensor) -> list[tuple[int, ...]]:
+    """Shapes that a tensor of an adapter can have on a layer, for the rank of the tensor."""
     rows, columns, *kernel = (*layer.weight.shape, 1)[: max(2, layer.weight.ndim)]
-    match part:
+    match kind:
         case "lora_A":
             return [(len(value), columns, *kernel)]
         case "lora_B":
@@ -112,79 +115,82 @@ def _wanted(layer: Any, part: str, value: Tensor) -> list[tuple[int, ...]]:
         case "ia3_l":
             return [] if kernel else [(rows, 1), (1, columns)]
         case _:
-            place = layer.state_dict().get(part)
-            return [] if place is None else [tuple(place.shape)]
+            tensor = layer.state_dict().get(kind)
+            return [] if tensor is None else [tuple(tensor.shape)]
 
 
-def _classifier(model: nn.Module, adapter: ForeignAdapter) -> dict[str, dict[str, Tensor]]:
-    """The classifier's tensors by module, once they are known to fit and to be complete."""
-    found: dict[str, dict[str, Tensor]] = {}
-    places = classifier(model)
+def _classifier_tensors(parts: ModelMap, adapter: ForeignAdapter) -> dict[str, dict[str, Tensor]]:
+    """The classifier's tensors by module, after checking that they fit and are complete."""
+    tensors: dict[str, dict[str, Tensor]] = {}
+    modules = classifier_names(parts)
     for name, value in adapter.rest.items():
-        module, _, part = name.rpartition(".")
-        if module not in places:
+        module, _, kind = name.rpartition(".")
+        if module not in modules:
             raise ModelError(
-                f"The adapter also holds {name}, which is not part of the classifier "
-                f"({', '.join(places)}).",
-                "Save with modules_to_save only what belongs to the classifier.",
+                f"The adapter also contains {name}, which is not part of the classifier "
+                f"({', '.join(modules)}).",
+                "List only modules of the classifier in modules_to_save.",
             )
-        place = model.get_submodule(module).state_dict().get(part)
-        if place is None or place.shape[1:] != value.shape[1:]:
-            raise _another(f"its {name} has the shape {list(value.shape)}")
-        if place.shape != value.shape:
+        tensor = parts.modules[module].state_dict().get(kind)
+        if tensor is None or tensor.shape[1:] != value.shape[1:]:
+            raise _wrong_backbone(f"its {name} has the shape {list(value.shape)}")
+        if tensor.shape != value.shape:
             raise ModelError(
-                f"The adapter's classifier has {len(value)} outputs, the data set {len(place)} "
+                f"The adapter's classifier has {len(value)} outputs, the data set {len(tensor)} "
                 "findings.",
-                "Name the data set, with the findings, that it was trained on.",
+                "Give the data set, with the findings, that the adapter was trained on.",
             )
-        found.setdefault(module, {})[part] = value
-    head = places[-1]
-    wanted = model.get_submodule(head).state_dict().keys()
-    if found.get(head, {}).keys() != wanted:
+        tensors.setdefault(module, {})[kind] = value
+    head = modules[-1]
+    needed = parts.modules[head].state_dict().keys()
+    if tensors.get(head, {}).keys() != needed:
         raise ModelError(
-            f"The adapter holds no classifier ({', '.join(f'{head}.{one}' for one in wanted)}).",
+            f"The adapter contains no classifier ({', '.join(f'{head}.{k}' for k in needed)}).",
             f'Save it with modules_to_save=["{head}"].',
         )
-    return found
+    return tensors
 
 
 def _inject(model: nn.Module, adapter: ForeignAdapter) -> None:
     import peft
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
-    def whole(names: Iterable[str]) -> str:
+    def pattern(names: Iterable[str]) -> str:
         return "|".join(re.escape(name) for name in names)
 
-    names = list(adapter.layers)
+    names, layers = list(adapter.layers), adapter.layers.items()
     if adapter.method == "ia3":
-        inward = [name for name, parts in adapter.layers.items() if len(parts["ia3_l"]) == 1]
-        config: Any = peft.IA3Config(target_modules=whole(names), feedforward_modules=whole(inward))
+        # A scale of the input has the shape (1, columns), a scale of the output (rows, 1).
+        inputs = [name for name, tensors in layers if len(tensors["ia3_l"]) == 1]
+        config: Any = peft.IA3Config(
+            target_modules=pattern(names), feedforward_modules=pattern(inputs)
+        )
     else:
-        ranks = {name: len(parts["lora_A"]) for name, parts in adapter.layers.items()}
+        ranks = {name: len(tensors["lora_A"]) for name, tensors in layers}
         config = peft.LoraConfig(
-            target_modules=whole(names),
+            target_modules=pattern(names),
             r=adapter.rank,
             rank_pattern=ranks,
             alpha_pattern={name: adapter.scales[name] * rank for name, rank in ranks.items()},
             use_dora=adapter.method == "dora",
         )
     PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type](model, config, "default")
-    for name, parts in adapter.layers.items():
+    for name, tensors in layers:
         layer: Any = model.get_submodule(name)
-        for part, value in parts.items():
-            place = getattr(layer, part)["default"]
-            _fill({part: getattr(place, "weight", place)}, {part: value})
+        for kind, value in tensors.items():
+            parameter = getattr(layer, kind)["default"]
+            _copy({kind: value}, {kind: getattr(parameter, "weight", parameter)})
 
 
-def _fill(places: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+def _copy(values: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in values.items():
-            places[name].copy_(value)
+            parameters[name].copy_(value)
 
 
-def _another(how: str) -> ModelError:
+def _wrong_backbone(difference: str) -> ModelError:
     return ModelError(
-        f"The adapter was made for another backbone: {how}.",
-        "Choose the backbone it was trained on: --backbone NAME, and --input-size if it had one.",
+        f"The adapter was made for another backbone: {difference}.",
+        "Choose the backbone it was trained on: --backbone NAME, and --input-size if it was set.",
         field="model.backbone",
     )

@@ -1,8 +1,8 @@
-"""A tuned model as a peft adapter for a plain timm model, which knows nothing of this software.
+"""Writing a tuned model as a peft adapter for a plain timm model.
 
-Here query, key and value are adapted apart, on projections of their own; a plain timm model has one
-fused matrix. Adapters of the three become one adapter of that matrix: their A side by side, their B
-in a block of rows each, so that query, key and value still share nothing.
+This software adapts query, key and value as separate layers, while a plain timm model has one fused
+matrix. The adapters of the three become one adapter of that matrix: their matrices A are stacked,
+and each B fills a block of its rows, so that query, key and value still share nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import copy
 import re
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,24 +20,24 @@ from torch import Tensor, nn
 from core.config.run import AdapterSpec
 from core.errors import ModelError
 from core.models.backbones import qkv
+from core.models.backbones.model_map import ModelMap, map_model
 from core.models.backbones.qkv import SplitProjection
-from core.models.tuning.apply import classifier_parameters
 from core.models.tuning.registry import tuning_method
 
 PARTS = ("q", "k", "v")
 TAIL = 1e-6
-"""Share of an update's Frobenius norm that its factors may leave out."""
+"""Share of an update's Frobenius norm that its low-rank factors may leave out."""
 REMEDY = "Export its timm weights instead (format merged)."
 
 
 @dataclass(frozen=True)
 class Update:
-    """What a low-rank adapter of one layer holds.
+    """The low-rank update of a layer.
 
     Attributes:
-        down: A, of the shape of the layer's weight, with as many rows as its rank.
-        up: B of shape [rows, rank], its scale worked in.
-        magnitude: DoRA's length of each row; None without.
+        down: Matrix A, of the shape of the layer's weight but with one row per rank.
+        up: Matrix B, of shape [rows, rank], multiplied by the scale.
+        magnitude: DoRA's magnitude of each row; None for other methods.
     """
 
     down: Tensor
@@ -44,87 +45,87 @@ class Update:
     magnitude: Tensor | None = None
 
 
-def portable(model: nn.Module, plain: nn.Module, spec: AdapterSpec) -> Any:
-    """Put a tuned model's adapter and classifier around a plain timm model.
+def write_adapter(
+    folder: Path, model: nn.Module, plain: nn.Module, spec: AdapterSpec, architecture: str
+) -> None:
+    """Write a tuned model's adapter and classifier as ``save_pretrained`` of peft does.
 
     Args:
+        folder: Folder of the adapter.
         model: The tuned model.
-        plain: The same backbone with the weights it was tuned from, after ``separate``; it is
-            changed.
-        spec: How ``model`` was tuned.
-
-    Returns:
-        A ``peft.PeftModel`` around ``plain`` whose ``save_pretrained`` writes a portable folder.
+        plain: The same backbone with the weights before tuning, after ``split_as``; it is changed.
+        spec: The method and settings of ``model``.
+        architecture: timm's name of the architecture, for the adapter's configuration.
 
     Raises:
-        ModelError: The method leaves no adapter.
+        ModelError: The method has no adapter that peft supports.
     """
-    chosen = tuning_method(spec.method)
-    head = classifier(plain)
-    if chosen.name == "ln-tuning":
-        found = _norms(model, plain, head)
-    elif chosen.config is None:
+    method = tuning_method(spec.method)
+    tuned, target = map_model(model), map_model(plain)
+    if method.name == "ln-tuning":
+        wrapped = _with_norms(tuned, target)
+    elif method.config is None:
         raise ModelError(
-            f"{chosen.title} leaves no adapter that peft knows: what it trains is part of the "
-            "model itself.",
+            f"{method.title} has no adapter that peft supports: it trains parameters of the model "
+            "itself.",
             REMEDY,
         )
-    elif chosen.name == "ia3":
-        found = _scales(model, plain, head)
+    elif method.name == "ia3":
+        wrapped = _with_scales(tuned, target)
     else:
-        found = _low_rank(model, plain, head)
-    _copy_classifier(model, found, head)
-    return found
+        wrapped = _with_low_rank(tuned, target)
+    for name in classifier_names(target):
+        saved = wrapped.base_model.model.get_submodule(name).modules_to_save["default"]
+        saved.load_state_dict(model.get_submodule(name).state_dict())
+    wrapped.peft_config["default"].base_model_name_or_path = architecture
+    wrapped.save_pretrained(str(folder), save_embedding_layers=False)
 
 
-def classifier(model: nn.Module) -> list[str]:
-    """Names of the modules that make up a plain model's classifier."""
-    wanted = classifier_parameters(model)
-    return [
-        name
-        for name, module in model.named_modules()
-        if any(module is one for one in wanted) and list(module.parameters())
-    ]
+def classifier_names(parts: ModelMap) -> list[str]:
+    """Names of the classifier's modules that have parameters."""
+    return [name for name, module in parts.classifier.items() if list(module.parameters())]
 
 
-def separate(model: nn.Module, plain: nn.Module) -> dict[str, Any]:
-    """Take query, key and value apart where timm's own model can have them so.
+def split_as(model: nn.Module, plain: nn.Module) -> dict[str, Any]:
+    """Split query, key and value of a plain model where timm's own model supports it.
 
-    timm's EVA reads its fused matrix past any adapter on it, but knows separate projections too.
+    timm's EVA does not call its fused layer, so an adapter on it has no effect, but it supports
+    separate projections.
 
     Args:
         model: The tuned model.
-        plain: A plain model of the same architecture; it is changed where ``model`` was.
+        plain: A plain model of the same architecture; it is changed if ``model`` was split.
 
     Returns:
-        What ``timm.create_model`` is given beside the rest to have such a model.
+        The additional arguments with which ``timm.create_model`` builds such a model.
     """
-    if not any(getattr(one, "was_fused", False) for _, one in qkv.attentions(model)):
+    attentions = map_model(model).attentions.values()
+    if not any(getattr(module, "was_fused", False) for module in attentions):
         return {}
-    qkv.split(plain)
+    qkv.split(map_model(plain))
     return {"qkv_fused": False}
 
 
-def _low_rank(model: nn.Module, plain: nn.Module, head: list[str]) -> Any:
+def _with_low_rank(tuned: ModelMap, plain: ModelMap) -> Any:
+    """Add the low-rank updates of a tuned model to a plain model, as LoRA."""
     import peft
 
-    updates = _stacked(model)
+    updates = _trained_updates(tuned)
     if updates is None:
-        updates = _factored(model, plain)
-    dora = any(update.magnitude is not None for update in updates.values())
+        updates = _factored_updates(tuned, plain)
     ranks = {name: len(update.down) for name, update in updates.items()}
-    most = max(ranks.values())
-    apart = {name: rank for name, rank in ranks.items() if rank != most}
+    highest = max(ranks.values())
+    others = {name: rank for name, rank in ranks.items() if rank != highest}
     config = peft.LoraConfig(
-        r=most,
-        lora_alpha=most,  # the scale alpha / r is worked into B
-        rank_pattern=apart,
-        alpha_pattern=apart,
+        r=highest,
+        lora_alpha=highest,  # B is already multiplied by the scale alpha / r
+        rank_pattern=others,
+        alpha_pattern=others,
         target_modules=list(updates),
-        modules_to_save=head,
-        use_dora=dora,
+        modules_to_save=classifier_names(plain),
+        use_dora=any(update.magnitude is not None for update in updates.values()),
     )
-    wrapped = peft.get_peft_model(plain, config)
+    wrapped = peft.get_peft_model(plain.model, config)
     with torch.no_grad():
         for name, update in updates.items():
             layer = wrapped.base_model.model.get_submodule(name)
@@ -136,70 +137,70 @@ def _low_rank(model: nn.Module, plain: nn.Module, head: list[str]) -> Any:
     return wrapped
 
 
-def _stacked(model: nn.Module) -> dict[str, Update] | None:
-    """Updates of LoRA as they were trained; None where they are not B·A on the first weights."""
+def _trained_updates(tuned: ModelMap) -> dict[str, Update] | None:
+    """Updates of LoRA as trained; None if they are not B·A on the initial weights."""
     from peft.tuners.adalora.layer import AdaLoraLayer
     from peft.tuners.lora import LoraLayer
 
-    layers = [module for module in model.modules() if hasattr(module, "base_layer")]
-    plainly = all(
-        isinstance(one, LoraLayer) and not isinstance(one, AdaLoraLayer) for one in layers
+    is_lora = all(
+        isinstance(layer, LoraLayer) and not isinstance(layer, AdaLoraLayer)
+        for layer in tuned.adapted_layers.values()
     )
-    if not plainly or _starts_elsewhere(model):
+    if not is_lora or _changes_initial_weights(tuned.model):
         return None
     updates = {}
-    for name in _adapted(model):
-        layer = model.get_submodule(name)
+    for name in _adapted_names(tuned):
+        layer = tuned.modules[name]
         updates[name] = _joined(layer) if _is_split(layer) else _of_lora(layer)
     return updates
 
 
 def _joined(projection: Any) -> Update:
-    """One update of a fused matrix from those of its parts; parts without one stay as they are."""
-    parts = [getattr(projection, part) for part in PARTS]
-    each = [_of_lora(part) if hasattr(part, "base_layer") else None for part in parts]
-    held = [update for update in each if update is not None]
-    rows = [getattr(part, "base_layer", part).weight for part in parts]
-    up = torch.zeros(sum(len(one) for one in rows), sum(len(one.down) for one in held))
+    """One update of a fused matrix from the updates of its parts; other parts stay unchanged."""
+    layers = [getattr(projection, part) for part in PARTS]
+    updates = [_of_lora(layer) if hasattr(layer, "base_layer") else None for layer in layers]
+    present = [update for update in updates if update is not None]
+    weights = [getattr(layer, "base_layer", layer).weight for layer in layers]
+    up = torch.zeros(sum(map(len, weights)), sum(len(update.down) for update in present))
     row = column = 0
-    for update, weight in zip(each, rows, strict=True):
+    for update, weight in zip(updates, weights, strict=True):
         if update is not None:
             rank = len(update.down)
             up[row : row + len(weight), column : column + rank] = update.up
             column += rank
         row += len(weight)
     magnitude = None
-    if held[0].magnitude is not None:
-        # DoRA multiplies a row by its length over its present length: 1 where nothing was updated.
-        lengths = [
+    if present[0].magnitude is not None:
+        # DoRA scales a row by magnitude / norm of the updated row: 1 where nothing was updated.
+        magnitudes = [
             weight.detach().norm(dim=1) if update is None else update.magnitude
-            for update, weight in zip(each, rows, strict=True)
+            for update, weight in zip(updates, weights, strict=True)
         ]
-        magnitude = torch.cat([one for one in lengths if one is not None])
-    return Update(torch.cat([update.down for update in held]), up, magnitude)
+        magnitude = torch.cat([part for part in magnitudes if part is not None])
+    return Update(torch.cat([update.down for update in present]), up, magnitude)
 
 
 def _of_lora(layer: Any) -> Update:
     down, up = layer.lora_A["default"].weight.detach(), layer.lora_B["default"].weight.detach()
-    lengths = layer.lora_magnitude_vector
-    magnitude = lengths["default"].weight.detach() if "default" in lengths else None
+    magnitudes = layer.lora_magnitude_vector
+    magnitude = magnitudes["default"].weight.detach() if "default" in magnitudes else None
     return Update(down, up.flatten(1) * layer.scaling["default"], magnitude)
 
 
-def _factored(model: nn.Module, plain: nn.Module) -> dict[str, Update]:
-    """Updates of any method as exact factors of what it added to each weight."""
+def _factored_updates(tuned: ModelMap, plain: ModelMap) -> dict[str, Update]:
+    """Updates of any method, as the singular value decomposition of each weight's change."""
     updates = {}
-    for name in _adapted(model):
-        layer: Any = model.get_submodule(name)
-        parts = [getattr(layer, part) for part in PARTS] if _is_split(layer) else [layer]
-        after = torch.cat([_merged_weight(part) for part in parts])
-        before: Any = plain.get_submodule(name)
-        added = after - before.weight.detach().double()
-        left, sizes, right = torch.linalg.svd(added.flatten(1), full_matrices=False)
-        tails = sizes.square().flip(0).cumsum(0).flip(0).sqrt()
+    for name in _adapted_names(tuned):
+        layer: Any = tuned.modules[name]
+        layers = [getattr(layer, part) for part in PARTS] if _is_split(layer) else [layer]
+        after = torch.cat([_merged_weight(part) for part in layers])
+        before: Any = plain.model.get_submodule(name)
+        change = after - before.weight.detach().double()
+        left, values, right = torch.linalg.svd(change.flatten(1), full_matrices=False)
+        tails = values.square().flip(0).cumsum(0).flip(0).sqrt()
         rank = max(1, int((tails > TAIL * tails[0]).sum()))
-        root = sizes[:rank].sqrt()
-        down = (root[:, None] * right[:rank]).reshape(rank, *added.shape[1:])
+        root = values[:rank].sqrt()
+        down = (root[:, None] * right[:rank]).reshape(rank, *change.shape[1:])
         updates[name] = Update(down.float(), (left[:, :rank] * root).float())
     return updates
 
@@ -213,81 +214,75 @@ def _merged_weight(layer: Any) -> Tensor:
     return weight
 
 
-def _adapted(model: nn.Module) -> list[str]:
-    """Names, in a plain timm model, of the layers that an adapter changes."""
-    names = [name for name, module in model.named_modules() if hasattr(module, "base_layer")]
-    return list(
-        dict.fromkeys(name.rpartition(".")[0] if _fused(model, name) else name for name in names)
+def _adapted_names(tuned: ModelMap) -> list[str]:
+    """Names, in a plain timm model, of the layers that the adapter changes."""
+    names = (
+        name.rpartition(".")[0] if _in_split(tuned, name) else name for name in tuned.adapted_layers
     )
+    return list(dict.fromkeys(names))
 
 
-def _scales(model: nn.Module, plain: nn.Module, head: list[str]) -> Any:
+def _with_scales(tuned: ModelMap, plain: ModelMap) -> Any:
+    """Add the scales of (IA)³ of a tuned model to a plain model."""
     import peft
 
-    layers: dict[str, Any] = {
-        name: module for name, module in model.named_modules() if hasattr(module, "ia3_l")
-    }
+    layers = tuned.adapted_layers
     scales: dict[str, Tensor] = {}
     for name, layer in layers.items():
         parent, _, part = name.rpartition(".")
-        if not _fused(model, name):
-            scales[name] = layer.ia3_l["default"].detach()
+        scale = layer.ia3_l["default"].detach()
+        if not _in_split(tuned, name):
+            scales[name] = scale
             continue
         rows = len(layer.get_base_layer().weight)
-        whole = scales.setdefault(parent, torch.ones(3 * rows, 1))
+        fused = scales.setdefault(parent, torch.ones(3 * rows, 1))
         start = PARTS.index(part) * rows
-        whole[start : start + rows] = layer.ia3_l["default"].detach()
+        fused[start : start + rows] = scale
     config = peft.IA3Config(
         target_modules=list(scales),
         feedforward_modules=[name for name, layer in layers.items() if layer.is_feedforward],
-        modules_to_save=head,
+        modules_to_save=classifier_names(plain),
     )
-    wrapped = peft.get_peft_model(plain, config)
+    wrapped = peft.get_peft_model(plain.model, config)
     with torch.no_grad():
         for name, scale in scales.items():
-            place = wrapped.base_model.model.get_submodule(name).ia3_l["default"]
-            place.copy_(scale.reshape(place.shape))
+            parameter = wrapped.base_model.model.get_submodule(name).ia3_l["default"]
+            parameter.copy_(scale.reshape(parameter.shape))
     return wrapped
 
 
-def _norms(model: nn.Module, plain: nn.Module, head: list[str]) -> Any:
+def _with_norms(tuned: ModelMap, plain: ModelMap) -> Any:
+    """Add the normalisation layers of a tuned model to a plain model, as LN tuning."""
     import peft
 
-    kept = [
+    classifier = classifier_names(plain)
+    names = [
         name
-        for name, module in model.named_modules()
-        if "Norm" in type(module).__name__
-        and name not in head
-        and list(module.parameters(recurse=False))
+        for name, module in tuned.norms.items()
+        if name not in classifier and list(module.parameters(recurse=False))
     ]
-    # A pattern of whole names: of a list, peft also takes the layers whose names end like one.
-    whole = "|".join(re.escape(name) for name in kept)
-    config = peft.LNTuningConfig(target_modules=whole, modules_to_save=head)
+    # A pattern of whole names: given a list, peft also adapts layers whose names end like one.
+    pattern = "|".join(re.escape(name) for name in names)
+    config = peft.LNTuningConfig(target_modules=pattern, modules_to_save=classifier)
     with warnings.catch_warnings():
-        # It warns of every class but torch's own LayerNorm; timm's are that with another forward.
+        # peft warns about every class but torch's LayerNorm; timm's classes derive from it.
         warnings.simplefilter("ignore", UserWarning)
-        wrapped = peft.get_peft_model(plain, config)
-    for name in kept:
+        wrapped = peft.get_peft_model(plain.model, config)
+    for name in names:
         layer = wrapped.base_model.model.get_submodule(name).ln_tuning_layers["default"]
-        layer.load_state_dict(model.get_submodule(name).state_dict())
+        layer.load_state_dict(tuned.modules[name].state_dict())
     return wrapped
 
 
-def _copy_classifier(model: nn.Module, wrapped: Any, head: list[str]) -> None:
-    for name in head:
-        place = wrapped.base_model.model.get_submodule(name).modules_to_save["default"]
-        place.load_state_dict(model.get_submodule(name).state_dict())
-
-
-def _starts_elsewhere(model: nn.Module) -> bool:
-    """Whether the method changed the weight itself at its start, as PiSSA and OLoRA do."""
+def _changes_initial_weights(model: nn.Module) -> bool:
+    """Whether the method changes the weights when it starts, as PiSSA and OLoRA do."""
     config = model.peft_config["default"]  # type: ignore[index]
     return isinstance(getattr(config, "init_lora_weights", True), str)
 
 
-def _fused(model: nn.Module, name: str) -> bool:
-    """Whether a layer is a part of a matrix that a plain timm model holds in one."""
-    return _is_split(model.get_submodule(name.rpartition(".")[0]))
+def _in_split(tuned: ModelMap, name: str) -> bool:
+    """Whether a layer is part of a matrix that a plain timm model keeps fused."""
+    return _is_split(tuned.modules[name.rpartition(".")[0]])
 
 
 def _is_split(module: nn.Module) -> bool:

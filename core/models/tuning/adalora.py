@@ -1,6 +1,6 @@
-"""AdaLoRA's budget: which singular values of which layers stay, decided while it trains.
+"""AdaLoRA's rank budget: selects during training which singular values of which layers remain.
 
-Zhang et al. 2023 (arXiv 2303.10512); peft's allocator does the arithmetic.
+Zhang et al. 2023 (arXiv 2303.10512), computed by peft's ``RankAllocator``.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-FIRST, LAST = 0.1, 0.3
-"""Shares of the steps before the budget begins to shrink and after it has reached its end."""
+WARMUP, FINAL = 0.1, 0.3
+"""Shares of the steps before the budget starts to shrink, and after it has reached its target."""
 
 
 class RankBudget:
-    """Shrinks the ranks of a model's AdaLoRA layers from step to step.
+    """Training hook that reduces the ranks of a model's AdaLoRA layers step by step.
 
     Args:
         model: The adapted model.
-        steps: Optimizer steps of the whole run.
+        steps: Number of optimizer steps of the run.
         weight: Weight of the penalty on factors that are not orthogonal.
     """
 
@@ -29,7 +29,7 @@ class RankBudget:
 
         config: Any = model.peft_config["default"]  # type: ignore[index]
         config.total_step = steps
-        config.tinit, config.tfinal = int(FIRST * steps), int(LAST * steps)
+        config.tinit, config.tfinal = int(WARMUP * steps), int(FINAL * steps)
         self._model, self._weight = model, weight
         self._end = steps - config.tfinal
         self._allocator: Any = RankAllocator(model, config, "default")
@@ -41,19 +41,19 @@ class RankBudget:
         ]
 
     def penalty(self) -> Tensor:
-        """Mean distance of the factors from orthogonal ones, a scalar."""
-        apart = []
+        """Weighted mean distance of the factors from orthogonality, a scalar."""
+        distances = []
         for factor, wide in self._factors:
             flat = factor if wide else factor.T
             unit = torch.eye(len(flat), device=flat.device, dtype=flat.dtype)
-            apart.append(torch.linalg.norm(flat @ flat.T - unit))
-        return self._weight * torch.stack(apart).mean()
+            distances.append(torch.linalg.norm(flat @ flat.T - unit))
+        return self._weight * torch.stack(distances).mean()
 
     def after_step(self, step: int) -> None:
-        """Judge each singular value by its gradient; drop those beyond the budget.
+        """Update the importance of each singular value and mask those beyond the budget.
 
         Args:
-            step: Optimizer steps so far, this one included; gradients are still there.
+            step: Number of optimizer steps so far, from 1. The gradients are still available.
         """
         allocator = self._allocator
         if step < self._end:
@@ -66,7 +66,7 @@ class RankBudget:
             allocator.mask_using_rank_pattern(self._model, self._kept)
 
     def state(self) -> dict[str, Any]:
-        """The averages that the importance is told by, and what was kept last."""
+        """The averages that define the importance, and which singular values are kept."""
         return {
             "importance": dict(self._allocator.exp_avg_ipt),
             "uncertainty": dict(self._allocator.exp_avg_unc),
@@ -74,10 +74,12 @@ class RankBudget:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` gave."""
-        places = dict(self._model.named_parameters())
+        """Restore the state that ``state`` returned."""
+        parameters = dict(self._model.named_parameters())
         for name, averages in (("importance", "exp_avg_ipt"), ("uncertainty", "exp_avg_unc")):
-            found = {key: value.to(places[key].device) for key, value in state[name].items()}
-            setattr(self._allocator, averages, found)
-        self._allocator.ipt = {key: torch.zeros_like(places[key]) for key in state["importance"]}
+            moved = {key: value.to(parameters[key].device) for key, value in state[name].items()}
+            setattr(self._allocator, averages, moved)
+        self._allocator.ipt = {
+            key: torch.zeros_like(parameters[key]) for key in state["importance"]
+        }
         self._kept = dict(state["kept"])

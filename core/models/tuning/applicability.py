@@ -1,4 +1,4 @@
-"""What each way of tuning would do to a backbone: what trains, or why it does not fit."""
+"""Which tuning methods a backbone supports, what each of them trains, and their defaults."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING, Any
 from core.config.run import AdapterSpec
 from core.errors import ConfigurationError
 from core.models.tuning import precomputed
-from core.models.tuning.registry import TUNING_METHODS, Method
+from core.models.tuning.apply import ParameterCount, count_parameters
+from core.models.tuning.registry import TUNING_METHODS, LayerKind, Method
 
 if TYPE_CHECKING:
-    from core.models.backbones.registry import BackboneCard
-    from core.models.tuning.apply import ParameterCount
+    from core.models.backbones.card import BackboneCard
+    from core.models.backbones.model_map import ModelMap
 
 
 @dataclass(frozen=True)
 class Offer:
-    """One method on one backbone.
+    """A method for a backbone.
 
     Attributes:
         method: The method.
-        spec: Its settings, all at their defaults; targets are the first that fit.
-        targets: The named targets that fit; empty where there is no choice.
-        count: What trains; None where the method does not fit.
-        why: Why it does not fit, as a sentence; empty where it does.
+        spec: Its settings, all at their defaults; the targets are the first that fit.
+        targets: The named targets that the method can adapt; empty if there is no choice.
+        count: Parameters that train; None if the method cannot tune the backbone.
+        why: Why it cannot tune the backbone, as a sentence; empty if it can.
     """
 
     method: Method
@@ -36,67 +37,77 @@ class Offer:
 
 
 def offers(card: BackboneCard, findings: int, input_size: int | None = None) -> tuple[Offer, ...]:
-    """Say for every method what it would train on a backbone, without torch where that is known.
+    """Every method with what it trains on a backbone; precomputed counts need no torch.
 
     Args:
         card: The backbone.
-        findings: Outputs of the classifier.
+        findings: Number of outputs of the classifier.
         input_size: Side of the input in pixels; by default the card's.
 
     Raises:
         ConfigurationError: The input size does not suit the architecture.
     """
-    known = [_known(card, method, findings, input_size) for method in TUNING_METHODS.values()]
-    there = [one for one in known if one is not None]
-    return tuple(there) if len(there) == len(known) else counted(card, findings, input_size)
+    return tuple(_offer(card, name, findings, input_size) for name in TUNING_METHODS)
 
 
-def _known(
-    card: BackboneCard, method: Method, findings: int, input_size: int | None
-) -> Offer | None:
-    from core.models.tuning.apply import count_parameters
+@lru_cache(maxsize=1024)
+def _offer(card: BackboneCard, name: str, findings: int, input_size: int | None) -> Offer:
+    method, spec = TUNING_METHODS[name], AdapterSpec(method=name)
+    targets = fitting_targets(card, method, input_size)
+    if "targets" in method.options and spec.targets not in targets:
+        # If no target fits, the error for “all” explains why.
+        spec = spec.model_copy(update={"targets": targets[0] if targets else "all"})
+    try:
+        count = count_parameters(card, spec, findings, input_size)
+    except ConfigurationError as error:
+        if error.field == "model.input_size":
+            raise
+        return Offer(method, spec.filled(), targets, None, error.cause)
+    return Offer(method, spec.filled(), targets, count)
 
-    spec = AdapterSpec(method=method.name)
-    found = precomputed.tuned(card, spec, input_size)
-    if found is None:
-        return None
-    count = count_parameters(card, spec, findings, input_size)
-    return Offer(method, spec.filled(), found.targets, count)
+
+def fitting_targets(
+    card: BackboneCard, method: Method, input_size: int | None = None
+) -> tuple[str, ...]:
+    """The named targets of a backbone that a method can adapt; empty if it has no such setting.
+
+    Args:
+        card: The backbone.
+        method: The method.
+        input_size: Side of the input in pixels; by default the card's.
+    """
+    if "targets" not in method.options:
+        return ()
+    known = precomputed.find(card, AdapterSpec(method=method.name), input_size)
+    if known is not None:
+        return known.targets
+    return _fitting_targets(card, method.kind, input_size or card.input_size)
 
 
-@lru_cache(maxsize=32)
-def counted(card: BackboneCard, findings: int, input_size: int | None = None) -> tuple[Offer, ...]:
-    """The same of the model itself, built for each method; see ``offers``."""
+@lru_cache(maxsize=64)
+def _fitting_targets(card: BackboneCard, kind: LayerKind, input_size: int) -> tuple[str, ...]:
+    from core.models.tuning import targets
+
+    return targets.fitting(_map_without_memory(card, input_size), kind)
+
+
+@lru_cache(maxsize=4)
+def _map_without_memory(card: BackboneCard, input_size: int) -> ModelMap:
     import torch
 
     from core.models.backbones.build import network
-    from core.models.tuning import targets
-    from core.models.tuning.apply import counted_parameters
+    from core.models.backbones.model_map import map_model
 
     with torch.device("meta"):
-        plain = network(card, findings, input_size or card.input_size)
-    found = []
-    for method in TUNING_METHODS.values():
-        chosen = targets.fitting(plain, method.kind) if "targets" in method.options else ()
-        spec = AdapterSpec(method=method.name)
-        if "targets" in method.options and spec.targets not in chosen:
-            # Where nothing fits, it is told of all layers why.
-            spec = spec.model_copy(update={"targets": chosen[0] if chosen else "all"})
-        try:
-            count = counted_parameters(card, spec, findings, input_size)
-        except ConfigurationError as error:
-            found.append(Offer(method, spec.filled(), chosen, None, error.cause))
-        else:
-            found.append(Offer(method, spec.filled(), chosen, count))
-    return tuple(found)
+        return map_model(network(card, 1, input_size))
 
 
 def defaults(method: Method) -> dict[str, Any]:
-    """What each setting of a method is where nothing is given; words where the model decides."""
+    """The default of each setting of a method; a description where it depends on the model."""
     filled = AdapterSpec(method=method.name).filled()
-    told = {"dropout": "0.1 (embedded backbone: 0)"}
+    described = {"dropout": "0.1 (embedded backbone: 0)"}
     values = {name: getattr(filled, name) for name in method.options}
     return {
-        name: told.get(name, method.options[name].default) if value is None else value
+        name: described.get(name, method.options[name].default) if value is None else value
         for name, value in values.items()
     }

@@ -1,7 +1,8 @@
-"""BOFT's block diagonal in torch.
+"""BOFT's block-diagonal matrices in plain PyTorch.
 
-peft compiles a CUDA kernel for it, and without one (no GPU, no compiler) falls back to a single
-factor, which is no butterfly. The kernel's work is one scatter, the same on every device.
+peft compiles a CUDA kernel for them. Without a GPU or a compiler it falls back to a single
+butterfly factor, which is a different method. The kernel only scatters blocks, which PyTorch can do
+on every device.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from torch import Tensor
 
 
 class BlockDiagonal:
-    """Stands in the place of peft's ``FastBlockDiag``."""
+    """Replacement of peft's ``FastBlockDiag``."""
 
     @staticmethod
     def apply(blocks: Tensor) -> Tensor:
-        """Square matrices [N, D·H, D·H] with the blocks [N, D, H, H] on their diagonals."""
+        """Square matrices [N, D·H, D·H] with blocks [N, D, H, H] on their diagonals."""
         count, number, side, _ = blocks.shape
         whole = blocks.new_zeros(count, number, side, number, side)
         diagonal = whole.diagonal(dim1=1, dim2=3)
@@ -22,8 +23,8 @@ class BlockDiagonal:
         return whole.reshape(count, number * side, number * side)
 
 
-def use_torch() -> None:
-    """Let peft's BOFT take the block diagonal from here; nothing is compiled."""
+def use_torch_block_diagonal() -> None:
+    """Make peft's BOFT use ``BlockDiagonal``, so that it compiles nothing."""
     from peft.tuners.boft import layer
 
     layer._FBD_CUDA = BlockDiagonal

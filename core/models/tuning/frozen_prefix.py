@@ -1,4 +1,4 @@
-"""The frozen part of a model, whose output has to be computed only once a study."""
+"""The frozen prefix of a model: its first blocks, whose output can be computed once per image."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from core.config.run import AdapterSpec
-from core.models.backbones import blocks, head
+from core.models.backbones.blocks import STEM
 from core.models.backbones.build import network
 from core.models.backbones.card import BackboneCard
-from core.models.tuning import vpt
+from core.models.backbones.model_map import ModelMap, classifier_modules, map_model
 from core.models.tuning.apply import apply_method
+from core.models.tuning.vpt import has_prompts
 
 Half = Callable[[Tensor], Tensor]
 
-ROWS = 2
-"""Pictures a model is tried with. The halves are compared on one more, so that nothing of theirs
-depends on the number."""
+BATCH = 2
+"""Images with which a model is cut. The halves are compared on one image more, so that they cannot
+depend on the batch size."""
 
 WORTH = 0.25
-"""Share of the blocks that must be frozen for their output to be kept: it is a hundred times what
-the picture takes."""
+"""Share of the blocks that must be frozen for their output to be cached: the output takes a hundred
+times the space of the image."""
 
-ALIKE = 1e-4
-"""Largest difference between the halves and the whole, as a share of the largest logit."""
+TOLERANCE = 1e-4
+"""Largest difference between the two halves and the model, as a share of the largest logit."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A model in two halves, whose composition it is.
+    """A model cut into two halves whose composition equals the model.
 
     Attributes:
-        before: Pixels [B, C, S, S] → activations, without anything that trains.
+        before: Pixels [B, C, S, S] → activations; nothing in it trains.
         after: Activations → logits [B, findings].
-        shape: Of one picture's activations: tokens [N, D] before a block, or features [D] before
-            the classifier.
-        block: The first block of ``after``; None if that is the classifier alone.
+        shape: Shape of one image's activations: tokens [N, D] before a block, or features [D]
+            before the classifier.
+        block: The first block of ``after``; None if ``after`` is only the classifier.
         frozen: Names of the weights and buffers that ``before`` may read.
     """
 
@@ -54,31 +55,33 @@ class Cut:
 
 
 def frozen_blocks(model: nn.Module) -> tuple[int, int]:
-    """Blocks before the first one with anything that trains, and blocks in all.
+    """Number of blocks before the first block that trains, and number of all blocks.
 
-    The first number is -1 where the stem trains, and the second where only the classifier does.
+    The first number is -1 if the stem trains, and equals the second if only the classifier trains.
 
     Args:
         model: A timm classifier whose ``requires_grad`` flags say what trains.
     """
-    numbers, total = blocks.of_parameters(model), blocks.count(model)
-    heads = tuple(f"{name}." for name in head.names(model))
+    return _frozen_blocks(map_model(model))
+
+
+def _frozen_blocks(parts: ModelMap) -> tuple[int, int]:
     trained = [
-        numbers.get(name, blocks.STEM)
-        for name, one in model.named_parameters()
-        if one.requires_grad and not name.startswith(heads)
+        parts.block_numbers.get(name, STEM)
+        for name, parameter in parts.model.named_parameters()
+        if parameter.requires_grad and not parts.in_classifier(name)
     ]
-    return min(trained, default=total), total
+    return min(trained, default=parts.block_count), parts.block_count
 
 
 @lru_cache(maxsize=256)
 def frozen_share(card: BackboneCard, spec: AdapterSpec, size: int) -> float:
-    """Share of a transformer's blocks before the first that trains, 0 to 1; 0 of other networks.
+    """Share of a transformer's blocks before the first that trains, 0 to 1; 0 for other networks.
 
     Args:
         card: The backbone.
-        spec: How it is tuned.
-        size: Side of its input in pixels.
+        spec: The method and its settings.
+        size: Side of the input in pixels.
     """
     with torch.device("meta"):
         model = apply_method(network(card, 1, size), spec)
@@ -87,14 +90,14 @@ def frozen_share(card: BackboneCard, spec: AdapterSpec, size: int) -> float:
 
 
 def draws(model: nn.Module, block: int) -> bool:
-    """Whether anything before a block is random in training: dropout, or stochastic depth.
+    """Whether anything before a block is random in training: dropout or stochastic depth.
 
     Args:
         model: A model with a list ``blocks``.
-        block: Its number.
+        block: The block's number.
     """
-    behind = {id(one) for later in list(model.blocks)[block:] for one in later.modules()}  # type: ignore[arg-type]
-    return any(id(one) not in behind and _rate(one) > 0 for one in model.modules())
+    following = {id(module) for later in list(model.blocks)[block:] for module in later.modules()}  # type: ignore[arg-type]
+    return any(id(module) not in following and _drop_rate(module) > 0 for module in model.modules())
 
 
 def cut(
@@ -103,49 +106,52 @@ def cut(
     channels: int,
     autocast: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Cut | None:
-    """Cut a classifier before the first part that trains.
+    """Cut a classifier before the first block that trains.
 
-    Autograd says where that is, and the halves are tried against the whole: of an architecture
-    whose parts do not simply follow one another nothing is cut.
+    Autograd confirms that nothing before the cut trains, and the halves are compared with the
+    model. An architecture whose blocks do not simply follow one another is not cut.
 
     Args:
         model: A timm classifier whose ``requires_grad`` flags say what trains.
         size: Side of its input in pixels.
-        channels: Channels of its input.
+        channels: Number of its input channels.
         autocast: Makes the context in which both halves will run.
 
     Returns:
-        The halves, which equal the model in evaluation mode up to rounding; ``after`` has the
-        model's own mode. None if there is no frozen part, or no such seam.
+        The halves, which equal the model in evaluation mode up to rounding; ``after`` follows the
+        model's mode. None if there is no frozen prefix, or the model cannot be cut after it.
     """
-    first, total = frozen_blocks(model)
-    if first < min(1, total) or vpt.has(model):
+    parts = map_model(model)
+    first, total = _frozen_blocks(parts)
+    if first < min(1, total) or has_prompts(model):
         return None
     training = model.training
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.randn(ROWS + 1, channels, size, size, generator=generator)
-    pictures = pictures.to(next(model.parameters()).device)
+    images = torch.randn(BATCH + 1, channels, size, size, generator=generator)
+    images = images.to(next(model.parameters()).device)
     try:
         model.eval()
         with autocast():
-            found = _at_head(model, pictures[:ROWS]) or _at_block(model, pictures[:ROWS])
-            return found if found is not None and _agrees(model, found, pictures) else None
+            halves = _at_classifier(parts, images[:BATCH]) or _at_block(
+                model, first, images[:BATCH]
+            )
+            return halves if halves is not None and _agrees(model, halves, images) else None
     finally:
         model.train(training)
 
 
 class _Reached(Exception):  # noqa: N818 - it only ends a forward pass early
-    """The input of a module, at which a forward pass is ended."""
+    """Ends a forward pass at a module, with the module's input."""
 
-    def __init__(self, value: Any, given: dict[str, Any]) -> None:
-        self.value, self.given = value, given
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
 def _until(model: nn.Module, module: nn.Module, pixels: Tensor) -> _Reached | None:
-    """Run a model up to a module, once; None if it does not come by there."""
+    """Run a model up to a module; None if the forward pass does not call the module."""
 
-    def end(_: nn.Module, positional: tuple[Any, ...], given: dict[str, Any]) -> None:
-        raise _Reached(positional[0] if positional else None, given)
+    def end(_: nn.Module, positional: tuple[Any, ...], __: dict[str, Any]) -> None:
+        raise _Reached(positional[0] if positional else None)
 
     hook = module.register_forward_pre_hook(end, with_kwargs=True)
     try:
@@ -167,65 +173,70 @@ def _before(model: nn.Module, module: nn.Module) -> Half:
     return run
 
 
-def _at_head(model: Any, pixels: Tensor) -> Cut | None:
-    parts = head.parts(model)
-    if not all(isinstance(one, nn.Module) for one in parts):
-        return None
-    reached = _until(model, parts[0], pixels)
-    if reached is None or not _constant(reached.value, dimensions=2):
+def _at_classifier(parts: ModelMap, pixels: Tensor) -> Cut | None:
+    """Cut a model before ``fc_norm`` or the head, if only these train."""
+    model, classifier = parts.model, classifier_modules(parts.model)
+    reached = _until(model, classifier[0], pixels)
+    if reached is None or not _is_constant(reached.value, dimensions=2):
         return None
 
     def after(features: Tensor) -> Tensor:
-        for part in parts:
-            features = part(features)
+        for module in classifier:
+            features = module(features)
         return features
 
-    own = tuple(f"{name}." for name in head.names(model))
-    frozen = frozenset(name for name in model.state_dict() if not name.startswith(own))
-    return Cut(_before(model, parts[0]), after, tuple(reached.value.shape[1:]), None, frozen)
+    frozen = frozenset(name for name in model.state_dict() if not parts.in_classifier(name))
+    shape = tuple(reached.value.shape[1:])
+    return Cut(_before(model, classifier[0]), after, shape, None, frozen)
 
 
-def _at_block(model: Any, pixels: Tensor) -> Cut | None:
-    each, first = list(getattr(model, "blocks", ())), frozen_blocks(model)[0]
-    if not first < len(each):
+def _at_block(model: Any, first: int, pixels: Tensor) -> Cut | None:
+    """Cut a model before a block."""
+    blocks = list(getattr(model, "blocks", ()))
+    if not first < len(blocks):
         return None
-    reached = _until(model, each[first], pixels)
-    if reached is None or not _constant(reached.value, dimensions=3):
+    reached = _until(model, blocks[first], pixels)
+    if reached is None or not _is_constant(reached.value, dimensions=3):
         return None
-    given: list[dict[str, Any]] = []
-    with _noting(each[first:], given):
+    recorded: list[dict[str, Any]] = []
+    with _recording_arguments(blocks[first:], recorded):
         model(pixels)
-    if any(isinstance(v, Tensor) and v.requires_grad for one in given for v in one.values()):
+    values = [value for arguments in recorded for value in arguments.values()]
+    if any(isinstance(value, Tensor) and value.requires_grad for value in values):
         return None
-    later = list(zip(each[first:], given, strict=True)) if len(given) == len(each) - first else []
+    if not recorded or len(recorded) != len(blocks) - first:
+        return None
+    later = list(zip(blocks[first:], recorded, strict=True))
 
     def after(tokens: Tensor) -> Tensor:
-        again = model.training and torch.is_grad_enabled() and model.grad_checkpointing
-        for block, beside in later:
-            if again:
-                tokens = checkpoint(block, tokens, use_reentrant=False, **beside)
+        recompute = model.training and torch.is_grad_enabled() and model.grad_checkpointing
+        for block, arguments in later:
+            if recompute:
+                tokens = checkpoint(block, tokens, use_reentrant=False, **arguments)
             else:
-                tokens = block(tokens, **beside)
+                tokens = block(tokens, **arguments)
         logits: Tensor = model.forward_head(model.norm(tokens))
         return logits
 
-    behind = tuple(f"blocks.{number}." for number in range(first, len(each)))
-    trains = {name for name, one in model.named_parameters() if one.requires_grad}
+    following = tuple(f"blocks.{number}." for number in range(first, len(blocks)))
+    trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     frozen = frozenset(
-        name for name in model.state_dict() if not name.startswith(behind) and name not in trains
+        name for name in model.state_dict() if not name.startswith(following) and name not in trains
     )
     shape = tuple(reached.value.shape[1:])
-    return Cut(_before(model, each[first]), after, shape, first, frozen) if later else None
+    return Cut(_before(model, blocks[first]), after, shape, first, frozen)
 
 
 @contextlib.contextmanager
-def _noting(modules: list[nn.Module], given: list[dict[str, Any]]) -> Iterator[None]:
-    """Note what each of some modules is given beside its input, such as rotary positions."""
+def _recording_arguments(
+    modules: list[nn.Module], recorded: list[dict[str, Any]]
+) -> Iterator[None]:
+    """Record the keyword arguments of each module's call, such as rotary positions."""
 
-    def note(_: nn.Module, __: tuple[Any, ...], beside: dict[str, Any]) -> None:
-        given.append(beside)
+    def record(_: nn.Module, __: tuple[Any, ...], arguments: dict[str, Any]) -> None:
+        recorded.append(arguments)
 
-    hooks = [one.register_forward_pre_hook(note, with_kwargs=True) for one in modules]
+    hooks = [module.register_forward_pre_hook(record, with_kwargs=True) for module in modules]
     try:
         yield
     finally:
@@ -233,7 +244,7 @@ def _noting(modules: list[nn.Module], given: list[dict[str, Any]]) -> Iterator[N
             hook.remove()
 
 
-def _constant(value: Any, dimensions: int) -> bool:
+def _is_constant(value: Any, dimensions: int) -> bool:
     return isinstance(value, Tensor) and value.ndim == dimensions and not value.requires_grad
 
 
@@ -242,16 +253,16 @@ def _agrees(model: nn.Module, halves: Cut, pixels: Tensor) -> bool:
         whole = model(pixels)
         try:
             parts = halves.after(halves.before(pixels))
-        except (AttributeError, TypeError, RuntimeError):  # the parts follow one another otherwise
+        except (AttributeError, TypeError, RuntimeError):  # the model connects its blocks otherwise
             return False
     if whole.shape != parts.shape:
         return False
-    return bool((whole - parts).abs().max() <= ALIKE * whole.abs().max())
+    return bool((whole - parts).abs().max() <= TOLERANCE * whole.abs().max())
 
 
-def _rate(module: nn.Module) -> float:
-    """The rate at which a module drops something; 0 for any other module."""
+def _drop_rate(module: nn.Module) -> float:
+    """The rate of a dropout or stochastic-depth module; 0 for any other module."""
     if "drop" not in type(module).__name__.lower():
         return 0.0
     rates = (getattr(module, name, 0.0) for name in ("p", "drop_prob", "prob"))
-    return max((float(one) for one in rates if isinstance(one, int | float)), default=0.0)
+    return max((float(rate) for rate in rates if isinstance(rate, int | float)), default=0.0)

@@ -1,4 +1,4 @@
-"""Sizes that have to fit the widths of every layer that is adapted."""
+"""Sizes of adapters that must fit the dimensions of every adapted layer."""
 
 from __future__ import annotations
 
@@ -8,48 +8,57 @@ from typing import Any
 
 from core.errors import ConfigurationError
 
-LONGEST_VECTOR = 256
+Layers = Mapping[str, Any]
+"""The adapted layers by their names in the model."""
+
+MAX_VECTOR_LENGTH = 256
 
 
 def block_size(
-    layers: Layers, asked: int | None, butterflies: int = 1, *, most: int = 32, even: bool = False
+    layers: Layers,
+    requested: int | None,
+    butterflies: int = 1,
+    *,
+    largest: int = 32,
+    even: bool = False,
 ) -> int:
     """Side of the blocks of a rotation.
 
     Args:
-        layers: The layers that are rotated.
-        asked: A side to take; None takes the largest up to ``most`` that fits every layer.
-        butterflies: Factors of the rotation; the last joins 2 to their number less one blocks.
-        most: The largest side taken where none is asked for.
-        even: Whether a butterfly, which pairs halves of blocks, has to be able to cut it in two.
+        layers: The adapted layers.
+        requested: The requested side; None selects the largest up to ``largest`` that fits every
+            layer.
+        butterflies: Number of factors k of the rotation; the last factor mixes 2^(k − 1) blocks.
+        largest: Largest side that is selected by default.
+        even: Whether the side must be even with several factors, because a butterfly factor pairs
+            halves of blocks.
 
     Raises:
-        ConfigurationError: The side asked for does not divide a layer's inputs, or none does.
+        ConfigurationError: The requested side does not divide a layer's inputs, or no side does.
     """
     inputs = {name: layer.weight.shape[1] for name, layer in layers.items()}
-    joined = 2 ** (butterflies - 1)
+    mixed = 2 ** (butterflies - 1)
     step = 2 if even and butterflies > 1 else 1
     common = math.gcd(*inputs.values())
-    fitting = [n for n in range(2, common + 1) if n % step == 0 and common % (n * joined) == 0]
-    if asked in fitting:
-        assert asked is not None
-        return asked
-    if asked is not None:
+    fitting = [n for n in range(2, common + 1) if n % step == 0 and common % (n * mixed) == 0]
+    if requested in fitting:
+        assert requested is not None
+        return requested
+    if requested is not None:
         name, width = next(
-            (n, w) for n, w in inputs.items() if w % (asked * joined) or asked % step
+            (n, w) for n, w in inputs.items() if w % (requested * mixed) or requested % step
         )
+        factors = f" with {butterflies} butterfly factors" if butterflies > 1 else ""
         raise ConfigurationError(
-            f"Blocks of {asked} with {butterflies} butterfly factors do not fit the {width} inputs "
-            f"of the layer {name}."
-            if butterflies > 1
-            else f"Blocks of {asked} do not fit the {width} inputs of the layer {name}.",
+            f"Blocks of {requested}{factors} do not fit the {width} inputs of the layer {name}.",
             _remedy(fitting),
             field="adapter.block_size",
         )
-    small = [n for n in fitting if n <= most]
+    small = [n for n in fitting if n <= largest]
     if not small:
         raise ConfigurationError(
-            f"No block fits the inputs of every layer ({', '.join(_some(set(inputs.values())))}).",
+            "No block size fits the inputs of every layer "
+            f"({', '.join(_first(set(inputs.values())))}).",
             _remedy(fitting),
             field="adapter.butterflies" if butterflies > 1 else "adapter.targets",
         )
@@ -57,29 +66,29 @@ def block_size(
 
 
 def vector_length(layers: Layers) -> int:
-    """The largest length up to ``LONGEST_VECTOR`` that divides both sides of every layer."""
+    """The largest length up to ``MAX_VECTOR_LENGTH`` that divides both sides of every layer."""
     common = math.gcd(*(side for layer in layers.values() for side in layer.weight.shape[:2]))
-    return max(n for n in range(1, LONGEST_VECTOR + 1) if common % n == 0)
+    return max(n for n in range(1, MAX_VECTOR_LENGTH + 1) if common % n == 0)
 
 
-def require_vector_length(layers: Layers, length: int) -> None:
-    """Refuse vectors of which no whole number makes a row or a column.
+def check_vector_length(layers: Layers, length: int) -> None:
+    """Check that a vector length divides both sides of every layer.
 
     Raises:
-        ConfigurationError: The length does not divide a side of a layer.
+        ConfigurationError: It does not divide a side of a layer.
     """
     for name, layer in layers.items():
         rows, columns = layer.weight.shape[:2]
         if rows % length or columns % length:
             raise ConfigurationError(
-                f"Vectors of {length} do not divide the layer {name} ({rows} × {columns}).",
-                f"Choose {vector_length(layers)}, or leave it to its default.",
+                f"Vectors of length {length} do not divide the layer {name} ({rows} × {columns}).",
+                f"Choose {vector_length(layers)}, or leave the length at its default.",
                 field="adapter.vector_length",
             )
 
 
-def require_frequencies(layers: Layers, frequencies: int) -> None:
-    """Refuse more Fourier coefficients than a weight has.
+def check_frequencies(layers: Layers, frequencies: int) -> None:
+    """Check that every layer has at least as many weights as Fourier coefficients.
 
     Raises:
         ConfigurationError: A layer has fewer weights.
@@ -95,11 +104,11 @@ def require_frequencies(layers: Layers, frequencies: int) -> None:
             )
 
 
-def require_rank(layers: Layers, rank: int, field: str = "adapter.rank") -> None:
-    """Refuse a rank above the smaller side of a layer: the update would not be of low rank.
+def check_rank(layers: Layers, rank: int, field: str = "adapter.rank") -> None:
+    """Check that a rank is at most the smaller side of every layer.
 
     Raises:
-        ConfigurationError: The rank is too large for a layer.
+        ConfigurationError: It is larger, so that the update of a layer would not be of low rank.
     """
     for name, layer in layers.items():
         rows, columns = layer.weight.shape[:2]
@@ -115,12 +124,8 @@ def require_rank(layers: Layers, rank: int, field: str = "adapter.rank") -> None
 def _remedy(fitting: list[int]) -> str:
     if not fitting:
         return "Choose other targets, or fewer butterfly factors."
-    return f"Choose one of {', '.join(_some(set(fitting)))}."
+    return f"Choose one of {', '.join(_first(set(fitting)))}."
 
 
-def _some(numbers: set[int]) -> list[str]:
-    return [str(one) for one in sorted(numbers)[:12]]
-
-
-Layers = Mapping[str, Any]
-"""The layers that are adapted, by their names in the model."""
+def _first(numbers: set[int]) -> list[str]:
+    return [str(number) for number in sorted(numbers)[:12]]

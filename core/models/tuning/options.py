@@ -1,6 +1,7 @@
-"""The settings that a way of tuning may heed, as a form offers them.
+"""Settings of the tuning methods, as forms show them.
 
-Each is a field of ``AdapterSpec`` of the same name, whose description the command line shows.
+Each is the field of ``AdapterSpec`` with the same name; the command line shows the field's
+description.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Option:
-    """One setting of a method.
+    """A setting of a method.
 
     Attributes:
-        label: What it is, for people.
-        choices: What each value means, where there are but a few; empty for a number or text.
-        default: What it is where nothing is given and the model decides; empty where the value
-            is fixed (``AdapterSpec.filled`` tells it).
-        free: Whether other values than ``choices`` may be typed.
+        label: Its label in a form.
+        choices: The label of each value, if there are only a few; empty for numbers and text.
+        default: Description of the default, if it depends on the model; empty if the default is a
+            fixed value (see ``AdapterSpec.filled``).
+        free: Whether values other than ``choices`` can be typed.
     """
 
     label: str
@@ -32,36 +33,39 @@ OPTIONS: dict[str, Option] = {
     "alpha": Option("Alpha"),
     "dropout": Option("Adapter dropout"),
     "targets": Option(
-        "Adapted layers, or a pattern of their names",
+        "Adapted layers: a choice, or a pattern of their names",
         {
             "qv": "query and value (as in the paper)",
             "qkv": "query, key and value",
-            "attn": "attention",
-            "mlp": "MLP",
+            "attn": "all attention projections",
+            "mlp": "MLP layers",
             "all": "all layers of the blocks",
         },
         free=True,
     ),
     "blocks": Option("Adapted blocks, such as 8-11", default="all"),
-    "last_blocks": Option("Last blocks that train"),
-    "rate_ratio": Option("Rate of B over A"),
-    "initial_rank": Option("Rank at the start"),
-    "orthogonality": Option("Weight of orthogonality"),
-    "vectors": Option("Vectors in the bank"),
-    "vector_length": Option("Length of a vector", default="the largest that fits, up to 256"),
-    "block_size": Option("Side of a block", default="the largest that fits every layer"),
-    "butterflies": Option("Butterfly factors"),
-    "frequencies": Option("Frequencies of a layer"),
+    "last_blocks": Option("Number of last blocks that train"),
+    "rate_ratio": Option("Learning rate of B divided by that of A"),
+    "initial_rank": Option("Initial rank"),
+    "orthogonality": Option("Weight of the orthogonality penalty"),
+    "vectors": Option("Number of vectors in the bank"),
+    "vector_length": Option("Vector length", default="the largest that fits, up to 256"),
+    "block_size": Option("Block size of the rotation", default="the largest that fits every layer"),
+    "butterflies": Option("Number of butterfly factors"),
+    "frequencies": Option("Frequencies per layer"),
     "scaling": Option("Scale of the update"),
-    "prompts": Option("Prompt tokens"),
+    "prompts": Option("Number of prompt tokens"),
     "prompt_depth": Option(
-        "Prompts before",
-        {"deep": "every block, anew (deep)", "shallow": "the first block alone (shallow)"},
+        "Prompt depth",
+        {
+            "deep": "deep: new prompts before every block",
+            "shallow": "shallow: prompts before the first block only",
+        },
     ),
 }
-"""Every setting by its name in ``AdapterSpec``."""
+"""The settings by their names in ``AdapterSpec``."""
 
 
 def options(*names: str) -> dict[str, Option]:
-    """Some of the settings by name, in this order."""
+    """The settings of these names, in this order."""
     return {name: OPTIONS[name] for name in names}

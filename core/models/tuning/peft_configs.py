@@ -1,6 +1,6 @@
-"""What peft's configurations are given, method by method.
+"""Keyword arguments of peft's configuration classes, method by method.
 
-Nothing here imports torch or peft, so that the methods can be listed at once.
+This module imports neither torch nor peft, so that the methods can be listed without delay.
 """
 
 from __future__ import annotations
@@ -10,34 +10,42 @@ from typing import Any
 
 from core.config.defaults import DROPOUT
 from core.config.run import AdapterSpec
+from core.models.tuning import layer_sizes
 from core.models.tuning.layer_sizes import Layers
 
 Arguments = Callable[[AdapterSpec, Layers], dict[str, Any]]
 
 
-def lora(spec: AdapterSpec, layers: Layers, **more: Any) -> dict[str, Any]:
-    """LoRA and its variants, with what tells a variant."""
-    return {"r": spec.rank, "lora_alpha": spec.alpha, "lora_dropout": _dropout(spec), **more}
+def lora(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
+    """Arguments of LoRA."""
+    return {"r": spec.rank, "lora_alpha": spec.alpha, "lora_dropout": _dropout(spec)}
 
 
-def like_lora(**more: Any) -> Arguments:
-    """A variant of LoRA."""
-    return lambda spec, layers: lora(spec, layers, **more)
+def lora_variant(**options: Any) -> Arguments:
+    """Arguments of a variant of LoRA.
+
+    Args:
+        **options: Options of ``peft.LoraConfig`` that select the variant.
+    """
+    return lambda spec, layers: lora(spec, layers) | options
 
 
-def alpha(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
-    """LoHa and LoKr."""
+def rank_and_alpha(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
+    """Arguments of LoHa and LoKr."""
     return {"r": spec.rank, "alpha": spec.alpha}
 
 
 def vera(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
-    """VeRA; its fixed matrices always come from one seed."""
+    """Arguments of VeRA; its fixed matrices are always drawn from the same seed."""
     return {"r": spec.rank, "vera_dropout": _dropout(spec), "projection_prng_key": 0}
 
 
 def adalora(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
-    """AdaLoRA, but for the number of steps."""
-    # The number of steps is known to the training loop alone; ``RankBudget`` puts it in.
+    """Arguments of AdaLoRA.
+
+    The number of steps is a placeholder: only the training loop knows it, and ``RankBudget`` sets
+    it.
+    """
     return {
         "init_r": spec.initial_rank,
         "target_r": spec.rank,
@@ -48,9 +56,7 @@ def adalora(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
 
 
 def vblora(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
-    """VB-LoRA; vectors as long as every layer lets them be."""
-    from core.models.tuning import layer_sizes
-
+    """Arguments of VB-LoRA; by default the longest vectors that fit every layer."""
     return {
         "r": spec.rank,
         "num_vectors": spec.vectors,
@@ -60,39 +66,34 @@ def vblora(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
 
 
 def oft(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
-    """OFT; blocks as large as every layer lets them be."""
-    from core.models.tuning import layer_sizes
-
+    """Arguments of OFT; by default the largest blocks that fit every layer."""
     return {"r": 0, "oft_block_size": layer_sizes.block_size(layers, spec.block_size)}
 
 
 def boft(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
-    """BOFT; blocks as large as every layer lets them be."""
-    from core.models.tuning import boft as butterfly
-    from core.models.tuning import layer_sizes
+    """Arguments of BOFT; by default the largest blocks up to 8 that fit every layer."""
+    from core.models.tuning.boft import use_torch_block_diagonal
 
-    butterfly.use_torch()
+    use_torch_block_diagonal()
     factors = spec.butterflies
     assert factors is not None
     return {
         "boft_block_size": layer_sizes.block_size(
-            layers, spec.block_size, factors, most=8, even=True
+            layers, spec.block_size, factors, largest=8, even=True
         ),
         "boft_n_butterfly_factor": factors,
     }
 
 
 def fourierft(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
-    """FourierFT; its places in the spectrum always come from one seed."""
-    from core.models.tuning import layer_sizes
-
+    """Arguments of FourierFT; its frequencies are always drawn from the same seed."""
     assert spec.frequencies is not None
-    layer_sizes.require_frequencies(layers, spec.frequencies)
+    layer_sizes.check_frequencies(layers, spec.frequencies)
     return {"n_frequency": spec.frequencies, "scaling": spec.scaling, "random_loc_seed": 0}
 
 
 def ia3(spec: AdapterSpec, layers: Layers) -> dict[str, Any]:
-    """(IA)³, which scales what enters the second layer of an MLP."""
+    """Arguments of (IA)³, which scales the input of the second layer of an MLP."""
     return {"feedforward_modules": [name for name in layers if name.endswith("fc2")]}
 
 

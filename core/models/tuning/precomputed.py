@@ -1,7 +1,8 @@
-"""What was counted of the embedded backbones beforehand: told at once, without loading torch.
+"""Precomputed counts of the embedded backbones, so that forms and estimates need no torch.
 
-``python -m core.build_assets.counts`` makes ``assets/precomputed/counts.json``; tests count the
-parameters again and the bytes of some methods, with ``CXR_LONG=1`` of all.
+``python -m core.build_assets.counts`` writes ``assets/precomputed/counts.json``. Where a count is
+missing there, the callers build the model and count. Tests compare both for the parameters and for
+the bytes of some methods; with ``CXR_LONG=1`` for the bytes of all.
 """
 
 from __future__ import annotations
@@ -19,73 +20,76 @@ FILE = PRECOMPUTED / "counts.json"
 
 
 @dataclass(frozen=True)
-class Line:
-    """A number that grows with the findings.
+class LinearCount:
+    """A number that grows linearly with the number of findings.
 
     Attributes:
-        fixed: What it is without any.
-        each: What each adds.
+        fixed: Its value for no finding.
+        each: What each finding adds.
     """
 
     fixed: int
     each: int
 
     def at(self, findings: int) -> int:
-        """What it is for so many findings."""
+        """Its value for a number of findings."""
         return self.fixed + self.each * findings
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """One backbone under one method.
+class Counts:
+    """Precomputed counts of one backbone with one method.
 
     Attributes:
-        trainable: Parameters that train.
-        total: Parameters of the adapted model.
-        targets: The named targets that fit the method.
-        bytes: Fields of ``core.resources.memory.TensorBytes`` by precision, for steps on a processor.
+        trainable: Number of parameters that train.
+        total: Number of parameters of the adapted model.
+        targets: The named targets that the method can adapt.
+        bytes: Fields of ``core.resources.memory.TensorBytes`` by precision, for training on a CPU.
     """
 
-    trainable: Line
-    total: Line
+    trainable: LinearCount
+    total: LinearCount
     targets: tuple[str, ...]
     bytes: dict[str, dict[str, Any]]
 
 
-def tuned(card: BackboneCard, adapter: AdapterSpec, input_size: int | None) -> Tuned | None:
-    """What is known of a backbone under a method; None if that was not counted beforehand.
+def find(card: BackboneCard, adapter: AdapterSpec, input_size: int | None) -> Counts | None:
+    """Counts of a backbone with a method; None if they are not precomputed.
 
     Args:
         card: The backbone.
-        adapter: The method and its settings; alpha and dropout make no difference.
+        adapter: The method and its settings; alpha and dropout do not change the counts.
         input_size: Side of the input in pixels; by default the card's.
     """
     if input_size not in (None, card.input_size):
         return None
-    found = _all().get(card.name, {}).get("methods", {}).get(key(adapter))
-    if found is None:
+    entry = _content().get(card.name, {}).get("methods", {}).get(key(adapter))
+    if entry is None:
         return None
-    return Tuned(
-        Line(*found["trainable"]), Line(*found["total"]), tuple(found["targets"]), found["bytes"]
+    return Counts(
+        LinearCount(*entry["trainable"]),
+        LinearCount(*entry["total"]),
+        tuple(entry["targets"]),
+        entry["bytes"],
     )
 
 
 def operations(backbone: str, input_size: int) -> float | None:
-    """Floating-point operations of one picture's forward pass; None if not counted beforehand."""
-    found = _all().get(backbone, {})
-    return found["operations"] if found.get("input_size") == input_size else None
+    """Floating-point operations of a forward pass of one image; None if not precomputed."""
+    entry = _content().get(backbone, {})
+    return entry["operations"] if entry.get("input_size") == input_size else None
 
 
 def key(adapter: AdapterSpec) -> str:
-    """The settings that a count depends on, as text: alpha scales what is there."""
-    unheeded = {"alpha": AdapterSpec().alpha, "dropout": None, "imported": None}
-    return adapter.filled().model_copy(update=unheeded).model_dump_json()
+    """The settings that the counts depend on, as JSON: all but alpha, dropout and an import."""
+    irrelevant = {"alpha": AdapterSpec().alpha, "dropout": None, "imported": None}
+    return adapter.filled().model_copy(update=irrelevant).model_dump_json()
 
 
 @lru_cache(maxsize=1)
-def _all() -> dict[str, Any]:
+def _content() -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(FILE.read_text())
+        content: dict[str, Any] = json.loads(FILE.read_text())
     except (OSError, ValueError):
-        return {}  # then everything is counted when it is asked for
-    return found
+        return {}  # without the file everything is counted when needed, which only takes longer
+    return content

@@ -1,6 +1,6 @@
-"""The ways to tune a backbone, one entry each.
+"""The tuning methods, one entry each.
 
-Nothing here imports torch, so that the methods can be listed at once.
+This module does not import torch, so that the methods can be listed without delay.
 """
 
 from __future__ import annotations
@@ -18,52 +18,59 @@ from core.models.tuning.peft_configs import Arguments
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Kind = Literal["linear", "pointwise", "convolution"]
+    from core.models.backbones.model_map import ModelMap
 
-PLACES = options("targets", "blocks")
+LayerKind = Literal["linear", "pointwise", "convolution"]
+"""Linear layers; also 1 × 1 convolutions; also any convolution that is not depthwise."""
+
+TARGETS = options("targets", "blocks")
 LOW_RANK = options("rank", "alpha", "dropout", "targets", "blocks")
 
 
 class TrainingHook(Protocol):
-    """What a method does beside the steps of the one training loop."""
+    """What a method adds to the training loop, which is the same for all methods."""
 
     def penalty(self) -> Tensor:
-        """What is added to the loss, a scalar."""
+        """A scalar that is added to the loss."""
 
     def after_step(self, step: int) -> None:
-        """Called after each optimizer step, counted from 1, while the gradients still stand."""
+        """Called after each optimizer step, before the gradients are cleared.
+
+        Args:
+            step: Number of optimizer steps so far, from 1.
+        """
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint has to hold of it: tensors, numbers, texts, lists and dicts of them."""
+        """State for a checkpoint: tensors, numbers, strings, and lists and dicts of them."""
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` gave."""
+        """Restore the state that ``state`` returned."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to tune a backbone.
+    """A tuning method.
 
     Attributes:
-        name: Its name in ``METHODS``.
-        title: Its name for people.
-        sentence: What it does.
-        paper: Where it is described; empty where it is common practice.
-        options: Fields of ``AdapterSpec`` that it heeds, as a form offers them.
-        trains: Which parameters of the backbone train, by name and by the module they belong to;
-            None trains none of them.
-        prepare: Changes the model in place, for methods that are not peft's; called before
-            anything is frozen, and gives the names of the parameters that shall train.
-        config: Name of the configuration class in peft, where the method is one of peft's.
-        arguments: What that class is given.
-        kind: Which layers it can adapt: linear ones, also 1 × 1 convolutions, or any convolution.
-        parts: Parts of the blocks that are adapted, where the user cannot choose them.
-        spares: Layers of these parts that are left as they are, by the last part of their names.
-        freezes: A part of an adapter that keeps its first values, by a piece of its name.
-        rates: Factor of the learning rate of a parameter, by its name.
-        companion: Makes what stands beside the training loop, for a run of so many steps.
-        starts_as_backbone: Whether the tuned model answers like the backbone before its first step.
-        merges: Whether it can be worked into the backbone's own weights.
+        name: Its key in ``TUNING_METHODS``.
+        title: Its name as shown to users.
+        sentence: What it does, as shown to users.
+        paper: Reference of the paper that describes it; empty for common practice.
+        options: Fields of ``AdapterSpec`` that it supports, as a form offers them.
+        trains: Given a parameter's name within its module and the module, whether a parameter of
+            the backbone trains; None if none of them does.
+        prepare: For methods that peft does not implement: changes the model in place, before any
+            parameter is frozen, and returns the names of the parameters that train.
+        config: For methods of peft: name of the configuration class.
+        arguments: For methods of peft: makes the keyword arguments of that class.
+        kind: Which layers it can adapt.
+        parts: Parts of the blocks that it adapts, if the user cannot choose them.
+        skips: Layers of these parts that it does not adapt, by the last component of their names.
+        freezes: Substring of the names of adapter parameters that keep their initial values.
+        rates: Factor on the learning rate of a parameter, given its name.
+        hook: Makes the method's training hook, given the adapted model and the number of steps.
+        starts_as_backbone: Whether the outputs equal the backbone's before the first step.
+        merges: Whether the adapter can be merged into the backbone's weights.
     """
 
     name: str
@@ -72,43 +79,45 @@ class Method:
     paper: str = ""
     options: Mapping[str, Option] = field(default_factory=dict)
     trains: Callable[[str, nn.Module], bool] | None = field(default=None, repr=False)
-    prepare: Callable[[nn.Module, AdapterSpec], set[str]] | None = field(default=None, repr=False)
+    prepare: Callable[[ModelMap, AdapterSpec], set[str]] | None = field(default=None, repr=False)
     config: str | None = field(default=None, repr=False)
     arguments: Arguments = field(default=lambda spec, layers: {}, repr=False)
-    kind: Kind = "convolution"
+    kind: LayerKind = "convolution"
     parts: tuple[str, ...] = field(default=(), repr=False)
-    spares: tuple[str, ...] = field(default=(), repr=False)
+    skips: tuple[str, ...] = field(default=(), repr=False)
     freezes: str | None = field(default=None, repr=False)
     rates: Callable[[AdapterSpec, str], float] | None = field(default=None, repr=False)
-    companion: Callable[[nn.Module, AdapterSpec, int], TrainingHook] | None = field(
+    hook: Callable[[nn.Module, AdapterSpec, int], TrainingHook] | None = field(
         default=None, repr=False
     )
     starts_as_backbone: bool = True
     merges: bool = True
 
 
-def _is_norm(_: str, module: nn.Module) -> bool:
-    return "Norm" in type(module).__name__
+def _in_norm(_: str, module: nn.Module) -> bool:
+    from core.models.backbones.model_map import is_norm
+
+    return is_norm(module)
 
 
-def _scale_and_shift(model: nn.Module, spec: AdapterSpec) -> set[str]:
-    from core.models.tuning import ssf
+def _scales_and_shifts(parts: ModelMap, spec: AdapterSpec) -> set[str]:
+    from core.models.tuning.ssf import add_scales_and_shifts
 
-    return ssf.scale_and_shift(model)
+    return add_scales_and_shifts(parts)
 
 
-def _prompts(model: nn.Module, spec: AdapterSpec) -> set[str]:
-    from core.models.tuning import vpt
+def _prompts(parts: ModelMap, spec: AdapterSpec) -> set[str]:
+    from core.models.tuning.vpt import add_prompts
 
     assert spec.prompts is not None
-    return vpt.add(model, spec.prompts, deep=spec.prompt_depth == "deep")
+    return add_prompts(parts.model, spec.prompts, deep=spec.prompt_depth == "deep")
 
 
-def _last_blocks(model: nn.Module, spec: AdapterSpec) -> set[str]:
-    from core.models.backbones import blocks
+def _last_blocks(parts: ModelMap, spec: AdapterSpec) -> set[str]:
+    from core.models.backbones.blocks import last_block_parameters
 
     assert spec.last_blocks is not None
-    return blocks.of_the_last(model, spec.last_blocks)
+    return last_block_parameters(parts, spec.last_blocks)
 
 
 def _rank_budget(model: nn.Module, spec: AdapterSpec, steps: int) -> TrainingHook:
@@ -118,7 +127,7 @@ def _rank_budget(model: nn.Module, spec: AdapterSpec, steps: int) -> TrainingHoo
     return RankBudget(model, steps, spec.orthogonality)
 
 
-def _faster_b(spec: AdapterSpec, name: str) -> float:
+def _rate_of_b(spec: AdapterSpec, name: str) -> float:
     assert spec.rate_ratio is not None
     return spec.rate_ratio if ".lora_B." in name else 1.0
 
@@ -127,19 +136,20 @@ TUNING_METHODS: dict[str, Method] = {
     "full": Method(
         name="full",
         title="Full fine-tuning",
-        sentence="Every parameter of the backbone trains.",
+        sentence="Trains every parameter of the backbone.",
         trains=lambda name, module: True,
     ),
     "linear": Method(
         name="linear",
         title="Linear probe",
-        sentence="The backbone stays as it is; only the classifier on its features trains.",
+        sentence="Trains only the classifier on the features of the frozen backbone.",
         paper="Alain & Bengio 2016 (arXiv 1610.01644)",
     ),
     "lora": Method(
         name="lora",
         title="LoRA",
-        sentence="A low-rank update B·A beside each chosen projection trains; the study's method.",
+        sentence="Adds trainable low-rank matrices B·A to the chosen layers, by default the query "
+        "and value projections. The replicated paper uses this method.",
         paper="Hu et al. 2022 (arXiv 2106.09685)",
         options=LOW_RANK,
         config="LoraConfig",
@@ -148,55 +158,58 @@ TUNING_METHODS: dict[str, Method] = {
     "rslora": Method(
         name="rslora",
         title="rsLoRA",
-        sentence="LoRA scaled by alpha / √r, so that high ranks do not learn more slowly.",
+        sentence="LoRA with the update scaled by alpha / √r instead of alpha / r, so that high "
+        "ranks do not learn more slowly.",
         paper="Kalajdzievski 2023 (arXiv 2312.03732)",
         options=LOW_RANK,
         config="LoraConfig",
-        arguments=peft_configs.like_lora(use_rslora=True),
+        arguments=peft_configs.lora_variant(use_rslora=True),
     ),
     "dora": Method(
         name="dora",
         title="DoRA",
-        sentence="LoRA on the direction of each weight, its length trained apart.",
+        sentence="Splits each weight into direction and magnitude: LoRA updates the direction, "
+        "and the magnitude trains directly.",
         paper="Liu et al. 2024 (arXiv 2402.09353)",
         options=LOW_RANK,
         config="LoraConfig",
-        arguments=peft_configs.like_lora(use_dora=True),
+        arguments=peft_configs.lora_variant(use_dora=True),
     ),
     "pissa": Method(
         name="pissa",
         title="PiSSA",
-        sentence="LoRA that starts from the largest singular vectors of each weight.",
+        sentence="LoRA whose matrices are initialised with the largest singular values and "
+        "vectors of each weight.",
         paper="Meng et al. 2024 (arXiv 2404.02948)",
         options=LOW_RANK,
         config="LoraConfig",
-        arguments=peft_configs.like_lora(init_lora_weights="pissa"),
+        arguments=peft_configs.lora_variant(init_lora_weights="pissa"),
         kind="linear",
     ),
     "olora": Method(
         name="olora",
         title="OLoRA",
-        sentence="LoRA that starts from the orthogonal factors (QR) of each weight.",
+        sentence="LoRA whose matrices are initialised with the QR decomposition of each weight.",
         paper="Büyükakyüz 2024 (arXiv 2406.01775)",
         options=LOW_RANK,
         config="LoraConfig",
-        arguments=peft_configs.like_lora(init_lora_weights="olora"),
+        arguments=peft_configs.lora_variant(init_lora_weights="olora"),
         kind="linear",
     ),
     "lora+": Method(
         name="lora+",
         title="LoRA+",
-        sentence="LoRA whose B learns faster than its A.",
+        sentence="LoRA with a higher learning rate for matrix B than for matrix A.",
         paper="Hayou et al. 2024 (arXiv 2402.12354)",
         options=LOW_RANK | options("rate_ratio"),
         config="LoraConfig",
         arguments=peft_configs.lora,
-        rates=_faster_b,
+        rates=_rate_of_b,
     ),
     "lora-fa": Method(
         name="lora-fa",
         title="LoRA-FA",
-        sentence="LoRA whose A keeps its random first values; only B trains.",
+        sentence="LoRA that trains only matrix B; matrix A keeps its random initial values.",
         paper="Zhang et al. 2023 (arXiv 2308.03303)",
         options=LOW_RANK,
         config="LoraConfig",
@@ -206,36 +219,40 @@ TUNING_METHODS: dict[str, Method] = {
     "adalora": Method(
         name="adalora",
         title="AdaLoRA",
-        sentence="The ranks of the layers shrink in training, where they matter least, to a mean.",
+        sentence="LoRA with a rank budget: each layer starts with a higher rank, and training "
+        "removes the least important ranks until their mean over the layers is r.",
         paper="Zhang et al. 2023 (arXiv 2303.10512)",
         options=LOW_RANK | options("initial_rank", "orthogonality"),
         config="AdaLoraConfig",
         freezes=".ranknum.",
         arguments=peft_configs.adalora,
-        companion=_rank_budget,
+        hook=_rank_budget,
     ),
     "loha": Method(
         name="loha",
         title="LoHa",
-        sentence="The update is the elementwise product of two low-rank matrices.",
+        sentence="Adds a trainable update that is the elementwise (Hadamard) product of two "
+        "low-rank matrices.",
         paper="Hyeon-Woo et al. 2022 (arXiv 2108.06098)",
         options=options("rank", "alpha", "targets", "blocks"),
         config="LoHaConfig",
-        arguments=peft_configs.alpha,
+        arguments=peft_configs.rank_and_alpha,
     ),
     "lokr": Method(
         name="lokr",
         title="LoKr",
-        sentence="The update is a Kronecker product of a small and a low-rank matrix.",
+        sentence="Adds a trainable update that is the Kronecker product of a small matrix and a "
+        "low-rank matrix.",
         paper="Yeh et al. 2024 (arXiv 2309.14859)",
         options=options("rank", "alpha", "targets", "blocks"),
         config="LoKrConfig",
-        arguments=peft_configs.alpha,
+        arguments=peft_configs.rank_and_alpha,
     ),
     "vera": Method(
         name="vera",
         title="VeRA",
-        sentence="Two random matrices shared by all layers stay fixed; only scales of them train.",
+        sentence="LoRA with two fixed random matrices that all layers share; only scaling vectors "
+        "of each layer train.",
         paper="Kopiczko et al. 2024 (arXiv 2310.11454)",
         options=options("rank", "dropout", "targets", "blocks"),
         config="VeraConfig",
@@ -245,8 +262,8 @@ TUNING_METHODS: dict[str, Method] = {
     "vblora": Method(
         name="vblora",
         title="VB-LoRA",
-        sentence="LoRA mixed from one bank of vectors that all layers share. It does not start as "
-        "the backbone.",
+        sentence="LoRA whose matrices are composed of vectors from one trainable bank that all "
+        "layers share. Before training, its outputs differ from the backbone's.",
         paper="Li et al. 2024 (arXiv 2405.15179)",
         options=options("rank", "dropout", "targets", "blocks", "vectors", "vector_length"),
         config="VBLoRAConfig",
@@ -257,9 +274,10 @@ TUNING_METHODS: dict[str, Method] = {
     "oft": Method(
         name="oft",
         title="OFT",
-        sentence="Each weight is rotated, block by block; angles between its rows stay.",
+        sentence="Multiplies each weight by a trainable block-diagonal rotation, which preserves "
+        "the angles between the rows of the weight.",
         paper="Qiu et al. 2023 (arXiv 2306.07280)",
-        options=PLACES | options("block_size"),
+        options=TARGETS | options("block_size"),
         config="OFTConfig",
         arguments=peft_configs.oft,
         kind="pointwise",
@@ -267,9 +285,10 @@ TUNING_METHODS: dict[str, Method] = {
     "boft": Method(
         name="boft",
         title="BOFT",
-        sentence="OFT whose rotation is a product of sparse butterflies, and which scales outputs.",
+        sentence="OFT with a rotation that is a product of sparse butterfly factors, and a "
+        "trainable scale of each output.",
         paper="Liu et al. 2024 (arXiv 2311.06243)",
-        options=PLACES | options("block_size", "butterflies"),
+        options=TARGETS | options("block_size", "butterflies"),
         config="BOFTConfig",
         arguments=peft_configs.boft,
         kind="pointwise",
@@ -277,10 +296,10 @@ TUNING_METHODS: dict[str, Method] = {
     "fourierft": Method(
         name="fourierft",
         title="FourierFT",
-        sentence="A few Fourier coefficients of each weight's update train. It does not start as "
-        "the backbone.",
+        sentence="Trains a few Fourier coefficients of the update of each weight. Before "
+        "training, its outputs differ from the backbone's.",
         paper="Gao et al. 2024 (arXiv 2405.03003)",
-        options=PLACES | options("frequencies", "scaling"),
+        options=TARGETS | options("frequencies", "scaling"),
         config="FourierFTConfig",
         arguments=peft_configs.fourierft,
         kind="linear",
@@ -289,39 +308,42 @@ TUNING_METHODS: dict[str, Method] = {
     "ia3": Method(
         name="ia3",
         title="(IA)³",
-        sentence="One scale a channel of key, value and the MLP's hidden layer trains.",
+        sentence="Trains one scale per channel of the keys, the values and the hidden layer of "
+        "the MLP.",
         paper="Liu et al. 2022 (arXiv 2205.05638)",
         options=options("blocks"),
         config="IA3Config",
         arguments=peft_configs.ia3,
         parts=("k", "v", "mlp"),
-        spares=("fc1", "fc1_g", "fc1_x"),
+        skips=("fc1", "fc1_g", "fc1_x"),
     ),
     "bitfit": Method(
         name="bitfit",
         title="BitFit",
-        sentence="Only the biases train.",
+        sentence="Trains only the biases.",
         paper="Ben Zaken et al. 2022 (arXiv 2106.10199)",
         trains=lambda name, module: name.endswith("bias"),
     ),
     "ln-tuning": Method(
         name="ln-tuning",
         title="Norm tuning",
-        sentence="Only scale and shift of the normalisation layers train.",
+        sentence="Trains only the scale and shift of the normalisation layers.",
         paper="Zhao et al. 2024 (arXiv 2312.11420)",
-        trains=_is_norm,
+        trains=_in_norm,
     ),
     "ssf": Method(
         name="ssf",
         title="SSF",
-        sentence="A scale and a shift for each channel behind every layer of the backbone train.",
+        sentence="Adds a trainable scale and shift to each output channel of every layer of the "
+        "backbone.",
         paper="Lian et al. 2022 (arXiv 2210.08823)",
-        prepare=_scale_and_shift,
+        prepare=_scales_and_shifts,
     ),
     "vpt": Method(
         name="vpt",
         title="Visual prompts",
-        sentence="Tokens beside the patches train. It does not start as the backbone.",
+        sentence="Adds trainable tokens to the patch tokens of the blocks. Before training, its "
+        "outputs differ from the backbone's.",
         paper="Jia et al. 2022 (arXiv 2203.12119)",
         options=options("prompts", "prompt_depth"),
         prepare=_prompts,
@@ -331,19 +353,22 @@ TUNING_METHODS: dict[str, Method] = {
     "last-k": Method(
         name="last-k",
         title="Last blocks",
-        sentence="The last blocks train, the ones before them stay.",
+        sentence="Trains only the last blocks of the backbone.",
         options=options("last_blocks"),
         prepare=_last_blocks,
     ),
 }
-"""The methods by name, in the order in which they are offered."""
+"""The methods by name, in the order in which they are listed."""
 
 
 def tuning_method(name: str) -> Method:
     """Look up a method.
 
+    Args:
+        name: A key of ``TUNING_METHODS``.
+
     Raises:
-        ConfigurationError: There is none of that name; the nearest known ones are told.
+        ConfigurationError: There is no method of this name; the message lists similar names.
     """
     if name not in TUNING_METHODS:
         raise unknown_name("method", name, TUNING_METHODS, field="adapter.method")

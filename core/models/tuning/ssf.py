@@ -1,8 +1,8 @@
 """Scaling and shifting features (SSF): a factor and an offset for each output of every layer.
 
-Lian et al. 2022 (arXiv 2210.08823). They stand as parametrisations of the layers' own weights and
-biases, which compute the same and can be worked into them without a trace. A layer without a bias
-is only scaled, so that it stays a layer without a bias.
+Lian et al. 2022 (arXiv 2210.08823). Implemented as parametrisations of the layers' weights and
+biases, which compute the same and can be merged exactly. A layer without a bias is only scaled, so
+that it stays a layer without a bias.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from core.models.backbones import head, qkv
+from core.models.backbones import qkv
+from core.models.backbones.model_map import ModelMap, is_norm
 
 
 class Scale(nn.Module):
-    """A weight [outputs, …] times a factor for each output."""
+    """Multiplies a weight [outputs, …] by a factor for each output."""
 
     def __init__(self, scale: nn.Parameter) -> None:
         super().__init__()
@@ -29,7 +30,7 @@ class Scale(nn.Module):
 
 
 class ScaleShift(Scale):
-    """A bias [outputs] times the same factors, and an offset."""
+    """Multiplies a bias [outputs] by the same factors and adds an offset."""
 
     def __init__(self, scale: nn.Parameter) -> None:
         super().__init__(scale)
@@ -40,18 +41,22 @@ class ScaleShift(Scale):
         return bias * self.scale + self.shift
 
 
-def scale_and_shift(model: nn.Module) -> set[str]:
-    """Put a scale, and where there is a bias a shift, behind every layer but the head, in place.
+def add_scales_and_shifts(parts: ModelMap) -> set[str]:
+    """Add a scale, and a shift if there is a bias, to every layer but the classifier, in place.
+
+    Args:
+        parts: Map of the model.
 
     Returns:
-        The names of their parameters.
+        The names of the added parameters.
     """
-    if any(getattr(module, "q_bias", None) is not None for _, module in qkv.attentions(model)):
-        qkv.split(model)  # biases that stand beside the matrix would be neither
-    behind = {id(one) for part in head.parts(model) for one in part.modules()}
+    model = parts.model
+    if any(getattr(module, "q_bias", None) is not None for module in parts.attentions.values()):
+        qkv.split(parts)  # biases outside the projections would be neither scaled nor shifted
+    classifier = {id(module) for part in parts.classifier.values() for module in part.modules()}
     modules: list[Any] = list(model.modules())
     for module in modules:
-        if id(module) not in behind and _has_outputs(module):
+        if id(module) not in classifier and _has_outputs(module):
             scale = nn.Parameter(torch.ones(len(module.weight), device=module.weight.device))
             parametrize.register_parametrization(module, "weight", Scale(scale))
             if module.bias is not None:
@@ -63,10 +68,11 @@ def scale_and_shift(model: nn.Module) -> set[str]:
     }
 
 
-def work_in(model: nn.Module) -> None:
+def merge_scales_and_shifts(model: nn.Module) -> None:
     """Replace each scaled weight and shifted bias by its value, in place.
 
-    Not by torch's own removal: it changes a class that a copy of the model shares.
+    torch's ``remove_parametrizations`` is not used, because it changes a class that a copy of the
+    model shares.
     """
     modules: list[Any] = list(model.modules())
     for module in modules:
@@ -79,5 +85,5 @@ def work_in(model: nn.Module) -> None:
 
 
 def _has_outputs(module: Any) -> bool:
-    plain = isinstance(module, nn.Linear | nn.Conv2d) or "Norm" in type(module).__name__
-    return plain and isinstance(getattr(module, "weight", None), nn.Parameter)
+    layer = isinstance(module, nn.Linear | nn.Conv2d) or is_norm(module)
+    return layer and isinstance(getattr(module, "weight", None), nn.Parameter)

@@ -1,4 +1,4 @@
-"""Which layers of a model an adapter is put on."""
+"""Target layers of an adapter: named choices, patterns of layer names, and selected blocks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from torch import nn
 
 from core.config.run import AdapterSpec
 from core.errors import ConfigurationError
-from core.models.backbones import blocks, head, qkv
-from core.models.tuning.registry import Kind, Method
+from core.models.backbones import qkv
+from core.models.backbones.blocks import parse_blocks
+from core.models.backbones.model_map import ModelMap, is_dense, is_pointwise
+from core.models.tuning.registry import LayerKind, Method
 
 PARTS: dict[str, tuple[str, ...]] = {
     "qv": ("q", "v"),
@@ -19,23 +21,23 @@ PARTS: dict[str, tuple[str, ...]] = {
     "mlp": ("mlp",),
     "all": ("q", "k", "v", "proj", "mlp"),
 }
-"""Parts of a transformer block by the name of the choice; never the patch embedding. In a network
-without attention and MLP, ``all`` are the convolutions of its blocks."""
+"""The named choices of targets, each with the parts of a transformer block that it stands for. The
+patch embedding is never one of them. In a network without attention and MLP, ``all`` stands for the
+convolutions of the blocks."""
 
 FIELD = "adapter.targets"
-_MLP = ("fc1", "fc1_g", "fc1_x", "fc2")
-_KINDS: dict[Kind, str] = {
+_KINDS: dict[LayerKind, str] = {
     "linear": "linear layers",
     "pointwise": "linear layers and 1 × 1 convolutions",
     "convolution": "linear layers and convolutions that are not depthwise",
 }
 
 
-def layers(model: nn.Module, method: Method, spec: AdapterSpec) -> dict[str, Any]:
-    """The layers that a method adapts; fused attention is split for them.
+def target_layers(parts: ModelMap, method: Method, spec: AdapterSpec) -> dict[str, Any]:
+    """The layers that a method adapts; fused query-key-value projections are split for it.
 
     Args:
-        model: A timm model.
+        parts: Map of the model.
         method: The method.
         spec: Its settings.
 
@@ -46,136 +48,134 @@ def layers(model: nn.Module, method: Method, spec: AdapterSpec) -> dict[str, Any
         ConfigurationError: The architecture has no such layers, or the method cannot adapt them.
     """
     if method.parts:
-        names = _of_parts(model, _there(model, method.parts) or method.parts, method)
+        names = _layers_of(parts, _existing(parts, method.parts) or method.parts, method)
     elif spec.targets == "all":
-        names = _of_parts(model, _there(model, PARTS["all"]) or ("convolutions",), method)
+        existing = _existing(parts, PARTS["all"])
+        names = _layers_of(parts, existing, method) if existing else parts.block_convolutions()
     elif spec.targets in PARTS:
-        names = _of_parts(model, PARTS[spec.targets], method)
+        names = _layers_of(parts, PARTS[spec.targets], method)
     else:
-        names = _matching(model, method, spec.targets)
+        names = _matching(parts, spec.targets)
     if spec.blocks is not None:
-        names = blocks.within(model, names, spec.blocks)
-        if not names:
-            raise ConfigurationError(
-                f"None of the adapted layers lies in the blocks {spec.blocks}.",
-                "Choose other blocks, or other targets.",
-                field="adapter.blocks",
-            )
-    names = [name for name in names if name.rpartition(".")[2] not in method.spares]
-    found = {name: model.get_submodule(name) for name in names}
-    return _adaptable(model, method, spec, found)
+        names = _in_blocks(parts, names, spec.blocks)
+    names = [name for name in names if name.rpartition(".")[2] not in method.skips]
+    layers = {name: parts.model.get_submodule(name) for name in names}
+    return _adaptable(parts, method, spec, layers)
 
 
-def fitting(model: nn.Module, kind: Kind = "convolution") -> tuple[str, ...]:
-    """The choices of ``PARTS`` that a model has layers for, the best-known first.
+def fitting(parts: ModelMap, kind: LayerKind = "convolution") -> tuple[str, ...]:
+    """The choices of ``PARTS`` for which a model has layers, the most common first.
 
     Args:
-        model: A timm model, before any adapter.
+        parts: Map of the model, before an adapter is added.
         kind: Which layers the method can adapt.
     """
-    able = {name for name, layer in model.named_modules() if _is(layer, kind)}
-    dense = [name for name in _dense_layers(model) if name in able]
-    attended = any(True for _ in qkv.attentions(model))
-    choices: tuple[str, ...] = ("qv", "qkv", "attn") if attended else ()
-    if dense:
+
+    def adaptable(names: list[str] | tuple[str, ...]) -> bool:
+        return any(name in parts.layers and _is(parts.layers[name], kind) for name in names)
+
+    choices: tuple[str, ...] = ("qv", "qkv", "attn") if parts.attentions else ()
+    if adaptable(parts.mlp_layers):
         choices += ("mlp",)
-    rest = [name for name in _convolutions(model) if name in able]
-    return (*choices, "all") if choices or rest else ()
+    return (*choices, "all") if choices or adaptable(parts.block_convolutions()) else ()
 
 
-def _there(model: nn.Module, parts: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of some parts of a block that a model has."""
-    attended = any(True for _ in qkv.attentions(model))
-    dense = bool(_dense_layers(model))
-    return tuple(part for part in parts if (dense if part == "mlp" else attended))
+def _existing(parts: ModelMap, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Those parts of a block that the model has."""
+    return tuple(
+        part for part in wanted if (parts.mlp_layers if part == "mlp" else parts.attentions)
+    )
 
 
-def _of_parts(model: nn.Module, parts: tuple[str, ...], method: Method) -> list[str]:
-    if parts == ("convolutions",):
-        return _convolutions(model)
-    wanted = set(parts)
+def _layers_of(parts: ModelMap, wanted: tuple[str, ...], method: Method) -> list[str]:
+    """Names of the layers of some parts of all blocks."""
     names: list[str] = []
-    if wanted - {"mlp"}:
-        found = list(qkv.attentions(model))
-        if not found:
+    if set(wanted) - {"mlp"}:
+        if not parts.attentions:
             raise _unsuited(
-                model, method, "query and value of attention, which it has not, or not apart"
+                parts, method, "query and value of attention, which it lacks or does not separate"
             )
-        if wanted & set("qkv"):
-            qkv.split(model)
-        for name, module in found:
-            each = qkv.projections(name, module)
-            names += [each[part] for part in each if part in wanted]
+        if set(wanted) & set("qkv"):
+            qkv.split(parts)
+        for name, module in parts.attentions.items():
+            projections = qkv.projections(name, module)
+            names += [projections[part] for part in projections if part in wanted]
     if "mlp" in wanted:
-        dense = _dense_layers(model)
-        if not dense:
-            raise _unsuited(model, method, "the layers of an MLP, which it does not have")
-        names += dense
+        if not parts.mlp_layers:
+            raise _unsuited(parts, method, "the layers of an MLP, which it does not have")
+        names += parts.mlp_layers
     return names
 
 
-def _matching(model: nn.Module, method: Method, pattern: str) -> list[str]:
-    """Layers whose whole name a pattern matches, timm's fused attention by either of its names."""
-    candidates = _candidates(model)
-    # Compiled when the specification was made, so that it is a regular expression.
-    names = [name for name in candidates if re.fullmatch(pattern, name)]
-    parts = {
-        name: list(qkv.projections(name, module).values())[:3]
-        for name, module in qkv.attentions(model)
+def _matching(parts: ModelMap, pattern: str) -> list[str]:
+    """Layers whose whole name matches a pattern; fused attention has its fused and split names."""
+    # Compiled when the specification was made, so it is a valid regular expression.
+    matches = [name for name in parts.layers if re.fullmatch(pattern, name)]
+    by_fused = {
+        f"{name}.qkv": list(qkv.projections(name, module).values())[:3]
+        for name, module in parts.attentions.items()
     }
-    fused = {f"{name}.qkv": each for name, each in parts.items()}
-    split = [one for each in parts.values() for one in each]
-    chosen = [one for one in split if re.fullmatch(pattern, one)]
-    chosen += [one for name in names if name in fused for one in fused[name]]
-    names = [name for name in names if name not in fused]
-    _check_not_ends(model, names, pattern)
+    projections = [name for names in by_fused.values() for name in names]
+    chosen = {name for name in projections if re.fullmatch(pattern, name)}
+    chosen |= {part for name in matches if name in by_fused for part in by_fused[name]}
+    names = [name for name in matches if name not in by_fused]
+    _check_inside_blocks(parts, names, pattern)
     if chosen:
-        qkv.split(model)
-        names += [name for name in split if name in chosen]
+        qkv.split(parts)
+        names += [name for name in projections if name in chosen]
     if not names:
-        near = candidates[len(candidates) // 2] if candidates else ""
+        candidates = list(parts.layers)
+        example = candidates[len(candidates) // 2] if candidates else ""
         raise ConfigurationError(
-            f"The targets “{pattern}” are none of {', '.join(PARTS)}, and as a pattern they match "
-            f"the whole name of no layer of {type(model).__name__}.",
-            f"The names look like {near}; “.*” stands for anything." if near else "",
+            f"The targets “{pattern}” are not one of {', '.join(PARTS)}, and as a pattern they "
+            f"match the whole name of no layer of {type(parts.model).__name__}.",
+            f"Layer names look like {example}; “.*” matches anything." if example else "",
             field=FIELD,
         )
     return names
 
 
-def _candidates(model: nn.Module) -> list[str]:
-    return [name for name, layer in model.named_modules() if _is(layer, "convolution")]
-
-
-def _check_not_ends(model: nn.Module, names: list[str], pattern: str) -> None:
-    """A pattern must reach neither the patch embedding (or stem) nor the classifier."""
-    numbers = blocks.of_parameters(model)
-    heads = head.names(model)
+def _check_inside_blocks(parts: ModelMap, names: list[str], pattern: str) -> None:
+    """A pattern must match neither the patch embedding (or stem) nor the classifier."""
     for name in names:
-        last = any(name == one or name.startswith(f"{one}.") for one in heads)
-        stem = numbers.get(f"{name}.weight") == blocks.STEM and blocks.count(model) > 0
-        if last or stem or "patch_embed" in name:
-            what = "the classifier, which trains anyway" if last else "the patch embedding"
+        if parts.in_classifier(name) or parts.in_stem(name):
+            what = (
+                "the classifier, which always trains"
+                if parts.in_classifier(name)
+                else "the patch embedding"
+            )
             raise ConfigurationError(
                 f"The pattern “{pattern}” also matches {name}: {what}.",
-                "Write a pattern of the blocks alone, such as blocks\\..*proj.",
+                "Write a pattern that matches only layers of the blocks, such as blocks\\..*proj.",
                 field=FIELD,
             )
 
 
+def _in_blocks(parts: ModelMap, names: list[str], text: str) -> list[str]:
+    wanted = parse_blocks(text, parts.block_count, type(parts.model).__name__)
+    names = [name for name in names if parts.block_of(name) in wanted]
+    if not names:
+        raise ConfigurationError(
+            f"None of the target layers is in the blocks {text}.",
+            "Choose other blocks, or other targets.",
+            field="adapter.blocks",
+        )
+    return names
+
+
 def _adaptable(
-    model: nn.Module, method: Method, spec: AdapterSpec, found: dict[str, Any]
+    parts: ModelMap, method: Method, spec: AdapterSpec, layers: dict[str, Any]
 ) -> dict[str, Any]:
-    """Those of the layers that the method can adapt; all of them, where a pattern named them."""
-    able = {name: layer for name, layer in found.items() if _is(layer, method.kind)}
+    """The layers that the method can adapt; it must be all of them if a pattern selected them."""
+    adaptable = {name: layer for name, layer in layers.items() if _is(layer, method.kind)}
     named = spec.targets in PARTS or bool(method.parts)
-    if able and (named or len(able) == len(found)):
-        return able
-    other = next(name for name in found if name not in able)
-    choices = fitting(model, method.kind)
+    if adaptable and (named or len(adaptable) == len(layers)):
+        return adaptable
+    other = next(name for name in layers if name not in adaptable)
+    choices = fitting(parts, method.kind)
     raise ConfigurationError(
-        f"{method.title} cannot tune {other} of a {type(model).__name__}: it adapts "
-        f"{_KINDS[method.kind]}, and that is a {type(found[other]).__name__}.",
+        f"{method.title} cannot tune {other} of a {type(parts.model).__name__}: it adapts "
+        f"{_KINDS[method.kind]}, and this layer is a {type(layers[other]).__name__}.",
         f"Choose the targets {choices[0]}, or the method lora."
         if choices
         else "Choose the method lora, ssf, full or linear.",
@@ -183,49 +183,21 @@ def _adaptable(
     )
 
 
-def _is(layer: Any, kind: Kind) -> bool:
-    if isinstance(layer, nn.Linear):
-        return True
-    if kind == "linear" or not isinstance(layer, nn.Conv2d) or layer.groups != 1:
-        return False
-    return kind == "convolution" or layer.kernel_size == (1, 1)
+def _is(layer: nn.Module, kind: LayerKind) -> bool:
+    match kind:
+        case "linear":
+            return isinstance(layer, nn.Linear)
+        case "pointwise":
+            return is_pointwise(layer)
+        case "convolution":
+            return is_dense(layer)
 
 
-def _convolutions(model: nn.Module) -> list[str]:
-    """The convolutions of the blocks that are not depthwise, in a network that has but these."""
-    numbers, total = blocks.of_parameters(model), blocks.count(model)
-    return [
-        name
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Conv2d)
-        and _is(layer, "convolution")
-        and 0 <= numbers[f"{name}.weight"] < total
-    ]
-
-
-def _dense_layers(model: nn.Module) -> list[str]:
-    heads = tuple(head.names(model))
-    return [
-        f"{name}.{part}"
-        for name, module in model.named_modules()
-        for part in _dense(module)
-        if name not in heads
-    ]
-
-
-def _dense(module: Any) -> list[str]:
-    """The layers of a block's MLP; 1 × 1 convolutions, as ConvNeXt has them, are dense layers."""
-    if not (hasattr(module, "fc2") and (hasattr(module, "fc1") or hasattr(module, "fc1_g"))):
-        return []
-    found = [(name, getattr(module, name, None)) for name in _MLP]
-    return [name for name, layer in found if _is(layer, "pointwise")]
-
-
-def _unsuited(model: nn.Module, method: Method, needs: str) -> ConfigurationError:
-    choices = () if method.parts else fitting(model, method.kind)
+def _unsuited(parts: ModelMap, method: Method, needs: str) -> ConfigurationError:
+    choices = () if method.parts else fitting(parts, method.kind)
     others = f"the targets {choices[0]}, or " if choices else ""
     return ConfigurationError(
-        f"{method.title} cannot tune a {type(model).__name__}: it adapts {needs}.",
+        f"{method.title} cannot tune a {type(parts.model).__name__}: it adapts {needs}.",
         f"Choose {others}the method full, linear or bitfit, or a vision transformer.",
         field=FIELD if others else "adapter.method",
     )

@@ -1,8 +1,9 @@
-"""Visual prompts: tokens that train, beside the patches of a ViT or EVA.
+"""Visual prompt tuning: trainable tokens between the patch tokens of a ViT or EVA.
 
-Jia et al. 2022, “Visual Prompt Tuning” (arXiv 2203.12119). Prompts stand between the class token
-and the patches. Deep prompts are set anew before every block and taken away behind it; shallow ones
-are set before the first block and taken away behind the last. The pooling never sees them.
+Jia et al. 2022, “Visual Prompt Tuning” (arXiv 2203.12119). Prompts are inserted between the class
+token and the patch tokens. Deep prompts are inserted before every block and removed after it;
+shallow prompts are inserted before the first block and removed after the last. The pooling never
+receives them.
 """
 
 from __future__ import annotations
@@ -18,56 +19,55 @@ from core.errors import ConfigurationError
 NAME = "prompts"
 
 
-def add(model: Any, count: int, *, deep: bool) -> set[str]:
-    """Give a model prompts, in place.
+def add_prompts(model: Any, count: int, *, deep: bool) -> set[str]:
+    """Add prompts to a model, in place.
 
     Args:
         model: A ViT or EVA classifier of timm.
-        count: Prompt tokens of a block.
-        deep: Whether every block has its own.
+        count: Number of prompt tokens.
+        deep: Whether every block has its own prompts.
 
     Returns:
-        The names of their parameters.
+        The names of the added parameters.
 
     Raises:
-        ConfigurationError: The model has no tokens beside its patches.
+        ConfigurationError: The model is not a transformer with patch tokens.
     """
     blocks = _blocks(model)
     prefix, width = model.num_prefix_tokens, model.embed_dim
     bound = math.sqrt(6 / (3 * math.prod(model.patch_embed.patch_size) + width))
     for i, block in enumerate(blocks):
         first, last = deep or i == 0, deep or i == len(blocks) - 1
-        block.prompts_inside, block.prompts_behind = count, 0 if last else count
+        block.prompts_inside, block.prompts_after = count, 0 if last else count
         block.tokens_before = prefix
         if hasattr(block.attn, "num_prefix_tokens"):
-            block.attn.num_prefix_tokens += count  # tokens without a place in the rotary embedding
+            block.attn.num_prefix_tokens += count  # tokens without a rotary position embedding
         if first:
-            drawn = torch.empty(count, width).uniform_(-bound, bound)
-            block.register_parameter(NAME, nn.Parameter(drawn))
-            block.register_forward_pre_hook(_set)
+            initial = torch.empty(count, width).uniform_(-bound, bound)
+            block.register_parameter(NAME, nn.Parameter(initial))
+            block.register_forward_pre_hook(_insert)
         if last:
-            block.register_forward_hook(_take_away)
+            block.register_forward_hook(_remove)
     return {f"blocks.{i}.{NAME}" for i in (range(len(blocks)) if deep else (0,))}
 
 
-def has(model: nn.Module) -> bool:
+def has_prompts(model: nn.Module) -> bool:
     """Whether a model has prompts."""
     return any(hasattr(module, "prompts_inside") for module in model.modules())
 
 
-def before_patches(model: nn.Module, layer: str) -> int:
-    """Prompt tokens before the patches in a layer's output.
+def prompts_before_patches(model: nn.Module, layer: str) -> int:
+    """Number of prompt tokens before the patch tokens in a layer's output.
 
     Args:
-        model: A ViT or EVA classifier, with prompts or without.
+        model: A ViT or EVA classifier, with or without prompts.
         layer: The layer's name, such as ``blocks.11.norm1``.
     """
     parts = layer.split(".")
     if parts[0] != "blocks" or len(parts) < 2:
         return 0
     block = model.get_submodule(".".join(parts[:2]))
-    found = getattr(block, "prompts_inside" if len(parts) > 2 else "prompts_behind", 0)
-    return int(found)
+    return int(getattr(block, "prompts_inside" if len(parts) > 2 else "prompts_after", 0))
 
 
 def _blocks(model: Any) -> list[Any]:
@@ -75,21 +75,21 @@ def _blocks(model: Any) -> list[Any]:
     tokens = isinstance(getattr(model, "num_prefix_tokens", None), int)
     if not blocks or not tokens or not all(hasattr(block, "attn") for block in blocks):
         raise ConfigurationError(
-            f"Visual prompts cannot tune a {type(model).__name__}: they are tokens beside the "
-            "patches of a ViT or EVA, which it does not have.",
+            f"Visual prompts cannot tune a {type(model).__name__}: they are added to the patch "
+            "tokens of a ViT or EVA, which it does not have.",
             "Choose the method lora, ssf or last-k, or a vision transformer.",
             field="adapter.method",
         )
     return blocks
 
 
-def _set(block: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+def _insert(block: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     tokens, *rest = arguments
     prompts: Tensor = getattr(block, NAME).to(tokens.dtype).expand(tokens.shape[0], -1, -1)
     start = block.tokens_before
     return (torch.cat([tokens[:, :start], prompts, tokens[:, start:]], dim=1), *rest)
 
 
-def _take_away(block: Any, _: tuple[Any, ...], tokens: Tensor) -> Tensor:
+def _remove(block: Any, _: tuple[Any, ...], tokens: Tensor) -> Tensor:
     start, count = block.tokens_before, block.prompts_inside
     return torch.cat([tokens[:, :start], tokens[:, start + count :]], dim=1)

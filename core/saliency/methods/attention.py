@@ -93,7 +93,7 @@ def recorded(model: nn.Module) -> Iterator[list[Tensor]]:
             f"{type(base).__name__} has no attention over patch tokens.",
             "Choose a method for feature maps, such as grad-cam.",
         )
-    if vpt.has(base):
+    if vpt.has_prompts(base):
         # Attention that passes through a prompt cannot be assigned to a patch.
         raise ModelError(
             "Visual prompts take part in the attention, and what passes through them belongs to no "

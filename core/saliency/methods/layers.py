@@ -154,7 +154,7 @@ def target_layer(model: nn.Module, layer: str | None = None) -> TargetLayer:
     return TargetLayer(
         name=chosen,
         module=module,
-        prefix=(prefix_tokens(base) or 0) + vpt.before_patches(base, chosen),
+        prefix=(prefix_tokens(base) or 0) + vpt.prompts_before_patches(base, chosen),
         channels_last=getattr(base, "output_fmt", "NCHW") == "NHWC",
     )
 

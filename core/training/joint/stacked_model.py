@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from core.errors import ConfigurationError
-from core.models.backbones import head
+from core.models.backbones.model_map import map_model
 
 
 class Rows:
@@ -244,11 +244,11 @@ class Stacked:
             _share(models[0], other)
         shared = [*models[0].parameters(), *models[0].buffers()]
         self.model = copy.deepcopy(models[0], {id(one): one for one in shared})
-        ours = set(head.names(models[0]))
+        parts = map_model(models[0])
         self.draws = False
-        for name, module in list(models[0].named_modules()):
+        for name, module in parts.modules.items():
             layers = [model.get_submodule(name) for model in models] if name else []
-            new = self._stacked(name, module, layers, name in ours)
+            new = self._stacked(name, module, layers, name in parts.classifier)
             if new is not None:
                 self.model.set_submodule(name, new)
                 self.draws |= any(not m.idle for m in new.modules() if isinstance(m, Apart))

@@ -8,7 +8,9 @@ import gradio as gr
 from markupsafe import Markup
 
 from core.errors import CoreError
-from core.models.backbones.registry import BACKBONES, SUGGESTED, WEIGHTS, backbone_card
+from core.models.backbones.card import WEIGHTS
+from core.models.backbones.registry import BACKBONES, backbone_card
+from core.models.backbones.timm_cards import SUGGESTED
 from explorer.pages.launch import form
 from explorer.pages.launch.layout import titled_group
 from explorer.templates import render_macro

@@ -1,4 +1,4 @@
-"""What is counted beforehand, against counting it now; and that nobody loads torch to be told."""
+"""Precomputed counts equal counting now, and reading them does not load torch."""
 
 import os
 import subprocess
@@ -7,52 +7,57 @@ from pathlib import Path
 
 import pytest
 
-from core.build_assets import counts as counting
+from core.build_assets import counts
 from core.config.run import AdapterSpec, RunSpec
 from core.hardware import available_memory
 from core.models.backbones.card import BackboneCard
 from core.models.backbones.registry import BACKBONES, backbone_card
-from core.models.tuning import precomputed
-from core.models.tuning.applicability import counted, offers
-from core.models.tuning.apply import count_parameters, counted_parameters
+from core.models.tuning import applicability, precomputed
+from core.models.tuning.applicability import fitting_targets, offers
+from core.models.tuning.apply import count_in_model, count_parameters
 from core.models.tuning.registry import TUNING_METHODS
 from core.resources import memory, throughput
+from tests.support.paths import ROOT
 
 EMBEDDED = [card for card in BACKBONES.values() if card.source == "embedded"]
-OFTEN = ("full", "linear", "lora", "vpt")
-"""Methods whose memory is counted again each time; it takes a second each."""
+ALWAYS = ("full", "linear", "lora", "vpt")
+"""Methods whose memory is always counted again; it takes a second each."""
 
 WITHOUT_TORCH = """
 import sys
 from pathlib import Path
-from core import capacity, cost
-from core.models import catalogue, offers
-from core.spec import RunSpec
+from core.config.run import RunSpec
+from core.models.backbones.registry import backbone_card
+from core.models.tuning.applicability import offers
+from core.resources.estimate import estimate
+from core.resources.preflight import check
 
 for method in ("lora", "full", "linear", "dora"):
     spec = RunSpec.of(**{"adapter.method": method})
-    cost.check(spec)
-    cost.estimate(spec, Path(sys.argv[1]))
-assert len(offers.offers(catalogue.card("embedded-mae"), 14)) > 20
+    check(spec)
+    estimate(spec, Path(sys.argv[1]))
+assert len(offers(backbone_card("embedded-mae"), 14)) > 20
 sys.exit(10 if "torch" in sys.modules else 0)
 """
 
 
 @pytest.mark.parametrize("card", EMBEDDED, ids=lambda card: card.name)
 @pytest.mark.parametrize("findings", [1, 14, 300])
-def test_every_method_trains_what_was_counted(card: BackboneCard, findings: int) -> None:
-    assert offers(card, findings) == counted(card, findings)
-    for rank in counting.RANKS:
+def test_precomputed_parameters_equal_those_of_the_model(card: BackboneCard, findings: int) -> None:
+    for offer in offers(card, findings):
+        assert precomputed.find(card, offer.spec, None) is not None
+        assert offer.count == count_in_model(card, offer.spec, findings)
+    for rank in counts.RANKS:
         spec = AdapterSpec(rank=rank)
-        assert precomputed.tuned(card, spec, None) is not None
-        now = counted_parameters(card, spec, findings)
+        assert precomputed.find(card, spec, None) is not None
+        now = count_in_model(card, spec, findings)
         assert count_parameters(card, spec, findings, card.input_size) == now
         assert count_parameters(card, AdapterSpec(rank=rank, alpha=7), findings) == now
 
 
-@pytest.mark.parametrize("method", TUNING_METHODS if os.environ.get("CXR_LONG") else OFTEN)
-@pytest.mark.parametrize("precision", counting.PRECISIONS)
-def test_every_method_holds_what_was_counted(
+@pytest.mark.parametrize("method", TUNING_METHODS if os.environ.get("CXR_LONG") else ALWAYS)
+@pytest.mark.parametrize("precision", counts.PRECISIONS)
+def test_precomputed_memory_equals_counting_now(
     method: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = RunSpec.of(**{"adapter.method": method, "train.precision": precision,
@@ -62,11 +67,19 @@ def test_every_method_holds_what_was_counted(
     assert memory.footprint(spec, 14) == known
 
 
-def test_all_of_it_is_there_and_the_operations_are_right() -> None:
-    assert precomputed._all().keys() == {card.name for card in EMBEDDED}
-    wanted = {precomputed.key(spec) for spec in counting.specs()}
+@pytest.mark.parametrize("card", EMBEDDED, ids=lambda card: card.name)
+@pytest.mark.parametrize("method", TUNING_METHODS)
+def test_precomputed_targets_equal_those_of_the_model(card: BackboneCard, method: str) -> None:
+    assert fitting_targets(card, TUNING_METHODS[method]) == counts.targets(
+        card, AdapterSpec(method=method)
+    )
+
+
+def test_the_file_is_complete_and_its_operations_are_right() -> None:
+    assert precomputed._content().keys() == {card.name for card in EMBEDDED}
+    wanted = {precomputed.key(spec) for spec in counts.specs()}
     for card in EMBEDDED:
-        assert precomputed._all()[card.name]["methods"].keys() == wanted
+        assert precomputed._content()[card.name]["methods"].keys() == wanted
         assert throughput.count_operations(card.name, card.input_size) == precomputed.operations(
             card.name, card.input_size
         )
@@ -85,45 +98,51 @@ def test_all_of_it_is_there_and_the_operations_are_right() -> None:
         {"train.precision": "bf16"},
     ],
 )
-def test_what_was_not_counted_beforehand_is_counted_now(changes: dict[str, object]) -> None:
+def test_other_settings_are_counted_now(changes: dict[str, object]) -> None:
     usual = {"train.device": "cpu", "train.precision": "fp32"}
-    one, other = (RunSpec.of(**usual | more) for more in ({}, changes))
+    default, changed = (RunSpec.of(**usual | more) for more in ({}, changes))
     card = backbone_card("embedded-mae")
     if "adapter.rank" in changes or "adapter.targets" in changes:
-        trains = [count_parameters(card, spec.adapter, 14).trainable for spec in (one, other)]
+        trains = [count_parameters(card, spec.adapter, 14).trainable for spec in (default, changed)]
         assert trains[1] > trains[0]
     if "train.augmentation" not in changes:  # LoRA's step holds the same
-        assert memory.footprint(one, 14) != memory.footprint(other, 14)
+        assert memory.footprint(default, 14) != memory.footprint(changed, 14)
     if "model.input_size" in changes:
         assert throughput.forward_operations(card.name, 64) < throughput.forward_operations(
             card.name, 128
         )
 
 
-def test_a_file_that_is_gone_only_costs_time(
+def test_without_the_file_everything_is_counted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     card = backbone_card("embedded-mae")
-    known = count_parameters(card, AdapterSpec(), 14)
+    known, offered = count_parameters(card, AdapterSpec(), 14), offers(card, 14)
     monkeypatch.setattr(precomputed, "FILE", tmp_path / "counts.json")
-    precomputed._all.cache_clear()
+    precomputed._content.cache_clear()
+    applicability._offer.cache_clear()
     try:
-        assert precomputed.tuned(card, AdapterSpec(), None) is None
+        assert precomputed.find(card, AdapterSpec(), None) is None
         assert count_parameters(card, AdapterSpec(), 14) == known
+        assert offers(card, 14) == offered
     finally:
         monkeypatch.undo()
-        precomputed._all.cache_clear()
+        precomputed._content.cache_clear()
+        applicability._offer.cache_clear()
 
 
-def test_the_embedded_backbones_are_told_of_without_torch(tmp_path: Path) -> None:
-    ended = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)], check=False)
+def test_estimates_for_the_embedded_backbones_load_no_torch(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)], check=False, cwd=ROOT
+    )
     assert ended.returncode == (10 if available_memory.gpu() else 0)
 
 
-def test_the_processor_is_asked_alike_with_torch_and_without() -> None:
+def test_the_hardware_is_detected_equally_with_and_without_torch() -> None:
     program = (
-        "import sys; from core import capacity, precision;"
-        "first = precision.multiplies_bf16(), capacity.gpu();"
-        "import torch; assert first == (precision.multiplies_bf16(), capacity.gpu())"
+        "from core.hardware.available_memory import gpu;"
+        "from core.hardware.precision import multiplies_bf16;"
+        "before = multiplies_bf16(), gpu();"
+        "import torch; assert before == (multiplies_bf16(), gpu())"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)

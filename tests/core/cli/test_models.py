@@ -1,4 +1,4 @@
-"""``models check``: what became of every key, what the backbone computes, how far it is off."""
+"""``models check``: the report of every key, the features, and the comparison with a reference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from core.cli.app import main
-from core.models.backbones.build import build_backbone, hub
+from core.models.backbones.build import build_backbone
+from core.models.backbones.locate_weights import locate
 from core.models.backbones.registry import BACKBONES, provenance
 from tests.support import paths
 
@@ -36,26 +37,26 @@ def check(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
     return call
 
 
-def test_the_shipped_backbone_by_name_and_by_file(check: Check) -> None:
+def test_an_embedded_backbone_by_name_and_by_file(check: Check) -> None:
     code, out, _ = check("embedded-mae", "--json")
     assert code == 0
-    told: dict[str, Any] = json.loads(out)
-    assert told["report"]["sha256"] == provenance("embedded-mae")["sha256"]
-    assert len(told["report"]["matched"]) == 148
-    assert told["report"]["missing"] == ["fc_norm.weight", "fc_norm.bias", "head.weight",
+    value: dict[str, Any] = json.loads(out)
+    assert value["report"]["sha256"] == provenance("embedded-mae")["sha256"]
+    assert len(value["report"]["matched"]) == 148
+    assert value["report"]["missing"] == ["fc_norm.weight", "fc_norm.bias", "head.weight",
                                          "head.bias"]  # fmt: skip
-    assert told["features"]["length"] == 192
-    assert told["card"]["licence"]
-    weights = hub.locate(BACKBONES["embedded-mae"], None)
+    assert value["features"]["length"] == 192
+    assert value["card"]["licence"]
+    weights = locate(BACKBONES["embedded-mae"], None)
     code, out, _ = check(weights, "--json")
     assert code == 0
     again = json.loads(out)
     assert again["backbone"] == "embedded-mae"
-    assert again["features"] == told["features"]
-    assert again["picture_sha256"] == told["picture_sha256"]
+    assert again["features"] == value["features"]
+    assert again["picture_sha256"] == value["picture_sha256"]
 
 
-def test_the_report_for_people(check: Check) -> None:
+def test_the_report_as_text(check: Check) -> None:
     code, out, _ = check("embedded-mae")
     assert code == 0
     for line in ("matched     148", "missing     4  fc_norm.weight", "unexpected  0", "SHA-256",
@@ -67,10 +68,10 @@ def test_the_report_for_people(check: Check) -> None:
 def test_a_golden_checkpoint_against_the_reference(name: str, check: Check) -> None:
     code, out, _ = check(GOLDEN / name, "--against", GOLDEN / "reference.safetensors", "--json")
     assert code == 0
-    told = json.loads(out)
-    assert told["holds"]
-    assert all(row["difference"] <= row["allowed"] for row in told["differences"].values())
-    assert "logits with LoRA, merged" in told["differences"]
+    value = json.loads(out)
+    assert value["holds"]
+    assert all(row["difference"] <= row["allowed"] for row in value["differences"].values())
+    assert "logits with LoRA, merged" in value["differences"]
     code, out, _ = check("cxr-mae", "--weights", GOLDEN / name, "--against",
                          GOLDEN / "reference.safetensors")  # fmt: skip
     assert code == 0
@@ -86,7 +87,7 @@ def test_a_difference_ends_with_exit_code_1(check: Check, tmp_path: Path) -> Non
     assert "DIFFERENT" in out
 
 
-def test_a_file_that_fits_several_is_said_to(check: Check, tmp_path: Path) -> None:
+def test_a_file_that_fits_several_backbones_lists_them(check: Check, tmp_path: Path) -> None:
     model, _ = build_backbone(BACKBONES["mrm"], 1, pretrained=False)
     torch.save(model.state_dict(), tmp_path / "vit.pth")
     code, out, _ = check(tmp_path / "vit.pth")
@@ -95,20 +96,22 @@ def test_a_file_that_fits_several_is_said_to(check: Check, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        (["mrm"], "not shipped"),
+        (["mrm"], "not included"),
         (["embeded-mae"], "Did you mean embedded-mae?"),
-        (["nowhere.pth"], "There is no checkpoint"),
+        (["nowhere.pth"], "nowhere.pth does not exist"),
         ([GOLDEN / "mrm_tiny.pth"], "fits none of the backbones"),
         (["mrm", "--weights", GOLDEN / "mrm_tiny.pth"], "lacks"),
         (["mrm", "--weights", "nowhere.pth", "--against", GOLDEN / "reference.safetensors"],
-         "There is no checkpoint"),
+         "nowhere.pth does not exist"),
         ([GOLDEN / "mrm_tiny.pth", "--against", GOLDEN / "reference.json"],
          "not a checkpoint"),
     ],
 )  # fmt: skip
-def test_faults_are_one_sentence(words: list[object], told: str, check: Check) -> None:
+def test_errors_are_reported_without_a_traceback(
+    words: list[object], message: str, check: Check
+) -> None:
     code, _, err = check(*words)
     assert code == 1
-    assert told in err
+    assert message in err

@@ -1,4 +1,4 @@
-"""``python -m core pretrain`` on a few generated pictures and a folder of one's own."""
+"""``python -m core pretrain`` on a few phantoms and a folder of images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUICK = ["--steps", "3", "--batch-size", "4", "--images", "0"]
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Radiographs in class folders, two of each patient, and what they are."""
+    """Radiographs in class folders, two of each patient, with a description."""
     root = tmp_path_factory.mktemp("own")
     phantoms = Phantom("phantom-1", seed=2, train=40, val=1, test=1, size=64)
     for i, one in enumerate(phantoms.ids("train")):
@@ -30,8 +30,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = root / ("pneumonia" if ill else "normal") / f"p{i // 2}-{i}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(phantoms.read(one)).save(path)
-    told = {"title": "Mine", "licence": "CC0", "patient": r"p\d+"}
-    (root / "dataset.json").write_text(json.dumps(told))
+    description = {"title": "Mine", "licence": "CC0", "patient": r"p\d+"}
+    (root / "dataset.json").write_text(json.dumps(description))
     return root
 
 
@@ -42,18 +42,18 @@ def call(workspace: Path, *words: object) -> Result:
 
 @pytest.fixture(autouse=True)
 def few_studies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The readout is what costs time here."""
+    """Use fewer studies, because the probe takes most of the time."""
     monkeypatch.setattr(collect_images, "PROBE_STUDIES", 24)
 
 
-def test_a_set_of_ones_own_makes_weights_and_a_card(own: Path, tmp_path: Path) -> None:
+def test_a_folder_of_images_gives_weights_and_a_card(own: Path, tmp_path: Path) -> None:
     first = call(tmp_path, *QUICK, "--data", "folder", "--root", own, "--out", tmp_path / "first")
     assert first.exit_code == 0, first.output
     card: dict[str, Any] = json.loads(first.stdout.strip().splitlines()[-1])
-    (told,) = card["sets"]
-    assert (told["title"], told["licence"]) == ("Mine", "CC0")
-    assert told["pictures"] + told["left_out"] == 28  # seven tenths of 20 patients
-    assert card["images"] == told["pictures"]
+    (record,) = card["sets"]
+    assert (record["title"], record["licence"]) == ("Mine", "CC0")
+    assert record["pictures"] + record["left_out"] == 28  # seven tenths of 20 patients
+    assert card["images"] == record["pictures"]
     assert set(card["probe_auroc"][-1]) == {"step", "phantom-14", "Mine"}
     assert "--data folder --root DIR" in card["command"]
     assert str(own) not in json.dumps(card)
@@ -70,18 +70,21 @@ def test_a_set_of_ones_own_makes_weights_and_a_card(own: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        (["--data", "nih"], "1 sets and 0 folders"),
-        (["--data", "folder", "--root", ".", "--patient", "a", "--patient", "b"], "2 patterns"),
+        (["--data", "nih"], "1 data sets (--data) and 0 folders"),
+        (
+            ["--data", "folder", "--root", ".", "--patient", "a", "--patient", "b"],
+            "2 patient patterns",
+        ),
         (["--data", "nhi", "--root", "."], "Did you mean nih?"),
-        (["--start", "nowhere.safetensors"], "There is no checkpoint"),
-        (["--precision", "fp8"], "precision is auto, fp32 or bf16"),
-        (["--device", "tpu"], "device is auto, cpu or cuda"),
-        ([], "needs pictures"),
+        (["--start", "nowhere.safetensors"], "nowhere.safetensors does not exist"),
+        (["--precision", "fp8"], "precision must be auto, fp32 or bf16"),
+        (["--device", "tpu"], "device must be auto, cpu or cuda"),
+        ([], "needs images"),
     ],
 )
-def test_senseless_requests_are_refused(words: list[str], said: str, tmp_path: Path) -> None:
+def test_invalid_requests_are_rejected(words: list[str], message: str, tmp_path: Path) -> None:
     answer = call(tmp_path, *QUICK, "--out", tmp_path / "out", *words)
     assert isinstance(answer.exception, CoreError)
-    assert said in str(answer.exception)
+    assert message in str(answer.exception)

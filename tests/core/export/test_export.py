@@ -1,4 +1,4 @@
-"""What other programs make of a run: the same logits, in a process that knows nothing of ours."""
+"""Exports give the run's logits in other libraries, in a process without this software."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from core.classifier.trained import load_trained
 from core.classifier.weights import read_state, write_state
 from core.errors import ConfigurationError, CoreError, DataError, ModelError
-from core.export import export
+from core.export.export import ABOUT, BACKBONE, FORMATS, export_run
 from core.models.tuning.registry import TUNING_METHODS
 from core.reporter import NullReporter
 from core.training.loop import fine_tune
@@ -29,16 +29,16 @@ from tests.support.paths import ROOT
 Runs = Callable[..., Path]
 
 ADAPTERS = [name for name, one in TUNING_METHODS.items() if one.config or name == "ln-tuning"]
-"""Methods that leave something peft can carry."""
+"""Methods with an adapter that peft supports."""
 
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from core import export
 from core.errors import CoreError
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # each file, in bytes: as a full disk
+from core.export.export import export_run
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # bytes per file, like a full disk
 try:
-    export.export(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+    export_run(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
 except CoreError as error:
     print(error)
 """
@@ -46,7 +46,7 @@ except CoreError as error:
 
 @pytest.fixture(scope="module")
 def runs(radiographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """Finished runs by method and backbone, with weights that say something; made only once."""
+    """Finished runs by method and backbone, made only once; their logits depend on all weights."""
     from core.config.run import RunSpec
 
     root, made = tmp_path_factory.mktemp("runs"), {}
@@ -62,15 +62,15 @@ def runs(radiographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
         }  # fmt: skip
         spec = RunSpec.of(**{**fields, **{k.replace("__", "."): v for k, v in changes.items()}})
         fine_tune(spec, root / key, root / "cache", NullReporter())
-        strengthen(root / key)
+        perturb(root / key)
         made[key] = root / key
         return made[key]
 
     return run
 
 
-def strengthen(folder: Path) -> None:
-    """Move what a short training has hardly moved, so that logits depend on all of it."""
+def perturb(folder: Path) -> None:
+    """Change the trained weights, which a short training has hardly changed."""
     generator = torch.Generator().manual_seed(3)
     state, about = read_state(folder / BEST)
     for name, value in state.items():
@@ -85,21 +85,21 @@ def pixels(count: int = 5) -> torch.Tensor:
     return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(7))
 
 
-def own(run: Path) -> torch.Tensor:
+def run_logits(run: Path) -> torch.Tensor:
     with torch.inference_mode():
         logits: torch.Tensor = load_trained(run).model(pixels())
-    assert float(logits.std(dim=0).min()) > 1e-3  # else nothing would be compared
+    assert float(logits.std(dim=0).min()) > 1e-3  # otherwise the comparison is meaningless
     return logits
 
 
 def snippet(folder: Path) -> str:
-    found = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-    assert found is not None
-    return found[1]
+    match = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert match is not None
+    return match[1]
 
 
 def elsewhere(folder: Path) -> torch.Tensor:
-    """Logits of the card's own code, on our pixels, in a process that imports nothing of ours."""
+    """Logits of the card's code for ``pixels``, in a process that does not import this software."""
     code, count = re.subn(r"pixels = \w+\.zeros\(.*\)", "pixels = given", snippet(folder))
     assert count == 1
     onnx = "onnxruntime" in code
@@ -110,13 +110,13 @@ def elsewhere(folder: Path) -> torch.Tensor:
         f"{'given = given.numpy()' if onnx else ''}\n{code}\n"
         f"logits = {'torch.from_numpy(logits)' if onnx else 'logits.detach()'}\n"
         f"save_file({{'logits': logits}}, {str(folder.parent / 'logits.safetensors')!r})\n"
-        "assert not {one for one in sys.modules if one.split('.')[0] in ('core', 'explorer')}\n"
+        "assert not {name for name in sys.modules if name.split('.')[0] in ('core', 'explorer')}\n"
     )
-    plain(program, folder)
+    run_program(program, folder)
     return load_file(folder.parent / "logits.safetensors")["logits"]
 
 
-def plain(program: str, folder: Path, *words: object) -> str:
+def run_program(program: str, folder: Path, *words: object) -> str:
     hidden = {"PYTHONPATH", "CXR_WORKSPACE"}
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, words)],
@@ -130,48 +130,46 @@ def plain(program: str, folder: Path, *words: object) -> str:
     return done.stdout
 
 
-def apart(a: torch.Tensor, b: torch.Tensor) -> float:
+def difference(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).abs().max())
 
 
-@pytest.mark.parametrize("format", export.FORMATS)
-def test_another_program_gets_the_runs_logits_from_the_cards_own_code(
-    runs: Runs, tmp_path: Path, format: str
-) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_cards_code_gives_the_runs_logits(runs: Runs, tmp_path: Path, format: str) -> None:
     run, out = runs(), tmp_path / "out"
-    written = export.export_run(run, format, out)
-    assert sorted(written.files) == sorted(one.name for one in out.iterdir())
-    assert written.size == sum(one.stat().st_size for one in out.iterdir())
-    assert apart(elsewhere(out), own(run)) < (1e-4 if format == "onnx" else 1e-5)
-    plain(snippet(out), out)  # and as it stands
-    assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
+    written = export_run(run, format, out)
+    assert sorted(written.files) == sorted(file.name for file in out.iterdir())
+    assert written.size == sum(file.stat().st_size for file in out.iterdir())
+    assert difference(elsewhere(out), run_logits(run)) < (1e-4 if format == "onnx" else 1e-5)
+    run_program(snippet(out), out)  # also unchanged
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
 
 
 @pytest.mark.parametrize("method", TUNING_METHODS)
-def test_every_method_merges_and_goes_to_peft_or_says_why_not(
+def test_every_method_is_exported_or_rejected_with_a_remedy(
     runs: Runs, tmp_path: Path, method: str
 ) -> None:
     run = runs(method)
-    logits = own(run)
+    logits = run_logits(run)
     import timm
 
     try:
-        export.export_run(run, "merged", tmp_path / "merged")
-    except ModelError as refused:
-        remedy = refused.remedy
-        written = export.export_run(run, "onnx", tmp_path / "onnx")
+        export_run(run, "merged", tmp_path / "merged")
+    except ModelError as error:
+        remedy = error.remedy
+        written = export_run(run, "onnx", tmp_path / "onnx")
         assert ("format onnx" in remedy, written.difference < 1e-4) == (True, True)
     else:
         model = timm.create_model(f"local-dir:{tmp_path / 'merged'}", pretrained=True).eval()
         with torch.inference_mode():
-            assert apart(model(pixels()), logits) < 1e-5
+            assert difference(model(pixels()), logits) < 1e-5
     if method in ADAPTERS:
-        written = export.export_run(run, "peft", tmp_path / "peft")
+        written = export_run(run, "peft", tmp_path / "peft")
         assert written.difference < 1e-5
-        assert apart(reloaded(tmp_path / "peft"), logits) < 1e-5
+        assert difference(reloaded(tmp_path / "peft"), logits) < 1e-5
         return
-    with pytest.raises(ModelError, match="leaves no adapter") as caught:
-        export.export_run(run, "peft", tmp_path / "peft")
+    with pytest.raises(ModelError, match="has no adapter that peft supports") as caught:
+        export_run(run, "peft", tmp_path / "peft")
     assert "format merged" in caught.value.remedy
     assert not (tmp_path / "peft").exists()
 
@@ -182,9 +180,9 @@ def reloaded(folder: Path) -> torch.Tensor:
     import peft
     import timm
 
-    about = json.loads((folder / export.ABOUT).read_text())
+    about = json.loads((folder / ABOUT).read_text())
     model = timm.create_model(about["architecture"], **about["arguments"])
-    model.load_state_dict(load_file(folder / export.BACKBONE))
+    model.load_state_dict(load_file(folder / BACKBONE))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Unsupported layer type")
         wrapped = peft.PeftModel.from_pretrained(model, str(folder)).eval()
@@ -204,16 +202,16 @@ def reloaded(folder: Path) -> torch.Tensor:
         ("timm:densenet121", "full", {}),
     ],
 )
-def test_other_architectures_are_carried_too(
+def test_other_architectures_are_exported(
     runs: Runs, tmp_path: Path, backbone: str, method: str, changes: dict[str, Any]
 ) -> None:
     run = runs(method, backbone, **changes)
-    assert export.export_run(run, "merged", tmp_path / "merged").difference < 1e-4
+    assert export_run(run, "merged", tmp_path / "merged").difference < 1e-4
     if method in ADAPTERS:
-        assert export.export_run(run, "peft", tmp_path / "peft").difference < 1e-4
+        assert export_run(run, "peft", tmp_path / "peft").difference < 1e-4
 
 
-def test_weights_that_timm_fetches_are_not_kept_beside_the_adapter(
+def test_weights_that_timm_downloads_are_not_exported(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import timm
@@ -231,20 +229,20 @@ def test_weights_that_timm_fetches_are_not_kept_beside_the_adapter(
     monkeypatch.setenv("HF_HUB_CACHE", str(hub))
     changes = {"model__pretrained": True, "model__input_size": None}
     run = runs("lora", f"timm:{name}", **changes)
-    export.export_run(run, "peft", tmp_path / "out")
-    assert not (tmp_path / "out" / export.BACKBONE).exists()
+    export_run(run, "peft", tmp_path / "out")
+    assert not (tmp_path / "out" / BACKBONE).exists()
     assert "pretrained=True" in snippet(tmp_path / "out")
-    plain(snippet(tmp_path / "out"), tmp_path / "out")
+    run_program(snippet(tmp_path / "out"), tmp_path / "out")
     resized = runs(
         "lora", f"timm:{name}", model__pretrained=True
-    )  # at 64 px: timm resizes otherwise
-    export.export_run(resized, "peft", tmp_path / "resized")
-    assert (tmp_path / "resized" / export.BACKBONE).exists()
+    )  # at 64 px timm interpolates differently
+    export_run(resized, "peft", tmp_path / "resized")
+    assert (tmp_path / "resized" / BACKBONE).exists()
 
 
-def test_the_card_tells_data_scores_terms_and_limits(runs: Runs, tmp_path: Path) -> None:
+def test_the_card_contains_data_scores_licences_and_limits(runs: Runs, tmp_path: Path) -> None:
     run = runs()
-    export.export_run(run, "peft", tmp_path / "out")
+    export_run(run, "peft", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     result = json.loads((run / RESULT).read_text())
     for finding in ("Pneumonia", "Plate"):
@@ -258,15 +256,15 @@ def test_the_card_tells_data_scores_terms_and_limits(runs: Runs, tmp_path: Path)
     assert str(ROOT) not in card
 
 
-def test_nothing_is_written_over(runs: Runs, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_without_force(runs: Runs, tmp_path: Path) -> None:
     run, out = runs(), tmp_path / "out"
-    export.export_run(run, "merged", out)
-    before = {one.name: one.stat().st_mtime_ns for one in out.iterdir()}
+    export_run(run, "merged", out)
+    before = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
     with pytest.raises(ConfigurationError, match="earlier export") as caught:
-        export.export_run(run, "merged", out)
+        export_run(run, "merged", out)
     assert "--force" in caught.value.remedy
-    assert {one.name: one.stat().st_mtime_ns for one in out.iterdir()} == before
-    export.export_run(run, "peft", out, force=True)
+    assert {file.name: file.stat().st_mtime_ns for file in out.iterdir()} == before
+    export_run(run, "peft", out, force=True)
     assert not (out / "model.safetensors").exists()
     assert (out / "adapter_model.safetensors").exists()
 
@@ -274,48 +272,48 @@ def test_nothing_is_written_over(runs: Runs, tmp_path: Path) -> None:
     theirs.mkdir()
     (theirs / "thesis.txt").write_text("years of work")
     for place in (theirs, theirs / "thesis.txt"):
-        with pytest.raises(ConfigurationError, match="no earlier export"):
-            export.export_run(run, "merged", place, force=True)
+        with pytest.raises(ConfigurationError, match="not an earlier export"):
+            export_run(run, "merged", place, force=True)
     assert (theirs / "thesis.txt").read_text() == "years of work"
     with pytest.raises(ConfigurationError, match="cannot be written"):
-        export.export_run(run, "merged", theirs / "thesis.txt" / "out")
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["out", "theirs"]
+        export_run(run, "merged", theirs / "thesis.txt" / "out")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "theirs"]
 
 
 @pytest.mark.parametrize("format", ["merged", "peft"])
-def test_a_full_disk_leaves_nothing_half(runs: Runs, tmp_path: Path, format: str) -> None:
+def test_a_full_disk_leaves_no_partial_export(runs: Runs, tmp_path: Path, format: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(runs()), format, str(tmp_path / "out")],
         cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "cannot be written (" in done.stdout
-    assert "Free some space" in done.stdout
+    assert "Free space on the disk" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_has_not_finished_is_refused(runs: Runs, tmp_path: Path) -> None:
+def test_an_unfinished_run_is_rejected(runs: Runs, tmp_path: Path) -> None:
     import shutil
 
     folder = tmp_path / "stopped"
     shutil.copytree(runs(), folder)
     (folder / RESULT).unlink()
     with pytest.raises(DataError, match="no result yet") as caught:
-        export.export_run(folder, "peft", tmp_path / "out")
+        export_run(folder, "peft", tmp_path / "out")
     assert "Wait until it has completed" in caught.value.remedy
     with pytest.raises(CoreError, match="Did you mean peft"):
-        export.export_run(runs(), "pef", tmp_path / "out")
+        export_run(runs(), "pef", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_graph_takes_any_batch(runs: Runs, tmp_path: Path) -> None:
+def test_a_graph_accepts_any_batch_size(runs: Runs, tmp_path: Path) -> None:
     import onnxruntime
 
     run = runs()
-    export.export_run(run, "onnx", tmp_path / "out")
+    export_run(run, "onnx", tmp_path / "out")
     session = onnxruntime.InferenceSession(str(tmp_path / "out" / "model.onnx"))
     for count in (1, 2, 5):
         (logits,) = session.run(None, {"pixels": pixels(count).numpy()})
         with torch.inference_mode():
-            mine = load_trained(run).model(pixels(count)).numpy()
-        assert np.abs(logits - mine).max() < 1e-4
+            expected = load_trained(run).model(pixels(count)).numpy()
+        assert np.abs(logits - expected).max() < 1e-4

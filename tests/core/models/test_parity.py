@@ -1,4 +1,4 @@
-"""The published implementation's numbers, from its own weights (see ``golden/README.md``).
+"""Equality with the numbers of the published implementation (see ``golden/README.md``).
 
 Largest difference over both checkpoints, on a CPU in float32 with one thread (``python -m core
 models check FILE --against golden/reference.safetensors`` prints the first four):
@@ -33,9 +33,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from core.config.run import AdapterSpec
 from core.errors import ModelError
 from core.models import parity
-from core.models.backbones import qkv
 from core.models.backbones.build import build_backbone, network
-from core.models.backbones.registry import BACKBONES, BackboneCard
+from core.models.backbones.card import BackboneCard
+from core.models.backbones.model_map import map_model
+from core.models.backbones.registry import BACKBONES
 from core.models.tuning.apply import apply_method, count_parameters, merge_adapter, parameter_groups
 from core.training import schedule
 from tests.support import paths
@@ -47,7 +48,7 @@ CHECKPOINTS = ["mrm_tiny.pth", "cxr_mae_tiny.pth"]
 
 
 def small(name: str) -> BackboneCard:
-    """The card of the study's backbone, shrunk to the size of the golden checkpoints."""
+    """The card of the paper's backbone, reduced to the size of the golden checkpoints."""
     config = REFERENCE["config"]
     return replace(
         BACKBONES["mrm" if name.startswith("mrm") else "cxr-mae"],
@@ -163,18 +164,18 @@ def test_ten_steps_of_lora_with_sgd(name: str, golden: dict[str, Tensor]) -> Non
 
 @pytest.mark.parametrize(("epoch", "rate"), REFERENCE["lr_schedule"]["at_epoch"].items())
 def test_the_learning_rate_at_every_point_of_the_schedule(epoch: str, rate: float) -> None:
-    told = REFERENCE["lr_schedule"]
-    settings = {key: told[key] for key in ("lr", "min_lr", "warmup_epochs", "epochs")}
+    expected = REFERENCE["lr_schedule"]
+    settings = {key: expected[key] for key in ("lr", "min_lr", "warmup_epochs", "epochs")}
     assert schedule.learning_rate(float(epoch), **settings) == rate
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_the_comparison_that_users_can_run_finds_the_same(name: str) -> None:
-    found = parity.compare(GOLDEN / name, GOLDEN / "reference.safetensors")
-    assert found.holds
-    assert found.differences.keys() == parity.ALLOWED.keys()
-    assert 0 < max(found.differences.values()) <= 1e-5
-    assert len(found.report.matched) == 40
+def test_the_comparison_for_users_finds_the_same(name: str) -> None:
+    result = parity.compare(GOLDEN / name, GOLDEN / "reference.safetensors")
+    assert result.holds
+    assert result.differences.keys() == parity.ALLOWED.keys()
+    assert 0 < max(result.differences.values()) <= 1e-5
+    assert len(result.report.matched) == 40
 
 
 def test_the_comparison_notices_another_model(golden: dict[str, Tensor], tmp_path: Path) -> None:
@@ -182,11 +183,11 @@ def test_the_comparison_notices_another_model(golden: dict[str, Tensor], tmp_pat
     held = torch.load(GOLDEN / name, weights_only=True)["model"]
     held["blocks.1.attn.qkv.weight"] *= 1.001
     torch.save({"model": held}, tmp_path / "other.pth")
-    found = parity.compare(tmp_path / "other.pth", GOLDEN / "reference.safetensors")
-    assert not found.holds
-    assert found.differences["logits"] > 1e-5
+    result = parity.compare(tmp_path / "other.pth", GOLDEN / "reference.safetensors")
+    assert not result.holds
+    assert result.differences["logits"] > 1e-5
     save_file({key: one for key, one in golden.items() if key != "x"}, tmp_path / "a.safetensors")
-    with pytest.raises(ModelError, match=r"not to be read from .*a\.json"):
+    with pytest.raises(ModelError, match=r"cannot be read from .*a\.json"):
         parity.compare(GOLDEN / name, tmp_path / "a.safetensors")
     (tmp_path / "a.json").write_text((GOLDEN / "reference.json").read_text())
     with pytest.raises(ModelError, match="lacks x"):
@@ -194,29 +195,29 @@ def test_the_comparison_notices_another_model(golden: dict[str, Tensor], tmp_pat
 
 
 def test_layer_decay_groups_of_vit_base() -> None:
-    told = REFERENCE["layer_decay_vit_base"]
+    golden = REFERENCE["layer_decay_vit_base"]
     with torch.device("meta"):
         model = apply_method(network(BACKBONES["mrm"], 14, 224), AdapterSpec(method="full"))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     ours = {
         names[id(parameter)]: [group["lr_scale"], group["weight_decay"]]
         for group in parameter_groups(
-            model, lr=1.0, weight_decay=told["weight_decay"], layer_decay=told["layer_decay"]
+            model, lr=1.0, weight_decay=golden["weight_decay"], layer_decay=golden["layer_decay"]
         )
         for parameter in group["params"]
     }
     assert ours.keys() == set(names.values())
-    for name, expected in told["param_to_[lr_scale,weight_decay]"].items():
+    for name, expected in golden["param_to_[lr_scale,weight_decay]"].items():
         assert ours[name] == pytest.approx(expected, abs=0, rel=1e-15), name
 
 
 @pytest.mark.parametrize("rank", [4, 8, 16, 32])
 def test_trainable_parameters_of_vit_base(rank: int) -> None:
-    told = REFERENCE["trainable_params"]["vit_base_patch16_224, 14 classes"][str(rank)]
+    expected = REFERENCE["trainable_params"]["vit_base_patch16_224, 14 classes"][str(rank)]
     counted = count_parameters(BACKBONES["mrm"], AdapterSpec(rank=rank), 14)
-    assert counted.trainable == told["trainable"]
-    assert counted.total == told["total_with_adapter"]
-    assert counted.share * 100 == pytest.approx(told["percent"], rel=1e-12)
+    assert counted.trainable == expected["trainable"]
+    assert counted.total == expected["total_with_adapter"]
+    assert counted.share * 100 == pytest.approx(expected["percent"], rel=1e-12)
 
 
 def test_lora_leaves_the_key_untouched(golden: dict[str, Tensor]) -> None:
@@ -228,7 +229,8 @@ def test_lora_leaves_the_key_untouched(golden: dict[str, Tensor]) -> None:
     assert not any(".k." in name for name in moved)
     merge_adapter(model)
     plain = loaded(golden)
-    for (_, ours), (_, theirs) in zip(qkv.attentions(model), qkv.attentions(plain), strict=True):
+    tuned, original = (map_model(one).attentions.values() for one in (model, plain))
+    for after, before_tuning in zip(tuned, original, strict=True):
         for part in range(3):
-            apart = distance(ours.qkv.weight.chunk(3)[part], theirs.qkv.weight.chunk(3)[part])
-            assert (apart == 0) == (part == 1)
+            weights = (layer.qkv.weight.chunk(3)[part] for layer in (after, before_tuning))
+            assert (distance(*weights) == 0) == (part == 1)

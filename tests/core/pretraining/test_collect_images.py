@@ -1,4 +1,4 @@
-"""Pictures for pre-training: which are taken, how often, and which never."""
+"""Images for pre-training: which are used, how often, and which are left out."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SIDE = 36
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[np.ndarray]:
-    """Radiographs of twenty patients, each one's own."""
+def radiographs() -> list[np.ndarray]:
+    """Radiographs of twenty different patients."""
     phantoms = Phantom("phantom-1", seed=9, train=20, val=1, test=1, size=64)
     return [phantoms.read(one) for one in phantoms.ids("train")]
 
@@ -33,43 +33,54 @@ def folder(root: Path, splits: dict[str, list[np.ndarray]]) -> Folder:
     return Folder(root)
 
 
-def test_only_training_pictures_are_taken(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+def test_only_training_images_are_used(tmp_path: Path, radiographs: list[np.ndarray]) -> None:
     own = folder(
-        tmp_path / "own", {"train": pictures[:8], "val": pictures[8:10], "test": pictures[10:12]}
+        tmp_path / "own",
+        {"train": radiographs[:8], "val": radiographs[8:10], "test": radiographs[10:12]},
     )
-    taken = collect_images.collect(None, [own], tmp_path / "cache", SIDE)
-    assert taken.pictures.shape == (8, SIDE, SIDE)
-    assert taken.times.tolist() == [1] * 8
-    assert taken.reports is None
-    (told,) = taken.sets
-    assert (told["name"], told["pictures"], told["left_out"]) == ("folder", 8, 0)
-    assert told["split"].startswith("train of")
+    collection = collect_images.collect(None, [own], tmp_path / "cache", SIDE)
+    assert collection.images.shape == (8, SIDE, SIDE)
+    assert collection.times.tolist() == [1] * 8
+    assert collection.reports is None
+    (record,) = collection.sets
+    assert (record["name"], record["pictures"], record["left_out"]) == ("folder", 8, 0)
+    assert record["split"].startswith("train of")
 
 
-def test_what_another_set_holds_out_is_left_out(tmp_path: Path, pictures: list[np.ndarray]) -> None:
-    # The second set tests on two pictures that the first one trains on, and shares three others.
+def test_held_out_images_of_another_set_are_left_out(
+    tmp_path: Path, radiographs: list[np.ndarray]
+) -> None:
+    # Two test images of the second set are training images of the first; three more are shared.
     one = folder(
-        tmp_path / "one", {"train": pictures[:8], "val": pictures[8:10], "test": pictures[10:12]}
+        tmp_path / "one",
+        {"train": radiographs[:8], "val": radiographs[8:10], "test": radiographs[10:12]},
     )
     other = folder(
         tmp_path / "other",
-        {"train": pictures[3:6] + pictures[14:16], "val": pictures[12:14], "test": pictures[:2]},
+        {
+            "train": radiographs[3:6] + radiographs[14:16],
+            "val": radiographs[12:14],
+            "test": radiographs[:2],
+        },
     )
-    taken = collect_images.collect(None, [one, other], tmp_path / "cache", SIDE)
-    first, second = taken.sets
+    collection = collect_images.collect(None, [one, other], tmp_path / "cache", SIDE)
+    first, second = collection.sets
     assert (first["pictures"], first["left_out"]) == (6, 2)
     assert (second["pictures"], second["left_out"]) == (2, 3)
 
 
-def test_real_pictures_make_up_their_share(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+def test_real_images_have_the_requested_share(
+    tmp_path: Path, radiographs: list[np.ndarray]
+) -> None:
     large = folder(
-        tmp_path / "large", {"train": pictures[:8], "val": pictures[8:10], "test": pictures[10:12]}
+        tmp_path / "large",
+        {"train": radiographs[:8], "val": radiographs[8:10], "test": radiographs[10:12]},
     )
     small = folder(
         tmp_path / "small",
-        {"train": pictures[12:14], "val": pictures[14:16], "test": pictures[16:18]},
+        {"train": radiographs[12:14], "val": radiographs[14:16], "test": radiographs[16:18]},
     )
-    taken = collect_images.collect(
+    collection = collect_images.collect(
         collect_images.phantoms(24),
         [large, small],
         tmp_path / "cache",
@@ -77,29 +88,30 @@ def test_real_pictures_make_up_their_share(tmp_path: Path, pictures: list[np.nda
         share=0.6,
         reports=True,
     )
-    shares = [told["share"] for told in taken.sets]
+    shares = [record["share"] for record in collection.sets]
     assert sum(shares) == pytest.approx(1, abs=0.01)
     assert shares[0] == pytest.approx(0.4, abs=0.05)
     assert shares[1] == pytest.approx(2 * shares[2], abs=0.05)  # as the roots of 8 and 2
-    assert taken.times.sum() * shares[0] == pytest.approx(24, abs=0.1)
-    assert taken.reports is not None
-    assert [bool(one) for one in taken.reports] == [True] * 24 + [False] * 10
+    assert collection.times.sum() * shares[0] == pytest.approx(24, abs=0.1)
+    assert collection.reports is not None
+    assert [bool(report) for report in collection.reports] == [True] * 24 + [False] * 10
 
 
-def test_nothing_and_senseless_shares_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="needs pictures"):
+def test_no_images_and_invalid_shares_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="needs images"):
         collect_images.collect(None, [], tmp_path, SIDE)
-    with pytest.raises(ConfigurationError, match="between 0 and 1"):
+    with pytest.raises(ConfigurationError, match="must be between 0 and 1"):
         collect_images.collect(collect_images.phantoms(2), [], tmp_path, SIDE, share=1.0)
 
 
-def test_a_readout_scores_a_set_of_ones_own(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+def test_a_probe_scores_a_folder_of_images(tmp_path: Path, radiographs: list[np.ndarray]) -> None:
     own = folder(
-        tmp_path / "own", {"train": pictures[:10], "val": pictures[10:16], "test": pictures[16:]}
+        tmp_path / "own",
+        {"train": radiographs[:10], "val": radiographs[10:16], "test": radiographs[16:]},
     )
     model = MaskedAutoencoder(
         "test_vit", 32, masked=0.5, predicted=0.5, decoder_width=32, decoder_depth=1,
         variance_floor=0.001,
     )  # fmt: skip
-    score = collect_images.readout(tmp_path / "cache", 32, own)(Features(model.encoder))
+    score = collect_images.make_probe(tmp_path / "cache", 32, own)(Features(model.encoder))
     assert 0 <= score <= 1

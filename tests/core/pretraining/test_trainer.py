@@ -1,4 +1,4 @@
-"""Masked autoencoding on small pictures with a structure that can be learnt."""
+"""Pre-training on small images with a structure that can be learned."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from core.errors import ConfigurationError, DataError, Stopped
-from core.pretraining import encoder
 from core.pretraining.crops import MEAN, STD, random_crops
 from core.pretraining.dataset import Records
+from core.pretraining.encoder import export_encoder
 from core.pretraining.masked_autoencoder import MaskedAutoencoder, sine_positions
 from core.pretraining.recipe import Origin, PretrainSettings
 from core.pretraining.trainer import _Pretraining, pretrain
@@ -27,13 +27,13 @@ SMALL = PretrainSettings(
 
 
 def waves(count: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Pictures that a few patches tell all about: one plane wave each."""
+    """Images of one plane wave each, which a few patches determine."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:36, :36] / 36
     angle, phase = rng.uniform(0, np.pi, (2, count, 1, 1))
     wave = np.sin(6 * (np.cos(angle) * x + np.sin(angle) * y) + 2 * phase)
-    pictures: NDArray[np.uint8] = (127 + 100 * wave).astype(np.uint8)
-    return pictures
+    images: NDArray[np.uint8] = (127 + 100 * wave).astype(np.uint8)
+    return images
 
 
 def autoencoder(settings: PretrainSettings = SMALL) -> MaskedAutoencoder:
@@ -49,7 +49,7 @@ def autoencoder(settings: PretrainSettings = SMALL) -> MaskedAutoencoder:
     )
 
 
-def test_the_loss_falls_and_the_card_says_how(tmp_path: Path) -> None:
+def test_the_loss_falls_and_the_card_describes_the_training(tmp_path: Path) -> None:
     lines: list[str] = []
     settings = replace(SMALL, steps=80, lr=2e-3)
     path = pretrain(
@@ -60,8 +60,8 @@ def test_the_loss_falls_and_the_card_says_how(tmp_path: Path) -> None:
         origin=Origin(data="waves", command="again"),
     )
     card = json.loads((tmp_path / "card.json").read_text())
-    pictures = random_crops(torch.from_numpy(waves(64)), 32, (0.4, 1), generator(1))
-    first = float(autoencoder()(pictures, generator(2)).detach())
+    images = random_crops(torch.from_numpy(waves(64)), 32, (0.4, 1), generator(1))
+    first = float(autoencoder()(images, generator(2)).detach())
     assert card["loss"] < 0.9 * first
     assert card["steps"] == 80
     assert card["finished"]
@@ -82,7 +82,7 @@ def test_the_weights_fill_a_three_channel_vit(tmp_path: Path) -> None:
     assert {v.dtype for v in state.values()} == {torch.float16}
 
 
-def test_grey_repeated_gives_what_grey_gave(tmp_path: Path) -> None:
+def test_a_repeated_grey_channel_gives_equal_patches(tmp_path: Path) -> None:
     settings = replace(SMALL, steps=2)
     pretrain(waves(32), tmp_path, settings=settings, log=lambda _: None)
     state = torch.load(tmp_path / "pretraining.pt", weights_only=True)["model"]
@@ -94,7 +94,7 @@ def test_grey_repeated_gives_what_grey_gave(tmp_path: Path) -> None:
     assert torch.allclose(one, three, atol=5e-3)
 
 
-def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+def test_an_interrupted_training_gives_the_same_weights(tmp_path: Path) -> None:
     whole = pretrain(waves(40), tmp_path / "whole", settings=SMALL, log=lambda _: None)
     asked = iter([False] * 5 + [True])
     with pytest.raises(Stopped):
@@ -113,10 +113,10 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path: Path) ->
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_a_folder_of_another_pretraining_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_of_another_pretraining_is_rejected(tmp_path: Path) -> None:
     settings = replace(SMALL, steps=2)
     pretrain(waves(32), tmp_path, settings=settings, log=lambda _: None)
-    with pytest.raises(ConfigurationError, match=r"other batch_size, images\. Give another folder"):
+    with pytest.raises(ConfigurationError, match=r"different batch_size, images\. Give"):
         pretrain(waves(33), tmp_path, settings=replace(settings, batch_size=8))
 
 
@@ -136,7 +136,7 @@ def test_a_time_budget_ends_with_the_rate_at_zero(tmp_path: Path) -> None:
     assert rates[-1] < 0.3 * settings.lr
 
 
-def test_the_encoder_sees_only_what_is_visible() -> None:
+def test_the_encoder_receives_only_visible_patches() -> None:
     model = autoencoder()
     x = torch.randn(2, 1, 32, 32, generator=generator(3))
     seen: list[torch.Size] = []
@@ -154,42 +154,40 @@ def test_patches_are_in_the_order_of_the_convolution() -> None:
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-def test_positions_tell_places_apart() -> None:
+def test_positions_are_distinct() -> None:
     grid = sine_positions(64, 8)[0, 1:]
     near = grid @ grid.T
     assert torch.equal(near.argmax(1), torch.arange(64))
     assert sine_positions(64, 8)[0, 0].abs().sum() == 0
 
 
-def test_reports_train_a_record_and_resume(tmp_path: Path) -> None:
+def test_pretraining_with_reports_resumes(tmp_path: Path) -> None:
     reports = ["bright sky.", "dark sky.", ""] * 8
-    pictures = waves(24).repeat(2, 1).repeat(2, 2)
+    images = waves(24).repeat(2, 1).repeat(2, 2)
     settings = replace(SMALL, steps=8, precision="fp32")
-    first = pretrain(
-        pictures, tmp_path / "a", settings=settings, reports=reports, log=lambda _: None
-    )
+    first = pretrain(images, tmp_path / "a", settings=settings, reports=reports, log=lambda _: None)
     card = json.loads((tmp_path / "a" / "card.json").read_text())
     assert card["reports"] == 16
     assert "records" in card["pretraining"]
     asked = iter([False] * 3 + [True])
     with pytest.raises(Stopped):
         pretrain(
-            pictures, tmp_path / "b", settings=settings, reports=reports, log=lambda _: None,
+            images, tmp_path / "b", settings=settings, reports=reports, log=lambda _: None,
             should_stop=lambda: next(asked),
         )  # fmt: skip
-    with pytest.raises(ConfigurationError, match="other reports"):
+    with pytest.raises(ConfigurationError, match="different reports"):
         pretrain(
-            pictures, tmp_path / "b", settings=settings, reports=["sky sky"] * 24,
+            images, tmp_path / "b", settings=settings, reports=["sky sky"] * 24,
             log=lambda _: None,
         )  # fmt: skip
     second = pretrain(
-        pictures, tmp_path / "b", settings=settings, reports=reports, log=lambda _: None
+        images, tmp_path / "b", settings=settings, reports=reports, log=lambda _: None
     )
     a, b = load_file(first), load_file(second)
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_half_precision_learns_as_well(tmp_path: Path) -> None:
+def test_bf16_reaches_the_loss_of_fp32(tmp_path: Path) -> None:
     losses = {}
     for precision in ("fp32", "bf16"):
         settings = replace(SMALL, steps=60, lr=2e-3, precision=precision, device="cpu")
@@ -200,14 +198,14 @@ def test_half_precision_learns_as_well(tmp_path: Path) -> None:
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.03)
 
 
-def test_it_starts_from_other_weights(tmp_path: Path) -> None:
+def test_it_starts_from_given_weights(tmp_path: Path) -> None:
     first = pretrain(waves(32), tmp_path / "a", settings=SMALL, log=lambda _: None)
     (tmp_path / "b").mkdir()
     run = _Pretraining(Records(waves(32)), tmp_path / "b", SMALL, Origin(), first)
-    began, wanted = encoder.exported(run.model.encoder), load_file(first)
+    began, wanted = export_encoder(run.model.encoder), load_file(first)
     assert all(torch.allclose(began[k], wanted[k], atol=1e-3) for k in wanted)
     run.save(finished=False)
-    with pytest.raises(ConfigurationError, match="other start"):
+    with pytest.raises(ConfigurationError, match="different start"):
         pretrain(waves(32), tmp_path / "b", settings=SMALL)
 
 
@@ -225,14 +223,14 @@ def test_it_starts_from_other_weights(tmp_path: Path) -> None:
         ({"device": "tpu"}, "device"),
     ],
 )
-def test_senseless_settings_are_refused(change: dict[str, object], field: str) -> None:
+def test_invalid_settings_are_rejected(change: dict[str, object], field: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         replace(SMALL, **change)  # type: ignore[arg-type]
     assert caught.value.field == field
 
 
 @pytest.mark.parametrize("shape", [(0, 32, 32), (32, 32)])
-def test_only_stacks_of_pictures_are_taken(shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_other_arrays_are_rejected(shape: tuple[int, ...], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="shape"):
         pretrain(np.zeros(shape, np.uint8), tmp_path)
 

@@ -1,4 +1,4 @@
-"""Words of reports as numbers."""
+"""Reports as word numbers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from core.pretraining.vocabulary import PAD, UNKNOWN, Vocabulary, words
 REPORTS = ["No mass. No effusion.", "", "Right effusion, no mass."]
 
 
-def test_words_are_lower_case_and_stops_count() -> None:
+def test_words_are_lower_case_and_punctuation_counts() -> None:
     assert words("No mass, PA.") == ["no", "mass", ",", "pa", "."]
 
 
-def test_what_is_rare_is_unknown() -> None:
+def test_rare_words_are_unknown() -> None:
     vocabulary = Vocabulary.of(REPORTS)
     assert vocabulary.known == (".", "no", "effusion", "mass")
     assert len(vocabulary) == UNKNOWN + 1 + 4

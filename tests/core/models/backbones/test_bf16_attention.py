@@ -1,4 +1,4 @@
-"""Attention for bf16 on a processor: nobody can tell it from what it stands in for."""
+"""Attention in bf16 on a CPU gives the outputs and gradients of the attention it replaces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from core.models.backbones.registry import backbone_card
 
 
 def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention as its formula is written."""
+    """Attention by its formula."""
     scaled = query * query.shape[-1] ** -0.5
     return (scaled @ key.transpose(-2, -1)).softmax(-1) @ value
 
@@ -24,41 +24,45 @@ def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def answers(
     attend: Callable[..., Tensor], shape: tuple[int, ...], kind: torch.dtype
 ) -> tuple[Tensor, ...]:
-    """The output for some input of a shape, and the gradients of query, key and value."""
+    """The output for random input of a shape, and the gradients of query, key and value."""
     random = torch.Generator().manual_seed(0)
-    asked = [torch.randn(shape, generator=random).to(kind).requires_grad_() for _ in range(3)]
-    out = attend(*asked)
+    inputs = [torch.randn(shape, generator=random).to(kind).requires_grad_() for _ in range(3)]
+    out = attend(*inputs)
     given = torch.randn(out.shape, generator=random).to(kind)
-    return out.detach(), *torch.autograd.grad(out, asked, given)
+    return out.detach(), *torch.autograd.grad(out, inputs, given)
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(7, 3, 150, 64), (1, 2, 5, 8), (5, 4, 33, 80)])
-def test_it_is_attention_with_its_gradients(
+def test_outputs_and_gradients_equal_plain_attention(
     shape: tuple[int, ...], kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bf16_attention, "VALUES", 2 * shape[1] * shape[2] ** 2)  # pictures a chunk
-    for mine, right in zip(
-        answers(bf16_attention.chunked, shape, kind), answers(plain, shape, kind), strict=True
+    monkeypatch.setattr(
+        bf16_attention, "CHUNK_SIZE", 2 * shape[1] * shape[2] ** 2
+    )  # images per chunk
+    for chunked, expected in zip(
+        answers(bf16_attention.chunked_attention, shape, kind),
+        answers(plain, shape, kind),
+        strict=True,
     ):
-        assert mine.shape == right.shape
-        # Products of another batch may be added up in another order, which bf16 shows at once.
-        worst = 0.02 if kind == torch.bfloat16 else 1e-5
-        assert float((mine - right).abs().max() / right.abs().max()) < worst
+        assert chunked.shape == expected.shape
+        # The order of summation depends on the batch, which changes bf16 results slightly.
+        tolerance = 0.02 if kind == torch.bfloat16 else 1e-5
+        assert float((chunked - expected).abs().max() / expected.abs().max()) < tolerance
 
 
 def tuned(name: str, size: int) -> tuple[nn.Module, Tensor]:
-    """A network of three outputs, and pictures for it."""
+    """A network with three outputs, and images for it."""
     card = backbone_card(name)
     model, _ = build_backbone(card, 3, pretrained=False, input_size=size)
-    pictures = torch.randn(3, card.channels, size, size, generator=torch.Generator().manual_seed(0))
-    return model.eval(), pictures
+    images = torch.randn(3, card.channels, size, size, generator=torch.Generator().manual_seed(0))
+    return model.eval(), images
 
 
-def trained(model: nn.Module, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
+def trained(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Logits under autocast, and the gradients of all weights."""
     with torch.autocast("cpu", torch.bfloat16):
-        logits = model(pictures)
+        logits = model(images)
     weights = [one for one in model.parameters() if one.requires_grad]
     found = torch.autograd.grad(logits.float().square().sum(), weights, allow_unused=True)
     return logits.detach(), [one for one in found if one is not None]
@@ -67,20 +71,22 @@ def trained(model: nn.Module, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
 @pytest.mark.parametrize(
     ("size", "patches", "fused"), [(128, 64, False), (256, 256, True), (512, 1024, True)]
 )
-def test_a_network_computes_the_same(size: int, patches: int, fused: bool) -> None:
-    model, pictures = tuned("embedded-mae", size)
-    before, first = trained(model, pictures)
+def test_a_network_gives_the_same_outputs_and_gradients(
+    size: int, patches: int, fused: bool
+) -> None:
+    model, images = tuned("embedded-mae", size)
+    before, first = trained(model, images)
     bf16_attention.install(model, patches)
     assert all(block.attn.fused_attn is fused for block in model.blocks)
-    after, second = trained(model, pictures)
+    after, second = trained(model, images)
     assert torch.allclose(after, before, atol=0.02)
     whole = torch.cat([one.flatten() for one in first])
     other = torch.cat([one.flatten() for one in second])
     assert float((whole - other).norm() / whole.norm()) < 0.03
 
 
-def test_no_square_of_the_tokens_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, pictures = tuned("embedded-mae", 256)
+def test_no_tokens_by_tokens_matrix_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = tuned("embedded-mae", 256)
     bf16_attention.install(model, 256)
     kept: list[Any] = []
 
@@ -89,27 +95,27 @@ def test_no_square_of_the_tokens_is_kept(monkeypatch: pytest.MonkeyPatch) -> Non
         return tensor
 
     with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda one: one),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16),
     ):
-        model(pictures)
+        model(images)
     assert kept
     assert not [shape for shape in kept if shape[-2:] == (257, 257)]
 
 
-def test_a_copy_of_a_network_attends_by_its_own_weights() -> None:
-    model, pictures = tuned("embedded-mae", 256)
+def test_a_copied_network_uses_its_own_weights() -> None:
+    model, images = tuned("embedded-mae", 256)
     bf16_attention.install(model, 256)
     other = copy.deepcopy(model)
     with torch.no_grad():
         for block in other.blocks:
             block.attn.qkv.weight.zero_()
-    changed, _ = trained(other, pictures)
-    kept, _ = trained(model, pictures)
+    changed, _ = trained(other, images)
+    kept, _ = trained(model, images)
     assert not torch.equal(changed, kept)
 
 
-def test_what_is_masked_is_left_to_the_kernel() -> None:
+def test_masked_attention_uses_the_fused_kernel() -> None:
     model, _ = tuned("embedded-mae", 256)
     attention: Any = model.blocks[0].attn  # type: ignore[index, union-attr]
     tokens = torch.randn(2, 257, 192)

@@ -1,4 +1,4 @@
-"""Backbones are built as their cards say, and say at once what stands in the way."""
+"""Backbones are built as their cards specify, with clear errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TIMM = {
 
 
 @pytest.mark.parametrize(("name", "size"), TIMM.items())
-def test_every_family_gets_the_studys_head(name: str, size: int) -> None:
+def test_every_family_gets_a_new_head(name: str, size: int) -> None:
     card = backbone_card(name)
     torch.manual_seed(0)
     model: Any
@@ -50,7 +50,7 @@ def test_every_family_gets_the_studys_head(name: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["timm:test_vit", "timm:vit_small_patch16_dinov3"])
-def test_transformers_are_classified_from_the_mean_of_their_patch_tokens(name: str) -> None:
+def test_transformers_pool_the_mean_of_their_patch_tokens(name: str) -> None:
     model: Any = network(backbone_card(name), 3, 64).eval()
     x = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
@@ -80,7 +80,7 @@ def test_random_weights_follow_the_seed() -> None:
 @pytest.mark.parametrize(
     "name", [name for name, card in BACKBONES.items() if card.source == "embedded"]
 )
-def test_the_embedded_backbones_are_whole_and_as_their_cards_say(name: str) -> None:
+def test_embedded_backbones_match_their_cards(name: str) -> None:
     card = BACKBONES[name]
     path = BACKBONE_FILES / str(card.weights)
     model, report = build_backbone(card, 14)
@@ -88,31 +88,35 @@ def test_the_embedded_backbones_are_whole_and_as_their_cards_say(name: str) -> N
     assert not report.reshaped
     assert {key.split(".")[0] for key in report.missing} == {"fc_norm", "head"}
     assert path.stat().st_size < 12e6
-    told = provenance(card.name)
-    assert told["sha256"] == report.sha256
-    assert (told["mean"], told["std"], told["input_size"]) == (card.mean, card.std, card.input_size)
-    assert told["finished"]
-    assert told["command"].startswith("python -m core pretrain")
+    record = provenance(card.name)
+    assert record["sha256"] == report.sha256
+    assert (record["mean"], record["std"], record["input_size"]) == (
+        card.mean,
+        card.std,
+        card.input_size,
+    )
+    assert record["finished"]
+    assert record["command"].startswith("python -m core pretrain")
     assert {value.dtype for value in load_file(path).values()} == {torch.float16}
     assert next(model.parameters()).dtype == torch.float32
 
 
 @pytest.mark.parametrize(("size", "choices"), [(100, "96 or 112"), (130, "128 or 144")])
-def test_an_input_that_cannot_be_cut_into_patches(size: int, choices: str) -> None:
+def test_an_input_size_must_be_a_multiple_of_the_patch_size(size: int, choices: str) -> None:
     with pytest.raises(ConfigurationError, match=choices) as caught:
         network(BACKBONES["embedded-mae"], 3, size)
     assert caught.value.field == "model.input_size"
 
 
 @pytest.mark.parametrize("name", [n for n, c in BACKBONES.items() if c.source == "file"])
-def test_the_user_is_told_where_the_authors_put_the_weights(name: str) -> None:
+def test_missing_weights_name_the_authors_page(name: str) -> None:
     with pytest.raises(ModelError, match=r"https://github\.com/.*--weights FILE") as caught:
         build_backbone(BACKBONES[name], 14)
     assert BACKBONES[name].obtain in caught.value.remedy
     assert caught.value.field == "model.weights"
 
 
-def test_a_local_file_takes_the_place_of_the_cards_weights() -> None:
+def test_a_local_file_replaces_the_cards_weights() -> None:
     shape = json.loads((GOLDEN / "reference.json").read_text())["config"]
     card = replace(
         BACKBONES["mrm"],
@@ -126,7 +130,7 @@ def test_a_local_file_takes_the_place_of_the_cards_weights() -> None:
         build_backbone(BACKBONES["mrm"], 14, weights=GOLDEN / "mrm_tiny.pth")
 
 
-def test_without_a_network_it_fails_at_once_and_says_what_to_do(
+def test_without_a_network_it_fails_at_once_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
@@ -194,10 +198,12 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize(("given", "wanted"), ELSEWHERE.items())
-def test_a_checkpoint_of_another_architecture(given: str, wanted: str, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_architecture_is_rejected(
+    given: str, wanted: str, tmp_path: Path
+) -> None:
     source, _ = build_backbone(backbone_card(given), 3, pretrained=False)
     torch.save(source.state_dict(), tmp_path / "a.pth")
-    with pytest.raises(ModelError, match=r"lacks|no place|has shape") as caught:
+    with pytest.raises(ModelError, match=r"lacks|does not have|has shape") as caught:
         build_backbone(backbone_card(wanted), 3, weights=tmp_path / "a.pth")
     assert caught.value.field == "model.weights"
     assert "same architecture" in caught.value.remedy

@@ -1,4 +1,4 @@
-"""Every published layout fills its network whole, and then computes what its authors' code does.
+"""Every published layout loads completely and gives the features of its authors' code.
 
 Largest difference of the features, relative to their spread: at most 3e-5 is allowed.
 """
@@ -24,58 +24,58 @@ from tests.support.published import PUBLISHED, Published, eva_x, mae
 RELATIVE = 3e-5
 
 
-def written(one: Published, path: Path) -> Path:
-    torch.save(one.content, path)
+def written(published: Published, path: Path) -> Path:
+    torch.save(published.content, path)
     return path
 
 
-def apart(model: Any, one: Published) -> float:
+def difference(model: Any, published: Published) -> float:
     generator = torch.Generator().manual_seed(4)
-    side = one.card.input_size
-    x = torch.randn(2, one.card.channels, side, side, generator=generator)
+    side = published.card.input_size
+    x = torch.randn(2, published.card.channels, side, side, generator=generator)
     with torch.inference_mode():
-        expected = one.features(x)
+        expected = published.features(x)
     found = features(model, x)
     assert found.shape == expected.shape
     return float((found - expected).abs().max() / expected.std())
 
 
-def test_every_backbone_with_published_weights_is_among_them() -> None:
+def test_every_backbone_with_published_weights_is_covered() -> None:
     shipped = {name for name, card in BACKBONES.items() if card.source == "embedded"}
     assert {name.split(",")[0] for name in PUBLISHED} == BACKBONES.keys() - shipped
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_published_file_computes_what_its_authors_compute(name: str, tmp_path: Path) -> None:
+def test_a_published_file_gives_the_features_of_its_authors_code(name: str, tmp_path: Path) -> None:
     torch.manual_seed(sum(map(ord, name)))
-    one = PUBLISHED[name]()
-    path = written(one, tmp_path / "weights.pth")
+    published = PUBLISHED[name]()
+    path = written(published, tmp_path / "weights.pth")
     model: Any
-    model, report = build_backbone(one.card, 3, weights=path)
-    assert apart(model, one) < RELATIVE
+    model, report = build_backbone(published.card, 3, weights=path)
+    assert difference(model, published) < RELATIVE
     started = {key.split(".")[0] for key in report.missing}
     counters = {key for key in report.missing if key.endswith("num_batches_tracked")}
     assert not counters
     assert started <= {"fc_norm", "head", "classifier", "fc"}
-    assert {key.split(".")[0] for key in report.unexpected} == one.beside
+    assert {key.split(".")[0] for key in report.unexpected} == published.beside
     assert not report.reshaped
     assert report.sha256 == checkpoints.sha256(path)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_published_file_that_lacks_a_tensor_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_published_file_that_lacks_a_tensor_is_rejected(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    one = PUBLISHED[name]()
-    weights, place = one.content, ""
+    published = PUBLISHED[name]()
+    weights, place = published.content, ""
     for inner in ("teacher", "model", "module"):
         if isinstance(weights.get(inner), dict):
             weights, place = weights[inner], inner
     last = [key for key in weights if _in_the_encoder(key)][-1]
     kept = {key: value for key, value in weights.items() if key != last}
     content = {place: kept} if place else kept
-    path = written(replace(one, content=content), tmp_path / "weights.pth")
-    with pytest.raises((ModelError, KeyError), match=r"lacks|no place"):
-        build_backbone(one.card, 3, weights=path)
+    path = written(replace(published, content=content), tmp_path / "weights.pth")
+    with pytest.raises((ModelError, KeyError), match=r"lacks|does not have"):
+        build_backbone(published.card, 3, weights=path)
 
 
 def _in_the_encoder(key: str) -> bool:
@@ -85,24 +85,24 @@ def _in_the_encoder(key: str) -> bool:
 
 
 @pytest.mark.parametrize("separate", [False, True])
-def test_projections_are_joined_or_parted_as_the_network_has_them(
+def test_projections_are_joined_or_split_to_match_the_network(
     separate: bool, tmp_path: Path
 ) -> None:
-    one = eva_x("eva-x-base", separate=separate)
+    published = eva_x("eva-x-base", separate=separate)
     fused = replace(
-        one.card,
+        published.card,
         architecture="eva02_base_patch14_224",
-        arguments={**one.card.arguments, "qkv_fused": separate, "scale_mlp": separate},
+        arguments={**published.card.arguments, "qkv_fused": separate, "scale_mlp": separate},
     )
-    model, report = build_backbone(fused, 3, weights=written(one, tmp_path / "a.pt"))
+    model, report = build_backbone(fused, 3, weights=written(published, tmp_path / "a.pt"))
     kinds = {key.split(".")[3] for key in model.state_dict() if ".attn." in key}
     assert ("qkv" in kinds) == separate
-    assert apart(model, one) < RELATIVE
+    assert difference(model, published) < RELATIVE
     assert all(key.startswith(("fc_norm", "head")) for key in report.missing)
 
 
 @pytest.mark.parametrize("name", ["eva-x-base", "chexfound"])
-def test_a_gated_mlp_is_joined_or_parted_as_the_network_has_it(name: str) -> None:
+def test_a_gated_mlp_is_joined_or_split_to_match_the_network(name: str) -> None:
     model = network(PUBLISHED[name]().card, 3, 64)
     own = {key: torch.randn_like(value) for key, value in model.state_dict().items()}
     other = {}
@@ -125,19 +125,19 @@ def test_safetensors_in_the_hubs_layout_under_the_authors_name(
 ) -> None:
     from huggingface_hub import constants
 
-    one = PUBLISHED["rad-dino"]()
+    published = PUBLISHED["rad-dino"]()
     folder = tmp_path / "models--microsoft--rad-dino"
     blob = folder / "blobs" / "0123"
     snapshot = folder / "snapshots" / "abc"
     for place in (blob.parent, snapshot, folder / "refs"):
         place.mkdir(parents=True)
     (folder / "refs" / "main").write_text("abc")
-    save_file({key: value.contiguous() for key, value in one.content.items()}, blob)
+    save_file({key: value.contiguous() for key, value in published.content.items()}, blob)
     (snapshot / "model.safetensors").symlink_to(blob)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    model, report = build_backbone(one.card, 3)
-    assert apart(model, one) < RELATIVE
+    model, report = build_backbone(published.card, 3)
+    assert difference(model, published) < RELATIVE
     assert report.sha256 == checkpoints.sha256(blob)
     with pytest.raises(
         ModelError, match=r"HF_HUB_OFFLINE is set.*huggingface\.co/MapleF/eva_x.*--weights FILE"
@@ -162,15 +162,15 @@ def test_a_file_finds_the_backbones_it_fits() -> None:
 
 def test_positions_follow_another_input_size(tmp_path: Path) -> None:
     for name in ("rad-dino, with registers", "chexfound", "eva-x-base", "ark"):
-        one = PUBLISHED[name]()
-        size = {56: 84, 64: 128}[one.card.input_size]
-        path = written(one, tmp_path / "a.pth")
+        published = PUBLISHED[name]()
+        size = {56: 84, 64: 128}[published.card.input_size]
+        path = written(published, tmp_path / "a.pth")
         model: Any
-        model, report = build_backbone(one.card, 3, weights=path, input_size=size)
+        model, report = build_backbone(published.card, 3, weights=path, input_size=size)
         assert report.reshaped == (() if name == "ark" else ("pos_embed",))
         with torch.inference_mode():
             assert model.eval()(torch.randn(1, 3, size, size)).shape == (1, 3)
-    one = PUBLISHED["ark"]()
-    model, report = build_backbone(one.card, 3, weights=path, input_size=32)
+    published = PUBLISHED["ark"]()
+    model, report = build_backbone(published.card, 3, weights=path, input_size=32)
     assert all(key.endswith("relative_position_bias_table") for key in report.reshaped)
     assert report.reshaped

@@ -1,4 +1,4 @@
-"""Weights are read without running code, and every key is accounted for."""
+"""Checkpoints are read without running code, and the report covers every key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RAN = "ran-the-code"
 
 
 class Hostile:
-    """Unpickling it would make a file."""
+    """An object that would create a folder when unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (RAN,)
@@ -57,7 +57,9 @@ def fill(state: dict[str, Tensor], **shape: int) -> tuple[Any, checkpoints.LoadR
 
 @pytest.mark.parametrize("inner", [None, "model", "state_dict"])
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
-def test_torch_files_in_the_usual_wrappings(tmp_path: Path, inner: str | None, prefix: str) -> None:
+def test_torch_files_with_the_usual_wrappers(
+    tmp_path: Path, inner: str | None, prefix: str
+) -> None:
     state = {prefix + key: value for key, value in encoder().items()}
     torch.save(state if inner is None else {inner: state, "epoch": 7}, tmp_path / "a.pth")
     read = checkpoints.read(tmp_path / "a.pth")
@@ -73,7 +75,7 @@ def test_safetensors_under_any_name(tmp_path: Path) -> None:
     assert len(checkpoints.sha256(tmp_path / "weights.bin")) == 64
 
 
-def test_what_published_training_code_saves_beside_the_weights_is_harmless(tmp_path: Path) -> None:
+def test_harmless_objects_of_published_training_code_are_read(tmp_path: Path) -> None:
     saved = {
         "model": encoder(),
         "args": argparse.Namespace(lr=0.1, name="mae"),
@@ -84,16 +86,16 @@ def test_what_published_training_code_saves_beside_the_weights_is_harmless(tmp_p
     assert checkpoints.read(tmp_path / "a.pth").keys() == encoder().keys()
 
 
-def test_scores_that_an_older_numpy_wrote_are_harmless_too(tmp_path: Path) -> None:
+def test_scores_of_an_older_numpy_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.save({"model": {"w": torch.ones(2)}, "best": np.float64(0.8)}, path)
     older = tmp_path / "older.pth"
     new, old = b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(older, "w") as target:
-        for one in source.infolist():
-            content = source.read(one)
-            assert one.filename != "a/data.pkl" or new in content
-            target.writestr(one, content.replace(new, old))
+        for info in source.infolist():
+            content = source.read(info)
+            assert info.filename != "a/data.pkl" or new in content
+            target.writestr(info, content.replace(new, old))
     assert checkpoints.read(older).keys() == {"w"}
 
 
@@ -107,22 +109,20 @@ def test_scores_that_an_older_numpy_wrote_are_harmless_too(tmp_path: Path) -> No
         {"model": {"state_dict": {"w": torch.ones(2)}}},
     ],
 )
-def test_of_several_weights_the_averaged_ones_are_taken(
-    tmp_path: Path, content: dict[str, Any]
-) -> None:
+def test_averaged_weights_are_preferred(tmp_path: Path, content: dict[str, Any]) -> None:
     torch.save(content, tmp_path / "a.pth")
     assert torch.equal(checkpoints.read(tmp_path / "a.pth")["w"], torch.ones(2))
 
 
-def test_a_whole_model_that_was_pickled_is_refused(tmp_path: Path) -> None:
+def test_a_pickled_model_is_rejected(tmp_path: Path) -> None:
     torch.save(vit(), tmp_path / "a.pth")
     with pytest.raises(ModelError, match="would run code") as caught:
         checkpoints.read(tmp_path / "a.pth")
-    assert "Save its state dict as safetensors" in caught.value.remedy
+    assert "save its state dict as safetensors" in caught.value.remedy
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_pickle_that_runs_code_is_refused_and_does_not_run(
+def test_a_pickle_that_runs_code_is_rejected_and_does_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, legacy: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -147,24 +147,24 @@ def test_a_truncated_file(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [(b"", "is empty"), (b"not weights at all", "truncated or not a checkpoint")],
 )
-def test_files_that_are_no_checkpoint(tmp_path: Path, content: bytes, told: str) -> None:
+def test_files_that_are_not_checkpoints(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(ModelError, match=told) as caught:
+    with pytest.raises(ModelError, match=message) as caught:
         checkpoints.read(tmp_path / "a")
     assert caught.value.field == "model.weights"
 
 
 def test_a_missing_file_and_a_file_without_weights(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="There is no checkpoint"):
+    with pytest.raises(ModelError, match=r"nowhere\.pth does not exist"):
         checkpoints.read(tmp_path / "nowhere.pth")
     torch.save({"epoch": 3, "note": "none"}, tmp_path / "a.pth")
-    with pytest.raises(ModelError, match=r"holds no weights \(it holds epoch, note\)"):
+    with pytest.raises(ModelError, match=r"contains no weights \(its keys: epoch, note\)"):
         checkpoints.read(tmp_path / "a.pth")
     torch.save([1, 2], tmp_path / "b.pth")
-    with pytest.raises(ModelError, match="holds a list"):
+    with pytest.raises(ModelError, match="contains a list"):
         checkpoints.read(tmp_path / "b.pth")
 
 
@@ -182,10 +182,10 @@ def test_the_report_accounts_for_every_key() -> None:
     assert report.reshaped == ("pos_embed",)
     assert set(report.matched) | {"pos_embed"} == encoder().keys()
     assert torch.equal(model.blocks[1].mlp.fc2.weight, state["blocks.1.mlp.fc2.weight"])
-    assert "left out (decoder_embed, mask_token, norm, bert_mlp, head)" in str(report)
+    assert "not used (decoder_embed, mask_token, norm, bert_mlp, head)" in str(report)
 
 
-def test_the_classifier_keeps_what_it_has() -> None:
+def test_the_classifier_is_not_loaded() -> None:
     state = encoder() | {"head.weight": torch.ones(5, 48), "head.bias": torch.ones(5)}
     model, _ = fill(state)
     assert torch.equal(model.head.weight, vit().head.weight)
@@ -198,22 +198,22 @@ def test_a_missing_encoder_key_is_an_error(missing: str) -> None:
     state = encoder()
     del state[missing]
     with pytest.raises(
-        ModelError, match=f"lacks 1 of the encoder's tensors, the first is {missing}"
+        ModelError, match=f"lacks 1 of the encoder's tensors. The first is {missing}"
     ):
         fill(state)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("shape", "message"),
     [
-        ({"depth": 3}, "has 12 tensors that the backbone has no place for"),
+        ({"depth": 3}, "has 12 tensors that the backbone does not have"),
         ({"depth": 1}, "lacks 12 of the encoder's tensors"),
         ({"width": 96}, r"has shape \[1, 1, 96\], the backbone needs \[1, 1, 48\]"),
     ],
 )
-def test_a_checkpoint_of_another_size(given: dict[str, int], told: str) -> None:
-    with pytest.raises(ModelError, match=told):
-        fill(encoder(**given))
+def test_a_checkpoint_of_another_size(shape: dict[str, int], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        fill(encoder(**shape))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

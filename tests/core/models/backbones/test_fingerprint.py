@@ -1,4 +1,4 @@
-"""A fingerprint tells backbones apart and is the same wherever the same backbone is."""
+"""A fingerprint distinguishes backbones and is reproducible."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ SIZES = {
 
 
 @pytest.mark.parametrize(("name", "size"), SIZES.items())
-def test_it_is_made_of_what_the_classifier_is_given(name: str, size: int) -> None:
+def test_it_describes_the_features_that_the_classifier_receives(name: str, size: int) -> None:
     torch.manual_seed(2)
     model: Any
     model, _ = build_backbone(backbone_card(name), 3, pretrained=False, input_size=size)
     pixels = torch.randn(2, 3, size, size)
-    found = features(model.train(), pixels)
+    values = features(model.train(), pixels)
     assert model.training
     with torch.inference_mode():
         model.eval()
         norm = model.fc_norm if hasattr(model, "fc_norm") else torch.nn.Identity()
-        logits = model.get_classifier()(norm(found))
+        logits = model.get_classifier()(norm(values))
         assert torch.allclose(logits, model(pixels), atol=1e-6)
     short = fingerprint(model, pixels[:1])
-    assert short.length == found.shape[1]
-    assert short.norm == pytest.approx(float(found[0].norm()), rel=1e-4)
-    assert short.first == pytest.approx(found[0, :6].tolist(), rel=1e-4)
+    assert short.length == values.shape[1]
+    assert short.norm == pytest.approx(float(values[0].norm()), rel=1e-4)
+    assert short.first == pytest.approx(values[0, :6].tolist(), rel=1e-4)
 
 
-def test_it_tells_weights_and_their_order_apart() -> None:
+def test_it_depends_on_the_order_of_features() -> None:
     card = replace(backbone_card("timm:test_vit"), input_size=64)
     torch.manual_seed(2)
     model: Any

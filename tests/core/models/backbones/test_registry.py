@@ -1,4 +1,4 @@
-"""Cards tell all that a backbone needs, and looking them up loads no torch."""
+"""Cards are complete, and looking them up does not load torch."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ import sys
 import pytest
 
 from core.errors import ConfigurationError
-from core.models.backbones.registry import BACKBONES, SUGGESTED, backbone_card
+from core.models.backbones.registry import BACKBONES, backbone_card
+from core.models.backbones.timm_cards import SUGGESTED
 
 
 def test_names_and_cards_load_no_torch() -> None:
     code = (
-        "import sys; from core.models import catalogue, adapters; catalogue.card('mrm'); "
-        "catalogue.provenance('mrm'); adapters.method('lora'); "
+        "import sys; from core.models.backbones.registry import backbone_card, provenance; "
+        "from core.models.tuning import apply, registry; backbone_card('mrm'); "
+        "provenance('mrm'); registry.tuning_method('lora'); "
         "print([m for m in ('torch', 'timm', 'peft', 'transformers') if m in sys.modules])"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_card_is_complete(name: str) -> None:
     card = BACKBONES[name]
     assert card.name == name
-    for told in (card.title, card.licence, card.pretraining, card.paper, card.leaks):
-        assert told
+    for text in (card.title, card.licence, card.pretraining, card.paper, card.leaks):
+        assert text
     assert (card.weights is not None) == (card.source == "embedded")
     assert card.url or card.source == "embedded"
     assert bool(card.hub) == (card.source == "hub")
@@ -35,7 +37,7 @@ def test_every_card_is_complete(name: str) -> None:
         assert isinstance(statistic, float) or len(statistic) == card.channels
 
 
-def test_leaks_are_said() -> None:
+def test_cards_name_known_leaks() -> None:
     for name, card in BACKBONES.items():
         if "NIH ChestX-ray14" in card.pretraining:
             assert "RSNA" in card.leaks, name
@@ -44,7 +46,7 @@ def test_leaks_are_said() -> None:
             assert "labels of NIH ChestX-ray14, CheXpert and RSNA" in card.leaks, name
 
 
-def test_torchxrayvision_is_fed_from_minus_to_plus_1024() -> None:
+def test_torchxrayvision_input_ranges_from_minus_to_plus_1024() -> None:
     for name in ("xrv-densenet121", "xrv-resnet50"):
         card = BACKBONES[name]
         assert isinstance(card.mean, float)
@@ -53,13 +55,13 @@ def test_torchxrayvision_is_fed_from_minus_to_plus_1024() -> None:
         assert card.channels == 1
 
 
-def test_the_study_is_normalised_as_published() -> None:
+def test_the_papers_backbones_are_normalised_as_published() -> None:
     mrm, mae = BACKBONES["mrm"], BACKBONES["cxr-mae"]
     assert (mrm.mean, mrm.std, mrm.input_size) == (0.4978, 0.2449, 224)
     assert (mae.mean, mae.std, mae.input_size) == (0.4785, 0.2834, 224)
 
 
-def test_a_timm_model_brings_its_own_card() -> None:
+def test_a_timm_model_has_a_card() -> None:
     card = backbone_card("timm:vit_base_patch16_224.mae")
     assert card.architecture == "vit_base_patch16_224.mae"
     assert (card.input_size, card.channels) == (224, 3)
@@ -103,7 +105,7 @@ def test_the_suggested_models_exist() -> None:
         ("timm:vit_base_patch16_224.mea", "timm:vit_base_patch16_224.mae"),
     ],
 )
-def test_an_unknown_name_is_answered_with_the_nearest(name: str, nearest: str) -> None:
+def test_an_unknown_name_suggests_the_nearest(name: str, nearest: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         backbone_card(name)
     assert f"Did you mean {nearest}?" in str(caught.value)

@@ -1,4 +1,4 @@
-"""AdaLoRA's budget: ranks shrink to the mean that was asked for, and a stop changes nothing."""
+"""AdaLoRA's rank budget: ranks reach the requested mean, and resuming changes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEPS = 12
 
 
 class Tuned:
-    """A small run by hand."""
+    """A small training run."""
 
     def __init__(self, steps: int = STEPS) -> None:
         torch.manual_seed(0)
@@ -64,7 +64,7 @@ def test_ranks_shrink_to_the_budget() -> None:
 
 
 @pytest.mark.parametrize("stop", [2, 5, 9, 11])
-def test_a_stop_between_two_steps_changes_nothing(stop: int) -> None:
+def test_resuming_after_any_step_changes_nothing(stop: int) -> None:
     whole, first, second = Tuned(), Tuned(), Tuned()
     whole.train(1, STEPS)
     first.train(1, stop)
@@ -77,11 +77,11 @@ def test_a_stop_between_two_steps_changes_nothing(stop: int) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_the_shortest_runs_go_through(steps: int) -> None:
+def test_very_short_runs_work(steps: int) -> None:
     Tuned(steps).train(1, steps)
 
 
-def test_the_penalty_is_the_distance_from_orthogonal_factors() -> None:
+def test_the_penalty_is_zero_for_orthogonal_factors() -> None:
     tuned = Tuned()
     with torch.no_grad():
         for name, factor in tuned.model.named_parameters():

@@ -1,4 +1,4 @@
-"""Every method: what trains, that it starts from the backbone, learns, is saved and merges."""
+"""Every method: what trains, its initial outputs, learning, saving and merging."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from core.config.run import AdapterSpec, RunSpec
 from core.errors import ConfigurationError, ModelError
-from core.models.backbones import build as backbones
 from core.models.backbones import qkv
+from core.models.backbones.build import network
+from core.models.backbones.model_map import map_model
 from core.models.backbones.registry import backbone_card
 from core.models.tuning.apply import (
-    METHODS,
     apply_method,
     count_parameters,
     load_trainable_state,
@@ -28,28 +28,30 @@ from core.models.tuning.apply import (
     parameter_groups,
     trainable_state,
 )
+from core.models.tuning.registry import TUNING_METHODS
 from core.models.tuning.targets import PARTS
+from tests.support.paths import ROOT
 
 VIT = "timm:test_vit"
 SIZE = {"timm:eva02_tiny_patch14_224": 56, "timm:convnext_atto": 64, "timm:densenet121": 64}
 HEADS = ("fc_norm.", "head.", "classifier.")
-MERGED = [name for name, method in METHODS.items() if method.merges]
+MERGED = [name for name, method in TUNING_METHODS.items() if method.merges]
 ALPHA = 4.0
 OWN: dict[str, dict[str, Any]] = {"fourierft": {"frequencies": 200}}
-"""Settings without which a method is too large for so small a network."""
+"""Settings with which a method fits such a small network."""
 
 
-def network(name: str = VIT, seed: int = 0) -> Any:
+def small_model(name: str = VIT, seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    model: Any = backbones.network(backbone_card(name), 3, SIZE.get(name, 32))
-    # Enough of a head for the logits to depend on the features.
+    model: Any = network(backbone_card(name), 3, SIZE.get(name, 32))
+    # A head with larger weights, so that the logits depend on the features.
     nn.init.normal_(model.get_classifier().weight, std=0.5)
     return model
 
 
 def adapted(method: str, name: str = VIT, **options: Any) -> Any:
     options = {"alpha": ALPHA, "dropout": 0.0, **OWN.get(method, {}), **options}
-    return apply_method(network(name), AdapterSpec(method=method, **options))
+    return apply_method(small_model(name), AdapterSpec(method=method, **options))
 
 
 def batch(name: str = VIT) -> tuple[Tensor, Tensor]:
@@ -84,31 +86,26 @@ def apart(a: Tensor, b: Tensor) -> float:
     return float((a - b).detach().abs().max())
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_method_says_what_it_is(method: str) -> None:
-    told = METHODS[method]
-    assert told.name == method
-    assert told.sentence.endswith(".")
-    assert set(told.options) <= AdapterSpec.model_fields.keys() - {"method"}
+def test_the_papers_methods_come_first() -> None:
+    assert list(TUNING_METHODS)[:3] == ["full", "linear", "lora"]
 
 
-def test_the_studys_methods_come_first() -> None:
-    assert list(METHODS)[:3] == ["full", "linear", "lora"]
-
-
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TUNING_METHODS)
 def test_the_adapted_model_starts_as_the_backbone(method: str) -> None:
     # VeRA's scales start at 0.1 and zero, LoHa's and LoKr's second factor at zero, and so on.
-    difference = apart(logits(adapted(method)), logits(network()))
-    if METHODS[method].starts_as_backbone:
+    difference = apart(logits(adapted(method)), logits(small_model()))
+    if TUNING_METHODS[method].starts_as_backbone:
         assert difference < 2e-5
     else:
         assert difference > 1e-3
-        assert "does not start as the backbone" in METHODS[method].sentence
+        assert (
+            "Before training, its outputs differ from the backbone's."
+            in TUNING_METHODS[method].sentence
+        )
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_two_steps_move_what_is_declared_and_nothing_else(method: str) -> None:
+@pytest.mark.parametrize("method", TUNING_METHODS)
+def test_two_steps_change_only_trainable_parameters(method: str) -> None:
     model = adapted(method)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     first, second = train(model, steps=2)
@@ -130,8 +127,8 @@ def test_two_steps_move_what_is_declared_and_nothing_else(method: str) -> None:
         assert any(not name.startswith(HEADS) for name in declared)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_what_is_saved_restores_the_model(method: str) -> None:
+@pytest.mark.parametrize("method", TUNING_METHODS)
+def test_the_saved_state_restores_the_model(method: str) -> None:
     model = adapted(method)
     train(model)
     state = trainable_state(model)
@@ -145,24 +142,24 @@ def test_what_is_saved_restores_the_model(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", MERGED)
-def test_merged_weights_are_timms_own_and_answer_alike(method: str) -> None:
+def test_merged_weights_have_timms_layout_and_equal_outputs(method: str) -> None:
     model = adapted(method)
     train(model)
     expected = logits(model)
     merged = merge_adapter(copy.deepcopy(model))
     assert {k: v.shape for k, v in merged.state_dict().items()} == {
-        k: v.shape for k, v in network().state_dict().items()
+        k: v.shape for k, v in small_model().state_dict().items()
     }
     assert apart(logits(merged), expected) <= 1e-5
-    plain = network(seed=9)
+    plain = small_model(seed=9)
     plain.load_state_dict(merged.state_dict())
     assert apart(logits(plain), expected) <= 1e-5
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_count_without_memory_is_the_count_of_the_model(method: str) -> None:
+@pytest.mark.parametrize("method", TUNING_METHODS)
+def test_the_count_on_the_meta_device_equals_the_models(method: str) -> None:
     spec = AdapterSpec(method=method, rank=2, **OWN.get(method, {}))
-    model = apply_method(network(), spec)
+    model = apply_method(small_model(), spec)
     counted = count_parameters(backbone_card(VIT), spec, 3, 32)
     assert counted.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert counted.total == sum(p.numel() for p in model.parameters())
@@ -177,17 +174,19 @@ def test_a_new_process_gives_the_same_logits(tmp_path: Path) -> None:
     code = f"""
 import torch
 from safetensors.torch import load_file, save_file
-from core.models import adapters, backbones, catalogue
-from core.spec import AdapterSpec
+from core.config.run import AdapterSpec
+from core.models.backbones.build import network
+from core.models.backbones.registry import backbone_card
+from core.models.tuning.apply import apply_method, load_trainable_state
 torch.manual_seed(0)
-model = backbones.network(catalogue.card({VIT!r}), 3, 32)
-adapters.apply(model, AdapterSpec(rank=2, alpha={ALPHA}, dropout=0.0))
-adapters.load_trainable_state(model, load_file({str(tmp_path / "state.safetensors")!r}))
+model = network(backbone_card({VIT!r}), 3, 32)
+apply_method(model, AdapterSpec(rank=2, alpha={ALPHA}, dropout=0.0))
+load_trainable_state(model, load_file({str(tmp_path / "state.safetensors")!r}))
 pixels = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 with torch.inference_mode():
     save_file({{"logits": model.eval()(pixels)}}, {str(tmp_path / "logits.safetensors")!r})
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     from safetensors.torch import load_file
 
     assert torch.equal(load_file(tmp_path / "logits.safetensors")["logits"], logits(model))
@@ -203,7 +202,7 @@ def test_targets_are_those_of_the_blocks(targets: str) -> None:
     wanted = [ends[part] for part in PARTS[targets] if part in ends]
     wanted += ["mlp.fc1", "mlp.fc2"] if "mlp" in PARTS[targets] else []
     assert names == {f"blocks.{i}.{end}" for i in range(6) for end in wanted}
-    assert apart(logits(model), logits(network())) < 1e-5
+    assert apart(logits(model), logits(small_model())) < 1e-5
 
 
 def test_lora_starts_as_published() -> None:
@@ -220,16 +219,17 @@ def test_lora_starts_as_published() -> None:
 
 
 @pytest.mark.parametrize("name", ["timm:eva02_tiny_patch14_224", "timm:vit_small_patch16_dinov3"])
-def test_other_transformers_are_split_and_joined_without_a_difference(name: str) -> None:
-    model = network(name).eval()
+def test_other_transformers_are_split_and_fused_with_equal_outputs(name: str) -> None:
+    model = small_model(name).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
     before, keys = logits(model, name), model.state_dict().keys()
-    qkv.split(model)
+    parts = map_model(model)
+    qkv.split(parts)
     assert apart(logits(model, name), before) < 1e-4
-    assert all(module.qkv is None for _, module in qkv.attentions(model))
-    qkv.fuse(model)
+    assert all(module.qkv is None for module in parts.attentions.values())
+    qkv.fuse(parts)
     assert model.state_dict().keys() == keys
     assert apart(logits(model, name), before) < 1e-4
 
@@ -262,15 +262,15 @@ def test_other_architectures_train(name: str, method: str, targets: str) -> None
         ("timm:convnext_atto", "qv", "mlp"),
     ],
 )
-def test_targets_that_do_not_suit_name_those_that_do(name: str, targets: str, others: str) -> None:
+def test_unsuitable_targets_suggest_suitable_ones(name: str, targets: str, others: str) -> None:
     with pytest.raises(ConfigurationError, match=r"LoRA cannot tune a .* it adapts") as caught:
-        apply_method(network(name), AdapterSpec(targets=targets))
+        apply_method(small_model(name), AdapterSpec(targets=targets))
     assert caught.value.field == "adapter.targets"
     assert f"Choose the targets {others}" in caught.value.remedy
-    apply_method(network(name), AdapterSpec(targets=others))
+    apply_method(small_model(name), AdapterSpec(targets=others))
 
 
-def test_statistics_of_a_frozen_network_do_not_move() -> None:
+def test_batch_statistics_of_a_frozen_network_stay() -> None:
     name = "timm:resnet18"
     model = adapted("linear", name)
     before = {key: value.clone() for key, value in model.named_buffers()}
@@ -283,20 +283,22 @@ def test_statistics_of_a_frozen_network_do_not_move() -> None:
 
 
 @pytest.mark.parametrize("rank", [65, 300])
-def test_a_rank_above_the_layer_is_refused(rank: int) -> None:
+def test_a_rank_above_the_layer_is_rejected(rank: int) -> None:
     with pytest.raises(ConfigurationError, match="at most 64") as caught:
         adapted("lora", rank=rank)
     assert caught.value.field == "adapter.rank"
 
 
-def test_no_rank_at_all_is_refused_with_the_specification() -> None:
+def test_rank_zero_is_rejected_with_the_specification() -> None:
     with pytest.raises(ConfigurationError, match=r"adapter.rank: 0 is out of range") as caught:
         RunSpec.of(**{"adapter.rank": 0})
     assert caught.value.field == "adapter.rank"
 
 
-def test_ranks_of_adalora_have_to_shrink() -> None:
-    with pytest.raises(ConfigurationError, match="starts at 4 and ends at 4") as caught:
+def test_adalora_must_reduce_its_ranks() -> None:
+    with pytest.raises(
+        ConfigurationError, match="initial rank is 4 and the final rank 4"
+    ) as caught:
         adapted("adalora", rank=4, initial_rank=4)
     assert caught.value.field == "adapter.initial_rank"
     with pytest.raises(ConfigurationError, match="Rank 65 is larger") as caught:
@@ -304,22 +306,22 @@ def test_ranks_of_adalora_have_to_shrink() -> None:
     assert caught.value.field == "adapter.initial_rank"
 
 
-def test_an_unknown_method_is_answered_with_the_nearest() -> None:
+def test_an_unknown_method_suggests_the_nearest() -> None:
     with pytest.raises(ConfigurationError, match="Did you mean lora") as caught:
         adapted("lroa")
     assert caught.value.field == "adapter.method"
 
 
 @pytest.mark.parametrize("other", [{"rank": 8}, {"targets": "qkv"}, {"method": "full"}])
-def test_weights_of_another_adapter_are_refused(other: dict[str, Any]) -> None:
+def test_weights_of_another_adapter_are_rejected(other: dict[str, Any]) -> None:
     state = trainable_state(adapted(**{"method": "lora", "rank": 2, **other}))
     with pytest.raises(ModelError, match="do not fit the model"):
         load_trainable_state(adapted("lora", rank=2), state)
 
 
-def test_b_of_lora_plus_learns_faster() -> None:
+def test_matrix_b_of_lora_plus_has_a_higher_rate() -> None:
     spec = AdapterSpec(method="lora+", rate_ratio=8.0)
-    model = apply_method(network(), spec)
+    model = apply_method(small_model(), spec)
     groups = parameter_groups(model, lr=1e-3, weight_decay=0.05, layer_decay=1.0, spec=spec)
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     for name, parameter in model.named_parameters():
@@ -327,13 +329,15 @@ def test_b_of_lora_plus_learns_faster() -> None:
             assert rates[id(parameter)] == pytest.approx(8e-3 if "lora_B" in name else 1e-3), name
 
 
-def test_lora_fa_keeps_its_a_and_saves_it() -> None:
+def test_lora_fa_saves_its_frozen_matrix_a() -> None:
     model = adapted("lora-fa", rank=2)
     wanted = {name for name, p in model.named_parameters() if p.requires_grad}
     assert not [name for name in wanted if "lora_A" in name]
     state = trainable_state(model)
     torch.manual_seed(77)  # other draws than those of the run
-    again = apply_method(network(), AdapterSpec(method="lora-fa", rank=2, alpha=ALPHA, dropout=0))
+    again = apply_method(
+        small_model(), AdapterSpec(method="lora-fa", rank=2, alpha=ALPHA, dropout=0)
+    )
     load_trainable_state(again, state)
     a = "blocks.0.attn.qkv.q.lora_A.default.weight"
     assert torch.equal(again.get_parameter(a), model.get_parameter(a))

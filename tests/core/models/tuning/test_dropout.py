@@ -1,3 +1,5 @@
+"""Dropout that stores its mask as booleans."""
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from core.models.tuning.dropout import ByteDropout
 
 
 def kept_bytes(layer: nn.Module, x: Tensor) -> tuple[Tensor, int]:
-    """What a layer gives, and the bytes that it keeps for the gradients."""
+    """A layer's output, and the bytes that it stores for the backward pass."""
     kept = []
 
     def keep(tensor: Tensor) -> Tensor:
@@ -22,7 +24,7 @@ def kept_bytes(layer: nn.Module, x: Tensor) -> tuple[Tensor, int]:
         return layer(x), sum(kept)
 
 
-def test_it_drops_what_pytorch_drops_and_keeps_a_quarter() -> None:
+def test_it_equals_pytorchs_dropout_with_a_quarter_of_the_memory() -> None:
     x = torch.rand(4, 50, 8).add(1).requires_grad_()
     plain, factors = kept_bytes(nn.Dropout(0.3), x)
     lean, booleans = kept_bytes(ByteDropout(0.3), x)
@@ -33,14 +35,14 @@ def test_it_drops_what_pytorch_drops_and_keeps_a_quarter() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_under_autocast_it_gives_the_lower_type_only_where_it_drops(training: bool) -> None:
+def test_under_autocast_it_casts_only_in_training(training: bool) -> None:
     layer = ByteDropout(0.5).train(training)
     with torch.autocast("cpu", torch.bfloat16):
         given = layer(torch.ones(4, 4))
     assert given.dtype == (torch.bfloat16 if training else torch.float32)
 
 
-def test_an_adapter_has_it_and_the_backbone_has_its_own() -> None:
+def test_only_adapters_use_it() -> None:
     model, _ = build_backbone(backbone_card("embedded-mae"), 1, pretrained=False)
     apply_method(model, AdapterSpec(method="lora", dropout=0.1))
     drops = {name: type(m) for name, m in model.named_modules() if isinstance(m, nn.Dropout)}

@@ -1,4 +1,4 @@
-"""The frozen part of a model: where it ends, and that both halves together are the model."""
+"""The frozen prefix of a model: where it ends, and that both halves together equal the model."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def tuned(name: str, size: int = SIDE, drop_path: float = 0.0, **settings: Any) 
         ("timm:eva02_tiny_patch14_224", {"method": "lora", "blocks": "11"}, 11),
     ],
 )
-def test_both_halves_are_the_model_and_have_its_gradients(
+def test_both_halves_equal_the_model_and_its_gradients(
     name: str, settings: dict[str, Any], block: int | None
 ) -> None:
     size = 56 if "eva" in name else SIDE
@@ -65,11 +65,11 @@ def test_both_halves_are_the_model_and_have_its_gradients(
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "bitfit", "ssf", "vpt", "ln-tuning"])
-def test_what_trains_from_the_first_block_on_is_not_cut(method: str) -> None:
+def test_a_model_that_trains_from_the_first_block_is_not_cut(method: str) -> None:
     assert frozen_prefix.cut(tuned("timm:test_vit", method=method), SIDE, 3) is None
 
 
-def test_networks_whose_parts_do_not_simply_follow_are_not_cut() -> None:
+def test_networks_that_connect_their_blocks_otherwise_are_not_cut() -> None:
     assert frozen_prefix.cut(tuned("timm:test_resnet", method="last-k"), SIDE, 3) is None
     model = tuned("timm:test_vit", method="last-k")
     model.forward_head = lambda tokens: model.head(tokens[:, 1])  # type: ignore[assignment]
@@ -79,7 +79,7 @@ def test_networks_whose_parts_do_not_simply_follow_are_not_cut() -> None:
     assert frozen_prefix.cut(model, SIDE, 3) is None
 
 
-def test_activations_are_computed_again_on_the_way_back_where_asked() -> None:
+def test_activation_checkpointing_recomputes_activations() -> None:
     model = tuned("timm:test_vit", method="last-k")
     cut = frozen_prefix.cut(model, SIDE, 3)
     assert cut is not None
@@ -105,7 +105,7 @@ def test_randomness_before_a_block_is_found() -> None:
     )
 
 
-def test_the_frozen_share_is_told_without_weights() -> None:
+def test_the_frozen_share_needs_no_weights() -> None:
     def share(name: str, **settings: Any) -> float:
         return frozen_prefix.frozen_share(backbone_card(name), AdapterSpec(**settings), SIDE)
 

@@ -1,4 +1,4 @@
-"""SSF: a scale and a shift behind every layer, worked into the weights without a trace."""
+"""SSF: a scale and a shift for every layer, merged exactly into the weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from core.config.run import AdapterSpec
-from core.models.backbones import build as backbones
+from core.models.backbones.build import network
 from core.models.backbones.registry import backbone_card
 from core.models.tuning.apply import apply_method, merge_adapter
 
@@ -19,9 +19,9 @@ SIZES = {
 }  # fmt: skip
 
 
-def network(name: str) -> Any:
+def small_model(name: str) -> Any:
     torch.manual_seed(0)
-    model: Any = backbones.network(backbone_card(name), 3, SIZES[name])
+    model: Any = network(backbone_card(name), 3, SIZES[name])
     torch.nn.init.normal_(model.get_classifier().weight)
     return model.eval()
 
@@ -30,8 +30,8 @@ def network(name: str) -> Any:
 def test_it_starts_as_the_backbone_and_merges_into_it(name: str) -> None:
     side = SIZES[name]
     pixels = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
-    plain = network(name)
-    model = apply_method(network(name), AdapterSpec(method="ssf")).eval()
+    plain = small_model(name)
+    model = apply_method(small_model(name), AdapterSpec(method="ssf")).eval()
     with torch.inference_mode():
         first = plain(pixels)
         assert float((model(pixels) - first).abs().max()) < 1e-4
@@ -44,13 +44,13 @@ def test_it_starts_as_the_backbone_and_merges_into_it(name: str) -> None:
         merged = merge_adapter(copy.deepcopy(model))
         assert float((merged(pixels) - tuned).abs().max()) < 1e-4
         assert float((model(pixels) - tuned).abs().max()) == 0  # a copy was merged, not the model
-        again = network(name)
+        again = small_model(name)
         again.load_state_dict(merged.state_dict())
         assert float((again(pixels) - tuned).abs().max()) < 1e-4
 
 
 def test_a_layer_without_a_bias_gets_none() -> None:
-    model = apply_method(network("timm:resnet18"), AdapterSpec(method="ssf"))
+    model = apply_method(small_model("timm:resnet18"), AdapterSpec(method="ssf"))
     assert model.layer1[0].conv1.bias is None  # type: ignore[index,union-attr]
     own = {n for n, p in model.named_parameters() if p.requires_grad}
     assert "layer1.0.conv1.parametrizations.weight.0.scale" in own

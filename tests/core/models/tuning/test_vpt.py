@@ -1,4 +1,4 @@
-"""Visual prompts: tokens that train, seen by the blocks and by nothing else."""
+"""Visual prompts: trainable tokens that only the blocks receive."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pixels(name: str = "timm:test_vit") -> torch.Tensor:
 
 @pytest.mark.parametrize("depth", ["deep", "shallow"])
 @pytest.mark.parametrize("name", SIZES)
-def test_blocks_see_them_and_the_pooling_does_not(name: str, depth: Any) -> None:
+def test_blocks_receive_prompts_and_the_pooling_does_not(name: str, depth: Any) -> None:
     model = prompted(name, prompt_depth=depth)
     plain = prompted(name).patch_embed.num_patches + model.num_prefix_tokens
     seen: list[int] = []
@@ -51,7 +51,7 @@ def test_blocks_see_them_and_the_pooling_does_not(name: str, depth: Any) -> None
 
 
 @pytest.mark.parametrize("depth", ["deep", "shallow"])
-def test_maps_leave_them_out(depth: Any) -> None:
+def test_saliency_maps_exclude_prompts(depth: Any) -> None:
     model = prompted(prompt_depth=depth)
     assert layers.target_layer(model, "blocks.2.norm1").prefix == 1 + 5
     assert layers.target_layer(model, "blocks.5").prefix == 1
@@ -62,7 +62,7 @@ def test_maps_leave_them_out(depth: Any) -> None:
         explain(model, pixels(), 0, method="attention-rollout")
 
 
-def test_they_change_what_the_model_answers() -> None:
+def test_prompts_change_the_logits() -> None:
     model = prompted()
     with torch.no_grad():
         model.head.weight.normal_()
@@ -71,15 +71,15 @@ def test_they_change_what_the_model_answers() -> None:
         assert float((model(pixels()) - first).abs().max()) > 1e-4
 
 
-def test_they_cannot_be_merged() -> None:
+def test_prompts_cannot_be_merged() -> None:
     model = prompted()
-    assert vpt.has(model)
+    assert vpt.has_prompts(model)
     with pytest.raises(ModelError, match="cannot be merged") as caught:
         merge_adapter(model)
     assert "lora" in caught.value.remedy
 
 
-def test_a_network_without_tokens_says_so() -> None:
+def test_a_network_without_tokens_is_rejected() -> None:
     model = network(backbone_card("timm:resnet18"), 3, 32)
-    with pytest.raises(ConfigurationError, match="tokens beside the patches"):
+    with pytest.raises(ConfigurationError, match="added to the patch tokens"):
         apply_method(model, AdapterSpec(method="vpt"))

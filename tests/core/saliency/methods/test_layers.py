@@ -12,7 +12,8 @@ import torch
 from core.config.run import AdapterSpec
 from core.errors import ModelError
 from core.models.backbones.build import build_backbone, network
-from core.models.backbones.registry import BACKBONES, BackboneCard, backbone_card
+from core.models.backbones.card import BackboneCard
+from core.models.backbones.registry import BACKBONES, backbone_card
 from core.models.tuning.apply import apply_method
 from core.saliency.explain import coarse_maps
 from core.saliency.methods import layers

@@ -94,7 +94,7 @@ def test_what_cannot_be_exported_says_why(
 ) -> None:
     workspace, _, make = finished
     run = make("bitfit")
-    with pytest.raises(CoreError, match="BitFit leaves no adapter") as caught:
+    with pytest.raises(CoreError, match="BitFit has no adapter that peft supports") as caught:
         exporting.export_in_process(workspace, run, "peft")
     html = exporting.failure(run, "peft", caught.value)
     assert 'role="alert"' in html
