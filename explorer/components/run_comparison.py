@@ -1,9 +1,9 @@
-"""What is known about the runs that are compared: scores, curves, verdicts; knows no Gradio."""
+"""Scores, curves and verdicts of the runs that are compared; knows no Gradio."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,31 +25,36 @@ from core.evaluation.verdict import (
 )
 from core.evaluation.verdict import titles as settings_titles
 from core.evaluation.verdict import verdict as decide
+from core.experiments.cells import is_scored
 from core.metrics import delong, intervals
 from core.metrics.auroc import per_finding
+from core.reporter import MEAN_AUROC
 from core.runs.run import Run, RunState
 from core.runs.store import Store
 from core.workspace import Workspace
 from explorer.figures.palette import Style, run_styles
 
 MOST = 6
+"""Most runs that are compared at once."""
 SPLIT = "test"
 WANTED_SEEDS = 5
+"""Seeds per group that the page offers to queue."""
 CLEAR = 0.05
+"""Below this p, corrected for all tests, a run is clearly the best for a finding."""
 
 
 @dataclass(frozen=True)
-class Entry:
+class ComparedRun:
     """One of the runs that are compared.
 
     Attributes:
         run: The run.
-        title: What tells it from the others beside it.
-        style: Its look, the same in every figure of the page.
+        title: Short name that tells it from the other compared runs.
+        style: Its style in every figure of the page.
         epochs: Epochs of its validation curve.
-        curve: Validation AUROC at these.
-        scores: Its scores on the test split; None while there are none.
-        fault: Why there are none.
+        curve: Validation AUROC at these epochs.
+        scores: Scores on the test split; None if there are none.
+        fault: Why there are none; empty otherwise.
     """
 
     run: Run
@@ -62,195 +67,191 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One group against the reference.
+class GroupVerdict:
+    """One group compared with the baseline.
 
     Attributes:
         group: The group.
-        style: Its look.
-        verdict: Which is better; None if that cannot be said.
-        fault: Why it cannot.
+        style: Its style in figures.
+        verdict: Which of the two is better; None if they cannot be compared.
+        error: Why they cannot be compared.
     """
 
     group: Group
     style: Style
     verdict: Verdict | None
-    fault: CoreError | None
+    error: CoreError | None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything the page shows.
+    """Everything that the page shows.
 
     Attributes:
-        entries: The runs, in the order chosen.
+        runs: The runs, in the order chosen.
         groups: Runs of equal settings, with every seed that the workspace holds.
-        reference: What the others are held against; None with fewer than two groups.
-        judged: The other groups.
+        baseline: The group that the others are compared with; None with fewer than two groups.
+        verdicts: One for each other group.
         differing: Settings in which the runs differ.
-        best: For each finding, the run that clearly ranks best, by id.
+        best: For each finding, the id of the run that is clearly the best.
     """
 
-    entries: tuple[Entry, ...]
+    runs: tuple[ComparedRun, ...]
     groups: tuple[Group, ...]
-    reference: Group | None
-    judged: tuple[Judged, ...]
+    baseline: Group | None
+    verdicts: tuple[GroupVerdict, ...]
     differing: tuple[Differing, ...]
     best: dict[str, str]
 
+    @property
+    def scored(self) -> list[tuple[ComparedRun, Scores]]:
+        """The runs that have scores, with these."""
+        return [(compared, compared.scores) for compared in self.runs if compared.scores]
 
-def gather(
-    store: Store, workspace: Workspace, ids: Sequence[str], against: str | None = None
+
+def compare(
+    store: Store, workspace: Workspace, ids: Sequence[str], baseline: str | None = None
 ) -> Comparison:
-    """Read all that is known about some runs.
+    """Compare runs.
 
     Args:
         store: The store of runs.
-        workspace: Where their predictions are.
-        ids: One to ``MOST`` runs.
-        against: Id of a run whose group is the reference; by default full fine-tuning, else the
-            first.
+        workspace: Holds their predictions.
+        ids: One to ``MOST`` ids of runs.
+        baseline: Id of a run whose group is the baseline; by default full fine-tuning if there is
+            one, or else the first group.
 
     Raises:
-        RunError: There is no such run.
+        RunError: There is no run of one of these ids.
     """
-    runs = [store.get(one) for one in ids]
-    names = titles(runs)
-    looks = run_styles([run.spec.adapter.method for run in runs])
-    entries = tuple(
-        _entry(store, workspace, run, name, look)
-        for run, name, look in zip(runs, names, looks, strict=True)
+    runs = [store.get(name) for name in ids]
+    styles = run_styles([run.spec.adapter.method for run in runs])
+    compared = tuple(
+        _compared_run(store, workspace, run, title, style)
+        for run, title, style in zip(runs, titles(runs), styles, strict=True)
     )
     groups = tuple(_groups(store, workspace, runs))
-    by_key = {same_but_seed(one.run.spec): one.style for one in reversed(entries)}
-    styles = {group.title: by_key[same_but_seed(group.spec)] for group in groups}
-    reference = _reference(groups, store, against)
-    judged = tuple(
-        _judge(group, reference, styles[group.title], _stamp(store, group, reference))
+    first_styles = {same_but_seed(each.run.spec): each.style for each in reversed(compared)}
+    reference = _baseline(groups, store, baseline)
+    verdicts = tuple(
+        _verdict(
+            group,
+            reference,
+            first_styles[same_but_seed(group.spec)],
+            _finish_times(store, group, reference),
+        )
         for group in groups
         if reference is not None and group is not reference
     )
     return Comparison(
-        entries,
+        compared,
         groups,
         reference,
-        judged,
+        verdicts,
         tuple(differing([run.spec for run in runs])) if len(runs) > 1 else (),
-        _best([one for one in entries if one.scores], workspace),
+        _best([each for each in compared if each.scores], workspace),
     )
 
 
 def titles(runs: Sequence[Run]) -> list[str]:
-    """A short name for each run: method and what differs, with seed or id where that is needed."""
+    """A short name for each run: the method and what differs, with seed or id where needed."""
     names = settings_titles([run.spec for run in runs])
     names = [f"{name[:1].upper()}{name[1:]}" for name in names]
-    for tail in (lambda run: f"seed {run.spec.train.seed}", lambda run: run.id[:4]):
+    suffixes: tuple[Callable[[Run], str], ...] = (
+        lambda run: f"seed {run.spec.train.seed}",
+        lambda run: run.id[:4],
+    )
+    for suffix in suffixes:
         if len(set(names)) == len(names):
             break
-        twice = {name for name in names if names.count(name) > 1}
+        repeated = {name for name in names if names.count(name) > 1}
         names = [
-            f"{name} · {tail(run)}" if name in twice else name
+            f"{name} · {suffix(run)}" if name in repeated else name
             for name, run in zip(names, runs, strict=True)
         ]
     return names
 
 
 def suggestion(runs: Sequence[Run], first: str | None = None) -> list[str]:
-    """Two runs worth comparing: the latest, and one of the same data by another method.
+    """Ids of two runs worth comparing: the latest, and one on the same data by another method.
 
     Args:
         runs: Completed runs, the latest first.
-        first: Id of the run to find a partner for.
+        first: Id of the run to find a partner for; by default the latest.
     """
-    run = next((one for one in runs if first in (None, one.id)), None)
+    run = next((run for run in runs if first in (None, run.id)), None)
     if run is None:
         return []
+    spec = run.spec
 
-    def apart(other: Run) -> tuple[bool, bool, bool, bool]:
-        a, b = run.spec, other.spec
+    def distance(other: Run) -> tuple[bool, bool, bool]:
         return (
-            a.data.name != b.data.name,
-            a.data.label_fraction != b.data.label_fraction,
-            a.adapter.method == b.adapter.method,
-            a.train.seed != b.train.seed,
+            spec.data.label_fraction != other.spec.data.label_fraction,
+            spec.adapter.method == other.spec.adapter.method,
+            spec.train.seed != other.spec.train.seed,
         )
 
-    others = [one for one in runs if one.id != run.id and one.spec.data.name == run.spec.data.name]
-    return [run.id, min(others, key=apart).id] if others else [run.id]
+    partners = [
+        other for other in runs if other.id != run.id and other.spec.data.name == spec.data.name
+    ]
+    return [run.id, min(partners, key=distance).id] if partners else [run.id]
 
 
 def missing_seeds(groups: Sequence[Group], wanted: int = WANTED_SEEDS) -> list[RunSpec]:
     """Runs that bring each group to ``wanted`` seeds, the same seeds for all where possible."""
-    found = []
+    missing = []
     for group in groups:
-        have = {trial.spec.train.seed for trial in group.trials}
-        free = [seed for seed in range(wanted + len(have)) if seed not in have]
-        for seed in free[: max(0, wanted - len(have))]:
+        present = {trial.spec.train.seed for trial in group.trials}
+        free = [seed for seed in range(wanted + len(present)) if seed not in present]
+        for seed in free[: max(0, wanted - len(present))]:
             spec = group.spec
             data = spec.data
             if data.subset_seed == spec.train.seed:
                 data = data.model_copy(update={"subset_seed": None})
             train = spec.train.model_copy(update={"seed": seed})
-            found.append(spec.model_copy(update={"data": data, "train": train}))
-    return found
+            missing.append(spec.model_copy(update={"data": data, "train": train}))
+    return missing
 
 
-def trial_of(run: Run, workspace: Workspace) -> Trial:
-    """A completed run as the verdict takes it."""
-    return Trial(run.id, run.spec, workspace.run(run.id))
-
-
-def has_predictions(run: Run, workspace: Workspace) -> bool:
-    """Whether a run can be scored on the test split."""
-    file = workspace.run(run.id) / "predictions" / f"{SPLIT}.npz"
-    return run.state == RunState.COMPLETED and file.exists()
-
-
-def _entry(store: Store, workspace: Workspace, run: Run, title: str, style: Style) -> Entry:
-    rows = store.metrics(run.id, names=["val/auroc"])
+def _compared_run(
+    store: Store, workspace: Workspace, run: Run, title: str, style: Style
+) -> ComparedRun:
+    rows = store.metrics(run.id, names=[MEAN_AUROC])
     scores, fault = None, ""
     try:
         scores = _scores(workspace.run(run.id), run.finished_at)
     except CoreError as error:
-        fault = (
-            error.cause if run.state == RunState.COMPLETED else f"This run is {run.state.value}."
-        )
-    return Entry(
-        run,
-        title,
-        style,
-        tuple(row.epoch for row in rows),
-        tuple(row.value for row in rows),
-        scores,
-        fault,
-    )
+        fault = error.cause if run.state is RunState.COMPLETED else f"This run is {run.state}."
+    epochs = tuple(row.epoch for row in rows)
+    return ComparedRun(run, title, style, epochs, tuple(row.value for row in rows), scores, fault)
 
 
 @lru_cache(maxsize=64)
 def _scores(folder: Path, finished_at: float | None) -> Scores:
+    """Scores of a run; ``finished_at`` is part of the cache's key only."""
     return evaluate.evaluate_run(folder, SPLIT, groups=False)
 
 
 def _groups(store: Store, workspace: Workspace, runs: Sequence[Run]) -> list[Group]:
-    keys = {same_but_seed(run.spec) for run in runs}
-    siblings = [
+    """The groups of the chosen runs, in their order, with all seeds in the workspace."""
+    order = [same_but_seed(run.spec) for run in runs]
+    members = [
         run
         for run in reversed(store.list(states=[RunState.COMPLETED]))
-        if same_but_seed(run.spec) in keys and has_predictions(run, workspace)
+        if same_but_seed(run.spec) in order and is_scored(run, workspace)
     ]
-    # Of two runs with one seed the last counts: the chosen ones come after the others.
+    # Of two runs with one seed the last counts: the chosen runs come after the others.
     chosen = [run.id for run in runs]
-    siblings.sort(key=lambda run: run.id in chosen)
-    order = [same_but_seed(run.spec) for run in runs]
-    groups = grouped([trial_of(run, workspace) for run in siblings])
+    members.sort(key=lambda run: run.id in chosen)
+    groups = grouped([Trial(run.id, run.spec, workspace.run(run.id)) for run in members])
     return sorted(groups, key=lambda group: order.index(same_but_seed(group.spec)))
 
 
-def _reference(groups: Sequence[Group], store: Store, against: str | None) -> Group | None:
+def _baseline(groups: Sequence[Group], store: Store, chosen: str | None) -> Group | None:
     if len(groups) < 2:
         return None
-    if against:
-        key = same_but_seed(store.get(against).spec)
+    if chosen:
+        key = same_but_seed(store.get(chosen).spec)
         for group in groups:
             if same_but_seed(group.spec) == key:
                 return group
@@ -258,52 +259,66 @@ def _reference(groups: Sequence[Group], store: Store, against: str | None) -> Gr
     return (full or list(groups))[0]
 
 
-def _stamp(store: Store, first: Group, second: Group | None) -> tuple[float | None, ...]:
-    trials = (*first.trials, *(second.trials if second else ()))
-    return tuple(store.get(trial.id).finished_at for trial in trials)
+def _finish_times(store: Store, *groups: Group) -> tuple[float | None, ...]:
+    return tuple(store.get(trial.id).finished_at for group in groups for trial in group.trials)
 
 
 @lru_cache(maxsize=128)
-def _judge(group: Group, reference: Group, style: Style, stamp: tuple[float | None, ...]) -> Judged:
+def _verdict(
+    group: Group, baseline: Group, style: Style, finished_at: tuple[float | None, ...]
+) -> GroupVerdict:
+    """The verdict on a group; ``finished_at`` is part of the cache's key only."""
     try:
-        return Judged(group, style, decide(group, reference, SPLIT), None)
+        return GroupVerdict(group, style, decide(group, baseline, SPLIT), None)
     except CoreError as error:
-        return Judged(group, style, None, error)
+        return GroupVerdict(group, style, None, error)
 
 
-def _best(entries: Sequence[Entry], workspace: Workspace) -> dict[str, str]:
-    if len(entries) < 2:
+def _best(runs: Sequence[ComparedRun], workspace: Workspace) -> dict[str, str]:
+    if len(runs) < 2:
         return {}
     return _clearly_best(
-        tuple((one.run.id, workspace.run(one.run.id), one.run.finished_at) for one in entries)
+        tuple((each.run.id, workspace.run(each.run.id), each.run.finished_at) for each in runs)
     )
 
 
 @lru_cache(maxsize=32)
 def _clearly_best(runs: tuple[tuple[str, Path, float | None], ...]) -> dict[str, str]:
+    """For each finding, the id of the run whose AUROC is clearly above that of all others.
+
+    The paired DeLong tests of the highest AUROC against the others are corrected over all findings
+    by Holm's method.
+
+    Args:
+        runs: Id, folder and finish time of each run.
+    """
     try:
-        read = evaluate.aligned([evaluate.read_predictions(path, SPLIT) for _, path, _ in runs])
+        predictions = evaluate.aligned(
+            [evaluate.read_predictions(folder, SPLIT) for _, folder, _ in runs]
+        )
     except CoreError:
         return {}
-    labels, patients = read[0].labels, read[0].patients
-    each = np.array([per_finding(labels, one.scores) for one in read])
+    labels, patients = predictions[0].labels, predictions[0].patients
+    aurocs = np.array([per_finding(labels, each.scores) for each in predictions])
     leaders: list[int | None] = []
     tests: list[float] = []
     for f in range(labels.shape[1]):
-        leader = None if np.isnan(each[:, f]).any() else int(each[:, f].argmax())
+        leader = None if np.isnan(aurocs[:, f]).any() else int(aurocs[:, f].argmax())
         leaders.append(leader)
-        for i, one in enumerate(read):
-            if leader is not None and i != leader:
-                ahead = read[leader].scores[:, f]
-                tests.append(
-                    delong.delong_paired(labels[:, f], ahead, one.scores[:, f], patients).p
-                )
-    corrected = iter(intervals.holm(tests))
-    best = {}
-    for finding, leader in zip(read[0].findings, leaders, strict=True):
         if leader is None:
             continue
-        against = [next(corrected) for _ in range(len(read) - 1)]
-        if all(not math.isnan(p) and p < CLEAR for p in against):
+        ahead = predictions[leader].scores[:, f]
+        tests += [
+            delong.delong_paired(labels[:, f], ahead, other.scores[:, f], patients).p
+            for i, other in enumerate(predictions)
+            if i != leader
+        ]
+    corrected = iter(intervals.holm(tests))
+    best = {}
+    for finding, leader in zip(predictions[0].findings, leaders, strict=True):
+        if leader is None:
+            continue
+        against_others = [next(corrected) for _ in range(len(predictions) - 1)]
+        if all(not math.isnan(p) and p < CLEAR for p in against_others):
             best[finding] = runs[leader][0]
     return best

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from core.classifier.trained import load_trained
 from core.data.datasets.registry import open_dataset
-from core.data.images.reader import read_image
 from core.models.backbones.card import BackboneCard
 from core.models.tuning.registry import TUNING_METHODS
 
@@ -54,5 +53,5 @@ def probabilities(run: Path, radiographs: Path) -> NDArray[np.float32]:
     """Probabilities of the test split by a run's saved weights."""
     trained = load_trained(run)
     dataset = open_dataset("folder", radiographs)
-    images = [read_image(dataset.path(study), trained.side) for study in dataset.ids("test")]
+    images = [dataset.read(study, trained.side) for study in dataset.ids("test")]
     return trained.probabilities(images)

@@ -46,12 +46,12 @@ def save_adapter(folder: Path, config: Any, model: nn.Module) -> nn.Module:
     Returns:
         The adapted model.
     """
-    wrapped: nn.Module = peft.get_peft_model(model, config)  # type: ignore[arg-type]
+    wrapped: nn.Module = peft.get_peft_model(model, config)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in wrapped.parameters():
             if parameter.requires_grad:
-                parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
     wrapped.save_pretrained(str(folder), save_embedding_layers=False)  # type: ignore[operator]
     return wrapped
 

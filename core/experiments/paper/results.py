@@ -126,7 +126,7 @@ def efficiency(outcomes: Iterable[Outcome], draws: int = DRAWS) -> tuple[Efficie
     return tuple(efficiencies)
 
 
-def _group(runs: Sequence[Run], workspace: Workspace) -> Group:
+def group_of(runs: Sequence[Run], workspace: Workspace) -> Group:
     """Group of runs that differ only in the seed, as input of ``verdict``."""
     trials = tuple(Trial(run.id, run.spec, workspace.run(run.id)) for run in runs)
     return Group(adapter(runs[0].spec), runs[0].spec, trials)
@@ -145,7 +145,7 @@ def _outcome(
     comparison, fault = None, None
     if sides[LORA] and sides[FULL]:
         try:
-            lora, full = (_group(sides[method], workspace) for method in PAPER_METHODS)
+            lora, full = (group_of(sides[method], workspace) for method in PAPER_METHODS)
             comparison = verdict(lora, full, "test", draws=draws)
         except CoreError as error:
             fault = error

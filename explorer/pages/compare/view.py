@@ -1,28 +1,32 @@
-"""The comparison of runs as HTML: the verdict in words, findings side by side, what differs."""
+"""HTML of the comparison: the verdict, the findings of all runs, and what differs."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from core import formatting
-from core.evaluation.verdict import Evidence, Group
+from markupsafe import Markup
+
+from core.evaluation.verdict import Evidence
+from core.formatting import auroc, duration, number, points, share
 from core.metrics.intervals import Interval
-from core.runs.run import RunState
+from core.runs.run import ACTIVE, RunState
 from explorer.components.run_comparison import (
     WANTED_SEEDS,
+    ComparedRun,
     Comparison,
-    Entry,
-    Judged,
+    GroupVerdict,
     missing_seeds,
 )
-from explorer.figures import dots
 from explorer.figures.curves import Curve, chart
-from explorer.figures.dots import Dot, Point, Scale
+from explorer.figures.dots import Dot, Point, Scale, axis, cost_and_score, dots
 from explorer.figures.markers import mark
-from explorer.templates import error_message
+from explorer.templates import error_message, render
+
+TEMPLATE = "pages/compare/view.html.j2"
 
 EVIDENCE: dict[Evidence, tuple[str, str]] = {
     "above": ("good", "clearly better"),
@@ -30,318 +34,233 @@ EVIDENCE: dict[Evidence, tuple[str, str]] = {
     "unclear": ("quiet", "no clear difference"),
     "undecided": ("warn", "not decidable yet"),
 }
-"""Tone of the dot and the words beside it."""
+"""Tone of the dot, and the words after it."""
+
+COST_TITLE = "Test AUROC against trainable parameters"
 
 
-def page(found: Comparison) -> str:
-    """All regions of the page below its controls, the verdict first."""
-    ids = ",".join(one.run.id for one in found.entries)
-    address = escape(json.dumps({"compare": ids}))
-    return (
-        f'<div data-address="{address}">{verdict(found)}'
-        f'<div class="cxr-charts">{curves(found.entries)}{cost(found.entries)}</div>'
-        f"{findings(found)}{settings(found)}</div>"
+@dataclass(frozen=True)
+class FindingRow:
+    """One row of the table of findings.
+
+    Attributes:
+        name: Name of the finding; empty for the mean over findings.
+        positives: Positive studies of the test split; None for the mean.
+        dots: Figure of all runs' AUROC with their intervals.
+        cells: For each run the text, its description and whether it is clearly the best.
+    """
+
+    name: str
+    positives: int | None
+    dots: str
+    cells: tuple[tuple[str, str, bool], ...]
+
+
+def page(comparison: Comparison) -> Markup:
+    """Everything below the page's controls, the verdict first."""
+    scale = _findings_scale(comparison)
+    return render(
+        TEMPLATE,
+        comparison=comparison,
+        address=json.dumps({"compare": ",".join(each.run.id for each in comparison.runs)}),
+        evidence=EVIDENCE,
+        reason=_reason(comparison),
+        notes=_notes(comparison),
+        missing=_missing(comparison),
+        forest=_forest(comparison),
+        curves=_curves(comparison.runs),
+        cost_title=COST_TITLE,
+        cost=_cost(comparison),
+        findings=_finding_rows(comparison, scale),
+        findings_axis=axis(scale, "AUROC"),
+        outcomes=[
+            (name, [outcome(each) for each in comparison.runs]) for name, outcome in _OUTCOMES
+        ],
+        mark=mark,
+        error_message=error_message,
     )
 
 
-def empty(completed: int) -> str:
-    """What to do while there is nothing to compare."""
-    if completed == 0:
-        return (
-            '<div class="cxr-empty"><p><b>Nothing to compare yet.</b>Two runs on the same data '
-            "that differ in one thing give a first answer.</p>"
-            '<button class="cxr-button cxr-button-main" data-act="pair">Queue LoRA and full '
-            "fine-tuning on phantoms</button></div>"
-        )
-    if completed == 1:
-        return (
-            '<div class="cxr-empty"><p><b>One run has completed.</b>Train the same with another '
-            "method to compare the two.</p>"
-            '<button class="cxr-button cxr-button-main" data-act="partner">Queue its counterpart'
-            "</button></div>"
-        )
-    return (
-        '<div class="cxr-empty"><p><b>Choose two to six runs above.</b>'
-        "Their other seeds in this workspace count in the verdict too.</p></div>"
-    )
+def empty(completed: int) -> Markup:
+    """What to do while there is nothing to compare.
+
+    Args:
+        completed: Number of completed runs.
+    """
+    return render(TEMPLATE, comparison=None, completed=completed)
 
 
 # --- verdict -------------------------------------------------------------------------------------
 
 
-def verdict(found: Comparison) -> str:
-    """The verdict of each group against the reference, and their differences on one scale."""
-    waiting = [one for one in found.entries if one.scores is None]
-    lines = "".join(_line(one) for one in found.judged)
-    if not found.judged:
-        lines = _no_verdict(found)
-    notes = _once(note for one in found.judged if one.verdict for note in one.verdict.notes)
-    notes += [f"{one.title}: {one.fault}" for one in waiting]
-    many = " cxr-many" if len(found.judged) > 2 else ""
-    small = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return (
-        '<section class="cxr-panel cxr-verdict" aria-label="Verdict">'
-        f'<div class="cxr-said{many}">{lines}<ul>{small}</ul>{_more_seeds(found)}</div>'
-        f"{_forest(found)}</section>"
-    )
-
-
-def _line(one: Judged) -> str:
-    if one.verdict is None:
-        assert one.fault is not None
-        return error_message(one.fault)
-    tone, words = EVIDENCE[one.verdict.evidence]
-    return (
-        f'<div class="cxr-claim"><span class="cxr-state"><span class="cxr-dot cxr-dot-{tone}" '
-        f'aria-hidden="true"></span>{words}</span><p>{escape(one.verdict.sentence)}</p></div>'
-    )
-
-
-def _no_verdict(found: Comparison) -> str:
-    scored = [one for one in found.entries if one.scores]
-    if len(found.groups) == 1 and len(scored) > 1:
-        group = found.groups[0]
-        values = [one.scores.macro.value for one in scored if one.scores]
+def _reason(comparison: Comparison) -> str:
+    """Why there is no verdict; empty if there is one."""
+    if comparison.verdicts:
+        return ""
+    if len(comparison.groups) == 1 and len(comparison.scored) > 1:
+        values = [scores.macro.value for _, scores in comparison.scored]
         spread = 100 * (max(values) - min(values))
-        return (
-            '<div class="cxr-claim"><p>These runs differ in nothing but the seed: '
-            f"{escape(group.title)} spreads over {spread:.1f} points.</p></div>"
-        )
-    if any(
-        one.run.state not in (RunState.COMPLETED, RunState.FAILED, RunState.LOST)
-        for one in found.entries
-    ):
-        return (
-            '<div class="cxr-claim"><p>The verdict comes when two of these runs have completed.'
-            "</p></div>"
-        )
+        title = comparison.groups[0].title
+        return f"These runs differ only in the seed: {title} has a spread of {spread:.1f} points."
+    unfinished = {RunState.QUEUED, RunState.STOPPED, *ACTIVE}
+    if any(each.run.state in unfinished for each in comparison.runs):
+        return "The verdict appears when two of these runs have completed."
     return (
-        '<div class="cxr-claim"><p>There is nothing to hold against each other: choose at least '
-        "two completed runs that differ in more than the seed.</p></div>"
+        "There is nothing to compare: choose at least two completed runs that differ in more than "
+        "the seed."
     )
 
 
-def _more_seeds(found: Comparison) -> str:
-    """A button that queues what a decision needs, with what it will take."""
-    groups = [one.group for one in found.judged] + ([found.reference] if found.reference else [])
-    missing = missing_seeds(groups)
-    if not found.judged or not missing:
-        return ""
-    seconds = [one.run.seconds for one in found.entries if one.run.seconds]
-    takes = f", about {formatting.duration(max(seconds) * len(missing))}" if seconds else ""
-    runs = f"{len(missing)} run{'s' if len(missing) > 1 else ''}"
-    return (
-        f'<button class="cxr-button" data-act="seeds" '
-        f'data-confirm="Queue {runs}{takes}, so that each side has {WANTED_SEEDS} seeds?" '
-        f'data-confirm-label="Queue {runs}">Bring each side to {WANTED_SEEDS} seeds ({runs}{takes})'
-        "</button>"
-    )
+def _notes(comparison: Comparison) -> list[str]:
+    """Notes on the verdicts, each once, and why runs have no scores."""
+    notes = [note for each in comparison.verdicts if each.verdict for note in each.verdict.notes]
+    notes += [f"{each.title}: {each.fault}" for each in comparison.runs if each.scores is None]
+    return list(dict.fromkeys(notes))
 
 
-def _forest(found: Comparison) -> str:
-    shown = [(one, one.verdict) for one in found.judged if one.verdict]
-    if not shown or found.reference is None:
-        return ""
-    spans = [
-        part for _, one in shown for part in (one.difference, one.over_patients)
-    ]  # fmt: skip
+def _missing(comparison: Comparison) -> dict[str, Any] | None:
+    """The seeds that a decision needs: runs, seeds per group, and seconds if they are known."""
+    if not comparison.verdicts or comparison.baseline is None:
+        return None
+    groups = [*(each.group for each in comparison.verdicts), comparison.baseline]
+    specs = missing_seeds(groups)
+    if not specs:
+        return None
+    seconds = [each.run.seconds for each in comparison.runs if each.run.seconds]
+    return {
+        "runs": len(specs),
+        "seeds": WANTED_SEEDS,
+        "seconds": max(seconds) * len(specs) if seconds else None,
+    }
+
+
+def _forest(comparison: Comparison) -> dict[str, Any] | None:
+    """Differences from the baseline on one scale: rows of group, mark and dots, and the axis."""
+    decided = [(each, each.verdict) for each in comparison.verdicts if each.verdict]
+    if not decided or comparison.baseline is None:
+        return None
+    spans = [span for _, v in decided for span in (v.difference, v.over_patients)]
     scale = Scale.around(spans, zero=0.0, factor=100, decimals=1)
-    rows = ""
-    for judged, one in shown:
-        words = (
-            f"{judged.group.title}: {formatting.points(one.difference.value)} points; over seeds "
-            f"{_points(one.difference)}, over patients {_points(one.over_patients)}"
-        )
-        dot = Dot(one.difference, judged.style, words, wider=one.over_patients)
-        rows += (
-            f'<div class="cxr-dots-name">{mark(judged.style)} {escape(judged.group.title)}'
-            f"{_seeds(judged.group)}</div>{dots.dots([dot], scale)}"
-        )
-    reference = f"points against {found.reference.title}{_seeds(found.reference, plain=True)}"
-    return (
-        '<figure class="cxr-forest" aria-label="Differences of the mean AUROC">'
-        f'{rows}<div></div>{dots.axis(scale, reference)}<figcaption class="cxr-muted cxr-small">'
-        "Thick: 95% interval over seeds. Thin: over patients of the test split.</figcaption>"
-        "</figure>"
+    seeds = len(comparison.baseline.trials)
+    label = f"points against {comparison.baseline.title} ({seeds} seed{'s' if seeds > 1 else ''})"
+    return {
+        "rows": [
+            (each, dots([_difference_dot(each, v.difference, v.over_patients)], scale))
+            for each, v in decided
+        ],
+        "axis": axis(scale, label),
+    }
+
+
+def _difference_dot(each: GroupVerdict, over_seeds: Interval, over_patients: Interval) -> Dot:
+    title = (
+        f"{each.group.title}: {points(over_seeds.value)} points; over seeds {_bounds(over_seeds)}, "
+        f"over patients {_bounds(over_patients)}"
     )
+    return Dot(over_seeds, each.style, title, wider=over_patients)
 
 
-def _seeds(group: Group, plain: bool = False) -> str:
-    count = len(group.trials)
-    words = f"{count} seed{'s' if count > 1 else ''}"
-    return f" ({words})" if plain else f' <span class="cxr-muted cxr-small">{words}</span>'
-
-
-def _points(interval: Interval) -> str:
+def _bounds(interval: Interval) -> str:
     if math.isnan(interval.low):
-        return "not known"
-    low, high = formatting.points(interval.low), formatting.points(interval.high)
-    return f"{low} to {high}"
+        return "unknown"
+    return f"{points(interval.low)} to {points(interval.high)}"
 
 
 # --- figures -------------------------------------------------------------------------------------
 
 
-def curves(entries: Sequence[Entry]) -> str:
-    """Validation AUROC of each run over its epochs."""
-    drawn = [
-        Curve(one.title, one.epochs, one.curve, one.style, label=one.title)
-        for one in entries
-        if one.curve
+def _curves(runs: Sequence[ComparedRun]) -> str:
+    """Figure of the validation AUROC of each run by epoch."""
+    curves = [
+        Curve(each.title, each.epochs, each.curve, each.style, label=each.title)
+        for each in runs
+        if each.curve
     ]
-    words = "; ".join(f"{c.name} ends at {c.y[-1]:.3f}" for c in drawn) or "no values yet"
-    figure = chart(
-        drawn,
+    ends = "; ".join(f"{curve.name} ends at {curve.y[-1]:.3f}" for curve in curves)
+    return chart(
+        curves,
         title="Validation AUROC (mean over findings)",
-        description=f"Validation AUROC by epoch: {words}",
-        epochs=max(one.run.spec.train.epochs for one in entries),
+        description=f"Validation AUROC by epoch: {ends or 'no values yet'}",
+        epochs=max(each.run.spec.train.epochs for each in runs),
         bounds=(0.0, 1.0),
     )
-    return f'<div class="cxr-panel">{figure}</div>'
 
 
-def cost(entries: Sequence[Entry]) -> str:
-    """Test AUROC against trainable parameters."""
-    points = []
-    for one in entries:
-        trainable, total = one.run.trainable, one.run.total
-        if one.scores is None or not trainable or math.isnan(one.scores.macro.value):
+def _cost(comparison: Comparison) -> str:
+    """Figure of the test AUROC against trainable parameters; empty if no run has both."""
+    marks = []
+    for each, scores in comparison.scored:
+        trainable, total = each.run.trainable, each.run.total
+        if not trainable or math.isnan(scores.macro.value):
             continue
-        share = f" ({formatting.share(trainable / total)})" if total else ""
-        words = (
-            f"{one.title}: AUROC {_range(one.scores.macro)}, {formatting.number(trainable)} "
-            f"trainable parameters{share}"
+        of_model = f" ({share(trainable / total)})" if total else ""
+        title = (
+            f"{each.title}: AUROC {_with_interval(scores.macro)}, {number(trainable)} trainable "
+            f"parameters{of_model}"
         )
-        points.append(Point(one.title, trainable, one.scores.macro, one.style, words))
-    title = "Test AUROC against trainable parameters"
-    if not points:
-        return (
-            f'<div class="cxr-panel"><h3>{title}</h3>'
-            '<p class="cxr-muted">No run has been scored on the test split yet.</p></div>'
-        )
-    return f'<div class="cxr-panel">{dots.cost_and_score(points, title=title)}</div>'
+        marks.append(Point(each.title, trainable, scores.macro, each.style, title))
+    return cost_and_score(marks, title=COST_TITLE) if marks else ""
 
 
 # --- tables --------------------------------------------------------------------------------------
 
 
-def findings(found: Comparison) -> str:
-    """AUROC of each finding on the test split: dots with intervals, and the numbers beside them."""
-    scored = [one for one in found.entries if one.scores]
+def _findings_scale(comparison: Comparison) -> Scale:
+    intervals = [f.auroc for _, scores in comparison.scored for f in scores.findings]
+    return Scale.around(intervals, zero=0.5, within=(0.0, 1.0), decimals=2)
+
+
+def _finding_rows(comparison: Comparison, scale: Scale) -> list[FindingRow]:
+    """The mean, then every finding that one of the runs has."""
+    scored = comparison.scored
     if not scored:
-        return ""
-    first = scored[0].scores
-    assert first is not None
-    names = list(
-        dict.fromkeys(f.finding for one in scored if one.scores for f in one.scores.findings)
-    )
-    spans = [f.auroc for one in scored if one.scores for f in one.scores.findings]
-    scale = Scale.around(spans, zero=0.5, within=(0.0, 1.0), decimals=2)
-    heads = "".join(
-        f'<th class="cxr-num" scope="col">{mark(one.style)} {escape(one.title)}</th>'
-        for one in scored
-    )
-    body = _finding_row(
-        "Mean", None, [(one, one.scores.macro if one.scores else None) for one in scored], scale, ""
-    )
-    for name in names:
-        cells, positives = [], 0
-        for one in scored:
-            assert one.scores is not None
-            match = next((f for f in one.scores.findings if f.finding == name), None)
-            cells.append((one, match.auroc if match else None))
-            positives = max(positives, match.positives if match else 0)
-        body += _finding_row(name, positives, cells, scale, found.best.get(name, ""))
-    return (
-        '<section class="cxr-panel cxr-findings"><h3>AUROC by finding, test split'
-        f' <span class="cxr-muted cxr-light">{first.studies:,} studies of {first.patients:,} '
-        f'patients</span></h3><div class="cxr-scroll"><table class="cxr-table"><thead><tr>'
-        '<th scope="col">Finding</th><th class="cxr-num" scope="col">Positive</th>'
-        f'<th class="cxr-plot" scope="col"></th>{heads}</tr></thead><tbody>{body}</tbody>'
-        f"<tfoot><tr><td></td><td></td><td>{dots.axis(scale, 'AUROC')}</td>"
-        f'<td colspan="{len(scored)}"></td></tr></tfoot></table></div>'
-        '<p class="cxr-muted cxr-small">95% intervals: of findings by DeLong with a patient’s '
-        "studies taken together, of the mean by bootstrap over patients. Bold: ranks clearly "
-        "best of these models on these studies (paired DeLong, Holm over all, p &lt; 0.05), which "
-        "says nothing of other seeds.</p></section>"
-    )
+        return []
+    means = [(each, scores.macro) for each, scores in scored]
+    rows = [_finding_row("", None, means, scale, "")]
+    by_run = [(each, {f.finding: f for f in scores.findings}) for each, scores in scored]
+    for name in dict.fromkeys(name for _, findings in by_run for name in findings):
+        known = [(each, findings.get(name)) for each, findings in by_run]
+        aurocs = [(each, finding.auroc if finding else None) for each, finding in known]
+        positives = max(finding.positives for _, finding in known if finding)
+        rows.append(_finding_row(name, positives, aurocs, scale, comparison.best.get(name, "")))
+    return rows
 
 
 def _finding_row(
     name: str,
     positives: int | None,
-    cells: Sequence[tuple[Entry, Interval | None]],
+    aurocs: Sequence[tuple[ComparedRun, Interval | None]],
     scale: Scale,
     best: str,
-) -> str:
-    readable = name.replace("_", " ")
-    lanes, numbers = [], ""
-    for entry, interval in cells:
+) -> FindingRow:
+    readable = name.replace("_", " ") or "Mean"
+    lanes, cells = [], []
+    for each, interval in aurocs:
         value = interval or Interval(math.nan, math.nan, math.nan)
-        words = f"{readable}, {entry.title}: {_range(value)}"
-        lanes.append(Dot(value, entry.style, words))
-        text = formatting.auroc(value.value)
-        text = f"<b>{text}</b>" if best == entry.run.id else text
-        numbers += f'<td class="cxr-num" title="{escape(words)}">{text}</td>'
-    count = "" if positives is None else formatting.number(positives)
-    kind = ' class="cxr-mean"' if positives is None else ""
-    return (
-        f'<tr data-key="{escape(name)}"{kind}><th scope="row">{escape(readable)}</th>'
-        f'<td class="cxr-num cxr-muted">{count}</td><td class="cxr-plot">'
-        f"{dots.dots(lanes, scale)}</td>{numbers}</tr>"
-    )
+        title = f"{readable}, {each.title}: {_with_interval(value)}"
+        lanes.append(Dot(value, each.style, title))
+        cells.append((auroc(value.value), title, best == each.run.id))
+    return FindingRow(name, positives, dots(lanes, scale), tuple(cells))
 
 
-def settings(found: Comparison) -> str:
-    """What differs between the runs, and what came of them."""
-    heads = "".join(
-        f'<th scope="col">{mark(one.style)} {escape(one.title)}</th>' for one in found.entries
-    )
-    rows = ""
-    for one in found.differing:
-        cells = "".join(f"<td>{escape(value)}</td>" for value in one.values)
-        hint = "" if one.given else ' <span class="cxr-muted cxr-small">follows</span>'
-        rows += (
-            f'<tr data-key="{one.path}"><th scope="row">{escape(one.label)}{hint}</th>{cells}</tr>'
-        )
-    if not rows:
-        width = len(found.entries) + 1
-        rows = f'<tr><td colspan="{width}" class="cxr-muted">Nothing differs.</td></tr>'
-    rows += "".join(
-        f'<tr data-key="{label}"><th scope="row" class="cxr-muted">{label}</th>'
-        f"{''.join(f'<td>{escape(read(one))}</td>' for one in found.entries)}</tr>"
-        for label, read in _OUTCOMES
-    )
-    return (
-        '<section class="cxr-panel cxr-differing"><h3>What differs</h3><div class="cxr-scroll">'
-        f'<table class="cxr-table"><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody>'
-        '</table></div><p class="cxr-muted cxr-small">“Follows”: not chosen by anybody, but the '
-        "published value for the method or the optimizer.</p></section>"
-    )
-
-
-def _trains(one: Entry) -> str:
-    if not one.run.trainable or not one.run.total:
+def _trainable(each: ComparedRun) -> str:
+    run = each.run
+    if not run.trainable or not run.total:
         return "–"
-    share = formatting.share(one.run.trainable / one.run.total)
-    return f"{formatting.number(one.run.trainable)} ({share})"
+    return f"{number(run.trainable)} ({share(run.trainable / run.total)})"
 
 
-_OUTCOMES = (
-    ("trains", _trains),
-    ("wall time", lambda one: formatting.duration(one.run.seconds)),
-    ("device", lambda one: one.run.device or "–"),
+_OUTCOMES: tuple[tuple[str, Callable[[ComparedRun], str]], ...] = (
+    ("trainable parameters", _trainable),
+    ("wall time", lambda each: duration(each.run.seconds)),
+    ("device", lambda each: each.run.device or "–"),
 )
+"""What is known of each run besides its settings."""
 
 
-def _range(interval: Interval) -> str:
+def _with_interval(interval: Interval) -> str:
     if math.isnan(interval.value):
         return "not defined (one class only)"
-    text = formatting.auroc(interval.value)
     if math.isnan(interval.low):
-        return f"{text}, no interval"
-    return f"{text}, 95% interval {formatting.auroc(interval.low)} to {formatting.auroc(interval.high)}"
-
-
-def _once(notes: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(notes))
+        return f"{auroc(interval.value)}, no interval"
+    return f"{auroc(interval.value)}, 95% interval {auroc(interval.low)} to {auroc(interval.high)}"

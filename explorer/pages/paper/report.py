@@ -1,17 +1,19 @@
-"""The grid's verdict as HTML: claims, label efficiency, figure, and files to take away."""
+"""The grid of tasks as a whole: claims, label efficiency, and files to download."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from core.experiments.cells import scores_of, share_of
-from core.experiments.paper import claims, figure, results, tables
-from core.experiments.paper.claims import Judgement, Ruling, Status
+from markupsafe import Markup
+
+from core.experiments.paper import claims, figure, tables
+from core.experiments.paper.claims import Judgement
 from core.experiments.paper.results import FEWEST, Outcome
+from core.experiments.paper.results import efficiency as label_efficiency
 from core.experiments.paper.tables import Report
 from core.formatting import DISCLAIMER
 from core.metrics.label_efficiency import sentence
@@ -20,168 +22,149 @@ from core.workspace import Workspace
 from explorer.figures.label_efficiency import NAMES, efficiency
 from explorer.figures.markers import mark
 from explorer.figures.palette import method_style
-from explorer.pages.paper.results import LORA, Board, Cell
+from explorer.pages.paper.results import FULL, LORA, PaperResults, TaskResult
+from explorer.templates import render
 
-STATUS: dict[Status, str] = {"holds": "good", "does not hold": "bad", "not decidable": "warn"}
-"""Tone of the dot beside the words."""
-
-FILES = (
+TABLES = (
     ("markdown", "Markdown", "verdict.md", "text/markdown"),
     ("csv", "CSV", "verdict.csv", "text/csv"),
     ("latex", "LaTeX", "verdict.tex", "application/x-tex"),
 )
-PICTURES = (("PNG", "figure.png", "image/png"), ("SVG", "figure.svg", "image/svg+xml"))
+"""Files of the table: format, label, name and media type."""
+FIGURES = (
+    ("Figure (PNG)", "figure.png", "image/png"),
+    ("Figure (SVG)", "figure.svg", "image/svg+xml"),
+)
+"""Files of the figure: label, name and media type."""
 
-Stamp = tuple[tuple[str, float | None], ...]
-_known: dict[tuple[str, Stamp], str] = {}
-MOST_KNOWN = 8
+MOST_SECTIONS = 8
+"""Sections that are kept in memory."""
 
 
-def judgements(board: Board, workspace: Workspace) -> tuple[Judgement, Judgement]:
-    """The claims for the scaled-down tasks and for the study's own."""
+@dataclass(frozen=True)
+class Section:
+    """One grid of tasks as the page shows it.
+
+    Attributes:
+        title: Name of the grid.
+        summary: The result in sentences.
+        curves: For each backbone and data set a figure of the label efficiency, and how many
+            labels full fine-tuning needs.
+        downloads: Label, name and data address of each file.
+        figure: Data address of the figure.
+        command: The command that gives the same in a terminal.
+    """
+
+    title: str
+    summary: list[str]
+    curves: Sequence[tuple[str, str]]
+    downloads: list[tuple[str, str, str]]
+    figure: str
+    command: str
+
+
+_Stamp = tuple[tuple[str, float | None], ...]
+_sections: dict[tuple[str, _Stamp], Section] = {}
+
+
+def judgements(results: PaperResults, workspace: Workspace) -> tuple[Judgement, Judgement]:
+    """The claims judged by the scaled-down tasks, and by the study's own tasks."""
     return (
-        claims.judge(outcomes(board.miniature, workspace)),
-        claims.judge(outcomes(board.tasks, workspace)),
+        claims.judge(_outcomes(results.miniature, workspace)),
+        claims.judge(_outcomes(results.tasks, workspace)),
     )
 
 
-def outcomes(cells: Sequence[Cell], workspace: Workspace) -> tuple[Outcome, ...]:
-    """The page's cells as what the claims are judged by."""
-    return tuple(
-        Outcome(
-            cell.task,
-            {side.method: scores_of(side.runs) for side in cell.sides},
-            cell.verdict,
-            cell.fault,
-            share_of(cell.lora.runs),
-            {side.method: tuple(workspace.run(r.id) for r in side.runs) for side in cell.sides},
-        )
-        for cell in cells
+def page(results: PaperResults, workspace: Workspace) -> Markup:
+    """HTML with a section for each grid that has a task run by both methods; may be empty."""
+    grids = (
+        ("Scaled down", results.miniature, " --embedded"),
+        ("The study’s own tasks", results.tasks, ""),
+    )
+    sections = [
+        _cached_section(title, grid, option, workspace)
+        for title, grid, option in grids
+        if any(result.verdict for result in grid)
+    ]
+    if not sections:
+        return Markup()
+    return render(
+        "pages/paper/report.html.j2",
+        sections=sections,
+        legend=[(mark(method_style(method)), NAMES[method]) for method in (LORA, FULL)],
+        disclaimer=DISCLAIMER,
     )
 
 
-def rulings(small: Judgement, own: Judgement) -> str:
-    """HTML of the claims with what is said of each, here and with the study's own parts."""
-    both = own.compared > 0
-    heads = '<th scope="col">Claim of the abstract</th><th scope="col">Scaled down</th>'
-    heads += '<th scope="col">The study’s own</th>' if both else ""
-    rows = "".join(
-        f'<tr data-key="claim-{i}"><th scope="row">{escape(one.claim)}</th>{_ruled(one)}'
-        f"{_ruled(other) if both else ''}</tr>"
-        for i, (one, other) in enumerate(zip(small.rulings, own.rulings, strict=True))
-    )
-    return (
-        '<table class="cxr-table cxr-claims" aria-label="Claims and whether they hold here">'
-        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-    )
+def _outcomes(results: Sequence[TaskResult], workspace: Workspace) -> tuple[Outcome, ...]:
+    return tuple(result.outcome(workspace) for result in results)
 
 
-def page(board: Board, workspace: Workspace) -> str:
-    """HTML of one section a grid that has tasks run by both methods; empty while none has."""
-    found = ""
-    for title, cells, option in (
-        ("Scaled down", board.miniature, " --embedded"),
-        ("The study’s own tasks", board.tasks, ""),
-    ):
-        if any(cell.verdict for cell in cells):
-            found += _remembered(title, cells, option, workspace)
-    return f'<div class="cxr-paper">{found}</div>' if found else ""
-
-
-def _remembered(title: str, cells: Sequence[Cell], option: str, workspace: Workspace) -> str:
-    """Drawing takes a second or two, so a section is drawn once for what it is drawn from."""
+def _cached_section(
+    title: str, results: Sequence[TaskResult], option: str, workspace: Workspace
+) -> Section:
+    """A section; drawn once for the same runs, because drawing takes a second or two."""
     stamp = tuple(
-        (run.id, run.finished_at) for cell in cells for side in cell.sides for run in side.runs
+        (run.id, run.finished_at)
+        for result in results
+        for each in result.methods
+        for run in each.runs
     )
-    if (title, stamp) not in _known:
-        while len(_known) >= MOST_KNOWN:
-            _known.pop(next(iter(_known)), None)
-        _known[title, stamp] = _section(title, cells, option, workspace)
-    return _known[title, stamp]
+    known = _sections.get((title, stamp))
+    if known is not None:
+        return known
+    section = _section(title, _outcomes(results, workspace), option)
+    while len(_sections) >= MOST_SECTIONS:
+        _sections.pop(next(iter(_sections)), None)
+    _sections[title, stamp] = section
+    return section
 
 
-def _section(title: str, cells: Sequence[Cell], option: str, workspace: Workspace) -> str:
-    found = outcomes(cells, workspace)
-    judged = claims.judge(found)
-    command = f"python -m core paper{option} --seeds {max(judged.seeds, 1)}"
-    report = Report(judged, results.efficiency(found), command)
-    told = "".join(f"<li>{escape(line)}</li>" for line in tables.summary(report))
-    pictures = _pictures(report)
-    return (
-        f'<section class="cxr-panel cxr-report"><h2>{title}: the grid as a whole</h2>'
-        f"<ul>{told}</ul>{_labels(report)}{_exports(report, pictures, title)}"
-        f'<details data-key="figure"><summary>The figure</summary><img alt="{escape(_seen(report))}'
-        f'" src="{pictures["figure.svg"]}"></details>'
-        f'<p class="cxr-small cxr-muted">The same in a terminal: '
-        f'<code class="cxr-mono">{command}</code>. {DISCLAIMER}.</p></section>'
-    )
-
-
-def _labels(report: Report) -> str:
-    """How AUROC grows with the labels, and how many full fine-tuning needs."""
-    if not report.efficiency:
-        return ""
-    charts = ""
-    for one in report.efficiency:
-        words = ""
-        if one.needed is not None:
-            words = sentence(one.needed, NAMES["full"], NAMES[LORA], FEWEST)
-        name = f"{backbone_card(one.backbone).title} · {tables.title(one.data)}"
-        charts += (
-            f'<div>{efficiency(one.curves, title=name)}<p class="cxr-small">{escape(words)}</p>'
-            "</div>"
-        )
-    legend = " ".join(
-        f'<span class="cxr-state">{mark(method_style(method))} {NAMES[method]}</span>'
-        for method in (LORA, "full")
-    )
-    return (
-        f"<h3>How many labels does full fine-tuning need to equal LoRA at 1%? {legend}</h3>"
-        f'<div class="cxr-efficiency">{charts}</div><p class="cxr-small cxr-muted">Test AUROC '
-        "against the share of the labels. Bands: 95% over seeds, or over the patients of the test "
-        "split while there is one seed.</p>"
+def _section(title: str, outcomes: Sequence[Outcome], option: str) -> Section:
+    judgement = claims.judge(outcomes)
+    command = f"python -m core paper{option} --seeds {max(judgement.seeds, 1)}"
+    report = Report(judgement, label_efficiency(outcomes), command)
+    figures = _figure_files(report)
+    return Section(
+        title,
+        tables.summary(report),
+        _efficiency_curves(report),
+        [*_table_files(report), *figures],
+        next(address for _, name, address in figures if name == "figure.svg"),
+        command,
     )
 
 
-def _exports(report: Report, pictures: dict[str, str], title: str) -> str:
-    links = "".join(
-        _link(words, name, _data(tables.render(report, form).encode(), kind), title)
-        for form, words, name, kind in FILES
-    )
-    links += "".join(
-        _link(f"Figure ({words})", name, pictures[name], title) for words, name, _ in PICTURES
-    )
-    return f'<div class="cxr-row" aria-label="Take the table and the figure away">{links}</div>'
+def _efficiency_curves(report: Report) -> list[tuple[Markup, str]]:
+    """For each backbone and data set, the curves and how many labels full fine-tuning needs."""
+    curves = []
+    for each in report.efficiency:
+        title = f"{backbone_card(each.backbone).title} · {tables.title(each.data)}"
+        conclusion = ""
+        if each.needed is not None:
+            conclusion = sentence(each.needed, NAMES[FULL], NAMES[LORA], FEWEST)
+        curves.append((efficiency(each.curves, title=title), conclusion))
+    return curves
 
 
-def _link(words: str, name: str, address: str, title: str) -> str:
-    return (
-        f'<a class="cxr-button" download="{name}" href="{address}" '
-        f'aria-label="Save {escape(title)} as {words}">{words}</a>'
-    )
+def _table_files(report: Report) -> list[tuple[str, str, str]]:
+    """Label, name and data address of each file of the table."""
+    return [
+        (label, name, _data_address(tables.render(report, format).encode(), media_type))
+        for format, label, name, media_type in TABLES
+    ]
 
 
-def _pictures(report: Report) -> dict[str, str]:
+def _figure_files(report: Report) -> list[tuple[str, str, str]]:
+    """Label, name and data address of each file of the figure."""
+    files = []
     with TemporaryDirectory() as folder:
-        found = {}
-        for _, name, kind in PICTURES:
+        for label, name, media_type in FIGURES:
             path = Path(folder) / name
             figure.draw(report, path)
-            found[name] = _data(path.read_bytes(), kind)
-        return found
+            files.append((label, name, _data_address(path.read_bytes(), media_type)))
+    return files
 
 
-def _data(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _seen(report: Report) -> str:
-    return "Differences by task and label-efficiency curves. " + " ".join(tables.summary(report))
-
-
-def _ruled(one: Ruling) -> str:
-    dot = f'<span class="cxr-dot cxr-dot-{STATUS[one.status]}" aria-hidden="true"></span>'
-    return (
-        f'<td><span class="cxr-state">{dot}<b>{one.status}</b></span>'
-        f'<br><span class="cxr-muted cxr-small">{escape(one.reason)}</span></td>'
-    )
+def _data_address(content: bytes, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

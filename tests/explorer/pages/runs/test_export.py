@@ -1,4 +1,4 @@
-"""Exports from the browser: what is offered, the work in another process, the file to download."""
+"""Export of a run from the browser: the check, the work in another process, the zip file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from core.runs.run import Run, RunState
 from core.runs.store import Store, open_store
 from core.training.loop import fine_tune
 from core.workspace import Workspace, open_workspace
-from explorer.pages.runs import export as exporting
+from explorer.pages.runs.export import FORMATS, export_in_process, pack
+from explorer.pages.runs.export_panel import message
 
 FIELDS = {
     "data.name": "folder", "data.label_fraction": 1.0, "model.backbone": "timm:test_vit",
@@ -48,45 +49,37 @@ def finished(
 
 
 def test_the_formats_are_those_of_the_core() -> None:
-    assert list(exporting.FORMATS) == list(export.FORMATS)
+    assert list(FORMATS) == list(export.FORMATS)
 
 
-def test_only_a_completed_run_offers_formats(workspace: Workspace) -> None:
+def test_only_a_completed_run_can_be_exported(workspace: Workspace) -> None:
     run = open_store(workspace, create=True).create(RunSpec(), name="<b>")
-    for state in RunState:
-        html = exporting.menu(replace(run, state=state))
-        done = state is RunState.COMPLETED
-        assert html.count('data-act="export"') == (len(export.FORMATS) if done else 0)
-        assert ("disabled title=" in html) is not done
-        if not done:
-            with pytest.raises(CoreError, match="only completed runs"):
-                exporting.export_in_process(workspace, replace(run, state=state), "peft")
+    for state in set(RunState) - {RunState.COMPLETED}:
+        with pytest.raises(CoreError, match="only completed runs"):
+            export_in_process(workspace, replace(run, state=state), "peft")
     with pytest.raises(CoreError, match="Did you mean peft"):
-        exporting.export_in_process(workspace, replace(run, state=RunState.COMPLETED), "../peft")
-    assert "<b></b>" not in exporting.busy(run, "peft")
+        export_in_process(workspace, replace(run, state=RunState.COMPLETED), "../peft")
+    assert "&lt;b&gt;" in message(run, "peft")
 
 
-def test_an_export_is_made_packed_and_told(
+def test_an_export_is_written_packed_and_reported(
     finished: tuple[Workspace, Store, Callable[[str], Run]], tmp_path: Path
 ) -> None:
     workspace, _, make = finished
     run = make("lora")
-    made = exporting.export_in_process(workspace, run, "peft")
-    assert made.folder == workspace.run(run.id) / "export" / "peft"
-    file = exporting.pack(made, run, "peft", tmp_path)
+    exported = export_in_process(workspace, run, "peft")
+    assert exported.folder == workspace.run(run.id) / "export" / "peft"
+    file = pack(exported, run, "peft", tmp_path)
     with zipfile.ZipFile(file) as archive:
         assert archive.testzip() is None
-        names = {Path(one).name for one in archive.namelist()}
-        assert all(one.startswith(f"{run.id}-peft/") for one in archive.namelist())
-    assert names == {one.name for one in made.folder.iterdir()}
+        names = {Path(name).name for name in archive.namelist()}
+        assert all(name.startswith(f"{run.id}-peft/") for name in archive.namelist())
+    assert names == {path.name for path in exported.folder.iterdir()}
     assert {"adapter_model.safetensors", "README.md"} <= names
-    html = exporting.outcome(run, "peft", made)
-    assert str(made.folder) in html
-    assert "Loaded again, its logits" in html
-    again = exporting.export_in_process(
-        workspace, run, "peft"
-    )  # in its own folder it replaces its own
-    assert again == made
+    html = message(run, "peft", exported=exported)
+    assert str(exported.folder) in html
+    assert "its logits" in html
+    assert export_in_process(workspace, run, "peft") == exported  # replaces the earlier export
 
 
 def test_what_cannot_be_exported_says_why(
@@ -94,8 +87,8 @@ def test_what_cannot_be_exported_says_why(
 ) -> None:
     workspace, _, make = finished
     run = make("bitfit")
-    with pytest.raises(CoreError, match="BitFit has no adapter that peft supports") as caught:
-        exporting.export_in_process(workspace, run, "peft")
-    html = exporting.failure(run, "peft", caught.value)
+    with pytest.raises(CoreError, match="BitFit leaves no adapter") as caught:
+        export_in_process(workspace, run, "peft")
+    html = message(run, "peft", error=caught.value)
     assert 'role="alert"' in html
     assert "merged" in html

@@ -1,4 +1,4 @@
-"""A run's scores in detail: what is shown, and what is said where something is not known."""
+"""The test scores of a run in detail, and what is shown where something is unknown."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from core.evaluation import evaluate
 from core.runs.run import Run, RunState
 from core.runs.store import Store, open_store
 from core.workspace import Workspace
-from explorer.pages.runs import scores as scoresheet
+from explorer.pages.runs.scores import scores
 
 Complete = Callable[..., Run]
 
@@ -55,31 +55,31 @@ def test_a_completed_run_has_points_calibration_and_groups(
 ) -> None:
     sex = np.array(["F", "M"])[np.arange(300) % 2]
     run = complete(sex=sex, age=np.full(300, 30, np.float32), view=np.full(300, "PA"))
-    html = scoresheet.sheet(run, workspace)
-    scores = evaluate.evaluate_run(workspace.run(run.id))
-    for one in scores.findings[:2]:
-        for value in (one.auroc.low, one.average_precision, one.point.sensitivity, one.brier,
-                      one.calibration_error, one.scaled_error):  # fmt: skip
+    html = scores(run, workspace)
+    expected = evaluate.evaluate_run(workspace.run(run.id))
+    for finding in expected.findings[:2]:
+        for value in (finding.auroc.low, finding.average_precision, finding.point.sensitivity,
+                      finding.brier, finding.calibration_error, finding.scaled_error):  # fmt: skip
             assert formatting.auroc(value) in html
     assert "Pleural Thickening" in html
     assert "not defined: one class only" in html
     assert "female" in html
     assert "Gap" in html
-    assert f"Temperature {scores.temperature:.2f}" in html
+    assert f"Temperature {expected.temperature:.2f}" in html
     assert "Reliability" in html
     assert "nan" not in html
 
 
-def test_what_a_run_did_not_keep_is_said(complete: Complete, workspace: Workspace) -> None:
-    assert "were not kept by this run" in scoresheet.sheet(complete(), workspace)
+def test_missing_subgroups_are_reported(complete: Complete, workspace: Workspace) -> None:
+    assert "this run did not store them" in scores(complete(), workspace)
 
 
-def test_runs_without_predictions_have_no_sheet(store: Store, workspace: Workspace) -> None:
-    assert scoresheet.sheet(store.create(RunSpec()), workspace) == ""
+def test_runs_without_predictions_have_no_scores(store: Store, workspace: Workspace) -> None:
+    assert scores(store.create(RunSpec()), workspace) == ""
 
 
-def test_damaged_predictions_are_said(complete: Complete, workspace: Workspace) -> None:
+def test_damaged_predictions_are_reported(complete: Complete, workspace: Workspace) -> None:
     run = complete()
     file = Path(workspace.run(run.id)) / "predictions" / "test.npz"
     file.write_bytes(b"no archive")
-    assert "cannot be read" in scoresheet.sheet(run, workspace)
+    assert "cannot be read" in scores(run, workspace)

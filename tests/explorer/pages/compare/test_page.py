@@ -1,0 +1,115 @@
+"""The Compare page: the verdict, what it offers to queue, and the runs that it is asked for."""
+
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from core.config.run import RunSpec
+from core.runs.store import Run, RunState, Store, open_store
+from core.workspace import Workspace
+from explorer.components import run_comparison
+from explorer.context import Context
+from explorer.pages.compare import view
+from explorer.pages.compare.page import ComparePage
+from tests.support.completed import completed
+
+# Outside an event, Gradio makes a whole component of an update, here without ``multiselect``.
+pytestmark = pytest.mark.filterwarnings("ignore:The value passed into gr.Dropdown")
+
+Complete = Callable[..., Run]
+FULL = RunSpec.of(**{"adapter.method": "full"})
+
+
+@pytest.fixture
+def store(workspace: Workspace) -> Store:
+    return open_store(workspace, create=True)
+
+
+@pytest.fixture
+def complete(store: Store, workspace: Workspace) -> Complete:
+    """Makes a completed run with predictions (see ``tests.support.completed``)."""
+    return partial(completed, store, workspace, findings=("Edema", "Lung_Opacity"))
+
+
+@pytest.fixture
+def compare_page(store: Store, workspace: Workspace) -> ComparePage:
+    nothing: Any = None
+    return ComparePage(Context(workspace, store, nothing, nothing, {}, {}))
+
+
+def pressed(act: str) -> Any:
+    return SimpleNamespace(_data={"act": act})
+
+
+def test_the_verdict_findings_and_settings_are_shown(
+    store: Store, workspace: Workspace, complete: Complete
+) -> None:
+    def seeds(spec: RunSpec, skill: float) -> list[str]:
+        return [
+            complete(
+                spec.model_copy(update={"train": spec.train.model_copy(update={"seed": seed})}),
+                skill=skill,
+            ).id
+            for seed in range(3)
+        ]
+
+    lora, full = seeds(RunSpec(), 3.0), seeds(FULL, 0.5)
+    comparison = run_comparison.compare(store, workspace, [lora[0], full[0]])
+    html = view.page(comparison)
+    assert comparison.baseline is not None
+    assert comparison.baseline.spec.adapter.method == "full"
+    assert comparison.verdicts[0].verdict is not None
+    assert comparison.verdicts[0].verdict.sentence in html
+    assert "clearly better" in html
+    assert "Bring each group to 5 seeds (4 runs, about 4 min)" in html
+    assert html.count('data-key="Lung_Opacity"') == 1
+    assert "Lung Opacity" in html
+    assert f"{lora[0]},{full[0]}" in html
+    assert set(comparison.best.values()) == {lora[0]}
+    assert 'data-key="adapter.method"' in html
+    other = run_comparison.compare(store, workspace, [lora[0], full[0]], lora[0])
+    assert other.baseline is not None
+    assert other.baseline.spec.adapter.method == "lora"
+
+
+def test_runs_without_scores_say_why(store: Store, workspace: Workspace) -> None:
+    runs = [store.create(RunSpec(), name="<i>"), store.create(FULL)]
+    html = view.page(run_comparison.compare(store, workspace, [run.id for run in runs]))
+    assert "This run is queued." in html
+    assert "when two of these runs have completed" in html
+    assert "No run has been scored on the test split yet" in html
+    assert "cxr-findings" not in html
+
+
+def test_an_empty_page_queues_two_runs_and_then_a_counterpart(
+    store: Store, complete: Complete, compare_page: ComparePage
+) -> None:
+    assert "Nothing to compare yet" in compare_page.show(None, None, "")[2]
+    compare_page.act(None, None, "", pressed("pair"))
+    assert {run.spec.adapter.method for run in store.list()} == {"lora", "full"}
+    complete(FULL)
+    assert "One run has completed" in compare_page.show([], None, "")[2]
+    compare_page.act(None, None, "", pressed("partner"))
+    latest = store.list()[0]
+    assert (latest.spec.adapter.method, latest.state) == ("lora", RunState.QUEUED)
+
+
+def test_the_page_suggests_adds_and_keeps_runs(
+    complete: Complete, compare_page: ComparePage
+) -> None:
+    lora, full = complete(RunSpec()), complete(FULL)
+    choice, baseline, _, _, key = compare_page.open(None, None, "", None)
+    assert choice.value == [full.id, lora.id]
+    assert baseline.visible
+    assert not hasattr(compare_page.show(choice.value, baseline.value, key)[0], "value")
+    linear = complete(RunSpec.of(**{"adapter.method": "linear"}))
+    request = {"runs": [linear.id]}
+    assert compare_page.receive(request, choice.value, key)[0].value == [
+        full.id,
+        lora.id,
+        linear.id,
+    ]
+    assert compare_page.receive(request, [], key)[0].value[0] == linear.id
