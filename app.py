@@ -22,9 +22,9 @@ def main() -> int:
     parser.add_argument("--store", help="keep the store in postgresql+psycopg://user@host/name")
     given = parser.parse_args()
 
-    from core.startup import spare_garbage
+    from core.startup import relax_garbage_collection
 
-    spare_garbage()  # before the libraries load
+    relax_garbage_collection()  # before the libraries load
     from core.errors import CoreError
     from core.workspace import STORE, open_workspace
     from explorer.app import serve

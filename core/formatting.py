@@ -1,9 +1,9 @@
-"""How numbers and times are written, the same in the explorer, the command line and reports."""
+"""Text of numbers, durations and sizes in the explorer, the command line and reports."""
 
 from __future__ import annotations
 
 DISCLAIMER = "For research and education, not for clinical use"
-"""The notice that stands on every page and in every exported file."""
+"""Notice on every page and in every exported file."""
 
 
 def auroc(value: float | None) -> str:
@@ -11,9 +11,10 @@ def auroc(value: float | None) -> str:
     return "–" if value is None or value != value else f"{value:.3f}"
 
 
-def points(difference: float) -> str:
-    """A difference of AUROCs in points: ``+1.8``."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
+def points(difference: float, *, sign: bool = True) -> str:
+    """A difference of AUROCs in points (hundredths): ``+1.8``, or ``1.8`` without a plus sign."""
+    text = f"{100 * difference:{'+' if sign else ''}.1f}"
+    return text.removeprefix("-" if text == "-0.0" else "").replace("-", "−")
 
 
 def number(value: float) -> str:
@@ -22,12 +23,22 @@ def number(value: float) -> str:
 
 
 def share(value: float) -> str:
-    """A share as a percentage with three significant digits: ``0.186%``, ``10%``, ``100%``."""
+    """A fraction as a percentage with three significant digits: ``0.186%``, ``10%``, ``100%``."""
     return f"{100 * value:.3g}%"
 
 
+def gigabytes(size: float) -> str:
+    """A number of bytes: ``2.1 GB``, ``24 GB``."""
+    return f"{size / 1e9:.1f} GB" if size < 9.95e9 else f"{size / 1e9:,.0f} GB"
+
+
+def capitalized(text: str) -> str:
+    """The text with its first letter in upper case, the rest unchanged."""
+    return text[:1].upper() + text[1:]
+
+
 def duration(seconds: float | None) -> str:
-    """A time span to read at a glance: ``8 s``, ``1 min 20 s``, ``2 h 5 min``."""
+    """A duration: ``8 s``, ``1 min 20 s``, ``2 h 5 min``; a dash where it is not known."""
     if seconds is None:
         return "–"
     whole = max(0, round(seconds))

@@ -48,8 +48,8 @@ def seconds(folder: Path, shape: Sweep, together: bool) -> list[float]:
     from core.data.datasets.write_folder import save
     from core.data.phantoms.dataset import Phantom
     from core.runs.joint_worker import Member
-    from core.training import loop as train
-    from core.training.joint import run as carry
+    from core.training.loop import fine_tune
+    from core.training.joint.run import run_together
 
     root, cache = folder / "pictures", folder / "cache"
     counts = {"train": shape.train, "val": shape.held, "test": shape.held}
@@ -70,13 +70,13 @@ def seconds(folder: Path, shape: Sweep, together: bool) -> list[float]:
         started = time.perf_counter()
         if together:
             pairs = zip(specs, places, strict=True)
-            for _, end in carry.run(
+            for _, end in run_together(
                 [Member(spec, at, NullReporter()) for spec, at in pairs], cache
             ):
                 end()
         else:
             for spec, at in zip(specs, places, strict=True):
-                train.fine_tune(spec, at, cache, NullReporter())
+                fine_tune(spec, at, cache, NullReporter())
         times.append(time.perf_counter() - started)
     return times[1:]
 

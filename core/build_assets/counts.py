@@ -18,7 +18,7 @@ from core.models.tuning import precomputed
 from core.models.tuning.applicability import counted
 from core.models.tuning.apply import counted_parameters
 from core.models.tuning.registry import TUNING_METHODS
-from core.resources import memory, throughput
+from core.resources import network_memory, throughput
 
 RANKS = (1, 2, 4, 8, 16, 32)
 """Ranks of LoRA that are asked for most; every other method is counted as it stands."""
@@ -60,7 +60,7 @@ def method(card: BackboneCard, adapter: AdapterSpec, targets: tuple[str, ...]) -
     }  # fmt: skip
     plain = adapter.model_copy(update={"dropout": 0.0})  # as these backbones are tuned
     held = {
-        precision: memory.counted(memory.MemoryQuery(card.name, plain, precision))
+        precision: network_memory.counted(network_memory.MemoryQuery(card.name, plain, precision))
         for precision in PRECISIONS
     }
     return {

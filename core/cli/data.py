@@ -13,7 +13,7 @@ from core.config.run import DataSpec
 if TYPE_CHECKING:
     from core.data.base import ChestDataset
     from core.data.checks.report import Report
-    from core.training.warm_cache import Made
+    from core.training.warm_cache import CacheSummary
 
 app = typer.Typer(help="Check, cache, compare and name whole data sets.", no_args_is_help=True)
 
@@ -65,12 +65,12 @@ def cache_data(
     from core.workspace import open_workspace
 
     with bar("pictures") as progress:
-        made = warm_cache.whole(data, open_workspace(folder).cache, side, progress)
+        made = warm_cache.prepare_all(data, open_workspace(folder).cache, side, progress)
     answer(made.as_json(), as_json, lambda: _tell(made))
     raise typer.Exit(1 if made.unreadable else 0)
 
 
-def _tell(made: Made) -> None:
+def _tell(made: CacheSummary) -> None:
     typer.echo(
         f"{made.pictures:,} pictures of a shorter side of {made.side} px, {made.made:,} of them "
         f"made now; {made.bytes / 1e6:,.0f} MB in {made.folder}."

@@ -30,9 +30,9 @@ def carry_out_together(
     members: Sequence[Member], cache: Path
 ) -> Iterator[tuple[int, Callable[[], dict[str, Any]]]]:
     """Carry out several runs in the same forward passes, in this process."""
-    from core.training.joint import run as carry
+    from core.training.joint.run import run_together
 
-    return carry.run(members, cache)
+    return run_together(members, cache)
 
 
 def beside_main() -> bool:

@@ -13,7 +13,7 @@ from core.reporter import MEAN_AUROC, PART_AUROC, NullReporter, Reporter
 from core.runs.run import Run
 
 
-class ProgressBar:
+class ProgressBar(NullReporter):
     """A reporter that draws a bar on standard error, with the validation AUROC beside it.
 
     Args:
@@ -54,22 +54,9 @@ class ProgressBar:
         """Move the bar."""
         self._bar.update(self._task, completed=fraction, description=phase)
 
-    def stop_requested(self) -> bool:
-        """Ctrl-C is the worker's to notice, not the bar's."""
-        return False
-
     def log(self, text: str) -> None:
         """Print a line above the bar."""
         self._bar.console.print(text, markup=False, highlight=False)
-
-    def model(self, trainable: int, total: int, device: str) -> None:
-        """The log says it, too."""
-
-    def secure(self) -> None:
-        """Nothing was kept."""
-
-    def rewind(self, kept: int) -> None:
-        """Nothing was kept."""
 
 
 class SharedBar(ProgressBar):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.config.run import RunSpec
-from core.reporter import Reporter
+from core.reporter import ForwardingReporter, Reporter
 from core.runs import store_reporter, worker
 from core.runs.run import Run, RunState
 from core.runs.store import Store
@@ -147,7 +147,7 @@ class Ear:
         return any(self._store.stop_requested(run.id) for run in list(self._working.values()))
 
 
-class HearingReporter:
+class HearingReporter(ForwardingReporter):
     """A run's reporter that heeds the signals of the process which several runs share.
 
     Args:
@@ -156,14 +156,13 @@ class HearingReporter:
     """
 
     def __init__(self, report: store_reporter.StoreReporter, ear: Ear) -> None:
-        self._report, self._ear = report, ear
-        self.metric, self.progress, self.log = report.metric, report.progress, report.log
-        self.model, self.secure, self.rewind = report.model, report.secure, report.rewind
+        super().__init__(report)
+        self._ear = ear
 
     def stop_requested(self) -> bool:
         """Whether the user or the system asked this run to stop."""
         self._ear.attend()
-        return self._report.stop_requested()
+        return super().stop_requested()
 
 
 def _raising(error: BaseException) -> Callable[[], dict[str, Any]]:

@@ -22,11 +22,11 @@ from typing import Any
 
 import torch
 
-from core.config.run import RunSpec
+from core.config.run import ResolvedSpec, RunSpec
 from core.data.phantoms import dataset
 from core.metrics.auroc import macro, per_finding
 from core.reporter import MEAN_AUROC, PART_AUROC, NullReporter
-from core.resources.validation_schedule import A_STEP
+from core.resources.validation_schedule import STEP_PASSES
 from core.training import prepare, validation
 from core.training.loop import train_epoch
 from core.training.setup import setup
@@ -49,7 +49,7 @@ class Names(NullReporter):
         self.names.append(name)
 
 
-def specification(name: str, seed: int, epochs: int) -> RunSpec:
+def specification(name: str, seed: int, epochs: int) -> ResolvedSpec:
     """The run of one seed."""
     return RunSpec.of(
         **{
@@ -60,7 +60,7 @@ def specification(name: str, seed: int, epochs: int) -> RunSpec:
     ).resolved()  # fmt: skip
 
 
-def both_ways(spec: RunSpec, folder: Path, cache: Path) -> dict[str, Any]:
+def both_ways(spec: ResolvedSpec, folder: Path, cache: Path) -> dict[str, Any]:
     """Train once; what each way chose and how many studies it predicted."""
     told = Names()
     session = setup(spec, folder, cache, told)
@@ -83,7 +83,7 @@ def both_ways(spec: RunSpec, folder: Path, cache: Path) -> dict[str, Any]:
     assert scores[PART_AUROC] == math.ceil(spec.train.epochs / budget.rounds.every)
     assert scores[MEAN_AUROC] == budget.rounds.full
     studies = budget.rounds.studies(spec.train.epochs, len(ids))
-    work = A_STEP * len(labels) * spec.train.epochs
+    work = STEP_PASSES * len(labels) * spec.train.epochs
     return {
         "lost": round(100 * (best - position.best_auroc), 3),
         "every-epoch": {"epoch": each.index(best) + 1, "auroc": round(best, 5)},

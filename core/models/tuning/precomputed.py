@@ -43,7 +43,7 @@ class Tuned:
         trainable: Parameters that train.
         total: Parameters of the adapted model.
         targets: The named targets that fit the method.
-        bytes: Fields of ``core.resources.memory.TensorBytes`` by precision, for steps on a processor.
+        bytes: Fields of ``core.resources.network_memory.TensorBytes`` by precision, on a CPU.
     """
 
     trainable: Line

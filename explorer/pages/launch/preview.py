@@ -91,7 +91,7 @@ def consequence(store: Store, cache: Path, values: Mapping[str, Any], percent: f
         done = store.list(states=[RunState.COMPLETED], limit=50)
         earlier = [(run.spec, run.seconds_alone) for run in done if run.seconds_alone]
         found = estimate.estimate(spec, cache, earlier)
-        memory.check_memory(spec, len(found.positives))
+        memory.check_memory(spec.resolved(), len(found.positives))
     except CoreError as error:
         return faulty(error)
     address = escape(form.address(spec), quote=True)
@@ -165,8 +165,8 @@ def _figures(found: estimate.Cost) -> str:
          f"of {formatting.number(found.patients)} patients"),
         ("Trains", formatting.share(found.share), "of the parameters"),
         ("Takes about", formatting.duration(found.seconds), ""),
-        ("Memory", "unknown" if found.memory is None else f"about {memory.in_words(found.memory)}",
-         f"of {memory.in_words(found.capacity)}"),
+        ("Memory", "unknown" if found.memory is None else f"about {formatting.gigabytes(found.memory)}",
+         f"of {formatting.gigabytes(found.capacity)}"),
     ]  # fmt: skip
     cells = "".join(
         f'<div><dt>{name}</dt><dd>{value}</dd><dd class="cxr-muted cxr-more">{more}</dd></div>'

@@ -115,7 +115,7 @@ def sentence(
     if count:
         words += f", about <b>{formatting.duration(found.seconds)}</b> one after the other"
     if count and chosen.together:
-        needed = memory.predict_together(found.new)
+        needed = memory.predict_together([spec.resolved() for spec in found.new])
         words += f"; together {_at_most(needed)}, each with the result that it has alone"
     if found.known:
         words += f"; {len(found.known)} more are completed or waiting and are left out"
@@ -123,7 +123,9 @@ def sentence(
 
 
 def _at_most(needed: int | None) -> str:
-    return "in one process" if needed is None else f"in about {memory.in_words(needed)} of memory"
+    return (
+        "in one process" if needed is None else f"in about {formatting.gigabytes(needed)} of memory"
+    )
 
 
 def _ranks(text: str) -> list[int]:

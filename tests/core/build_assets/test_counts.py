@@ -16,7 +16,7 @@ from core.models.tuning import precomputed
 from core.models.tuning.applicability import counted, offers
 from core.models.tuning.apply import count_parameters, counted_parameters
 from core.models.tuning.registry import TUNING_METHODS
-from core.resources import memory, throughput
+from core.resources import memory, network_memory, throughput
 
 EMBEDDED = [card for card in BACKBONES.values() if card.source == "embedded"]
 OFTEN = ("full", "linear", "lora", "vpt")
@@ -25,15 +25,16 @@ OFTEN = ("full", "linear", "lora", "vpt")
 WITHOUT_TORCH = """
 import sys
 from pathlib import Path
-from core import capacity, cost
-from core.models import catalogue, offers
-from core.spec import RunSpec
+from core.config.run import RunSpec
+from core.models.backbones.registry import backbone_card
+from core.models.tuning.applicability import offers
+from core.resources import estimate, preflight
 
 for method in ("lora", "full", "linear", "dora"):
     spec = RunSpec.of(**{"adapter.method": method})
-    cost.check(spec)
-    cost.estimate(spec, Path(sys.argv[1]))
-assert len(offers.offers(catalogue.card("embedded-mae"), 14)) > 20
+    preflight.check(spec)
+    estimate.estimate(spec, Path(sys.argv[1]))
+assert len(offers(backbone_card("embedded-mae"), 14)) > 20
 sys.exit(10 if "torch" in sys.modules else 0)
 """
 
@@ -56,9 +57,9 @@ def test_every_method_holds_what_was_counted(
     method: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = RunSpec.of(**{"adapter.method": method, "train.precision": precision,
-                         "train.device": "cpu", "adapter.alpha": 16})  # fmt: skip
+                         "train.device": "cpu", "adapter.alpha": 16}).resolved()  # fmt: skip
     known = memory.footprint(spec, 14)
-    monkeypatch.setattr(memory, "_known", lambda question: None)
+    monkeypatch.setattr(network_memory, "_precomputed", lambda query: None)
     assert memory.footprint(spec, 14) == known
 
 
@@ -87,7 +88,7 @@ def test_all_of_it_is_there_and_the_operations_are_right() -> None:
 )
 def test_what_was_not_counted_beforehand_is_counted_now(changes: dict[str, object]) -> None:
     usual = {"train.device": "cpu", "train.precision": "fp32"}
-    one, other = (RunSpec.of(**usual | more) for more in ({}, changes))
+    one, other = (RunSpec.of(**usual | more).resolved() for more in ({}, changes))
     card = backbone_card("embedded-mae")
     if "adapter.rank" in changes or "adapter.targets" in changes:
         trains = [count_parameters(card, spec.adapter, 14).trainable for spec in (one, other)]
@@ -122,8 +123,8 @@ def test_the_embedded_backbones_are_told_of_without_torch(tmp_path: Path) -> Non
 
 def test_the_processor_is_asked_alike_with_torch_and_without() -> None:
     program = (
-        "import sys; from core import capacity, precision;"
-        "first = precision.multiplies_bf16(), capacity.gpu();"
-        "import torch; assert first == (precision.multiplies_bf16(), capacity.gpu())"
+        "import sys; from core.hardware import available_memory, precision;"
+        "first = precision.multiplies_bf16(), available_memory.gpu();"
+        "import torch; assert first == (precision.multiplies_bf16(), available_memory.gpu())"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

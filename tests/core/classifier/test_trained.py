@@ -110,7 +110,7 @@ def test_frozen_weights_have_to_be_those_of_the_run(tiny, tmp_path: Path, method
     assert found.spec == spec.resolved()
     assert not found.model.training
     assert found.finding("Plate") == 1
-    with pytest.raises(DataError, match="It knows: Pneumonia, Plate"):
+    with pytest.raises(DataError, match="Its findings are: Pneumonia, Plate"):
         found.finding("Hernia")
     picture = np.random.default_rng(0).integers(0, 256, (90, 70), np.uint8)
     before = found.probabilities([picture, picture.T.copy()])

@@ -16,7 +16,7 @@ from torch import nn
 from core.classifier.weights import read_state
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, CoreError
-from core.hardware.distributed import Processes, join, others_explained
+from core.hardware.distributed import Processes, join, explain_lost_process
 from core.runs.store import open_store
 from core.training.loop import fine_tune
 from core.workspace import BEST, RESULT, open_workspace
@@ -63,24 +63,24 @@ def test_each_process_takes_its_part_and_together_they_take_all() -> None:
 
 def test_what_several_processes_cannot_do_as_one_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="3 processes were started for batches of 2"):
-        Processes(0, 3).refuse(nn.Linear(1, 1), 2)
+        Processes(0, 3).check_supported(nn.Linear(1, 1), 2)
     with pytest.raises(ConfigurationError, match="batch normalisation would train"):
-        Processes(0, 2).refuse(nn.Sequential(nn.BatchNorm2d(3)), 8)
-    Processes(0, 2).refuse(nn.Sequential(nn.BatchNorm2d(3)).requires_grad_(False), 8)
-    Processes().refuse(nn.BatchNorm2d(3), 1)
+        Processes(0, 2).check_supported(nn.Sequential(nn.BatchNorm2d(3)), 8)
+    Processes(0, 2).check_supported(nn.Sequential(nn.BatchNorm2d(3)).requires_grad_(False), 8)
+    Processes().check_supported(nn.BatchNorm2d(3), 1)
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "64")
     with pytest.raises(ConfigurationError, match="64 processes were started for"):
         join("auto", gpu=True)
-    with pytest.raises(ConfigurationError, match="cannot all work on cuda:0"):
+    with pytest.raises(ConfigurationError, match="cannot share cuda:0"):
         join("cuda:0", gpu=True)
 
 
 def test_the_death_of_another_process_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
-        with others_explained():
+        with explain_lost_process():
             raise RuntimeError("[pair.cc:547] Connection closed by peer [127.0.1.1]:4711")
 
     with pytest.raises(RuntimeError, match="Connection closed"):

@@ -78,7 +78,7 @@ def test_validation_by_budget_costs_what_the_run_then_predicts(
     )  # fmt: skip
     assert rounds is not None
     card, pace = "timm:test_vit", 1e10
-    once = throughput.forward_operations(card, 64) / pace + estimate.MILLISECONDS_A_PICTURE / 1000
+    once = throughput.forward_operations(card, 64) / pace + estimate.MILLISECONDS_PER_IMAGE / 1000
     assert whole - spared.seconds == pytest.approx((7 * 12 - rounds.studies(6, 12)) * once)
     assert estimate.estimate(tiny(**settings, train__validation_share=0.9), cache).seconds == whole
 
@@ -94,7 +94,7 @@ def test_a_frozen_part_that_is_kept_costs_once_a_copy(tiny, cache: Path) -> None
     assert seconds(**kept | crops) == seconds(**kept | crops | {"train__drop_path": 0.1})
     probe = {"adapter__method": "linear"}
     forward = throughput.forward_operations("timm:test_vit", 64) / 1e10
-    once = forward + estimate.MILLISECONDS_A_PICTURE / 1000
+    once = forward + estimate.MILLISECONDS_PER_IMAGE / 1000
     four = seconds(**probe, train__augmented_copies=4)
     assert four - seconds(**probe) == pytest.approx(3 * 40 * once)
     fifty = seconds(**kept | {"train__augmentation": None}, train__augmented_copies=50)
@@ -113,9 +113,9 @@ def test_an_earlier_run_of_the_same_kind_is_believed(tiny, cache: Path) -> None:
 
 def test_before_the_machine_was_measured_a_usual_one_is_told_of(tiny, tmp_path: Path) -> None:
     cold = estimate.estimate(tiny(train__epochs=2000), tmp_path)
-    assert "usual processor, until a run has measured this one" in cold.basis
+    assert "typical CPU, until a run has measured this one" in cold.basis
     assert not (tmp_path / "speed.json").exists()
-    note_speed(tmp_path, cpu=throughput.usual("fp32"))
+    note_speed(tmp_path, cpu=throughput.typical("fp32"))
     warm = estimate.estimate(tiny(train__epochs=2000, train__precision="fp32"), tmp_path)
     assert "this machine's measured speed" in warm.basis
     assert warm.seconds == pytest.approx(
@@ -202,8 +202,8 @@ SPECS = [
     RunSpec.of(**{"train.lr": 0.00012345678901234, "train.min_lr": 0.0, "adapter.alpha": 1 / 3}),
     RunSpec.of(**{"data.label_fraction": 0.1 + 0.2, "data.subset_seed": 0, "train.momentum": 0}),
     RunSpec.of(**{"train.device": "cuda:1", "train.precision": "bf16", "adapter.targets": "all"}),
-    RunSpec().resolved(),
-    RunSpec.of(**{"adapter.method": "full", "train.batch_size": 48}).resolved(),
+    RunSpec.from_json(RunSpec().resolved().to_json()),
+    RunSpec.of(**{"adapter.method": "full", "train.batch_size": 48}),
 ]
 
 

@@ -7,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from core.cli.app import app
-from core.config.run import AdapterSpec, RunSpec
+from core.config.run import AdapterSpec, ResolvedSpec, RunSpec
 from core.errors import ConfigurationError
 from core.hardware import available_memory
 from core.models.backbones.build import checkpoint_activations, network
@@ -17,10 +17,10 @@ from core.models.tuning.registry import TUNING_METHODS
 from core.resources import memory, tensor_memory
 
 
-def vit(method: str = "full", **changes: object) -> RunSpec:
+def vit(method: str = "full", **changes: object) -> ResolvedSpec:
     fields = {"model__backbone": "timm:test_vit", "adapter__method": method, "train__device": "cpu"}
     named = {name.replace("__", "."): value for name, value in (fields | changes).items()}
-    return RunSpec.of(**named)
+    return RunSpec.of(**named).resolved()
 
 
 def model_of(method: str, device: str, *, again: bool = False) -> torch.nn.Module:
@@ -99,21 +99,21 @@ def test_what_cannot_fit_is_refused_with_what_does(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConfigurationError) as caught:
         memory.check_memory(vit(train__batch_size=4096, train__accumulation=1), 2)
     assert caught.value.field == "train.batch_size"
-    assert "there are 3.0 GB" in caught.value.cause
+    assert "this device has 3.0 GB" in caught.value.cause
     fitting = memory.largest_batch(vit(), 2, 3e9)
     assert f"Lower the batch size to {fitting:,}, choose the method lora" in caught.value.remedy
 
 
 def test_a_batch_is_cut_into_as_few_parts_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     large = vit(train__batch_size=4096)
-    assert memory.parts(vit(), 2) == 1
-    assert memory.parts(vit(train__accumulation=3), 2) == 3
+    assert memory.micro_batches(vit(), 2) == 1
+    assert memory.micro_batches(vit(train__accumulation=3), 2) == 3
     monkeypatch.setattr(
         available_memory, "host", lambda: available_memory.Capacity(int(3e9), int(2e9))
     )
-    count, found = memory.parts(large, 2), memory.footprint(large, 2)
+    count, found = memory.micro_batches(large, 2), memory.footprint(large, 2)
     assert found is not None
-    assert found.peak(4096, count) <= memory.ROOM * 3e9 < found.peak(4096, count // 2)
+    assert found.peak(4096, count) <= memory.USABLE_SHARE * 3e9 < found.peak(4096, count // 2)
     assert memory.predict_memory(large, 2) == found.peak(4096, count)
     memory.check_memory(large, 2)
 
@@ -122,7 +122,7 @@ def test_what_does_not_fit_in_single_pictures_is_refused(monkeypatch: pytest.Mon
     monkeypatch.setattr(
         available_memory, "host", lambda: available_memory.Capacity(int(0.8e9), int(0.8e9))
     )
-    with pytest.raises(ConfigurationError, match="Even single pictures need") as caught:
+    with pytest.raises(ConfigurationError, match="Even single images need") as caught:
         memory.check_memory(vit(), 2)
     assert "smaller backbone" in caught.value.remedy
     assert "accumulation" not in caught.value.remedy
@@ -135,7 +135,7 @@ def test_nothing_is_counted_where_no_backbone_could_fill_half_the_memory(
     monkeypatch.setattr(
         available_memory, "host", lambda: available_memory.Capacity(int(16e9), int(16e9))
     )
-    assert memory.parts(RunSpec(), 14) == 1
+    assert memory.micro_batches(RunSpec().resolved(), 14) == 1
 
 
 def test_the_command_line_refuses_before_a_run_is_made(

@@ -90,7 +90,7 @@ def test_another_seed_rate_or_fraction_reads_what_is_there(losses: Run, counted:
         changed = {"data__subset_seed": 1, "train__lr": 0.02, "data__label_fraction": 0.5}
         assert losses("another", **settings, **changed) != first
         assert sum(counted) == STUDIES
-        assert any("of 52 pictures are in the cache" in line for line in notes.lines)
+        assert any("of 52 images are in the cache" in line for line in notes.lines)
     # Other random weights, other frozen part.
     losses("other", **PROBE, train__seed=1)
     assert sum(counted) == 2 * STUDIES
@@ -123,9 +123,9 @@ def test_without_room_the_run_goes_on(
     notes = Notes()
     assert losses("no room", notes, **settings) == pytest.approx(wanted, abs=1e-5)
     said = " ".join(notes.lines)
-    assert "more than 0% of what is free" in said
+    assert "more than 0% of the free space" in said
     assert ("kept in memory" in said) == (settings is PROBE)
-    assert ("computed at every step instead" in said) == (settings is LAST)
+    assert ("computed at each step instead" in said) == (settings is LAST)
     assert sum(counted) == (STUDIES if settings is PROBE else 0)
     assert not list(features.glob("*/*.u8"))
     features.rename(tmp_path / "also away")
@@ -179,7 +179,7 @@ def test_nothing_is_kept_that_would_change_or_not_pay(tiny, tmp_path: Path) -> N
     assert not kept(**LAST | {"adapter__method": "lora"})
     feed, lines = feed_of(tiny(**LAST | {"train__drop_path": 0.1}), tmp_path)
     assert isinstance(feed, PixelInputs)
-    assert "first 4 of 6 blocks are frozen, but stochastic depth" in " ".join(lines)
+    assert "first 4 of 6 blocks are frozen but use stochastic depth" in " ".join(lines)
 
 
 def test_copies_are_a_choice_that_old_runs_do_not_know() -> None:

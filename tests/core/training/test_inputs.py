@@ -49,12 +49,12 @@ def test_batches_come_in_order_one_ahead() -> None:
         return torch.tensor(i)
 
     found = []
-    for i, one in batches.one_ahead(load, 2, 6):
+    for i, one in batches.prefetched(load, 2, 6):
         assert max(asked) <= i + 1
         found.append((i, one.item()))
     assert found == [(i, i) for i in range(2, 6)]
     assert asked == [2, 3, 4, 5]
-    assert list(batches.one_ahead(load, 3, 3)) == []
+    assert list(batches.prefetched(load, 3, 3)) == []
 
 
 def test_a_fault_while_loading_is_raised_where_the_batch_is_used() -> None:
@@ -63,7 +63,7 @@ def test_a_fault_while_loading_is_raised_where_the_batch_is_used() -> None:
             raise OSError("gone")
         return torch.tensor(i)
 
-    coming = batches.one_ahead(load, 0, 3)
+    coming = batches.prefetched(load, 0, 3)
     assert next(coming)[0] == 0
     with pytest.raises(OSError, match="gone"):
         next(coming)
@@ -74,7 +74,7 @@ def ids(radiographs: Path) -> list[str]:
     return open_dataset("folder", radiographs).ids("val")
 
 
-def pixel_feed(
+def pixel_inputs(
     radiographs: Path, cache: Path, augmentation: str, copies: int | None = None
 ) -> PixelInputs:
     card = backbone_card("timm:test_vit")
@@ -92,12 +92,12 @@ def test_only_the_generator_decides_the_augmentation(
 ) -> None:
     def drawn(augmentation: str, seed: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return pixel_feed(radiographs, tmp_path, augmentation).training(ids, generator)
+        return pixel_inputs(radiographs, tmp_path, augmentation).training(ids, generator)
 
     assert drawn("crop-flip", 1).shape == (len(ids), 1, SIDE, SIDE)
     assert torch.equal(drawn("crop-flip", 1), drawn("crop-flip", 1))
     assert not torch.equal(drawn("crop-flip", 1), drawn("crop-flip", 2))
-    plain = pixel_feed(radiographs, tmp_path, "none")
+    plain = pixel_inputs(radiographs, tmp_path, "none")
     assert torch.equal(drawn("none", 1), plain.evaluation(ids))
 
 
@@ -105,7 +105,7 @@ def test_only_the_generator_decides_the_augmentation(
 def test_bytes_go_to_the_device_and_the_model_gets_what_the_transform_says(
     radiographs: Path, tmp_path: Path, ids: list[str], augmentation: str
 ) -> None:
-    feed = pixel_feed(radiographs, tmp_path, augmentation)
+    feed = pixel_inputs(radiographs, tmp_path, augmentation)
     pictures = [feed._cache.get(one) for one in ids]
     inputs = feed.training(ids, torch.Generator().manual_seed(3))
     assert inputs.dtype == (torch.float32 if augmentation == "randaugment" else torch.uint8)
@@ -119,7 +119,7 @@ def test_copies_are_drawn_by_study_and_number_alone(
     radiographs: Path, tmp_path: Path, ids: list[str]
 ) -> None:
     for augmentation in ("crop-flip", "randaugment"):
-        feed = pixel_feed(radiographs, tmp_path, augmentation, copies=3)
+        feed = pixel_inputs(radiographs, tmp_path, augmentation, copies=3)
         first, second = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
         each = [feed.training(ids, first, epoch=epoch) for epoch in range(6)]
         for epoch in range(3):
@@ -131,5 +131,5 @@ def test_copies_are_drawn_by_study_and_number_alone(
             assert not torch.equal(each[0][study], each[1][study])
             assert not torch.equal(each[1][study], each[2][study])
         assert len({feed.source(ids[0], copy) for copy in (None, 0, 1, 2)}) == 4
-    plain = pixel_feed(radiographs, tmp_path, "none", copies=3)
+    plain = pixel_inputs(radiographs, tmp_path, "none", copies=3)
     assert plain.copy(4) is None

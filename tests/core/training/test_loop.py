@@ -373,7 +373,7 @@ def test_a_run_without_any_picture_is_refused_even_where_it_may_go_on(run: Run, 
     root = altered()
     for one in root.glob("val-*.png"):
         one.write_text("no picture")
-    with pytest.raises(DataError, match="no epoch can be chosen"):
+    with pytest.raises(DataError, match="no epoch can be selected"):
         run(data__root=root, data__skip_bad=True)
 
 
@@ -398,7 +398,7 @@ def test_what_the_machine_does_not_have_is_said_at_once(run: Run) -> None:
 
 def test_a_lack_of_memory_is_said(tiny) -> None:
     with pytest.raises(OutOfMemoryError, match="batches of 16") as caught:  # noqa: SIM117
-        with memory_errors.memory_explained(tiny()):
+        with memory_errors.explain_out_of_memory(tiny()):
             torch.empty(2**60, dtype=torch.uint8)
     assert caught.value.field == "train.batch_size"
 

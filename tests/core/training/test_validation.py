@@ -73,7 +73,7 @@ def test_the_part_the_wider_parts_and_the_whole_split_choose_in_turn(run: Run) -
 def test_no_more_weights_are_kept_than_there_is_room_for(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validation, "MOST_KEPT", 1)
+    monkeypatch.setattr(validation, "MAX_CANDIDATE_BYTES", 1)
     clear, kept = validation.clear, []
 
     def counted(session: Session) -> None:

@@ -97,7 +97,7 @@ def test_faults_are_said_in_words(two, phantoms):
     with pytest.raises(ConfigurationError, match="Nothing to explain"):
         judge({}, phantoms, Question(findings=("Mass",)))
     fewer = replace(two["first"], findings=("Edema",))
-    with pytest.raises(DataError, match="does not know the finding “Mass”"):
+    with pytest.raises(DataError, match="has no finding “Mass”"):
         judge({"first": fewer}, phantoms, Question(findings=("Mass",)))
     both = {"first": fewer, "second": two["second"]}
     found = judge(both, phantoms, Question(findings=("Infiltration",), most=1))

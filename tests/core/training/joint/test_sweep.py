@@ -114,13 +114,13 @@ def test_those_that_are_queued_start_in_one_process(
 def test_more_than_the_memory_holds_is_refused(
     lora: Lora, store: Store, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = [lora(train__seed=seed) for seed in range(3)]
+    runs = [lora(train__seed=seed).resolved() for seed in range(3)]
     few = memory.predict_together(runs[:1])
     assert few is not None
-    assert few == memory.predict_memory(runs[0], memory.FEW_FINDINGS)
+    assert few == memory.predict_memory(runs[0], memory.MIN_FINDINGS)
     together = memory.predict_together(runs)
     assert together is not None
-    assert few < together < 3 * few + 3 * memory.A_MEMBER
+    assert few < together < 3 * few + 3 * memory.BYTES_PER_MEMBER
     monkeypatch.setattr(
         available_memory, "of", lambda device: available_memory.Capacity(together - 1, together - 1)
     )

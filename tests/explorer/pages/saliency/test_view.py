@@ -118,7 +118,7 @@ def test_runs_shown_together_are_called_by_what_differs(desk: Desk) -> None:
 
 def test_a_finding_the_model_has_not(desk: Desk) -> None:
     value, _, _ = desk.ask(finding="Hernia")
-    assert all("does not know the finding “Hernia”" in one for one in notes(value)[1:])
+    assert all("has no finding “Hernia”" in one for one in notes(value)[1:])
     assert all("Plate" in one for one in notes(value)[1:])
 
 
