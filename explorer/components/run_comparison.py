@@ -14,6 +14,7 @@ from core.config.run import RunSpec
 from core.errors import CoreError
 from core.evaluation import evaluate
 from core.evaluation.evaluate import Scores
+from core.evaluation.predictions import aligned, read_predictions
 from core.evaluation.verdict import (
     Differing,
     Group,
@@ -281,7 +282,7 @@ def _best(entries: Sequence[Entry], workspace: Workspace) -> dict[str, str]:
 @lru_cache(maxsize=32)
 def _clearly_best(runs: tuple[tuple[str, Path, float | None], ...]) -> dict[str, str]:
     try:
-        read = evaluate.aligned([evaluate.read_predictions(path, SPLIT) for _, path, _ in runs])
+        read = aligned([read_predictions(path, SPLIT) for _, path, _ in runs])
     except CoreError:
         return {}
     labels, patients = read[0].labels, read[0].patients

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import CoreError
-from core.evaluation import evaluate
+from core.evaluation.predictions import read_predictions
 from core.evaluation.verdict import Evidence, Group, Trial, Verdict, adapter
 from core.evaluation.verdict import verdict as decide
 from core.experiments.cells import pick, standing
@@ -183,7 +183,7 @@ def _curve(method: str, outcomes: Sequence[Outcome], draws: int) -> Curve:
         folders = one.folders.get(method, ())
         if len(folders) == 1:
             try:
-                found = evaluate.read_predictions(folders[0])
+                found = read_predictions(folders[0])
             except CoreError:
                 continue
             patients[one.task.fraction] = bootstrap_macro(

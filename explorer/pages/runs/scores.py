@@ -12,6 +12,7 @@ from core import formatting
 from core.errors import CoreError
 from core.evaluation import evaluate
 from core.evaluation.evaluate import FindingScore, Scores
+from core.evaluation.predictions import read_predictions
 from core.evaluation.subgroups import Subgroups
 from core.metrics import calibration
 from core.metrics.intervals import Interval
@@ -61,7 +62,7 @@ def sheet(run: Run, workspace: Workspace) -> str:
 def _scored(
     folder: Path, finished_at: float | None
 ) -> tuple[Scores, tuple[calibration.ReliabilityBin, ...]]:
-    found = evaluate.read_predictions(folder, SPLIT)
+    found = read_predictions(folder, SPLIT)
     pooled = calibration.reliability(found.labels.ravel(), found.scores.ravel())
     return evaluate.evaluate_run(folder, SPLIT), pooled
 

@@ -20,6 +20,7 @@ from core.cli.app import main
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, ModelError
 from core.evaluation import evaluate
+from core.evaluation.predictions import read_predictions
 from core.export import export, import_adapter
 from core.models.peft_files import read as foreign
 from core.reporter import NullReporter
@@ -68,7 +69,7 @@ def test_there_and_back_the_predictions_are_the_same(
     result = carry_out(run / "peft", source(tiny, run), back)
     assert result == read_result(back)
     for split in ("val", "test"):
-        own, found = (evaluate.read_predictions(one, split) for one in (run, back))
+        own, found = (read_predictions(one, split) for one in (run, back))
         assert np.abs(own.scores - found.scores).max() < 1e-5
         assert float(own.scores.std(axis=0).min()) > 1e-3
         assert np.array_equal(own.ids, found.ids)

@@ -188,5 +188,5 @@ def test_copies_are_a_choice_that_old_runs_do_not_know() -> None:
     assert copies.resolved().train.augmentation == "crop-flip"
     assert copies.fingerprint() != plain.fingerprint()
     assert RunSpec.from_json(copies.to_json()) == copies
-    with pytest.raises(ConfigurationError, match="all augmented copies would be the same"):
+    with pytest.raises(ConfigurationError, match="all augmented copies are the same"):
         RunSpec.of(**{"train.augmented_copies": 4, "train.augmentation": "none"})
