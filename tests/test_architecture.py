@@ -59,8 +59,8 @@ INSIDE: dict[str, list[set[str]]] = {
 """Order inside packages: a part imports parts of the same set or of sets before it."""
 
 WITHOUT_TORCH = ("core.errors", "core.formatting", "core.reporter", "core.startup",
-                 "core.metrics", "core.config", "core.files", "core.workspace", "core.runs", "core.evaluation.verdict",
-                 "core.cli", "core.__main__", "explorer.app")  # fmt: skip
+                 "core.metrics", "core.config", "core.files", "core.workspace", "core.runs",
+                 "core.evaluation.verdict", "core.cli", "core.__main__", "explorer.app")  # fmt: skip
 """Packages and modules that load no torch when they are imported."""
 
 

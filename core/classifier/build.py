@@ -59,7 +59,7 @@ def build_classifier(
             otherwise return the plain classifier that the run starts from.
         weights: Load pre-trained weights where the run does; otherwise keep random weights.
         drop_path: Rate of stochastic depth; only training needs it.
-        meta: Build on the meta device: only shapes, no memory and no random numbers.
+        meta: Build on the meta device: shapes only, without memory, and without setting the seed.
 
     Raises:
         ConfigurationError: The method does not suit the architecture.

@@ -16,12 +16,12 @@ from torch import nn
 from core.classifier.weights import read_state
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, CoreError
-from core.hardware.distributed import Processes, join, explain_lost_process
+from core.hardware.distributed import Processes, explain_lost_process, join
 from core.runs.store import open_store
 from core.training.loop import fine_tune
 from core.workspace import BEST, RESULT, open_workspace
-from tests.core.training.test_loop import Notes
 from tests.support.paths import ROOT
+from tests.support.reporters import Notes
 
 EXACT: dict[str, Any] = {
     "train__precision": "fp32", "train__drop_path": 0.0, "adapter__dropout": 0.0,

@@ -1,23 +1,16 @@
-"""What a run will cost, said before it starts, against what it then is."""
+"""The estimated cost of a run, compared with the run itself."""
 
 import csv
 import os
-import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from core.cli.options import with_settings
-from core.config import command_line
-from core.config.run import RunSpec
 from core.data import splits
-from core.errors import ConfigurationError, CoreError, DataError, ModelError
 from core.reporter import NullReporter
-from core.resources import estimate, preflight, throughput, validation_schedule
+from core.resources import estimate, throughput, validation_schedule
 from core.training.setup import setup
 from core.training.warm_cache import prepare
 from tests.support.measured import note_speed
@@ -158,82 +151,6 @@ def test_a_folder_that_changed_is_read_again(
     assert estimate.estimate(spec, cache).positives["Plate"] == 3
     relabelled(radiographs, tmp_path / "own", 7)
     assert estimate.estimate(spec, cache).positives["Plate"] == 7
-
-
-@pytest.mark.parametrize(
-    ("changes", "kind", "field"),
-    [
-        ({"data__name": "nhi"}, ConfigurationError, "data.name"),
-        ({"data__root": None}, DataError, "data.root"),
-        ({"data__root": Path("/nowhere")}, DataError, "data.root"),
-        ({"data__split": "official"}, DataError, "data.split"),
-        ({"model__backbone": "mrn"}, ConfigurationError, "model.backbone"),
-        (
-            {"model__backbone": "ark", "model__pretrained": True, "model__input_size": None},
-            ModelError,
-            "model.weights",
-        ),
-        ({"model__input_size": 70}, ConfigurationError, "model.input_size"),
-        ({"model__weights": Path("/nowhere.pth")}, ModelError, "model.weights"),
-        ({"adapter__method": "lore"}, ConfigurationError, "adapter.method"),
-        ({"adapter__rank": 512}, ConfigurationError, "adapter.rank"),
-    ],
-    ids=lambda one: one if isinstance(one, str) else "",
-)
-def test_what_cannot_work_is_refused(
-    tiny, changes: dict[str, object], kind: type[CoreError], field: str
-) -> None:
-    with pytest.raises(kind) as caught:
-        preflight.check(tiny(**changes))
-    assert caught.value.field == field
-    assert caught.value.remedy
-
-
-def test_what_can_work_is_not(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own.pth").touch()
-    monkeypatch.setenv("HOME", str(tmp_path))
-    preflight.check(tiny(model__weights=Path("~/own.pth")))
-
-
-SPECS = [
-    RunSpec(),
-    RunSpec.of(**{"data.name": "folder", "data.root": "/data/with space/it's", "data.split": "a"}),
-    RunSpec.of(**{"model.pretrained": False, "model.weights": "/a.pth", "model.input_size": 96}),
-    RunSpec.of(**{"train.lr": 0.00012345678901234, "train.min_lr": 0.0, "adapter.alpha": 1 / 3}),
-    RunSpec.of(**{"data.label_fraction": 0.1 + 0.2, "data.subset_seed": 0, "train.momentum": 0}),
-    RunSpec.of(**{"train.device": "cuda:1", "train.precision": "bf16", "adapter.targets": "all"}),
-    RunSpec.from_json(RunSpec().resolved().to_json()),
-    RunSpec.of(**{"adapter.method": "full", "train.batch_size": 48}),
-]
-
-
-@pytest.mark.parametrize("spec", SPECS, ids=range(len(SPECS)))
-def test_the_printed_command_starts_the_same_run(spec: RunSpec) -> None:
-    line = command_line.command_line(spec)
-    words = shlex.split(line)
-    assert words[:4] == ["python", "-m", "core", "train"]
-    seen: list[RunSpec] = []
-    app = typer.Typer()
-
-    @app.command()
-    @with_settings()
-    def keep(spec: RunSpec) -> None:
-        seen.append(spec)
-
-    result = CliRunner().invoke(app, words[4:])
-    assert result.exit_code == 0, result.output
-    assert seen == [spec]
-    assert seen[0].fingerprint() == spec.fingerprint()
-
-
-def test_the_command_names_what_differs() -> None:
-    line = command_line.command_line(
-        RunSpec.of(**{"adapter.rank": 8, "model.pretrained": False}), "submit"
-    )
-    assert line == (
-        "python -m core submit --data phantom-14 --backbone embedded-mae --no-pretrained "
-        "--method lora --rank 8"
-    )
 
 
 def test_pictures_that_are_not_prepared_take_their_time(tiny, cache: Path) -> None:

@@ -1,20 +1,16 @@
-"""The memory of a run: predicted, against what is kept of a real step, and refused."""
+"""Predicted memory of a run, micro-batches, and the check against the device."""
 
 from pathlib import Path
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from core.cli.app import app
-from core.config.run import AdapterSpec, ResolvedSpec, RunSpec
+from core.config.run import ResolvedSpec, RunSpec
 from core.errors import ConfigurationError
 from core.hardware import available_memory
-from core.models.backbones.build import checkpoint_activations, network
-from core.models.backbones.registry import backbone_card
-from core.models.tuning.apply import apply_method
 from core.models.tuning.registry import TUNING_METHODS
-from core.resources import memory, tensor_memory
+from core.resources import memory
 
 
 def vit(method: str = "full", **changes: object) -> ResolvedSpec:
@@ -23,50 +19,12 @@ def vit(method: str = "full", **changes: object) -> ResolvedSpec:
     return RunSpec.of(**named).resolved()
 
 
-def model_of(method: str, device: str, *, again: bool = False) -> torch.nn.Module:
-    card = backbone_card("timm:test_vit")
-    with torch.device("meta"):
-        model = apply_method(network(card, 2, 64), AdapterSpec(method=method))
-    if again:
-        checkpoint_activations(model, card)
-    model = model.to_empty(device=device) if device != "meta" else model.to("meta")
-    with torch.no_grad():
-        for one in [*model.parameters(), *model.buffers()] if device != "meta" else []:
-            one.zero_()
-    return model.train()
-
-
-@pytest.mark.parametrize("method", ["full", "lora"])
-@pytest.mark.parametrize("half", [None, torch.bfloat16])
-@pytest.mark.parametrize("again", [False, True])
-def test_a_step_without_memory_counts_what_a_real_one_holds(
-    method: str, half: torch.dtype | None, again: bool
-) -> None:
-    real, real_pictures = model_of(method, "cpu", again=again), torch.zeros(4, 3, 64, 64)
-    with tensor_memory._Live(real) as live:
-        live.add(real_pictures)
-        with torch.autocast("cpu", half or torch.bfloat16, enabled=half is not None):
-            loss = real(real_pictures)
-        loss.float().mean().backward()
-    pictures = torch.empty(4, 3, 64, 64, device="meta")
-    counted = tensor_memory.step(model_of(method, "meta", again=again), pictures, half, gpu=False)
-    assert max(counted.forward, counted.backward) == pytest.approx(live.peak, rel=0.05)
-
-
 @pytest.mark.parametrize("method", TUNING_METHODS)
 def test_every_method_is_counted(method: str) -> None:
     found = memory.footprint(vit(method), 2)
     assert found is not None
     assert found.weights >= found.trainable > 0
     assert found.each > 0 or method == "linear"
-
-
-def test_memory_is_a_straight_line_over_the_batch() -> None:
-    def step(batch: int) -> int:
-        pictures = torch.empty(batch, 3, 64, 64, device="meta")
-        return tensor_memory.step(model_of("full", "meta"), pictures, None, gpu=False).forward
-
-    assert step(24) - step(16) == step(16) - step(8) > 0
 
 
 def test_what_saves_memory_needs_less() -> None:
@@ -151,28 +109,3 @@ def test_the_command_line_refuses_before_a_run_is_made(
     assert isinstance(found.exception, ConfigurationError)
     assert "4,096 need about" in str(found.exception)
     assert not (tmp_path / "runs").exists()
-
-
-def test_a_control_group_bounds_what_there_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    process, groups = tmp_path / "proc", tmp_path / "groups"
-    inner = groups / "outer" / "inner"
-    inner.mkdir(parents=True)
-    process.mkdir()
-    (process / "cgroup").write_text("0::/outer/inner\n")
-    (inner / "memory.max").write_text("max\n")
-    (inner.parent / "memory.max").write_text("1000\n")
-    (inner.parent / "memory.current").write_text("700\n")
-    (inner.parent / "memory.stat").write_text("anon 600\ninactive_file 100\n")
-    monkeypatch.setattr(available_memory, "PROCESS", process)
-    monkeypatch.setattr(available_memory, "GROUPS", groups)
-    assert available_memory.host() == available_memory.Capacity(1000, 400)
-
-
-def test_the_peak_of_a_process_is_at_least_what_it_has_now() -> None:
-    held = bytearray(50_000_000)
-    before = available_memory.peak()
-    held[:] = b"x" * len(held)
-    del held
-    assert available_memory.peak() >= before > 50_000_000

@@ -14,7 +14,7 @@ from core.training.cached_features import CachedFeatures
 from core.training.inputs import PixelInputs
 from core.training.loop import fine_tune
 from core.training.setup import setup
-from tests.core.training.test_loop import Notes
+from tests.support.reporters import Notes
 
 STUDIES = 40 + 12 + 16
 LAST = {"adapter__method": "last-k", "train__drop_path": 0.0, "train__augmentation": "none"}

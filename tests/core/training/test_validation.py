@@ -15,7 +15,7 @@ from core.training import loop, validation
 from core.training.session import Session
 from core.training.setup import setup
 from core.workspace import BEST
-from tests.core.training.test_loop import Fatal, Killed, Notes
+from tests.support.reporters import Fatal, Killed, Notes
 
 Run = Callable[..., tuple[Path, dict[str, Any]]]
 EPOCHS = 6

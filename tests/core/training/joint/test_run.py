@@ -20,7 +20,7 @@ from core.training.loop import fine_tune
 from core.training.session import Session
 from core.training.setup import setup
 from core.workspace import BEST, RESULT, SPEC, SUBSET
-from tests.core.training.test_loop import Notes
+from tests.support.reporters import Notes
 
 Lora = Callable[..., RunSpec]
 
