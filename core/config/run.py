@@ -39,7 +39,6 @@ __all__ = [
     "ResolvedSpec",
     "RunSpec",
     "TrainSpec",
-    "faults",
 ]
 
 

@@ -18,13 +18,6 @@ from core.metrics.intervals import (
 )
 
 
-def delong_variance(
-    labels: ArrayLike, scores: ArrayLike, patients: ArrayLike | None = None
-) -> float:
-    """Variance of one AUROC; see ``delong_covariance``."""
-    return float(delong_covariance(labels, [scores], patients)[1][0, 0])
-
-
 def delong_covariance(
     labels: ArrayLike, models: Sequence[ArrayLike], patients: ArrayLike | None = None
 ) -> tuple[Floats, Floats]:

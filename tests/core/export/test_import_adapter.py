@@ -146,7 +146,7 @@ def test_a_run_holds_on_to_the_adapter_it_was_made_of(
 ) -> None:
     run, back = there(), tmp_path / "back"
     carry_out(run / "peft", source(tiny, run), back)
-    with pytest.raises(ConfigurationError, match="is tested, not trained"):
+    with pytest.raises(ConfigurationError, match="is evaluated, not trained"):
         preflight.check(load_trained(back).spec)
     config = back / ADAPTER / foreign.CONFIG
     config.write_text(config.read_text() + " ")

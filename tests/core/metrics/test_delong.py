@@ -22,7 +22,8 @@ def test_delong_agrees_with_proc(case: dict) -> None:
         interval = delong.delong_interval(case["y"], case[f"score_{name}"])
         found[f"auroc_{name}"] = interval.value
         found[f"ci95_{name}_low"], found[f"ci95_{name}_high"] = interval.low, interval.high
-        found[f"variance_{name}"] = delong.delong_variance(case["y"], case[f"score_{name}"])
+        covariance = delong.delong_covariance(case["y"], [case[f"score_{name}"]])[1]
+        found[f"variance_{name}"] = covariance[0, 0]
     assert found == pytest.approx(expected, rel=1e-6)
 
 
