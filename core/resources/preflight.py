@@ -37,7 +37,7 @@ def check(spec: RunSpec) -> None:
     weights = spec.model.weights
     if weights is not None and not weights.expanduser().is_file():
         raise ModelError(
-            f"The file {weights} does not exist.",
+            f"There is no file {weights}.",
             "Give the path of a checkpoint.",
             field="model.weights",
         )

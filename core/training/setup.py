@@ -49,7 +49,6 @@ def setup(spec: ResolvedSpec, folder: Path, cache: Path, report: Reporter) -> Se
     accelerator, processes = _accelerator(spec)
     report.progress(0.0, None, "opening the data set")
     dataset = open_data(spec.data)
-    imported = spec.adapter.imported is not None
     ids = _studies(spec, dataset, report)
 
     report.progress(0.0, None, "building the model")
@@ -67,33 +66,23 @@ def setup(spec: ResolvedSpec, folder: Path, cache: Path, report: Reporter) -> Se
     if spec.train.compile:
         parallel = Compiled(parallel, report.log)
     images = ImageCache(cache, dataset, cache_side(spec.model.input_size or card.input_size))
-    session = Session(
-        spec=spec,
-        folder=folder,
-        report=report,
-        dataset=dataset,
-        cache=images,
-        ids=ids,
-        model=model,
-        parallel=parallel,
-        optimizer=optimizer,
-        accelerator=accelerator,
-        inputs=cached_features.input_source(
-            spec, card, images, model, accelerator, cache, report.log
-        ),
-        weights=Weights(
-            backbone=card.name,
-            sha256=classifier.loaded.sha256,
-            trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
-            total=sum(p.numel() for p in model.parameters()),
-        ),
-        hook=training_hook(model, spec.adapter, len(epoch) * spec.train.epochs),
-        skipped=dict(dataset.skipped),
-        # An imported adapter is already trained: only its validation is left.
-        position=Position(epoch=spec.train.epochs, unvalidated=True) if imported else Position(),
-        processes=processes,
-        micro_batches=memory.micro_batches(spec, findings),
+    inputs = cached_features.input_source(spec, card, images, model, accelerator, cache, report.log)
+    weights = Weights(
+        backbone=card.name,
+        sha256=classifier.loaded.sha256,
+        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        total=sum(p.numel() for p in model.parameters()),
     )
+    session = Session(
+        spec, folder, report, dataset, images, ids, model, parallel, optimizer, accelerator,
+        inputs, weights,
+        hook=training_hook(model, spec.adapter, len(epoch) * spec.train.epochs),
+        skipped=dict(dataset.skipped), processes=processes,
+        micro_batches=memory.micro_batches(spec, findings),
+    )  # fmt: skip
+    if spec.adapter.imported is not None:
+        # An imported adapter is already trained: only its validation is left.
+        session.position = Position(epoch=spec.train.epochs, unvalidated=True)
     _log_model(session)
     return session
 

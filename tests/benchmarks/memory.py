@@ -1,4 +1,4 @@
-"""The most memory of whole runs, against what was predicted before they began.
+"""Peak memory of whole runs, compared with the prediction.
 
 Run with ``python -m tests.benchmarks.memory``; it takes some fifteen minutes on two cores. Each run
 has a process of its own and trains two batches or more from random weights, which hold as much as
@@ -29,7 +29,7 @@ class Case:
     Attributes:
         backbone: Its name.
         method: The method's.
-        batch: Pictures a step.
+        batch: Images per step.
         more: Other settings, by dotted name.
     """
 
@@ -57,7 +57,7 @@ CASES = (
 
 
 def measured(case: Case) -> dict[str, int]:
-    """Carry out a run; the bytes that it took at most, and those predicted."""
+    """Train a run; returns its peak memory and the predicted one, in bytes."""
     from core.config.run import RunSpec
     from core.data.phantoms import dataset
     from core.reporter import NullReporter

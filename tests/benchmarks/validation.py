@@ -2,7 +2,7 @@
 
 Run with ``OMP_NUM_THREADS=1 python -m tests.benchmarks.validation --seeds 10``, half an hour: LoRA
 on the embedded backbone, in each epoch of which the paper's way validates four times as many
-pictures as are trained on. Each seed draws its own labelled subset and trains once; validation
+images as are trained on. Each seed draws its own labelled subset and trains once; validation
 changes nothing in training, so that both ways are followed side by side. Compared is the AUROC on
 the whole validation split of the epoch that each way chose, in points (hundredths).
 """
@@ -33,13 +33,13 @@ from core.training.setup import setup
 
 TRAIN, VALIDATION, TEST = 4_000, 1_600, 16
 FRACTION, EPOCHS, SIDE = 0.1, 20, 48
-PICTURE = 64
+IMAGE_SIDE = 64
 LIMIT = 0.2
 """Points that the mean over the seeds may lie below the paper's way."""
 
 
 class Names(NullReporter):
-    """A reporter that keeps the names of the values it is told."""
+    """A reporter that records the names of the values."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -62,20 +62,20 @@ def specification(name: str, seed: int, epochs: int) -> ResolvedSpec:
 
 def both_ways(spec: ResolvedSpec, folder: Path, cache: Path) -> dict[str, Any]:
     """Train once; what each way chose and how many studies it predicted."""
-    told = Names()
-    session = setup(spec, folder, cache, told)
+    names = Names()
+    session = setup(spec, folder, cache, names)
     prepare.prepare(session, "train", "val")
     budget = validation.budget(session)
     assert budget is not None
-    ids, learnt = session.ids["val"], session.ids["train"]
+    ids, train_ids = session.ids["val"], session.ids["train"]
     truth = session.dataset.labels(ids)
-    labels = dict(zip(learnt, session.dataset.labels(learnt), strict=True))
+    labels = dict(zip(train_ids, session.dataset.labels(train_ids), strict=True))
     each: list[float] = []
     while session.position.epoch < spec.train.epochs:
         train_epoch(session, labels)
         validation.validate(session, budget)
         each.append(macro(per_finding(truth, validation.predict(session, ids))))
-    scores = Counter(told.names)
+    scores = Counter(names.names)
     position = session.position
     assert position.best_auroc is not None
     best = max(each)
@@ -103,7 +103,7 @@ def main() -> None:
     arguments.add_argument("--epochs", type=int, default=EPOCHS)
     arguments.add_argument("--data", default="phantom-5", choices=["phantom-14", "phantom-5"])
     asked = arguments.parse_args()
-    sizes = {"train": TRAIN, "val": VALIDATION, "test": TEST, "size": PICTURE}
+    sizes = {"train": TRAIN, "val": VALIDATION, "test": TEST, "size": IMAGE_SIDE}
     dataset.Phantom.__init__.__kwdefaults__.update(sizes)
     found: list[dict[str, Any]] = []
     began = time.perf_counter()

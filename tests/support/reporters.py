@@ -6,7 +6,7 @@ from core.reporter import NullReporter
 
 
 class Notes(NullReporter):
-    """A reporter that keeps what it is told, and asks to stop at the ``stop``-th question."""
+    """Records all reports, and asks the run to stop at the ``stop``-th check."""
 
     def __init__(self, stop: int | None = None) -> None:
         self.metrics: list[tuple[str, float, float, int]] = []
@@ -46,7 +46,7 @@ class Killed(Exception):  # noqa: N818 - it is no error of the program
 
 
 class Fatal(Notes):
-    """A reporter in whose hands the process dies."""
+    """Ends the process at the ``stop``-th check, in the middle of a step."""
 
     def stop_requested(self) -> bool:
         if super().stop_requested():

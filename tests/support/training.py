@@ -27,7 +27,7 @@ CHECKPOINT_SECONDS = 0.02
 
 
 def work(root: Path, run_id: str, slow: float = 0.0) -> None:
-    """Carry out a run of a workspace; what a forked process does."""
+    """Run a run of a workspace; called in a forked process."""
     from core.resources import validation_schedule
     from core.training import loop
 
@@ -62,6 +62,6 @@ def complete(store: Store, workspace: Workspace, run_id: str) -> float:
 
 
 def kill(process: BaseProcess) -> None:
-    """End a process as the system does: with nothing said."""
+    """Kill a process, as the system does when memory runs out."""
     process.kill()
     process.join()

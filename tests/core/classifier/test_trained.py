@@ -38,15 +38,15 @@ def test_frozen_weights_have_to_be_those_of_the_run(tiny, tmp_path: Path, method
     assert found.finding("Plate") == 1
     with pytest.raises(DataError, match="Its findings are: Pneumonia, Plate"):
         found.finding("Hernia")
-    picture = np.random.default_rng(0).integers(0, 256, (90, 70), np.uint8)
-    before = found.probabilities([picture, picture.T.copy()])
+    image = np.random.default_rng(0).integers(0, 256, (90, 70), np.uint8)
+    before = found.probabilities([image, image.T.copy()])
     assert before.shape == (2, 2)
     assert ((before > 0) & (before < 1)).all()
 
     name = "blocks.0.norm1.weight"
     torch.save(state | {name: state[name] * 2}, weights)
     if method == "full":
-        assert np.array_equal(trained.load_trained(folder).probabilities([picture]), before[:1])
+        assert np.array_equal(trained.load_trained(folder).probabilities([image]), before[:1])
         return
     with pytest.raises(ModelError, match="have changed since"):
         trained.load_trained(folder)

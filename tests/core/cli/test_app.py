@@ -153,7 +153,7 @@ def test_a_shell_gets_json_on_one_stream_and_faults_on_the_other(tmp_path: Path)
         ({"root": None}, "needs its folder"),
         ({"weights": "/nowhere.pth"}, "There is no file /nowhere.pth."),
         ({"optimizer": "adam"}, "train.optimizer"),
-        ({"warmup-epochs": 2}, "leave none of 2 to train"),
+        ({"warmup-epochs": 2}, "are too many for 2 epochs"),
         ({"device": "gpu"}, "train.device"),
     ],
     ids=str,

@@ -111,7 +111,7 @@ def test_bad_predictions_are_said(predict, tmp_path: Path) -> None:
         evaluate.evaluate_run(folder)
 
 
-def test_temperature_comes_from_validation_and_mends_calibration(predict) -> None:
+def test_temperature_comes_from_validation_and_improves_calibration(predict) -> None:
     folder = predict("a", skill=1.5)
     path = folder / "predictions" / "val.npz"
     for split in ("val", "test"):

@@ -1,4 +1,4 @@
-"""Words that claim no more than the runs can carry."""
+"""The verdict on two groups of runs and its sentence."""
 
 import math
 
@@ -137,7 +137,7 @@ def test_differing_settings_tell_choices_from_consequences() -> None:
     three = [spec(), spec("full", **{"train.epochs": 20}), spec(**{"adapter.rank": 8})]
     assert {one.path: one.values for one in differing(three)}["adapter.rank"] == ("4", "–", "8")
     found = {one.path: one for one in differing(three[:2])}
-    assert "adapter.rank" not in found  # full fine-tuning heeds none
+    assert "adapter.rank" not in found  # full fine-tuning has no such setting
     assert found["train.epochs"].given
     assert found["adapter.method"].given
     assert not found["train.lr"].given

@@ -105,11 +105,11 @@ def test_two_processes_learn_what_one_learns(tiny: Callable[..., RunSpec], tmp_p
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     done = launch("-m", "tests.support.launched_run", tmp_path / "jobs.json", tmp_path / "cache")
     assert done.returncode == 0, done.stderr
-    told = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text().splitlines()]
-    assert [one["end"] for one in told[:4]] == ["completed", "stopped", "completed", "completed"]
-    assert "2 processes were started for batches of 1 images" in told[4]["end"]
+    ends = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text().splitlines()]
+    assert [one["end"] for one in ends[:4]] == ["completed", "stopped", "completed", "completed"]
+    assert "2 processes were started for batches of 1 images" in ends[4]["end"]
 
-    for name, spec, rows in (("lora", tiny(**LORA), told[0]), ("full", tiny(**FULL), told[3])):
+    for name, spec, rows in (("lora", tiny(**LORA), ends[0]), ("full", tiny(**FULL), ends[3])):
         notes, alone = Notes(), tmp_path / f"alone-{name}"
         result = fine_tune(spec, alone, tmp_path / "cache", notes)
         assert agree(weights(alone), weights(tmp_path / name))
@@ -117,8 +117,8 @@ def test_two_processes_learn_what_one_learns(tiny: Callable[..., RunSpec], tmp_p
                             strict=True)  # fmt: skip
         assert list(names) == [row[0] for row in notes.curves()]
         assert np.allclose(values, [row[1] for row in notes.curves()], rtol=0, atol=1e-5)
-        said = json.loads((tmp_path / name / RESULT).read_text())
-        assert said["scores"] == result["scores"]
+        stored = json.loads((tmp_path / name / RESULT).read_text())
+        assert stored["scores"] == result["scores"]
         for split in ("val", "test"):
             pair = [np.load(one / "predictions" / f"{split}.npz") for one in (alone,
                     tmp_path / name)]  # fmt: skip

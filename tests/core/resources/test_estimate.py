@@ -27,16 +27,16 @@ def cache(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("method", ["full", "linear", "lora", "dora"])
 def test_it_counts_what_the_run_will_use(tiny, cache: Path, method: str) -> None:
     spec = tiny(adapter__method=method, adapter__rank=2, data__label_fraction=0.5)
-    said = estimate.estimate(spec, cache)
+    cost = estimate.estimate(spec, cache)
     session = setup(spec.resolved(), cache, cache, NullReporter())
-    assert (said.trainable, said.total) == (session.weights.trainable, session.weights.total)
-    assert said.share == session.weights.trainable / session.weights.total
+    assert (cost.trainable, cost.total) == (session.weights.trainable, session.weights.total)
+    assert cost.share == session.weights.trainable / session.weights.total
     ids = session.ids["train"]
-    assert said.images == len(ids) == 20
-    assert said.patients == len({session.dataset.study(one).patient for one in ids})
-    assert said.positives == splits.positives(session.dataset, ids)
-    assert (said.val_images, said.test_images) == (12, 16)
-    assert said.seconds > 0
+    assert cost.images == len(ids) == 20
+    assert cost.patients == len({session.dataset.study(one).patient for one in ids})
+    assert cost.positives == splits.positives(session.dataset, ids)
+    assert (cost.val_images, cost.test_images) == (12, 16)
+    assert cost.seconds > 0
 
 
 def test_it_is_the_speed_in_the_run_s_precision_that_counts(tiny, tmp_path: Path) -> None:
@@ -78,8 +78,8 @@ def test_validation_by_budget_costs_what_the_run_then_predicts(
 
 def test_a_frozen_part_that_is_kept_costs_once_a_copy(tiny, cache: Path) -> None:
     def seconds(**changes: Any) -> float:
-        said = estimate.estimate(tiny(train__epochs=10, **changes), cache)
-        return said.seconds - said.starting - said.preparing
+        cost = estimate.estimate(tiny(train__epochs=10, **changes), cache)
+        return cost.seconds - cost.starting - cost.preparing
 
     kept = {"adapter__method": "last-k", "train__augmentation": "none", "train__drop_path": 0.0}
     crops = {"train__augmentation": "crop-flip"}
@@ -97,11 +97,11 @@ def test_a_frozen_part_that_is_kept_costs_once_a_copy(tiny, cache: Path) -> None
 def test_an_earlier_run_of_the_same_kind_is_believed(tiny, cache: Path) -> None:
     spec = tiny()
     earlier = [(tiny(train__epochs=3), 1.0), (tiny(train__seed=5), 77.0), (spec, 99.0)]
-    said = estimate.estimate(spec, cache, earlier)
-    assert said.seconds == 77
-    assert "last run like this" in said.basis
-    said = estimate.estimate(spec, cache, earlier[:1])
-    assert "measured speed" in said.basis
+    cost = estimate.estimate(spec, cache, earlier)
+    assert cost.seconds == 77
+    assert "last run like this" in cost.basis
+    cost = estimate.estimate(spec, cache, earlier[:1])
+    assert "measured speed" in cost.basis
 
 
 def test_before_the_machine_was_measured_a_usual_one_is_told_of(tiny, tmp_path: Path) -> None:
@@ -135,10 +135,10 @@ def test_notes_say_what_should_be_known(
     tiny, radiographs: Path, tmp_path: Path, cache: Path
 ) -> None:
     root = relabelled(radiographs, tmp_path / "few", 3)
-    said = " ".join(estimate.estimate(tiny(data__root=root), cache).notes)
-    assert "No positive image for Pneumonia" in said
-    assert "Fewer than five positive images for Plate" in said
-    assert "random weights" in said
+    notes = " ".join(estimate.estimate(tiny(data__root=root), cache).notes)
+    assert "No positive image for Pneumonia" in notes
+    assert "Fewer than five positive images for Plate" in notes
+    assert "random weights" in notes
     assert estimate.estimate(tiny(adapter__method="full"), cache).notes == ()
     leaky = tiny(model__backbone="cxr-mae", model__input_size=None, adapter__method="full")
     assert "It has seen" in " ".join(estimate.estimate(leaky, cache).notes)
@@ -158,5 +158,5 @@ def test_pictures_that_are_not_prepared_take_their_time(tiny, cache: Path) -> No
     before = estimate.estimate(spec, cache)
     prepare(spec, cache)
     after = estimate.estimate(spec, cache)
-    per_picture = estimate.MILLISECONDS_TO_DECODE / 1000 / (os.cpu_count() or 1)
-    assert before.seconds - after.seconds == pytest.approx(68 * per_picture)
+    per_image = estimate.MILLISECONDS_TO_DECODE / 1000 / (os.cpu_count() or 1)
+    assert before.seconds - after.seconds == pytest.approx(68 * per_image)

@@ -29,20 +29,20 @@ def model_of(method: str, device: str, *, again: bool = False) -> torch.nn.Modul
 def test_a_step_without_memory_counts_what_a_real_one_holds(
     method: str, half: torch.dtype | None, again: bool
 ) -> None:
-    real, real_pictures = model_of(method, "cpu", again=again), torch.zeros(4, 3, 64, 64)
+    real, real_images = model_of(method, "cpu", again=again), torch.zeros(4, 3, 64, 64)
     with tensor_memory._Live(real) as live:
-        live.add(real_pictures)
+        live.add(real_images)
         with torch.autocast("cpu", half or torch.bfloat16, enabled=half is not None):
-            loss = real(real_pictures)
+            loss = real(real_images)
         loss.float().mean().backward()
-    pictures = torch.empty(4, 3, 64, 64, device="meta")
-    counted = tensor_memory.step(model_of(method, "meta", again=again), pictures, half, gpu=False)
+    images = torch.empty(4, 3, 64, 64, device="meta")
+    counted = tensor_memory.step(model_of(method, "meta", again=again), images, half, gpu=False)
     assert max(counted.forward, counted.backward) == pytest.approx(live.peak, rel=0.05)
 
 
 def test_memory_is_a_straight_line_over_the_batch() -> None:
     def step(batch: int) -> int:
-        pictures = torch.empty(batch, 3, 64, 64, device="meta")
-        return tensor_memory.step(model_of("full", "meta"), pictures, None, gpu=False).forward
+        images = torch.empty(batch, 3, 64, 64, device="meta")
+        return tensor_memory.step(model_of("full", "meta"), images, None, gpu=False).forward
 
     assert step(24) - step(16) == step(16) - step(8) > 0

@@ -17,9 +17,9 @@ Run = Callable[..., tuple[Path, dict[str, Any]]]
 
 @pytest.fixture
 def run(tmp_path: Path, tiny) -> Run:
-    """Carry out a tiny run in a folder of its own."""
+    """Train a tiny run in a folder of its own."""
 
-    def carry_out(
+    def run_tiny(
         name: str = "run",
         report: NullReporter | None = None,
         resume: bool = False,
@@ -32,7 +32,7 @@ def run(tmp_path: Path, tiny) -> Run:
             chosen, folder, tmp_path / "cache", report or NullReporter(), resume=resume
         )
 
-    return carry_out
+    return run_tiny
 
 
 @pytest.fixture

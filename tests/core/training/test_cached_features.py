@@ -26,7 +26,7 @@ Run = Callable[..., dict[str, float]]
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pictures have gone through the frozen part for keeping."""
+    """Numbers of images for which the frozen prefix was computed."""
     counts: list[int] = []
     compute = CachedFeatures._compute
 
@@ -42,7 +42,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def losses(tiny, tmp_path: Path) -> Run:
     """Losses and scores of a run, in fp32; the workspace's cache is the same for all."""
 
-    def carry_out(
+    def run_tiny(
         name: str = "run", report: Notes | None = None, resume: bool = False, **changes: Any
     ) -> dict[str, float]:
         notes = report or Notes()
@@ -51,7 +51,7 @@ def losses(tiny, tmp_path: Path) -> Run:
         curves = {f"{n} {s}": v for n, v, _, s in notes.metrics if n.endswith("/loss")}
         return curves | {split: one["auroc"] for split, one in result["scores"].items()}
 
-    return carry_out
+    return run_tiny
 
 
 def without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,10 +122,10 @@ def test_without_room_the_run_goes_on(
     monkeypatch.setattr(disk_space, "SHARE_OF_FREE", 0.0)
     notes = Notes()
     assert losses("no room", notes, **settings) == pytest.approx(wanted, abs=1e-5)
-    said = " ".join(notes.lines)
-    assert "more than 0% of the free space" in said
-    assert ("kept in memory" in said) == (settings is PROBE)
-    assert ("computed at each step instead" in said) == (settings is LAST)
+    log = " ".join(notes.lines)
+    assert "more than 0% of the free space" in log
+    assert ("kept in memory" in log) == (settings is PROBE)
+    assert ("computed at each step instead" in log) == (settings is LAST)
     assert sum(counted) == (STUDIES if settings is PROBE else 0)
     assert not list(features.glob("*/*.u8"))
     features.rename(tmp_path / "also away")
@@ -160,16 +160,16 @@ def test_bf16_keeps_half_and_differs_by_its_rounding(losses: Run, tmp_path: Path
     assert [half[name] for name in names] == pytest.approx([full[n] for n in names], abs=0.05)
 
 
-def feed_of(spec: RunSpec, folder: Path) -> tuple[Any, list[str]]:
+def inputs_of(spec: RunSpec, folder: Path) -> tuple[Any, list[str]]:
     notes = Notes()
     return setup(spec.resolved(), folder, folder / "cache", notes).inputs, notes.lines
 
 
 def test_nothing_is_kept_that_would_change_or_not_pay(tiny, tmp_path: Path) -> None:
     def kept(**changes: Any) -> bool:
-        feed, _ = feed_of(tiny(**changes), tmp_path)
-        assert isinstance(feed, CachedFeatures | PixelInputs)
-        return isinstance(feed, CachedFeatures)
+        inputs, _ = inputs_of(tiny(**changes), tmp_path)
+        assert isinstance(inputs, CachedFeatures | PixelInputs)
+        return isinstance(inputs, CachedFeatures)
 
     assert kept(**PROBE)
     assert kept(**LAST)
@@ -177,8 +177,8 @@ def test_nothing_is_kept_that_would_change_or_not_pay(tiny, tmp_path: Path) -> N
     assert not kept(**LAST | {"train__augmentation": "crop-flip"})
     assert not kept(**LAST | {"adapter__last_blocks": 5})
     assert not kept(**LAST | {"adapter__method": "lora"})
-    feed, lines = feed_of(tiny(**LAST | {"train__drop_path": 0.1}), tmp_path)
-    assert isinstance(feed, PixelInputs)
+    inputs, lines = inputs_of(tiny(**LAST | {"train__drop_path": 0.1}), tmp_path)
+    assert isinstance(inputs, PixelInputs)
     assert "first 4 of 6 blocks are frozen but use stochastic depth" in " ".join(lines)
 
 

@@ -63,10 +63,10 @@ def test_resuming_what_never_began_starts_it(run: Run) -> None:
 
 def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(run: Run) -> None:
     folder, _ = run(train__epochs=1)
-    told = (folder / SPEC).read_text()
+    spec = (folder / SPEC).read_text()
     with pytest.raises(DataError, match="another specification"):
         run(resume=True, train__epochs=3)
-    assert (folder / SPEC).read_text() == told
+    assert (folder / SPEC).read_text() == spec
     path = folder / checkpoint.CHECKPOINT
     whole = path.read_bytes()
     for damaged in (whole[:-100], b"", b"no checkpoint at all"):

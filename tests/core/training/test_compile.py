@@ -8,15 +8,15 @@ from core.training.compile import Compiled
 
 
 def test_without_a_compiler_the_network_runs_uncompiled() -> None:
-    network, told = nn.Sequential(nn.Linear(4, 3), nn.GELU()), []
+    network, messages = nn.Sequential(nn.Linear(4, 3), nn.GELU()), []
     pixels = torch.randn(2, 4)
     with torch._inductor.config.patch({"cpp.cxx": ("/no/such/compiler",)}):
-        compiled = Compiled(network, told.append)
+        compiled = Compiled(network, messages.append)
         assert torch.equal(compiled(pixels), network(pixels))
-    assert len(told) == 1
-    assert "runs uncompiled" in told[0]
+    assert len(messages) == 1
+    assert "runs uncompiled" in messages[0]
     compiled(pixels)
-    assert len(told) == 1
+    assert len(messages) == 1
 
 
 def test_an_error_after_the_first_pass_is_raised() -> None:

@@ -18,7 +18,7 @@ from tests.support.reporters import Notes
 Run = Callable[..., tuple[Path, dict[str, Any]]]
 
 
-def test_a_run_learns_what_can_be_learnt(run: Run) -> None:
+def test_a_run_learns_an_easy_finding(run: Run) -> None:
     _, result = run(
         adapter__method="full",
         train__epochs=8,

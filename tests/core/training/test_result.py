@@ -55,10 +55,10 @@ def test_a_run_writes_what_its_scores_come_from(run: Run, method: str) -> None:
         assert list(saved["ids"]) == dataset.ids(split)
         assert np.array_equal(saved["labels"], dataset.labels(dataset.ids(split)), equal_nan=True)
         each = per_finding(saved["labels"], saved["scores"])
-        said = result["scores"][split]
-        assert said["studies"] == count
-        assert list(said["per_finding"].values()) == each.tolist()
-        assert said["auroc"] == macro(each)
+        scores = result["scores"][split]
+        assert scores["studies"] == count
+        assert list(scores["per_finding"].values()) == each.tolist()
+        assert scores["auroc"] == macro(each)
         again = [read_image(dataset.path(one), trained.side) for one in dataset.ids(split)]
         np.testing.assert_allclose(trained.probabilities(again), saved["scores"], atol=2e-3)  # bf16
     assert result["best_auroc"] == pytest.approx(result["scores"]["val"]["auroc"])

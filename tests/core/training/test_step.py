@@ -80,7 +80,7 @@ def test_a_batch_that_does_not_fit_goes_through_in_parts(
     assert losses("parts") != whole  # summed in another order
 
 
-def test_a_batch_cannot_have_more_parts_than_pictures(tiny) -> None:
+def test_a_batch_cannot_have_more_micro_batches_than_images(tiny) -> None:
     with pytest.raises(ConfigurationError, match="into 17 micro-batches"):
         tiny(train__accumulation=17)
 

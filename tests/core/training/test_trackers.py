@@ -88,8 +88,8 @@ def test_a_run_is_mirrored_and_a_broken_tracker_does_not_hurt_it(
         assert [step for step, _ in shown[name]] == [step for step, _ in values]
         assert [v for _, v in shown[name]] == pytest.approx([v for _, v in values])
     log = (workspace.run(run.id) / "log.txt").read_text()
-    said = "Broken stopped receiving curves: RuntimeError: the server is away."
-    assert log.count(said) == 1
+    message = "Broken stopped receiving curves: RuntimeError: the server is away."
+    assert log.count(message) == 1
 
 
 @pytest.mark.filterwarnings("ignore")  # those of MLflow and what it brings along
@@ -101,10 +101,10 @@ def test_a_resumed_run_goes_on_in_mlflow(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     report = Noting()
     for steps in ((0, 1), (1, 2)):
-        with tracked(tracking("mlflow"), tmp_path / "runs" / "abc", report) as told:
+        with tracked(tracking("mlflow"), tmp_path / "runs" / "abc", report) as report_to:
             for step in steps:
-                told.metric("val/auroc", 0.5 + step / 10, epoch=step, step=step)
-                told.metric("val/loss", 1.0, epoch=step, step=step)
+                report_to.metric("val/auroc", 0.5 + step / 10, epoch=step, step=step)
+                report_to.metric("val/loss", 1.0, epoch=step, step=step)
     assert report.lines == []
     from mlflow import MlflowClient
 
@@ -124,9 +124,9 @@ def test_a_fault_of_a_tracker_is_one_line(
     broken = TrackerKind("Broken", "json", lambda place: Faulty(at, fails))
     monkeypatch.setitem(trackers.TRACKERS, "wandb", broken)
     report = Noting()
-    with tracked(tracking("wandb"), tmp_path / "runs" / "abc", report) as told:
+    with tracked(tracking("wandb"), tmp_path / "runs" / "abc", report) as report_to:
         for step in range(50):
-            told.metric("train/loss", 1.0, epoch=0, step=step)
+            report_to.metric("train/loss", 1.0, epoch=0, step=step)
     assert report.lines == ["Broken stopped receiving curves: RuntimeError: the server is away."]
 
 
@@ -142,8 +142,8 @@ def test_a_tracker_that_hangs_is_not_waited_for(
     report = Noting()
 
     def stopped() -> None:
-        with tracked(tracking("wandb"), tmp_path / "runs" / "abc", report) as told:
-            told.metric("train/loss", 1.0, epoch=0, step=0)
+        with tracked(tracking("wandb"), tmp_path / "runs" / "abc", report) as report_to:
+            report_to.metric("train/loss", 1.0, epoch=0, step=0)
             raise Stopped
 
     with pytest.raises(Stopped):
@@ -156,8 +156,8 @@ def test_a_tracker_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.M
     missing = TrackerKind("Missing", "no_such_package", lambda place: None)
     monkeypatch.setitem(trackers.TRACKERS, "wandb", missing)
     report = Noting()
-    with tracked(tracking("wandb"), tmp_path / "runs" / "abc", report) as told:
-        told.metric("train/loss", 1.0, epoch=0, step=0)
+    with tracked(tracking("wandb"), tmp_path / "runs" / "abc", report) as report_to:
+        report_to.metric("train/loss", 1.0, epoch=0, step=0)
     (line,) = report.lines
     assert "Missing is not installed" in line
     assert "pip install no_such_package" in line

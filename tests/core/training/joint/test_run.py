@@ -74,10 +74,10 @@ def test_each_result_is_that_of_the_run_alone(lora: Lora, tmp_path: Path) -> Non
         assert near(place, alone)
         for name in (SPEC, SUBSET):
             assert (place / name).read_bytes() == (alone / name).read_bytes()
-        said = json.loads((place / RESULT).read_text())
-        assert said == results[i]
-        assert said.keys() == expected.keys()
-        assert said["steps"] == expected["steps"]
+        stored = json.loads((place / RESULT).read_text())
+        assert stored == results[i]
+        assert stored.keys() == expected.keys()
+        assert stored["steps"] == expected["steps"]
         for split in ("val", "test"):
             files = [np.load(one / "predictions" / f"{split}.npz") for one in (place, alone)]
             with files[0] as one, files[1] as other:

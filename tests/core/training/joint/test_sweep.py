@@ -42,8 +42,8 @@ def words(spec: RunSpec, *more: str) -> list[str]:
 
 def test_the_runs_are_runs_of_their_own(lora: Lora, store: Store, workspace: Workspace) -> None:
     place = ["--workspace", str(workspace.root)]
-    told = words(lora(train__epochs=1), "--ranks", "2,4", *place)
-    answer = CliRunner().invoke(app, told)
+    command_words = words(lora(train__epochs=1), "--ranks", "2,4", *place)
+    answer = CliRunner().invoke(app, command_words)
     assert answer.exit_code == 0, answer.output
     runs = store.list()
     assert [run.state for run in runs] == ["completed"] * 2
@@ -52,8 +52,11 @@ def test_the_runs_are_runs_of_their_own(lora: Lora, store: Store, workspace: Wor
         assert load_trained(workspace.run(run.id)).spec.adapter.rank == run.spec.adapter.rank
         assert run.scores is not None
         assert len(store.metrics(run.id)) > 5
-    assert "waiting" in CliRunner().invoke(app, [one for one in told if one != "--json"]).output
-    other = CliRunner().invoke(app, [*told, "--methods", "lora,full"])
+    assert (
+        "waiting"
+        in CliRunner().invoke(app, [one for one in command_words if one != "--json"]).output
+    )
+    other = CliRunner().invoke(app, [*command_words, "--methods", "lora,full"])
     assert "cannot be trained together" in str(other.exception)
     assert len(store.list()) == 2
 
@@ -90,8 +93,8 @@ def test_those_of_a_killed_process_can_each_be_resumed_alone(
 def test_those_that_are_queued_start_in_one_process(
     lora: Lora, store: Store, workspace: Workspace
 ) -> None:
-    told = words(lora(train__epochs=1), "--queued", "--ranks", "2,4")
-    answer = CliRunner().invoke(app, [*told, "--workspace", str(workspace.root)])
+    command_words = words(lora(train__epochs=1), "--queued", "--ranks", "2,4")
+    answer = CliRunner().invoke(app, [*command_words, "--workspace", str(workspace.root)])
     assert answer.exit_code == 0, answer.output
     assert len(json.loads(answer.stdout)["queued"]) == 2
     assert [run.state for run in store.list()] == [RunState.QUEUED] * 2
