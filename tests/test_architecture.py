@@ -60,7 +60,8 @@ INSIDE: dict[str, list[set[str]]] = {
 
 WITHOUT_TORCH = ("core.errors", "core.formatting", "core.reporter", "core.startup",
                  "core.metrics", "core.config", "core.files", "core.workspace", "core.runs",
-                 "core.evaluation.verdict", "core.cli", "core.__main__", "explorer.app")  # fmt: skip
+                 "core.evaluation.verdict", "core.cli", "core.__main__",
+                 "explorer.app")  # fmt: skip
 """Packages and modules that load no torch when they are imported."""
 
 

@@ -165,8 +165,8 @@ class TrainSpec(Section):
     def _schedule_fits(self) -> TrainSpec:
         if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
             raise ValueError(
-                f"{self.warmup_epochs:g} warm-up epochs are too many for {self.epochs} epochs; give "
-                "fewer warm-up epochs or more epochs"
+                f"{self.warmup_epochs:g} warm-up epochs are too many for {self.epochs} epochs; "
+                "give fewer warm-up epochs or more epochs"
             )
         return self
 
