@@ -18,9 +18,9 @@ def main() -> None:
     parser.add_argument("--store", help="store runs in postgresql+psycopg://user@host/name")
     given = parser.parse_args()
 
-    from core.startup import spare_garbage
+    from core.startup import relax_garbage_collection
 
-    spare_garbage()  # before the libraries are loaded
+    relax_garbage_collection()  # before the libraries are loaded
     from core.errors import CoreError
     from core.workspace import STORE, open_workspace
     from explorer.app import serve

@@ -1,4 +1,4 @@
-"""The few kinds of error a user can meet, each with its cause and its remedy."""
+"""Errors that a user can fix, each with its cause and its remedy."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 
 class CoreError(Exception):
-    """A fault that a user can understand and mend.
+    """Base class of errors that a user can understand and fix.
 
     Args:
-        cause: What is wrong, as a sentence that names the thing.
-        remedy: What the user can do about it, as a sentence; empty where nothing can be done.
-        field: The dotted name of the ``RunSpec`` field at fault (``"data.root"``), if there is
-            one: a form shows the message beside that field.
+        cause: What is wrong, as a sentence.
+        remedy: What the user can do about it, as a sentence; empty if nothing can be done.
+        field: Dotted name of the ``RunSpec`` field that causes the error (``"data.root"``), if
+            there is one; the launch form shows the message next to that field.
     """
 
     kind = "other"
@@ -26,7 +26,7 @@ class CoreError(Exception):
 
 
 class ConfigurationError(CoreError):
-    """The settings of a run cannot be carried out as they stand."""
+    """The settings of a run are not valid or do not fit together."""
 
     kind = "configuration"
 
@@ -38,7 +38,7 @@ class DataError(CoreError):
 
 
 class WriteError(DataError):
-    """A file of a run cannot be written: the disk is full, or the folder not writable."""
+    """A file of a run cannot be written: the disk is full or the folder is not writable."""
 
     kind = "other"
 
@@ -68,7 +68,7 @@ class StoreError(CoreError):
 
 
 class RunError(CoreError):
-    """A run is unknown, or in a state that does not allow what was asked."""
+    """A run is unknown, or its state does not allow the requested action."""
 
     kind = "other"
 
@@ -81,25 +81,24 @@ def unknown_name(
     error: type[CoreError] = ConfigurationError,
     field: str | None = None,
 ) -> CoreError:
-    """Build the error for a name that is in no registry, naming the closest known ones first.
+    """Build the error for an unknown name; the closest known names are listed first.
 
     Args:
-        kind: What was looked up, in the singular: ``"backbone"``.
-        name: The name that was not found.
-        known: Every name that would have been found.
+        kind: Kind of the name, in the singular: ``"backbone"``.
+        name: The unknown name.
+        known: All known names.
         error: The class of the error to build.
-        field: The ``RunSpec`` field at fault, if there is one.
+        field: The ``RunSpec`` field that holds the name, if there is one.
 
     Returns:
-        The error, to be raised by the caller.
+        The error, for the caller to raise.
     """
-    everything = list(known)
-    close = difflib.get_close_matches(name.lower(), everything, n=3, cutoff=0.4)
-    rest = [one for one in everything if one not in close]
-    listed = ", ".join(close + rest)
-    meant = f"Did you mean {close[0]}? " if close else ""
-    return error(f"Unknown {kind} “{name}”.", f"{meant}Known: {listed}.", field=field)
+    names = list(known)
+    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.4)
+    listed = ", ".join(close + [other for other in names if other not in close])
+    suggestion = f"Did you mean {close[0]}? " if close else ""
+    return error(f"Unknown {kind} “{name}”.", f"{suggestion}Known: {listed}.", field=field)
 
 
-class Stopped(Exception):  # noqa: N818 - it is an answer to a request, not an error
-    """The user asked a run to stop, and it did so after writing a checkpoint."""
+class Stopped(Exception):  # noqa: N818 - the expected outcome of a request, not an error
+    """A run stopped at the user's request, after it wrote a checkpoint."""

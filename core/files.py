@@ -15,15 +15,15 @@ def write_atomically(
     content: bytes | Callable[[BinaryIO], object],
     remedy: str = "Free space on the disk of the workspace, then resume the run.",
 ) -> None:
-    """Write a file so that a crash leaves either the old content or the new, never a part.
+    """Write a file so that after a crash it holds either the old or the new content, both whole.
 
     Args:
         path: The file.
-        content: Its bytes, or a function that writes them to an open file.
+        content: The new bytes, or a function that writes them to an open file.
         remedy: What the user can do if the file cannot be written.
 
     Raises:
-        WriteError: The disk is full, or the folder cannot be written.
+        WriteError: The disk is full or the folder is not writable.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     errors: list[OSError] = []
@@ -32,7 +32,7 @@ def write_atomically(
             if isinstance(content, bytes):
                 file.write(content)
             else:
-                content(_Noting(file, errors))  # type: ignore[arg-type]
+                content(_ErrorRecorder(file, errors))  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -45,8 +45,8 @@ def write_atomically(
         ) from error
 
 
-class _Noting:
-    """A file that notes the first system error: ``torch.save`` hides it behind a RuntimeError."""
+class _ErrorRecorder:
+    """File wrapper that records system errors, which ``torch.save`` turns into RuntimeErrors."""
 
     def __init__(self, file: BinaryIO, errors: list[OSError]) -> None:
         self._file, self._errors = file, errors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 DISCLAIMER = "For research and education, not for clinical use"
-"""The notice that stands on every page and in every exported file."""
+"""Notice on every page and in every exported file."""
 
 
 def auroc(value: float | None) -> str:
@@ -11,9 +11,9 @@ def auroc(value: float | None) -> str:
     return "–" if value is None or value != value else f"{value:.3f}"
 
 
-def points(difference: float) -> str:
-    """A difference of AUROCs in points: ``+1.8``, ``0.0``, ``−0.4``."""
-    text = f"{100 * difference:+.1f}"
+def points(difference: float, *, sign: bool = True) -> str:
+    """A difference of AUROCs in points: ``+1.8``, or ``1.8`` without a plus sign; ``−0.4``."""
+    text = f"{100 * difference:{'+' if sign else ''}.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
@@ -23,7 +23,7 @@ def number(value: float) -> str:
 
 
 def share(value: float) -> str:
-    """A share as a percentage with three significant digits: ``0.186%``, ``10%``, ``100%``."""
+    """A fraction as a percentage with three significant digits: ``0.186%``, ``10%``, ``100%``."""
     return f"{100 * value:.3g}%"
 
 
@@ -32,8 +32,18 @@ def percent(value: float) -> str:
     return f"{100 * value:.0f}%"
 
 
+def gigabytes(size: float) -> str:
+    """A number of bytes: ``2.1 GB``, ``24 GB``."""
+    return f"{size / 1e9:.1f} GB" if size < 9.95e9 else f"{size / 1e9:,.0f} GB"
+
+
+def capitalized(text: str) -> str:
+    """The text with its first letter in upper case, the rest unchanged."""
+    return text[:1].upper() + text[1:]
+
+
 def duration(seconds: float | None) -> str:
-    """A time span to read at a glance: ``8 s``, ``1 min 20 s``, ``2 h 5 min``."""
+    """A duration: ``8 s``, ``1 min 20 s``, ``2 h 5 min``; a dash where it is not known."""
     if seconds is None:
         return "–"
     whole = max(0, round(seconds))

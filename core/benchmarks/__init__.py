@@ -1,1 +1,1 @@
-"""How fast a run is, against what people use today; each figure beside its baseline."""
+"""Benchmarks of training against conventional baselines."""

@@ -1,4 +1,4 @@
-"""Whether speed costs accuracy: the best AUROC of the same task by our run and by the baselines."""
+"""AUROC parity: the best AUROC of the same task by this software and by the baselines."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from core.benchmarks import png_folder, whole_run
-from core.benchmarks.measurement import REPEATS, Row, apart, device
+from core.benchmarks.measurement import REPEATS, Row, device_name, in_new_process
 from core.benchmarks.png_folder import Shape
 from core.metrics.seed_tests import seeds_paired
 
 TASK = Shape(train=400, val=300, epochs=8, side=256, size=128, batch=16, lr=2e-3)
-"""Small enough for several seeds, and long enough that every side learns something."""
+"""Small enough for several seeds, and long enough for every side to learn something."""
 
 
 def rows(task: Shape = TASK, seeds: int = REPEATS) -> list[Row]:
-    """The mean best validation AUROC of ours against each baseline's.
+    """Compare the mean best validation AUROC with that of each baseline.
 
-    The pictures are the same throughout; a seed decides the new weights, the order and the crops.
-    All sides validate after every epoch: what a budget costs, ``tests.benchmarks.validation``
-    tells, and this task is so small that one would allow all of it.
+    The images are the same in all runs; the seed determines the new weights, the order and the
+    crops. All sides validate after every epoch: this task is so small that a budget would allow it
+    anyway (``tests.benchmarks.validation`` measures validation by budget).
 
     Args:
-        task: What is trained.
-        seeds: How many times.
+        task: Size of the task.
+        seeds: Number of repetitions.
 
     Returns:
-        A row for each baseline; ``difference_spread`` is the 95% interval of
-        ours − baseline over the seeds.
+        A row per baseline; ``difference_spread`` is the 95% interval of ours − baseline over the
+        seeds.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "png"
@@ -37,21 +37,21 @@ def rows(task: Shape = TASK, seeds: int = REPEATS) -> list[Row]:
         shapes = [replace(task, seed=seed) for seed in range(seeds)]
 
         def each(side: Any) -> list[float]:
-            return [apart(side, root, shape)["auroc"] for shape in shapes]
+            return [in_new_process(side, root, shape)["auroc"] for shape in shapes]
 
         ours = each(whole_run.train)
-        others = {name: each(side) for name, side in whole_run.BASELINES.items()}
-    return [_row(f"auroc/{name}", ours, theirs) for name, theirs in others.items()]
+        baselines = {name: each(side) for name, side in whole_run.BASELINES.items()}
+    return [_row(f"auroc/{name}", ours, baseline) for name, baseline in baselines.items()]
 
 
-def _row(name: str, mine: list[float], theirs: list[float]) -> Row:
-    between = seeds_paired(mine, theirs).difference
+def _row(name: str, ours: list[float], baseline: list[float]) -> Row:
+    difference = seeds_paired(ours, baseline).difference
     more = {
-        "spread": (min(mine), max(mine)),
-        "baseline_spread": (min(theirs), max(theirs)),
-        "difference_spread": (between.low, between.high),
-        "each": mine,
-        "baseline_each": theirs,
+        "spread": (min(ours), max(ours)),
+        "baseline_spread": (min(baseline), max(baseline)),
+        "difference_spread": (difference.low, difference.high),
+        "each": ours,
+        "baseline_each": baseline,
     }
-    means = sum(mine) / len(mine), sum(theirs) / len(theirs)
-    return Row(name, *means, "AUROC", device(), "higher", more)
+    means = sum(ours) / len(ours), sum(baseline) / len(baseline)
+    return Row(name, *means, "AUROC", device_name(), "higher", more)

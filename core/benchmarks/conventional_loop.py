@@ -1,7 +1,7 @@
-"""The conventional way: every picture read from its PNG anew, every epoch validated in full.
+"""Baseline: a conventional training loop, which decodes every PNG in every epoch.
 
-Written as a competent user would today and as the field's published code is, with torchvision's
-transforms, a DataLoader with a worker a core, mixed precision and LoRA by peft.
+It is written like the published code of the field: torchvision's transforms, a DataLoader with one
+worker per core, mixed precision, LoRA by peft, and a full validation after every epoch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from core.models.backbones.registry import backbone_card
 
 
 class Radiographs(Dataset[tuple[Tensor, Tensor]]):
-    """PNG files and labels as torchvision's users read them."""
+    """Data set of PNG files and labels with torchvision's transforms."""
 
     def __init__(self, root: Path, split: str, shape: Shape) -> None:
         self.files, self.labels, self.findings = png_folder.read(root, split)
@@ -54,7 +54,7 @@ class Radiographs(Dataset[tuple[Tensor, Tensor]]):
 
 
 def model(shape: Shape, findings: int) -> nn.Module:
-    """The same pre-trained network that our side begins with, with peft's LoRA."""
+    """The same pre-trained network as in this software's run, with peft's LoRA."""
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(shape.seed)
@@ -64,21 +64,25 @@ def model(shape: Shape, findings: int) -> nn.Module:
         r=shape.rank, lora_alpha=32, lora_dropout=0.1, target_modules=["qkv"],
         modules_to_save=["head"],
     )  # fmt: skip
-    found: nn.Module = get_peft_model(plain, chosen)
-    return found
+    adapted: nn.Module = get_peft_model(plain, chosen)
+    return adapted
 
 
 def score(labels: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
     """Mean AUROC over the findings with both labels."""
-    told = [i for i in range(labels.shape[1]) if 0 < labels[:, i].sum() < len(labels)]
-    return float(np.mean([roc_auc_score(labels[:, i], logits[:, i]) for i in told]))
+    scored = [i for i in range(labels.shape[1]) if 0 < labels[:, i].sum() < len(labels)]
+    return float(np.mean([roc_auc_score(labels[:, i], logits[:, i]) for i in scored]))
 
 
 def train(root: Path, shape: Shape) -> dict[str, Any]:
-    """Train and validate; see ``Shape``.
+    """Train and validate.
+
+    Args:
+        root: Folder of PNG files.
+        shape: Size of the task.
 
     Returns:
-        ``seconds`` in all, ``epochs`` with the seconds of each, best ``auroc``, ``peak_bytes``.
+        Total ``seconds``, ``epochs`` with the seconds of each, best ``auroc``, ``peak_bytes``.
     """
     started = time.perf_counter()
     gpu = torch.cuda.is_available()
@@ -94,20 +98,20 @@ def train(root: Path, shape: Shape) -> dict[str, Any]:
         for name, part in parts.items()
     }  # fmt: skip
     network = model(shape, len(parts["train"].findings)).to(device)
-    trained = [one for one in network.parameters() if one.requires_grad]
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=shape.lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, shape.lr, shape.epochs * len(loaders["train"]), pct_start=0.1
     )
     scaler = torch.amp.GradScaler(device.type, enabled=mixed and half == torch.float16)
-    lose = nn.BCEWithLogitsLoss()
+    criterion = nn.BCEWithLogitsLoss()
     times, best = [], 0.0
     for _ in range(shape.epochs):
         begun, total = time.perf_counter(), 0.0
         network.train()
         for images, labels in loaders["train"]:
             with torch.autocast(device.type, half, enabled=mixed):
-                loss = lose(network(images.to(device)).float(), labels.to(device))
+                loss = criterion(network(images.to(device)).float(), labels.to(device))
             optimizer.zero_grad()
             scaler.scale(loss).backward()
             scaler.step(optimizer)
@@ -115,10 +119,9 @@ def train(root: Path, shape: Shape) -> dict[str, Any]:
             schedule.step()
             total += loss.item()
         network.eval()
-        found = []
         with torch.no_grad(), torch.autocast(device.type, half, enabled=mixed):
-            found = [network(images.to(device)).float().cpu() for images, _ in loaders["val"]]
-        best = max(best, score(parts["val"].labels, torch.cat(found).numpy()))
+            logits = [network(images.to(device)).float().cpu() for images, _ in loaders["val"]]
+        best = max(best, score(parts["val"].labels, torch.cat(logits).numpy()))
         times.append(time.perf_counter() - begun)
     seconds = time.perf_counter() - started
     return {"seconds": seconds, "epochs": times, "auroc": best, "peak_bytes": peak_bytes()}

@@ -1,4 +1,4 @@
-"""Hugging Face's ``Trainer`` with peft and timm, as its documentation has it."""
+"""Baseline: Hugging Face's ``Trainer`` with peft and timm, as in its documentation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from core.hardware import precision
 
 
 class Classifier(nn.Module):
-    """A network that tells its loss, as ``Trainer`` wants it."""
+    """A network that returns its loss, as ``Trainer`` expects."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -32,13 +32,13 @@ class Classifier(nn.Module):
 
 
 def collate(rows: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """A batch by the names of ``Classifier``'s arguments."""
+    """A batch with the names of ``Classifier``'s arguments."""
     images, labels = zip(*rows, strict=True)
     return {"pixel_values": torch.stack(images), "labels": torch.stack(labels)}
 
 
 def train(root: Path, shape: Shape) -> dict[str, Any]:
-    """Train and validate; returns what ``core.benchmarks.conventional_loop.train`` does.
+    """Train and validate; arguments and result as for ``conventional_loop.train``.
 
     Raises:
         ConfigurationError: transformers is not installed.
@@ -55,7 +55,7 @@ def train(root: Path, shape: Shape) -> dict[str, Any]:
     scores: list[float] = []
 
     class Clock(transformers.TrainerCallback):  # type: ignore[misc]
-        """Notes when an epoch, with its validation, is over."""
+        """Records the end of each epoch, including its validation."""
 
         def on_evaluate(self, *_: Any, metrics: dict[str, float], **__: Any) -> None:
             scores.append(metrics["eval_auroc"])
@@ -77,14 +77,14 @@ def train(root: Path, shape: Shape) -> dict[str, Any]:
             bf16=mixed == "bf16", fp16=mixed == "fp16", use_cpu=not gpu, seed=shape.seed,
             remove_unused_columns=False, disable_tqdm=True, label_names=["labels"],
         )  # fmt: skip
-        made = transformers.Trainer(
+        trainer = transformers.Trainer(
             Classifier(model(shape, len(parts["train"].findings))), arguments,
             data_collator=collate, train_dataset=parts["train"], eval_dataset=parts["val"],
-            compute_metrics=lambda found: {"auroc": score(found.label_ids, found.predictions)},
+            compute_metrics=lambda output: {"auroc": score(output.label_ids, output.predictions)},
             callbacks=[Clock()],
         )  # fmt: skip
         begun = time.perf_counter()
-        made.train()
+        trainer.train()
     seconds = time.perf_counter() - started
     ends = [begun, *times]
     return {

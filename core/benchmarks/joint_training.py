@@ -1,4 +1,4 @@
-"""Four ranks of LoRA trained together, against one after the other."""
+"""Joint training of four LoRA ranks, compared with training one after the other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.benchmarks.measurement import REPEATS, Row, apart, device, middle
+from core.benchmarks.measurement import REPEATS, Row, device_name, in_new_process, median
 from core.config.run import RunSpec
 from core.reporter import NullReporter
 
@@ -16,16 +16,16 @@ RANKS = (1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is trained with each rank.
+    """Size of the runs of the sweep.
 
     Attributes:
-        backbone: Name of a backbone, with random weights: they cost the same.
+        backbone: Name of a backbone; its weights are random, which costs the same.
         size: Side of the input in pixels.
-        train: Pictures of the training split.
-        held: Pictures of the validation and of the test split, each.
-        epochs: Length of each run.
-        batch: Pictures a step.
-        repeats: Times that each side is measured.
+        train: Images of the training split.
+        held: Images of the validation split, and of the test split.
+        epochs: Epochs per run.
+        batch: Images per step.
+        repeats: Number of measurements per side.
     """
 
     backbone: str
@@ -38,23 +38,23 @@ class Sweep:
 
 
 def seconds(folder: Path, shape: Sweep, together: bool) -> list[float]:
-    """Times of all runs from opening the data set to the test AUROC; the pictures are prepared.
+    """Seconds of all runs, from opening the data set to the test AUROC, with decoded images.
 
     Args:
-        folder: Where the runs and the cache are written.
-        shape: What is trained.
-        together: Whether in the same forward passes, or one after the other.
+        folder: Folder for the runs and the cache.
+        shape: Size of the runs.
+        together: Train jointly; otherwise one after the other.
     """
     from core.data.datasets.write_folder import save
     from core.data.phantoms.dataset import Phantom
     from core.runs.joint_worker import Member
-    from core.training import loop as train
-    from core.training.joint import run as carry
+    from core.training.joint.run import run_together
+    from core.training.loop import fine_tune
 
     root, cache = folder / "pictures", folder / "cache"
     counts = {"train": shape.train, "val": shape.held, "test": shape.held}
     save(Phantom("phantom-14", size=128, **counts), root)
-    # Ranks of one seed share their frozen weights; what each adapter and head starts from, too.
+    # Runs with one seed have the same random frozen weights, which joint training needs.
     specs = [
         RunSpec.of(**{
             "data.name": "folder", "data.root": root, "data.label_fraction": 1.0,
@@ -65,31 +65,31 @@ def seconds(folder: Path, shape: Sweep, together: bool) -> list[float]:
         for rank in RANKS
     ]  # fmt: skip
     times = []
-    for turn in range(shape.repeats + 1):  # the first prepares the pictures and does not count
+    for turn in range(shape.repeats + 1):  # the first one decodes the images and is not measured
         places = [folder / f"{turn}-{spec.adapter.rank}" for spec in specs]
         started = time.perf_counter()
         if together:
             pairs = zip(specs, places, strict=True)
-            for _, end in carry.run(
+            for _, end in run_together(
                 [Member(spec, at, NullReporter()) for spec, at in pairs], cache
             ):
                 end()
         else:
             for spec, at in zip(specs, places, strict=True):
-                train.fine_tune(spec, at, cache, NullReporter())
+                fine_tune(spec, at, cache, NullReporter())
         times.append(time.perf_counter() - started)
     return times[1:]
 
 
 def rows(shapes: dict[str, Sweep]) -> list[Row]:
-    """Ours is all ranks together, the baseline one after the other."""
-    found = []
+    """Compare joint training of all ranks with training one after the other, the baseline."""
+    table = []
     for name, shape in shapes.items():
         sides = []
         for together in (True, False):
             with tempfile.TemporaryDirectory() as folder:
-                sides.append(middle(apart(seconds, Path(folder), shape, together)))
-        (mine, spread), (theirs, others_spread) = sides
-        told = {"spread": spread, "baseline_spread": others_spread}
-        found.append(Row(f"together/{name}/4", mine, theirs, "s", device(), more=told))
-    return found
+                sides.append(median(in_new_process(seconds, Path(folder), shape, together)))
+        (ours, spread), (baseline, baseline_spread) = sides
+        more = {"spread": spread, "baseline_spread": baseline_spread}
+        table.append(Row(f"together/{name}/4", ours, baseline, "s", device_name(), more=more))
+    return table

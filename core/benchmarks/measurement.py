@@ -1,4 +1,4 @@
-"""What was measured: a row of the table, and where it was measured."""
+"""Rows of the benchmark table, and measurement of time, memory and machine."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 REPEATS = 5
+"""Default number of repetitions of a measurement."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """A row of the benchmark table.
 
     Attributes:
-        name: What was measured, ``benchmark/case``.
-        ours: This software's figure, in ``unit``.
-        baseline: What it is compared with, in the same unit.
-        unit: Of both.
-        device: Where it ran.
-        better: Whether the higher or the lower figure is the better one.
-        more: Whatever else was measured: spreads as (lowest, highest), scores, parts of the time.
+        name: Name of the measurement, ``benchmark/case``.
+        ours: Value of this software, in ``unit``.
+        baseline: Value of the baseline, in ``unit``.
+        unit: Unit of both.
+        device: Name of the GPU or CPU.
+        better: Whether ``higher`` or ``lower`` values are better.
+        more: Other measurements: spreads as (lowest, highest), scores, parts of the time.
     """
 
     name: str
@@ -43,65 +44,64 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """How many times better ours is; below 1 where the baseline is better."""
-        over, under = self.baseline, self.ours
+        """Factor by which this software is better; below 1 if the baseline is better."""
         if self.better == "higher":
-            over, under = under, over
-        return over / under
+            return self.ours / self.baseline
+        return self.baseline / self.ours
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, with the ratio."""
+        """All values, with the ratio."""
         return {**asdict(self), "ratio": round(self.ratio, 3)}
 
 
 def repeated(work: Callable[[], object], times: int = REPEATS) -> list[float]:
-    """Seconds of each of so many calls, after one that does not count."""
+    """Seconds of each of several calls, after one call that is not measured."""
     work()
-    found = []
+    seconds = []
     for _ in range(times):
         started = time.perf_counter()
         work()
-        found.append(time.perf_counter() - started)
-    return found
+        seconds.append(time.perf_counter() - started)
+    return seconds
 
 
-def middle(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
-    """The median, and the lowest and the highest value."""
+def median(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """The median, and the lowest and highest value."""
     return statistics.median(values), (min(values), max(values))
 
 
-def apart(function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a function in a new process, so that neither its memory nor its threads meet another's.
+def in_new_process(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function in a new process, so that measurements do not share memory and threads.
 
-    What it prints goes to standard error: standard output is for the answer.
+    Its standard output goes to standard error, because standard output is for the result.
 
     Args:
-        function: One of a module's own, which the new process can find.
-        *arguments: What it is given; it and its result are pickled.
+        function: A function at module level, which the new process can import.
+        *arguments: Its arguments; they and the result are pickled.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_print_aside) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_redirect_output) as pool:
         return pool.submit(function, *arguments).result()
 
 
-def _print_aside() -> None:
+def _redirect_output() -> None:
     os.dup2(2, 1)
 
 
 def peak_bytes() -> int:
-    """The most memory that this process ever had resident."""
+    """Peak resident memory of this process in bytes."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    found = getattr(os, "sched_getaffinity", None)
-    return len(found(0)) if found else os.cpu_count() or 1
+    """Number of cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def device() -> str:
-    """The GPU's name, or that of the processor with its cores."""
+def device_name() -> str:
+    """Name of the GPU, or of the CPU with its number of cores."""
     import torch
 
     if torch.cuda.is_available():
@@ -110,17 +110,17 @@ def device() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of whatever decides the speed."""
+    """Versions of Python and of the packages that affect the speed."""
     from importlib import metadata
 
     names = ("torch", "torchvision", "timm", "peft", "transformers", "accelerate", "pillow")
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in names:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            installed[name] = "not installed"
+    return installed
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""A folder of PNG files in the shape of the study's smallest task, drawn by the phantoms."""
+"""A folder of PNG files, drawn as phantoms, with the size of the paper's smallest task."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from core.benchmarks.measurement import cores
 from core.data.phantoms.dataset import Phantom
 
 NOISE = 1.0
-"""Deviation of the noise that gives a PNG of 1024 px the size of NIH ChestX-ray14's, 400 kB."""
+"""Standard deviation of the noise, so that a PNG of 1024 px has 400 kB as in NIH ChestX-ray14."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How much there is to do; by default a tenth of the study's 785 and 11,219 NIH pictures.
+    """Size of a task; by default a tenth of the paper's 785 and 11,219 NIH images.
 
     Attributes:
-        train: Training pictures.
-        val: Validation pictures.
-        epochs: Passes over the training pictures; the study has 100.
+        train: Training images.
+        val: Validation images.
+        epochs: Passes over the training images; the paper has 100.
         side: Side of the PNG files in pixels.
         size: Side of the model's input in pixels.
-        batch: Pictures a step.
-        backbone: The model that all sides begin with.
-        rank: Of LoRA.
+        batch: Images per step.
+        backbone: Backbone of all sides.
+        rank: Rank of LoRA.
         lr: Peak learning rate.
-        workers: Processes of the baselines' loaders, by default one a core.
-        seed: Of the new weights, the order of the pictures and their crops.
+        workers: Worker processes of the baselines' loaders, by default one per core.
+        seed: Seed of the new weights, the order of the images and their crops.
     """
 
     train: int = 78
@@ -50,10 +50,10 @@ class Shape:
 
 
 def write(root: Path, shape: Shape) -> None:
-    """Write the pictures and their table, ``labels.csv``.
+    """Write the images and their table, ``labels.csv``.
 
-    Besides training and validation there are 16 test pictures, since a folder without any has some
-    drawn from its training part.
+    There are also 16 test images: without a test split, one would be drawn from the training
+    images.
     """
     drawn = Phantom("phantom-14", seed=91, train=shape.train, val=shape.val, test=16)
     (root / "images").mkdir(parents=True)
@@ -62,24 +62,28 @@ def write(root: Path, shape: Shape) -> None:
     with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(_write, parts))
     table = drawn.table.reset_index(names="path")
-    table["path"] = [f"images/{one}.png" for one in ids]
-    wanted = ["path", "patient", "split", *drawn.findings]
-    table[wanted].to_csv(root / "labels.csv", index=False)
+    table["path"] = [f"images/{study}.png" for study in ids]
+    columns = ["path", "patient", "split", *drawn.findings]
+    table[columns].to_csv(root / "labels.csv", index=False)
 
 
 def read(root: Path, split: str) -> tuple[list[Path], NDArray[np.float32], tuple[str, ...]]:
-    """Files, labels of shape (pictures, findings) and findings of one split."""
+    """Files, labels of shape (images, findings) and findings of one split."""
     table = pd.read_csv(root / "labels.csv")
-    findings = tuple(one for one in table.columns if one not in ("path", "patient", "split"))
+    findings = tuple(name for name in table.columns if name not in ("path", "patient", "split"))
     part = table[table["split"] == split]
-    return [root / one for one in part["path"]], part[list(findings)].to_numpy(np.float32), findings
+    return (
+        [root / path for path in part["path"]],
+        part[list(findings)].to_numpy(np.float32),
+        findings,
+    )
 
 
 def _write(part: tuple[Phantom, Path, int, list[str]]) -> None:
     drawn, root, side, ids = part
-    for one in ids:
-        random = np.random.default_rng([7, *one.encode()])
-        small = Image.fromarray(drawn.read(one))
+    for study in ids:
+        random = np.random.default_rng([7, *study.encode()])
+        small = Image.fromarray(drawn.read(study))
         large = np.asarray(small.resize((side, side), Image.Resampling.BICUBIC), np.float32)
         noisy = np.clip(large + random.normal(0, NOISE, large.shape), 0, 255).astype(np.uint8)
-        Image.fromarray(noisy).save(root / "images" / f"{one}.png", compress_level=3)
+        Image.fromarray(noisy).save(root / "images" / f"{study}.png", compress_level=3)

@@ -1,4 +1,4 @@
-"""The benchmarks by name."""
+"""Registry of the benchmarks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from core.errors import unknown_name
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of it is done.
+    """Size of the benchmarks.
 
     Attributes:
-        quick: As little as shows that it works; such figures say nothing.
-        epochs: Of the whole run; the study has 100.
-        gpu: Whether there is one: batches of 256 too.
+        quick: Only check that the benchmarks work; the figures mean nothing.
+        epochs: Epochs of the whole run; the paper has 100.
+        gpu: Whether there is a GPU, for which larger tasks are measured as well.
     """
 
     quick: bool = False
@@ -79,16 +79,17 @@ BENCHMARKS: dict[str, Callable[[Scale], list[Row]]] = {
     "together": _together,
     "growth": _growth,
 }
+"""Benchmarks by name."""
 
 
 def chosen(only: str | None) -> Iterable[str]:
-    """Names of what is to be measured.
+    """Names of the benchmarks to run.
 
     Args:
-        only: A benchmark, or None for all of them.
+        only: Name of a benchmark; None for all of them.
 
     Raises:
-        ConfigurationError: There is no such benchmark.
+        ConfigurationError: The name is unknown.
     """
     if only is None:
         return BENCHMARKS

@@ -1,4 +1,4 @@
-"""A training step's speed and memory, against the conventional step and the machine's limit."""
+"""Speed and memory of a training step, compared with a conventional step and the machine's peak."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from core.benchmarks.measurement import REPEATS, Row, apart, device, middle, peak_bytes, repeated
+from core.benchmarks.measurement import (
+    REPEATS,
+    Row,
+    device_name,
+    in_new_process,
+    median,
+    peak_bytes,
+    repeated,
+)
 from core.config.run import RunSpec
 from core.reporter import NullReporter
 
@@ -27,15 +35,15 @@ MIXED = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Case:
-    """What a step trains.
+    """A training step that is measured.
 
     Attributes:
-        backbone: Name of a backbone, with random weights: they cost the same.
-        method: Name of the method.
-        batch: Pictures a step.
+        backbone: Name of a backbone; its weights are random, which costs the same.
+        method: Name of the tuning method.
+        batch: Images per step.
         size: Side of the input in pixels.
-        repeats: Steps that are timed, after one that is not.
-        again: Whether activations are computed again on the way back, to spare memory.
+        repeats: Measured steps, after one that is not measured.
+        checkpointing: Whether activations are recomputed in the backward pass, to save memory.
     """
 
     backbone: str
@@ -43,15 +51,15 @@ class Case:
     batch: int
     size: int = 224
     repeats: int = REPEATS
-    again: bool = False
+    checkpointing: bool = False
 
 
 def ours(case: Case) -> dict[str, Any]:
     """Steps of ``core.training.loop``.
 
     Returns:
-        ``seconds`` of each, ``operations`` of one, ``limit`` (operations a second of bare products
-        of the same shapes), ``precision``, ``peak_bytes`` of the device or of the process.
+        ``seconds`` of each step, ``operations`` of one, ``limit`` (operations per second of matrix
+        products of the same shapes), ``precision``, ``peak_bytes`` of the device or the process.
     """
     from core.training.loop import training_step
     from core.training.setup import setup
@@ -59,22 +67,22 @@ def ours(case: Case) -> dict[str, Any]:
     spec = RunSpec.of(**{
         "model.backbone": case.backbone, "model.pretrained": False, "model.input_size": case.size,
         "adapter.method": case.method, "train.batch_size": case.batch,
-        "train.augmentation": "crop-flip", "train.activation_checkpointing": case.again,
+        "train.augmentation": "crop-flip", "train.activation_checkpointing": case.checkpointing,
     })  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        session = setup(spec.resolved(), place / "run", place / "cache", NullReporter())
+        root = Path(folder)
+        session = setup(spec.resolved(), root / "run", root / "cache", NullReporter())
     channels = session.model.get_parameter(_first(session.model)).shape[1]
     inputs, targets = _batch(case, len(session.dataset.findings), channels)
-    where = session.accelerator.device
+    device = session.accelerator.device
 
     def work() -> None:
         training_step(session, inputs, targets, 0)
-        _wait(where)
+        _synchronize(device)
 
     seconds = repeated(work, case.repeats)
-    peak = torch.cuda.max_memory_allocated() if where.type == "cuda" else peak_bytes()
-    # Afterwards, since it keeps activations that checkpointing gives up.
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else peak_bytes()
+    # Counted last, because the counter keeps activations that checkpointing frees.
     with FlopCounterMode(display=False) as counter:
         work()
     width = int(getattr(session.model, "num_features", 192))
@@ -84,39 +92,39 @@ def ours(case: Case) -> dict[str, Any]:
         "operations": float(counter.get_total_flops()),
         "precision": session.accelerator.mixed_precision,
         "peak_bytes": peak,
-        "limit": products(tokens, width, MIXED[session.accelerator.mixed_precision], where),
-        "limit_float32": products(tokens, width, torch.float32, where),
+        "limit": products(tokens, width, MIXED[session.accelerator.mixed_precision], device),
+        "limit_float32": products(tokens, width, torch.float32, device),
     }
 
 
 def conventional(case: Case) -> dict[str, Any]:
-    """Steps of a plain loop with autocast, peft's LoRA on qkv, and the loss read at each."""
+    """Steps of a plain loop with autocast, peft's LoRA on qkv, and the loss read at each step."""
     import timm
     from peft import LoraConfig, get_peft_model
 
     from core.hardware import precision
 
     gpu = torch.cuda.is_available()
-    where = torch.device("cuda" if gpu else "cpu")
+    device = torch.device("cuda" if gpu else "cpu")
     chosen = MIXED[precision.resolve_precision("auto", gpu=gpu).replace("fp32", "no")]
     network: Any = timm.create_model(
         case.backbone.removeprefix("timm:"), num_classes=14, img_size=case.size
     )
     if case.method == "lora":
-        told = LoraConfig(
+        config = LoraConfig(
             r=4, lora_alpha=32, lora_dropout=0.1, target_modules=["qkv"], modules_to_save=["head"]
         )
-        network = get_peft_model(network, told)
-    network.to(where).train()
-    trained = [one for one in network.parameters() if one.requires_grad]
+        network = get_peft_model(network, config)
+    network.to(device).train()
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
     images = torch.randn(case.batch, 3, case.size, case.size)
     targets = _batch(case, 14, 1)[1]
 
     def work() -> float:
-        with torch.autocast(where.type, chosen, enabled=chosen != torch.float32):
-            logits = network(images.to(where)).float()
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.to(where))
+        with torch.autocast(device.type, chosen, enabled=chosen != torch.float32):
+            logits = network(images.to(device)).float()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.to(device))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -127,61 +135,60 @@ def conventional(case: Case) -> dict[str, Any]:
     return {"seconds": seconds, "peak_bytes": peak}
 
 
-def products(rows: int, width: int, dtype: torch.dtype, where: torch.device) -> float:
-    """Operations a second of the matrix products that a block's layers are.
+def products(rows: int, width: int, dtype: torch.dtype, device: torch.device) -> float:
+    """Operations per second of matrix products with the shapes of a transformer block's layers.
 
-    On a GPU it is the square product of 8192 instead, the device's peak.
+    On a GPU, a square product of 8192 is measured instead, the peak of the device.
 
     Args:
         rows: Tokens of a batch.
-        width: Of the network.
-        dtype: Of the factors.
-        where: The device.
+        width: Width of the network.
+        dtype: Type of the factors.
+        device: The device.
     """
     shapes = [(rows, width, 3 * width), (rows, width, width), (rows, width, 4 * width),
               (rows, 4 * width, width)]  # fmt: skip
-    if where.type == "cuda":
+    if device.type == "cuda":
         shapes = [(8192, 8192, 8192)]
-    done, spent = 0.0, 0.0
+    operations, seconds = 0.0, 0.0
     for n, k, m in shapes:
-        a = torch.randn(n, k, device=where, dtype=dtype)
-        b = torch.randn(k, m, device=where, dtype=dtype)
+        a = torch.randn(n, k, device=device, dtype=dtype)
+        b = torch.randn(k, m, device=device, dtype=dtype)
 
         def work(a: Tensor = a, b: Tensor = b) -> None:
             a @ b
-            _wait(where)
+            _synchronize(device)
 
-        spent += min(repeated(work))
-        done += 2.0 * n * k * m
-    return done / spent
+        seconds += min(repeated(work))
+        operations += 2.0 * n * k * m
+    return operations / seconds
 
 
 def rows(batches: tuple[int, ...], sizes: tuple[str, ...], repeats: int) -> list[Row]:
-    """Images a second of each size, method and batch; then LoRA's memory against full's.
+    """Images per second by size, method and batch; memory of LoRA and of full fine-tuning.
 
-    The memory is told twice: as steps are by default, and with activation checkpointing.
+    The memory is measured without and with activation checkpointing.
     """
-    found = []
+    table = []
     for batch in batches:
         for size in sizes:
             peaks = {}
             for method in METHODS:
                 case = Case(SIZES[size], method, batch, repeats=repeats)
-                mine, theirs = apart(ours, case), apart(conventional, case)
-                peaks[method] = mine["peak_bytes"]
-                found.append(_speed(f"step/{size}/{method}/{batch}", batch, mine, theirs))
-            found.append(_memory(f"memory/{size}/{batch}", peaks))
-            again = {
-                method: apart(ours, Case(SIZES[size], method, batch, repeats=1, again=True))
-                for method in METHODS
-            }
-            peaks = {method: one["peak_bytes"] for method, one in again.items()}
-            found.append(_memory(f"memory/{size}/{batch}/checkpointing", peaks))
-    return found
+                own = in_new_process(ours, case)
+                baseline = in_new_process(conventional, case)
+                peaks[method] = own["peak_bytes"]
+                table.append(_speed(f"step/{size}/{method}/{batch}", batch, own, baseline))
+            table.append(_memory(f"memory/{size}/{batch}", peaks))
+            for method in METHODS:
+                case = Case(SIZES[size], method, batch, repeats=1, checkpointing=True)
+                peaks[method] = in_new_process(ours, case)["peak_bytes"]
+            table.append(_memory(f"memory/{size}/{batch}/checkpointing", peaks))
+    return table
 
 
 def profile() -> str:
-    """torch.profiler's ten dearest operations of one epoch of the default run, as a table."""
+    """The ten most expensive operations of an epoch of the default run, by torch.profiler."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 
@@ -191,8 +198,8 @@ def profile() -> str:
     from core.training.setup import setup
 
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        session = setup(RunSpec().resolved(), place / "run", place / "cache", NullReporter())
+        root = Path(folder)
+        session = setup(RunSpec().resolved(), root / "run", root / "cache", NullReporter())
         prepare.prepare(session, "train")
         ids = session.ids["train"]
         labels = dict(
@@ -201,34 +208,34 @@ def profile() -> str:
         kinds = [ProfilerActivity.CPU]
         if torch.cuda.is_available():
             kinds.append(ProfilerActivity.CUDA)
-        with profiled(activities=kinds) as seen:
+        with profiled(activities=kinds) as profiler:
             started = time.perf_counter()
             train_epoch(session, labels)
             seconds = time.perf_counter() - started
     order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
-    table = seen.key_averages().table(sort_by=order, row_limit=10, max_name_column_width=40)
-    return f"One epoch of {len(ids):,} pictures, {seconds:.2f} s\n{table}"
+    table = profiler.key_averages().table(sort_by=order, row_limit=10, max_name_column_width=40)
+    return f"One epoch of {len(ids):,} images, {seconds:.2f} s\n{table}"
 
 
-def _speed(name: str, batch: int, mine: dict[str, Any], theirs: dict[str, Any]) -> Row:
-    seconds, (least, most) = middle(mine["seconds"])
-    other, (others_least, others_most) = middle(theirs["seconds"])
-    achieved = mine["operations"] / seconds
+def _speed(name: str, batch: int, own: dict[str, Any], baseline: dict[str, Any]) -> Row:
+    seconds, (least, most) = median(own["seconds"])
+    other, (baseline_least, baseline_most) = median(baseline["seconds"])
+    achieved = own["operations"] / seconds
     more = {
         "spread": (batch / most, batch / least),
-        "baseline_spread": (batch / others_most, batch / others_least),
-        "precision": mine["precision"],
+        "baseline_spread": (batch / baseline_most, batch / baseline_least),
+        "precision": own["precision"],
         "gigaflops": achieved / 1e9,
-        "share_of_peak": achieved / mine["limit"],
-        "share_of_float32_peak": achieved / mine["limit_float32"],
-        "peak_bytes": mine["peak_bytes"],
-        "baseline_peak_bytes": theirs["peak_bytes"],
+        "share_of_peak": achieved / own["limit"],
+        "share_of_float32_peak": achieved / own["limit_float32"],
+        "peak_bytes": own["peak_bytes"],
+        "baseline_peak_bytes": baseline["peak_bytes"],
     }
-    return Row(name, batch / seconds, batch / other, "images/s", device(), "higher", more)
+    return Row(name, batch / seconds, batch / other, "images/s", device_name(), "higher", more)
 
 
 def _memory(name: str, peaks: dict[str, int]) -> Row:
-    return Row(name, peaks["lora"] / 1e6, peaks["full"] / 1e6, "MB", device())
+    return Row(name, peaks["lora"] / 1e6, peaks["full"] / 1e6, "MB", device_name())
 
 
 def _batch(case: Case, findings: int, channels: int) -> tuple[Tensor, Tensor]:
@@ -239,9 +246,9 @@ def _batch(case: Case, findings: int, channels: int) -> tuple[Tensor, Tensor]:
 
 
 def _first(model: torch.nn.Module) -> str:
-    return next(name for name, one in model.named_parameters() if one.ndim == 4)
+    return next(name for name, value in model.named_parameters() if value.ndim == 4)
 
 
-def _wait(where: torch.device) -> None:
-    if where.type == "cuda":
-        torch.cuda.synchronize(where)
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

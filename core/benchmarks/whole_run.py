@@ -1,4 +1,4 @@
-"""A whole run of the study's "NIH 1%" shape: from PNG files to the best epoch's AUROC."""
+"""A whole run of the size of the paper's NIH 1% task: from PNG files to the best epoch's AUROC."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.benchmarks import conventional_loop, hf_trainer, png_folder
-from core.benchmarks.measurement import Row, apart, device, middle, peak_bytes
+from core.benchmarks.measurement import Row, device_name, in_new_process, median, peak_bytes
 from core.benchmarks.png_folder import Shape
 from core.config.run import RunSpec
 from core.reporter import NullReporter
@@ -17,7 +17,7 @@ BASELINES = {"loop": conventional_loop.train, "trainer": hf_trainer.train}
 
 
 class Clock(NullReporter):
-    """Notes when epochs end, and how long pictures were prepared."""
+    """Records the end of each epoch, and the time spent on preparing images."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -25,24 +25,24 @@ class Clock(NullReporter):
         self._phase, self._since = "", time.perf_counter()
 
     def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
-        """An epoch is over when the last score is told that each has."""
+        """The last value of each epoch marks its end."""
         if name == "train/images_per_s":
             self.ends.append(time.perf_counter())
 
     def progress(self, fraction: float, seconds_left: float | None, phase: str) -> None:
-        """Add up the time since the last call, if pictures were prepared in it."""
+        """Add the time since the last call if images were prepared in it."""
         now = time.perf_counter()
         if self._phase.startswith("preparing"):
             self.preparing += now - self._since
         self._phase, self._since = phase, now
 
 
-WAYS = {"": "every-epoch", "/budget": "budget"}
-"""How our side validates, by the ending of a row's name: as the baselines do, or by budget."""
+VALIDATION = {"": "every-epoch", "/budget": "budget"}
+"""Validation of this software's runs, by row suffix: like the baselines, or by budget."""
 
 
 def specification(root: Path, shape: Shape, validation: str = "every-epoch") -> RunSpec:
-    """Our side of it."""
+    """Specification of this software's run."""
     return RunSpec.of(**{
         "data.name": "folder", "data.root": root, "data.label_fraction": 1.0,
         "model.backbone": shape.backbone, "model.input_size": shape.size,
@@ -53,18 +53,19 @@ def specification(root: Path, shape: Shape, validation: str = "every-epoch") -> 
 
 
 def train(root: Path, shape: Shape, validation: str = "every-epoch") -> dict[str, Any]:
-    """Our run, with the cache built inside the time; returns what the baselines do.
+    """This software's run; the measured time includes the decoding of the images.
 
-    Beside it ``cache_seconds``, what of the time went into decoding, once.
+    Returns:
+        The same as the baselines, and ``cache_seconds``, the time spent on decoding.
     """
     from core.training.loop import fine_tune
 
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
+        base = Path(folder)
         started = time.perf_counter()
         result = fine_tune(
-            specification(root, shape, validation), place / "run", place / "cache", clock
+            specification(root, shape, validation), base / "run", base / "cache", clock
         )
         seconds = time.perf_counter() - started
     between = [later - end for end, later in zip(clock.ends, clock.ends[1:], strict=False)]
@@ -78,26 +79,31 @@ def train(root: Path, shape: Shape, validation: str = "every-epoch") -> dict[str
 
 
 def rows(shape: Shape) -> list[Row]:
-    """Ours, by either way to validate, against each baseline: whole time, and the median epoch."""
+    """Compare total time and median epoch with each baseline, for both kinds of validation."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "png"
         png_folder.write(root, shape)
-        ours = {ending: apart(train, root, shape, way) for ending, way in WAYS.items()}
-        others = {name: apart(other, root, shape) for name, other in BASELINES.items()}
-    found = []
-    for ending, mine in ours.items():
-        for name, theirs in others.items():
-            shared = {
-                "epochs": shape.epochs, "auroc": mine["auroc"], "baseline_auroc": theirs["auroc"],
-                "peak_bytes": mine["peak_bytes"], "baseline_peak_bytes": theirs["peak_bytes"],
+        ours = {
+            suffix: in_new_process(train, root, shape, validation)
+            for suffix, validation in VALIDATION.items()
+        }
+        baselines = {name: in_new_process(side, root, shape) for name, side in BASELINES.items()}
+    table = []
+    for suffix, own in ours.items():
+        for name, baseline in baselines.items():
+            more = {
+                "epochs": shape.epochs, "auroc": own["auroc"], "baseline_auroc": baseline["auroc"],
+                "peak_bytes": own["peak_bytes"], "baseline_peak_bytes": baseline["peak_bytes"],
             }  # fmt: skip
-            whole = {**shared, "cache_seconds": mine["cache_seconds"]}
-            sides = mine["seconds"], theirs["seconds"]
-            found.append(Row(f"end-to-end/{name}{ending}", *sides, "s", device(), more=whole))
-            if mine["epochs"]:
-                middling, spread = middle(mine["epochs"])
-                others_middle, others_spread = middle(theirs["epochs"])
-                told = {**shared, "spread": spread, "baseline_spread": others_spread}
-                sides = middling, others_middle
-                found.append(Row(f"epoch/{name}{ending}", *sides, "s", device(), more=told))
-    return found
+            whole = {**more, "cache_seconds": own["cache_seconds"]}
+            sides = own["seconds"], baseline["seconds"]
+            table.append(Row(f"end-to-end/{name}{suffix}", *sides, "s", device_name(), more=whole))
+            if own["epochs"]:
+                epoch, spread = median(own["epochs"])
+                baseline_epoch, baseline_spread = median(baseline["epochs"])
+                spreads = {"spread": spread, "baseline_spread": baseline_spread}
+                sides = epoch, baseline_epoch
+                table.append(
+                    Row(f"epoch/{name}{suffix}", *sides, "s", device_name(), more=more | spreads)
+                )
+    return table

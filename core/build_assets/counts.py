@@ -22,7 +22,7 @@ from core.models.tuning import precomputed
 from core.models.tuning.apply import count_in_model
 from core.models.tuning.registry import TUNING_METHODS
 from core.models.tuning.targets import fitting
-from core.resources import memory, throughput
+from core.resources import network_memory, throughput
 
 RANKS = (1, 2, 4, 8, 16, 32)
 """The most common ranks of LoRA; other methods are counted with their default settings."""
@@ -59,7 +59,9 @@ def method(card: BackboneCard, adapter: AdapterSpec) -> dict[str, Any]:
     }
     without_dropout = adapter.model_copy(update={"dropout": 0.0})  # default of these backbones
     bytes_by_precision = {
-        precision: memory.counted(memory.MemoryQuery(card.name, without_dropout, precision))
+        precision: network_memory.counted(
+            network_memory.MemoryQuery(card.name, without_dropout, precision)
+        )
         for precision in PRECISIONS
     }
     return {

@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""The classifier of a run: how it is built, loaded and saved."""

@@ -1,7 +1,9 @@
-"""Build the classifier of a run."""
+"""Build the classifier of a run: backbone, classification head and adapter."""
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,48 +25,93 @@ from core.models.tuning.apply import apply_method
 from core.workspace import ADAPTER
 
 
-def untuned(
-    spec: RunSpec, findings: int, *, weights: bool = True
-) -> tuple[BackboneCard, nn.Module, LoadReport]:
-    """The classifier that a run started from, before anything was tuned.
+@dataclass(frozen=True)
+class Classifier:
+    """A classifier of findings on a backbone.
 
-    Args:
-        spec: The run.
-        findings: Outputs of the classifier.
-        weights: Load the pre-trained weights where the run did; otherwise leave random ones.
-
-    Returns:
-        The backbone's card, the model, and what was loaded.
-
-    Raises:
-        ModelError: The weights cannot be found, read or matched.
+    Attributes:
+        model: Turns float32 pixels of shape (studies, channels, side, side) into logits of shape
+            (studies, findings).
+        card: The backbone's card.
+        loaded: Which pre-trained weights were loaded.
     """
-    card = backbone_card(spec.model.backbone)
-    torch.manual_seed(spec.train.seed)  # frozen random weights are drawn as the run drew them
-    model, report = build_backbone(
-        card,
-        findings,
-        pretrained=spec.model.pretrained and weights,
-        weights=spec.model.weights if weights else None,
-        input_size=spec.model.input_size,
-    )
-    return card, model, report
+
+    model: nn.Module
+    card: BackboneCard
+    loaded: LoadReport
 
 
-def tuned(model: nn.Module, spec: RunSpec, folder: Path) -> nn.Module:
-    """Prepare a backbone for a run's way of tuning, or put on it the adapter the run came with.
+def build_classifier(
+    spec: RunSpec,
+    findings: int,
+    folder: Path | None = None,
+    *,
+    adapted: bool = True,
+    weights: bool = True,
+    drop_path: float = 0.0,
+    meta: bool = False,
+) -> Classifier:
+    """Build the classifier of a run.
+
+    Training, the prediction of memory, saliency and export all call this function.
 
     Args:
-        model: The classifier the run starts from; it is changed.
         spec: The run.
-        folder: Its folder.
+        findings: Number of outputs.
+        folder: The run's folder, which holds its imported adapter; only read if there is one.
+        adapted: Prepare the model for the run's tuning method, or attach its imported adapter;
+            otherwise return the plain classifier that the run starts from.
+        weights: Load pre-trained weights where the run does; otherwise keep random weights.
+        drop_path: Rate of stochastic depth; only training needs it.
+        meta: Build on the meta device: shapes only, without memory, and without setting the seed.
 
     Raises:
         ConfigurationError: The method does not suit the architecture.
-        ModelError: The imported adapter is missing, damaged, or not the one the run came with.
+        ModelError: The weights cannot be found, read or matched, or the imported adapter is
+            missing, damaged, or not the one that was imported.
     """
+    card = backbone_card(spec.model.backbone)
+    if not meta:
+        # Frozen random weights are not saved: the seed must draw the same ones at every build.
+        torch.manual_seed(spec.train.seed)
+    with torch.device("meta") if meta else contextlib.nullcontext():
+        model, loaded = build_backbone(
+            card,
+            findings,
+            pretrained=spec.model.pretrained and weights,
+            weights=spec.model.weights if weights else None,
+            input_size=spec.model.input_size,
+            drop_path=drop_path,
+        )
+        if adapted:
+            model = _adapted(model, spec, folder)
+    if meta:
+        model = model.to("meta")  # peft creates some buffers on the CPU in any case
+    return Classifier(model, card, loaded)
+
+
+def encoder_digest(model: nn.Module) -> str:
+    """SHA-256 of a plain classifier's weights without its classification head (see ``digest``)."""
+    heads = tuple(f"{name}." for name in classifier_names(map_model(model)))
+    return digest({k: v for k, v in model.state_dict().items() if not k.startswith(heads)})
+
+
+def evaluation_transform(card: BackboneCard, size: int) -> EvalTransform:
+    """The transform from images to the input of evaluation.
+
+    Args:
+        card: The backbone's card. Its centre crop keeps the same share of the image at any size.
+        size: Side of the input in pixels.
+    """
+    resize = card.eval_resize and round(card.eval_resize * size / card.input_size)
+    return EvalTransform(size, card.mean, card.std, card.channels, resize)
+
+
+def _adapted(model: nn.Module, spec: RunSpec, folder: Path | None) -> nn.Module:
     if spec.adapter.imported is None:
         return apply_method(model, spec.adapter)
+    if folder is None:
+        raise ValueError("a run with an imported adapter needs its folder")
     adapter = read_adapter(folder / ADAPTER)
     if adapter.identity != spec.adapter.imported:
         raise ModelError(
@@ -72,20 +119,3 @@ def tuned(model: nn.Module, spec: RunSpec, folder: Path) -> nn.Module:
             "Import it again: python -m core import-adapter DIR.",
         )
     return attach_adapter(model, adapter)
-
-
-def encoder_digest(model: nn.Module) -> str:
-    """Hash of a plain classifier's weights, all but the classifier's own (see ``digest``)."""
-    heads = tuple(f"{name}." for name in classifier_names(map_model(model)))
-    return digest({k: v for k, v in model.state_dict().items() if not k.startswith(heads)})
-
-
-def evaluation_transform(card: BackboneCard, size: int) -> EvalTransform:
-    """How pictures become the input of an evaluation.
-
-    Args:
-        card: The backbone's card. The centre crop it asks for keeps its share of the picture.
-        size: Side of the input in pixels.
-    """
-    resize = card.eval_resize and round(card.eval_resize * size / card.input_size)
-    return EvalTransform(size, card.mean, card.std, card.channels, resize)

@@ -1,4 +1,4 @@
-"""A finished run's weights on disk, and the model they make again."""
+"""Load the classifier that a finished run trained, and its result."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.classifier.build import evaluation_transform, tuned, untuned
+from core.classifier.build import build_classifier, evaluation_transform
 from core.classifier.weights import read_state
-from core.config.run import RunSpec
+from core.config.run import ResolvedSpec, RunSpec
 from core.data.cache.image_cache import cache_side
 from core.data.transforms import EvalTransform
 from core.errors import DataError, ModelError
@@ -25,54 +25,54 @@ from core.workspace import BEST, RESULT, SPEC
 
 @dataclass(frozen=True)
 class Trained:
-    """A model as a run left it at its best epoch, ready to predict.
+    """The model of a run at its best epoch, ready to predict.
 
     Attributes:
         model: In evaluation mode, on the CPU; logits of shape (studies, findings).
         card: The backbone's card.
         spec: The run's resolved specification.
         findings: Names of the outputs, in order.
-        transform: Makes the model's input of pictures whose shorter side is ``side``.
-        side: Shorter side, in pixels, of the pictures that ``transform`` expects.
+        transform: Turns images whose shorter side is ``side`` into the model's input.
+        side: Shorter side, in pixels, of the images that ``transform`` expects.
     """
 
     model: nn.Module
     card: BackboneCard
-    spec: RunSpec
+    spec: ResolvedSpec
     findings: tuple[str, ...]
     transform: EvalTransform
     side: int
 
     def finding(self, name: str) -> int:
-        """The output that stands for a finding.
+        """The index of a finding's output.
 
         Raises:
             DataError: The model has no such finding.
         """
         if name not in self.findings:
             raise DataError(
-                f"This model does not know the finding “{name}”.",
-                f"It knows: {', '.join(self.findings)}.",
+                f"This model has no finding “{name}”.",
+                f"Its findings are: {', '.join(self.findings)}.",
             )
         return self.findings.index(name)
 
     def probabilities(self, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Predict pictures of any size.
+        """Predict images of any size.
 
         Args:
-            images: Grey pictures of shape (height, width), 0 to 255.
+            images: Greyscale images of shape (height, width), 0 to 255.
 
         Returns:
-            Probabilities of shape (pictures, findings).
+            Probabilities of shape (images, findings), 0 to 1.
         """
         with torch.inference_mode():
             logits: Tensor = self.model(self.transform(images))
-        found: NDArray[np.float32] = torch.sigmoid(logits.float()).numpy()
-        return found
+        probabilities: NDArray[np.float32] = torch.sigmoid(logits.float()).numpy()
+        return probabilities
 
 
 def load_trained(folder: Path) -> Trained:
-    """Build a run's model with the weights of its best epoch.
+    """Load a run's model with the weights of its best epoch.
 
     Args:
         folder: The run's folder.
@@ -84,18 +84,18 @@ def load_trained(folder: Path) -> Trained:
         raise ModelError(
             "This run has no weights yet.", "Wait for its first validation, or start it again."
         )
-    spec = RunSpec.from_json((folder / SPEC).read_text())
-    state, about = read_state(folder / BEST)
-    findings = tuple(json.loads(about["findings"]))
-    # Full fine-tuning saved every weight; fetching the pre-trained ones again would be for nothing.
-    frozen_part = spec.adapter.method != "full"
-    card, model, report = untuned(spec, len(findings), weights=frozen_part)
-    if frozen_part and (report.sha256 or "") != about["backbone_sha256"]:
+    spec = RunSpec.from_json((folder / SPEC).read_text()).resolved()
+    state, metadata = read_state(folder / BEST)
+    findings = tuple(json.loads(metadata["findings"]))
+    # Full fine-tuning saved every weight, so that the pre-trained ones are not needed.
+    frozen = spec.adapter.method != "full"
+    classifier = build_classifier(spec, len(findings), folder, weights=frozen)
+    model, card = classifier.model, classifier.card
+    if frozen and (classifier.loaded.sha256 or "") != metadata["backbone_sha256"]:
         raise ModelError(
             f"The weights of {card.title} have changed since this run was trained.",
             "Restore the former file or train the run again.",
         )
-    model = tuned(model, spec, folder)
     load_trainable_state(model, state)
     model.eval()
     size = spec.model.input_size or card.input_size
@@ -103,10 +103,10 @@ def load_trained(folder: Path) -> Trained:
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """The scores and facts that a run wrote at its end.
+    """Read the scores and measurements that a run wrote when it completed.
 
     Raises:
-        DataError: The run has not ended yet.
+        DataError: The run has not completed yet.
     """
     path = folder / RESULT
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Weights of a classifier on disk, and their hash."""
+"""Read, write and hash a classifier's weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.files import write_atomically
 
 
 def digest(state: dict[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and bytes of a state, in the order of the names."""
+    """SHA-256 over names, shapes and bytes of a state dict, in the order of the names."""
     total = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
@@ -23,14 +23,20 @@ def digest(state: dict[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def write_state(path: Path, state: dict[str, Tensor], about: dict[str, str]) -> None:
-    """Write tensors and text as safetensors, whole or not at all."""
+def write_state(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors as safetensors, atomically.
+
+    Args:
+        path: The file.
+        state: Tensors by name.
+        metadata: Text by name, stored in the file's header.
+    """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    write_atomically(path, safetensors.torch.save(plain, metadata=about))
+    write_atomically(path, safetensors.torch.save(plain, metadata=metadata))
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read what ``write_state`` wrote.
+    """Read tensors and metadata that ``write_state`` wrote.
 
     Raises:
         ModelError: The file is missing or damaged.

@@ -32,7 +32,7 @@ from core.cli.sweep import sweep
 from core.cli.transfer import transfer
 from core.errors import CoreError
 from core.formatting import DISCLAIMER
-from core.startup import spare_garbage
+from core.startup import relax_garbage_collection
 from core.workspace import STORE, VARIABLE
 
 app = typer.Typer(
@@ -85,7 +85,7 @@ for verb in (
 
 def main() -> None:
     """Run the command line; a ``CoreError`` is printed as one line, with exit code 1."""
-    spare_garbage()
+    relax_garbage_collection()
     try:
         app()
     except CoreError as error:

@@ -13,7 +13,7 @@ from core.config.run import DataSpec
 if TYPE_CHECKING:
     from core.data.base import ChestDataset
     from core.data.checks.report import Report
-    from core.training.warm_cache import Made
+    from core.training.warm_cache import CacheSummary
 
 app = typer.Typer(help="Check, cache, subset and register data sets.", no_args_is_help=True)
 
@@ -66,12 +66,12 @@ def cache_data(
     from core.workspace import open_workspace
 
     with bar("images") as progress:
-        made = warm_cache.whole(data, open_workspace(folder).cache, side, progress)
+        made = warm_cache.prepare_all(data, open_workspace(folder).cache, side, progress)
     answer(made.as_json(), as_json, lambda: _print_cached(made))
     raise typer.Exit(1 if made.unreadable else 0)
 
 
-def _print_cached(made: Made) -> None:
+def _print_cached(made: CacheSummary) -> None:
     typer.echo(
         f"{made.pictures:,} images with a shorter side of {made.side} px, {made.made:,} of them "
         f"decoded now; {made.bytes / 1e6:,.0f} MB in {made.folder}."

@@ -30,9 +30,9 @@ def execute(
 
 def execute_jointly(members: Sequence[Member], cache: Path) -> Iterator[tuple[int, Result]]:
     """Train several runs in the same forward passes, in this process."""
-    from core.training.joint.run import run
+    from core.training.joint.run import run_together
 
-    return run(members, cache)
+    return run_together(members, cache)
 
 
 def is_secondary_process() -> bool:

@@ -1,1 +1,1 @@
-"""The sections of a run's specification, a file each; ``core.config.run`` puts them together."""
+"""The specification of a run: one module per section; ``core.config.run`` combines them."""

@@ -1,4 +1,4 @@
-"""How the backbone is tuned."""
+"""Section ``adapter`` of a specification: the tuning method and its settings."""
 
 from __future__ import annotations
 
@@ -13,88 +13,93 @@ from core.config.section import Section
 PromptDepth = Literal["shallow", "deep"]
 
 TARGETS = ("qv", "qkv", "attn", "mlp", "all")
-"""The choices of layers that have a name; any other text is a pattern of their names."""
+"""Named choices of target modules; any other text is a regular expression for module names."""
 
 
 class AdapterSpec(Section):
-    """How the backbone is tuned. Full fine-tuning is a method by name, never the absence of one."""
+    """Tuning method of a run and its settings. Full fine-tuning is a method of its own."""
 
-    method: str = Field("lora", description="Name of the method: lora, full, linear, ….")
+    method: str = Field("lora", description="Name of the tuning method: lora, full, linear, ….")
     rank: int = Field(4, ge=1, le=1024, description="Rank r of the low-rank update.")
     alpha: float = Field(32.0, gt=0, le=4096, description="Scale of the update is alpha / rank.")
     dropout: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="Dropout on the adapter's input; by default 0.1, as published, and 0 for the "
-        "embedded backbones.",
+        description="Dropout on the adapter's input; by default 0.1 (the published value), 0 for "
+        "the embedded backbones.",
     )
     targets: str = Field(
         "qv",
-        description="Layers that are adapted in every block: qv (query and value), qkv, attn, mlp, "
-        "all, or a regular expression that matches their whole names.",
+        description="Target modules in every block: qv (query and value), qkv, attn, mlp, all, or "
+        "a regular expression that matches whole module names.",
     )
     blocks: str | None = Field(
-        None, description="Blocks that are adapted, from 0: 8-11 or 0,2,5-7; by default all."
+        None, description="Blocks to adapt, counted from 0: 8-11 or 0,2,5-7; by default all."
     )
     last_blocks: int | None = Field(
-        None, ge=1, le=1000, description="last-k: how many of the last blocks train; by default 2."
+        None, ge=1, le=1000, description="last-k: number of last blocks that train; by default 2."
     )
     rate_ratio: float | None = Field(
-        None, gt=0, le=1000, description="lora+: learning rate of B over that of A; by default 16."
+        None,
+        gt=0,
+        le=1000,
+        description="lora+: learning rate of B divided by that of A; by default 16.",
     )
     initial_rank: int | None = Field(
         None,
         ge=2,
         le=1024,
-        description="adalora: rank of each layer at the start; by default half above the rank.",
+        description="adalora: initial rank of each layer; by default 1.5 times the rank.",
     )
     orthogonality: float | None = Field(
         None,
         ge=0,
         le=100,
-        description="adalora: weight of the penalty on factors that are not orthogonal; by default "
-        "0.5.",
+        description="adalora: weight of the orthogonality penalty; by default 0.5.",
     )
     vectors: int | None = Field(
-        None, ge=2, le=65_536, description="vblora: vectors in the shared bank; by default 90."
+        None,
+        ge=2,
+        le=65_536,
+        description="vblora: vectors in the shared vector bank; by default 90.",
     )
     vector_length: int | None = Field(
         None,
         ge=1,
         le=4096,
         description="vblora: length of a vector; by default the largest up to 256 that divides "
-        "every width.",
+        "the width of every target module.",
     )
     block_size: int | None = Field(
         None,
         ge=2,
         le=1024,
-        description="oft, boft: side of the rotated blocks; by default the largest up to 32 (boft: "
-        "8) that fits every layer.",
+        description="oft, boft: size of the rotation blocks; by default the largest up to 32 "
+        "(boft: 8) that fits every target module.",
     )
     butterflies: int | None = Field(
-        None, ge=1, le=8, description="boft: butterfly factors of a rotation; by default 2."
+        None, ge=1, le=8, description="boft: butterfly factors per rotation; by default 2."
     )
     frequencies: int | None = Field(
-        None, ge=1, description="fourierft: coefficients that train in a layer; by default 1000."
+        None, ge=1, description="fourierft: trainable coefficients per layer; by default 1000."
     )
     scaling: float | None = Field(
         None, gt=0, le=100_000, description="fourierft: scale of the update; by default 150."
     )
     prompts: int | None = Field(
-        None, ge=1, le=1000, description="vpt: prompt tokens of a block; by default 10."
+        None, ge=1, le=1000, description="vpt: prompt tokens per block; by default 10."
     )
     prompt_depth: PromptDepth | None = Field(
         None,
-        description="vpt: new prompts before every block (deep, the default) or before the first "
-        "alone (shallow).",
+        description="vpt: new prompts before every block (deep, the default) or only before the "
+        "first one (shallow).",
     )
 
     imported: str | None = Field(
         None,
         pattern=r"^[0-9a-f]{16}$",
-        description="Hash of the adapter, made elsewhere, that the run is only tested with.",
+        description="Hash of an imported adapter: the run evaluates it and does not train.",
         json_schema_extra={"chosen": False},
     )
 
@@ -105,8 +110,8 @@ class AdapterSpec(Section):
             re.compile(targets)
         except (re.error, RecursionError, OverflowError) as error:
             raise ValueError(
-                f"these targets are none of {', '.join(TARGETS)} and no regular expression either "
-                f"({error})"
+                f"the targets are neither one of {', '.join(TARGETS)} nor a valid regular "
+                f"expression ({error})"
             ) from error
         return targets
 
@@ -114,16 +119,16 @@ class AdapterSpec(Section):
     @classmethod
     def _blocks_are_numbers(cls, blocks: str | None) -> str | None:
         if blocks is not None and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", blocks):
-            raise ValueError("blocks are numbers and ranges, such as 8-11 or 0,2,5-7")
+            raise ValueError("blocks must be numbers and ranges, such as 8-11 or 0,2,5-7")
         return blocks
 
     def own(self) -> dict[str, Any]:
-        """What was chosen of the settings that only some methods heed, by name."""
+        """Method-specific settings that were chosen, by name."""
         chosen = {name: getattr(self, name) for name in OWN}
         return {name: value for name, value in chosen.items() if value is not None}
 
     def filled(self) -> AdapterSpec:
-        """The same, with each setting of the method that was left to a fixed default filled in."""
+        """The same section with the method's own defaults filled in."""
         defaults = METHOD_DEFAULTS.get(self.method, {})
         if self.method == "adalora":
             defaults = {**defaults, "initial_rank": min(1024, -(-3 * self.rank // 2))}
@@ -131,7 +136,8 @@ class AdapterSpec(Section):
 
     @model_serializer(mode="wrap")
     def _without_open_options(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Runs from before an option existed keep their JSON and with it their fingerprint.
+        # An option that is not set is left out, so that runs stored before the option existed keep
+        # their JSON and their fingerprint.
         written: dict[str, Any] = write(self)
         return {k: v for k, v in written.items() if k in COMMON or v is not None}
 

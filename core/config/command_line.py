@@ -1,4 +1,4 @@
-"""The command line that is equal to a run specification."""
+"""Command line that is equivalent to a run specification."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from core.config.run import RunSpec
 
 
 def command_line(spec: RunSpec, verb: str = "train") -> str:
-    """The shell command that starts the same run, naming only what differs from the defaults."""
+    """The shell command that starts the same run; only options that differ from the defaults."""
     words = ["python", "-m", "core", verb]
     always = ("data.name", "model.backbone", "adapter.method")
     for setting in fields():
@@ -26,6 +26,6 @@ def command_line(spec: RunSpec, verb: str = "train") -> str:
 
 
 def _plain(value: Any) -> str:
-    """The shortest text that reads as the same value."""
+    """The shortest text that parses to the same value."""
     short = f"{value:g}" if isinstance(value, float) else f"{value}"
     return short if not isinstance(value, float) or float(short) == value else repr(value)

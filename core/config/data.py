@@ -1,4 +1,4 @@
-"""Which radiographs and labels a run learns from."""
+"""Section ``data`` of a specification: data set, split and labels."""
 
 from __future__ import annotations
 
@@ -10,102 +10,103 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from core.config.section import Section
 
 LABEL_FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
-"""The label fractions that the form offers; any other in (0, 1] may be typed."""
+"""Label fractions that the launch form offers; any other value in (0, 1] can be typed."""
 
 OPTIONS = ("findings", "uncertainty", "views", "patient", "table", "columns", "labels")
 """Fields of ``DataSpec`` that only some data sets support (see ``core.data.datasets.registry``)."""
 
 LATER = (*OPTIONS, "split_file", "called")
-"""Fields of ``DataSpec`` that are left out of its JSON where they say nothing."""
+"""Fields of ``DataSpec`` that are left out of its JSON where they are not set."""
 
 
 class DataSpec(Section):
-    """Which radiographs and labels a run learns from."""
+    """Data set, split and labels of a run."""
 
     name: str = Field("phantom-14", description="Name of the data set.")
     root: Path | None = Field(
-        None, description="Folder of the data set in its official layout; phantoms need none."
+        None, description="Folder of the data set in its official layout; not used for phantoms."
     )
     split: str | None = Field(
         None,
-        description="Which split of the data set, where it has several; by default its own first.",
+        description="Split of the data set, where it has several; by default the first one listed.",
     )
     label_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.1, description="Share of the training patients whose labels are used, in (0, 1]."
+        0.1, description="Fraction of the training patients whose labels are used, in (0, 1]."
     )
     subset_seed: int | None = Field(
-        None, ge=0, description="Seed that draws the labelled subset; by default the run's seed."
+        None, ge=0, description="Seed for drawing the labelled subset; by default the run's seed."
     )
     split_file: Path | None = Field(
         None,
-        description="List of the labelled training studies (names alone, or with labels as in "
-        "MED-PEFT's lists), such as subset.txt of an earlier run; fraction and subset seed then "
-        "play no part.",
+        description="File that lists the labelled training studies (names only, or with labels as "
+        "in MED-PEFT's lists), such as subset.txt of an earlier run; label fraction and subset "
+        "seed are then not used.",
     )
     findings: str | None = Field(
-        None, description="Which set of findings, where a data set has several, such as 5 or 14."
+        None, description="Set of findings, where the data set has several, such as 5 or 14."
     )
     uncertainty: str | None = Field(
         None,
-        description="What a label marked uncertain counts as, where a data set has such labels: "
-        "mixed (the paper's rule), ones, zeros or ignore.",
+        description="How uncertain labels are used, where the data set has them: mixed (the "
+        "paper's rule), ones, zeros or ignore.",
     )
     views: str | None = Field(
-        None, description="Which views, where a data set has lateral ones: all or frontal."
+        None, description="Views to use, where the data set has lateral ones: all or frontal."
     )
     patient: str | None = Field(
         None,
-        description="Regular expression that finds the patient in a picture's path, for a folder "
-        "of one's own.",
+        description="Regular expression that finds the patient in an image's path, for a custom "
+        "folder.",
     )
     table: str | None = Field(
-        None, description="Name of the CSV file with the labels, in a folder of one's own."
+        None, description="Name of the CSV file with the labels, in a custom folder."
     )
     columns: str | None = Field(
         None,
-        description="Columns of that file by what they hold, where their names do not say it: "
+        description="Meaning of the CSV file's columns, where it does not follow from their names: "
         "path=File,patient=PatID,split=Fold (also sex, age, view, label).",
     )
     labels: str | None = Field(
         None,
-        description="Columns or class folders that are findings, in a folder of one's own: "
+        description="Columns or class folders that are findings, in a custom folder: "
         "Edema,Fx=Fracture; by default all that hold labels.",
     )
     called: str | None = Field(
-        None, description="A name of the data set for people, such as that it is registered under."
+        None, description="Display name of the data set, such as the name it is registered under."
     )
 
     skip_bad: bool = Field(
         False,
-        description="Go on without pictures that are missing or cannot be read, and record which; "
-        "otherwise they end the run.",
+        description="Skip missing or unreadable images and list them in the result; otherwise the "
+        "run fails.",
     )
 
     shuffle_labels: bool = Field(
         False,
-        description="A control: train on labels that were shuffled among the studies, so that "
-        "nothing can be learnt about the findings.",
+        description="Control experiment: train on labels shuffled among the studies, so that "
+        "nothing can be learned about the findings.",
     )
 
     def options(self) -> dict[str, str]:
-        """What was chosen of ``OPTIONS``, by name."""
+        """Those of ``OPTIONS`` that are set, by name."""
         chosen = {name: getattr(self, name) for name in OPTIONS}
         return {name: value for name, value in chosen.items() if value is not None}
 
     def title(self) -> str:
-        """A short name for people: ``nih 10%``, or ``nih train_1.txt`` where a list is given."""
+        """A short display name: ``nih 10%``, or ``nih train_1.txt`` where a list is given."""
         part = self.split_file.name if self.split_file else f"{self.label_fraction * 100:g}%"
         return f"{self.called or self.name} {part}{', shuffled' if self.shuffle_labels else ''}"
 
     def source(self) -> DataSpec:
-        """The same data set as a whole: equal for runs that draw different labels from it."""
+        """The whole data set: equal for runs that use different labels of it."""
         drawn = {"label_fraction": 1.0, "subset_seed": None, "split_file": None, "called": None}
         return self.model_copy(update={**drawn, "shuffle_labels": False})
 
     @model_serializer(mode="wrap")
     def _without_open_options(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Runs from before an option existed keep their JSON and with it their fingerprint.
+        # An option that is not set is left out, so that runs stored before the option existed keep
+        # their JSON and their fingerprint.
         written: dict[str, Any] = write(self)
         closed = {k for k in LATER if written.get(k) is None}
-        closed |= {one for one in ("skip_bad", "shuffle_labels") if not getattr(self, one)}
+        closed |= {k for k in ("skip_bad", "shuffle_labels") if not getattr(self, k)}
         return {k: v for k, v in written.items() if k not in closed}

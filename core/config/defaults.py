@@ -1,4 +1,4 @@
-"""What a run takes where a setting is left open: published values, and those chosen here."""
+"""Default values of a run's settings: published values, and values chosen in this project."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ BASE_RATES: dict[tuple[str, str], float] = {
 }
 """Base learning rates for a batch of 256, by method and optimizer; ``lr = base × batch / 256``.
 
-Those of ``lora`` and ``full`` are the published ones (AdamW: CXR-MAE; SGD: MRM, NIH 1%, given there
-for batches of 64). The study has no linear probe; its rates were chosen here.
+The rates of ``lora`` and ``full`` are published (AdamW: CXR-MAE; SGD: MRM, NIH 1%, given there for
+batches of 64). The paper has no linear probe; its rates were chosen in this project.
 """
 
 EMBEDDED = "embedded-"
-"""What the names of the shipped backbones begin with."""
+"""Prefix of the names of the shipped backbones."""
 
 EMBEDDED_RATES = {"lora": 0.032, "full": 0.016, "linear": 0.16}
 """Base learning rates of the embedded backbones with AdamW, for a batch of 256 as above.
 
-Nothing is published for them. They were chosen on validation studies of ``phantom-14`` at 10% of
-the labels, where the published rates had learnt next to nothing within a few hundred steps.
+There are no published values. These were chosen on validation studies of ``phantom-14`` with 10% of
+the labels, where a few hundred steps with the published rates learn almost nothing.
 """
 
 DROPOUT = 0.1
-"""Published dropout on an adapter's input. The embedded backbones take none, which makes its steps
-a quarter faster on a processor (67 instead of 54 images a second on two cores)."""
+"""Published dropout on an adapter's input. The embedded backbones use none: without it a training
+step on a CPU is a quarter faster (67 instead of 54 images per second on two cores)."""
 
 
 RATES_LIKE = {"last-k": "full"}
-"""Methods that start from the rate of another one than LoRA."""
+"""Methods whose base learning rate is that of another method than LoRA."""
 
 RATE_FACTORS = {"lora+": 0.25}
-"""What a method's rate is of LoRA's. LoRA+ trains A with it and B with sixteen times as much, so
-that the geometric mean of the two is LoRA's own rate."""
+"""Factor between a method's base learning rate and LoRA's. LoRA+ trains A with this rate and B with
+sixteen times this rate, so that the geometric mean of the two is LoRA's own rate."""
 
 METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
     "lora+": {"rate_ratio": 16.0},
@@ -49,14 +49,14 @@ METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
     "vpt": {"prompts": 10, "prompt_depth": "deep"},
     "last-k": {"last_blocks": 2},
 }
-"""What a method takes where one of its own settings is left open and does not depend on the model:
-the values of its paper, and of peft for FourierFT."""
+"""Defaults of a method's own settings that do not depend on the model: the values of its paper, and
+for FourierFT those of peft."""
 
 RANKED = frozenset(
     {"lora", "rslora", "dora", "pissa", "olora", "lora+", "lora-fa", "adalora", "loha", "lokr",
      "vera", "vblora"}
 )  # fmt: skip
-"""Methods whose title names the rank."""
-
+"""Methods whose title includes the rank."""
 
 EVALUATION_BATCH = 128
+"""Studies per batch when a model predicts."""

@@ -1,4 +1,4 @@
-"""Every setting of a run, one by one, as a form or a command line offers it."""
+"""All settings of a run as a flat list, for the launch form and the command line."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from core.config.run import RunSpec
 
 @dataclass(frozen=True)
 class Field:
-    """One field of ``RunSpec`` as a form or a command line offers it.
+    """A setting of ``RunSpec``, as the launch form and the command line offer it.
 
     Attributes:
         path: Dotted name, ``section.field``.
-        option: Name on the command line, without dashes.
+        option: Name on the command line, without the leading dashes.
         annotation: Its type.
         default: Its default value.
-        description: One sentence.
+        description: Help text, one sentence.
     """
 
     path: str
@@ -30,20 +30,20 @@ class Field:
 
 
 NAMED = {"data.name": "data", "train.validation": "validate", "train.augmented_copies": "copies"}
-"""Settings whose option is not called like the field."""
+"""Settings whose command-line option has another name than the field."""
 
 
 def fields() -> list[Field]:
-    """Every field of ``RunSpec``, in order; option names are unique across the sections."""
-    found = []
+    """All settings of ``RunSpec``, in order; option names are unique across the sections."""
+    settings = []
     for section, outer in RunSpec.model_fields.items():
         assert isinstance(outer.default, BaseModel)
         for name, field in type(outer.default).model_fields.items():
             if isinstance(field.json_schema_extra, dict):
-                continue  # nobody chooses it
+                continue  # set by the program, not by the user
             path = f"{section}.{name}"
             option = NAMED.get(path, name.replace("_", "-"))
-            found.append(
+            settings.append(
                 Field(path, option, field.annotation, field.default, field.description or "")
             )
-    return found
+    return settings

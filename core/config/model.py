@@ -1,4 +1,4 @@
-"""The backbone of a run: name, weights, input size."""
+"""Section ``model`` of a specification: backbone, weights and input size."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from core.config.section import Section
 
 
 class ModelSpec(Section):
-    """Which backbone a run starts from."""
+    """Backbone that a run starts from."""
 
     backbone: str = Field("embedded-mae", description="Name of the backbone.")
     weights: Path | None = Field(
-        None, description="Local checkpoint, for backbones whose weights are not shipped."
+        None, description="Path of a local checkpoint, for backbones whose weights are not shipped."
     )
     pretrained: bool = Field(
-        True, description="Start from the pre-trained weights; otherwise from random ones."
+        True, description="Start from pre-trained weights; otherwise from random weights."
     )
     input_size: int | None = Field(
-        None, ge=32, le=1024, description="Input side in pixels; by default the backbone's own."
+        None,
+        ge=32,
+        le=1024,
+        description="Side of the input in pixels; by default the backbone's own.",
     )

@@ -1,7 +1,7 @@
-"""What a run is: one frozen, validated, serialisable description with a fingerprint.
+"""Specification of a run: an immutable, validated, serialisable object with a fingerprint.
 
-The launch form, the command line, the stored JSON and the documentation all come from the fields
-of its sections. Nothing here imports torch.
+The launch form, the command line, the stored JSON and the documentation are generated from the
+fields of its sections. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from core.config.defaults import (
 )
 from core.config.model import ModelSpec
 from core.config.section import Section
-from core.config.train import SHARE, Augmentation, TrainSpec
+from core.config.train import SHARE, Augmentation, ResolvedTrainSpec, TrainSpec
 from core.config.validation_errors import faults
 
 __all__ = [
@@ -36,57 +36,75 @@ __all__ = [
     "Augmentation",
     "DataSpec",
     "ModelSpec",
+    "ResolvedSpec",
     "RunSpec",
     "TrainSpec",
-    "faults",
 ]
 
 
 class RunSpec(Section):
-    """Everything that decides what a run computes."""
+    """All settings of a run."""
 
     data: DataSpec = DataSpec()
     model: ModelSpec = ModelSpec()
     adapter: AdapterSpec = AdapterSpec()
     train: TrainSpec = TrainSpec()
 
-    def resolved(self) -> RunSpec:
-        """Fill in each value that was left to its default, so that the store says what ran."""
+    def resolved(self) -> ResolvedSpec:
+        """Fill in every setting that was left to its default, so that the store shows what ran."""
         train, method = self.train, self.adapter.method
         adamw, embedded = train.optimizer == "adamw", self.model.backbone.startswith(EMBEDDED)
-        like = RATES_LIKE.get(method, method)
-        base = BASE_RATES.get((like, train.optimizer), BASE_RATES["lora", train.optimizer])
+        rates_of = RATES_LIKE.get(method, method)
+        base = BASE_RATES.get((rates_of, train.optimizer), BASE_RATES["lora", train.optimizer])
         if embedded and adamw:
-            base = EMBEDDED_RATES.get(like, EMBEDDED_RATES["lora"])
+            base = EMBEDDED_RATES.get(rates_of, EMBEDDED_RATES["lora"])
         base *= RATE_FACTORS.get(method, 1.0)
         plain = embedded or method == "linear"
-        chosen: dict[str, Any] = {
+        defaults: dict[str, Any] = {
             "lr": base * train.batch_size / 256,
             "weight_decay": 0.05 if adamw else 0.0,
             "layer_decay": 0.65 if adamw and method == "full" else 1.0,
             "warmup_epochs": min(5.0, train.epochs / 10),
             "augmentation": "none" if plain and train.augmented_copies is None else "crop-flip",
         }
-        filled = {name: value for name, value in chosen.items() if getattr(train, name) is None}
+        filled = {name: value for name, value in defaults.items() if getattr(train, name) is None}
         seed = self.data.subset_seed
         data = self.data.model_copy(update={"subset_seed": train.seed if seed is None else seed})
         adapter = self.adapter.filled()
         if adapter.dropout is None:
             dropout = 0.0 if embedded else DROPOUT
             adapter = adapter.model_copy(update={"dropout": dropout})
-        train = train.model_copy(update=filled)
-        return self.model_copy(update={"data": data, "adapter": adapter, "train": train})
+        # Every value was validated where it was given, so that no second validation is needed.
+        return ResolvedSpec.model_construct(
+            data=data,
+            model=self.model,
+            adapter=adapter,
+            train=ResolvedTrainSpec.model_construct(**dict(train) | filled),
+        )
+
+    def without(self, *paths: str) -> RunSpec:
+        """The same specification with some settings left open again.
+
+        Args:
+            *paths: Dotted names of the settings that ``resolved`` is to fill in.
+        """
+        values = self.model_dump()
+        for path in paths:
+            section, _, name = path.partition(".")
+            values[section].pop(name, None)
+        return RunSpec.model_validate(values)
 
     def fingerprint(self) -> str:
         """Hash of the resolved specification: 16 hexadecimal digits, equal for equal runs."""
-        unheeded: dict[str, Any] = {"track": None}
+        # Display names and trackers do not change what a run computes.
+        ignored: dict[str, Any] = {"track": None}
         if self.train.validation == "every-epoch":
-            unheeded["validation_share"] = SHARE
-        told = {
+            ignored["validation_share"] = SHARE
+        hashed = {
             "data": self.data.model_copy(update={"called": None}),
-            "train": self.train.model_copy(update=unheeded),
-        }  # what a run is called, and who is told of it, changes nothing that it computes
-        plain = self.model_copy(update=told).resolved()
+            "train": self.train.model_copy(update=ignored),
+        }
+        plain = self.model_copy(update=hashed).resolved()
         return hashlib.sha256(plain.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
@@ -98,7 +116,7 @@ class RunSpec(Section):
         """Read what ``to_json`` wrote.
 
         Raises:
-            ConfigurationError: The text is not a valid specification; all faults are listed.
+            ConfigurationError: The text is not a valid specification; all errors are listed.
         """
         try:
             return cls.model_validate_json(text)
@@ -107,13 +125,13 @@ class RunSpec(Section):
 
     @classmethod
     def of(cls, **fields: Any) -> RunSpec:
-        """Build a specification from flat ``section.field`` names, as a form or a shell gives them.
+        """Build a specification from dotted names, as the launch form and the command line do.
 
         Args:
             **fields: Values by dotted name (``{"data.name": "nih", "adapter.rank": 8}``).
 
         Raises:
-            ConfigurationError: All faults at once; ``field`` names the first.
+            ConfigurationError: A value is not valid; all errors are listed, ``field`` is the first.
         """
         nested: dict[str, dict[str, Any]] = {}
         for dotted, value in fields.items():
@@ -125,7 +143,7 @@ class RunSpec(Section):
             raise faults(error) from error
 
     def title(self) -> str:
-        """A short name for people: ``LoRA r 4 · embedded-mae · phantom-14 10% · seed 0``."""
+        """A short display name: ``LoRA r 4 · embedded-mae · phantom-14 10% · seed 0``."""
         adapter = self.adapter
         names = {"lora": "LoRA", "full": "Full", "linear": "Linear"}
         method = names.get(adapter.method, adapter.method)
@@ -135,3 +153,12 @@ class RunSpec(Section):
         if adapter.imported:
             return f"{method}, imported · {start} · {self.data.name}"
         return f"{method} · {start} · {self.data.title()} · seed {self.train.seed}"
+
+
+class ResolvedSpec(RunSpec):
+    """A specification in which every default is filled in; made by ``RunSpec.resolved``.
+
+    Its JSON and fingerprint are those of the specification it was made from.
+    """
+
+    train: ResolvedTrainSpec

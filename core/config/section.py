@@ -1,4 +1,4 @@
-"""What the sections of a specification have in common."""
+"""Base class of a specification's sections."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """Validated, never changed, without fields that are not known."""
+    """An immutable pydantic model that refuses unknown fields, NaN and infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""Validation errors of pydantic in words."""
+"""Messages for pydantic's validation errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from core.errors import ConfigurationError
 
 
 def faults(error: ValidationError) -> ConfigurationError:
-    """Turn pydantic's report into one sentence a fault, the first one's field beside it."""
+    """Turn pydantic's report into one message with a sentence per error.
+
+    ``field`` of the result is the first field with an error.
+    """
     sentences = []
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"]) or "specification"
@@ -27,4 +30,4 @@ def _sentence(fault: Any) -> str:
     named = [f"{word} {bounds[key]}" for key, word in limits.items() if key in bounds]
     if named:
         return f"{given!r} is out of range; it must be {' and '.join(named)}."
-    return f"{str(fault['msg']).removeprefix('Value error, ').rstrip('.')} (given: {given!r})."
+    return f"{str(fault['msg']).removeprefix('Value error, ').rstrip('.')} (value: {given!r})."

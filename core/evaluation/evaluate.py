@@ -1,6 +1,7 @@
-"""A finished run on a split: scores per finding with intervals; two runs on the same studies.
+"""Scores of a finished run on a split, and the comparison of two runs on the same studies.
 
-Reads what training wrote (``predictions/SPLIT.npz``); needs neither the model nor torch.
+Everything is computed from the predictions that training wrote (``predictions/SPLIT.npz``); neither
+the model nor torch is needed.
 """
 
 from __future__ import annotations
@@ -13,14 +14,11 @@ from typing import Any, get_args
 import numpy as np
 
 from core.errors import DataError, unknown_name
-from core.evaluation.predictions import PREDICTED as PREDICTED
-from core.evaluation.predictions import Predictions as Predictions
-from core.evaluation.predictions import aligned as aligned
-from core.evaluation.predictions import read_predictions as read_predictions
+from core.evaluation.predictions import Predictions, aligned, read_predictions
 from core.evaluation.subgroups import Subgroups, all_subgroups
 from core.formatting import DISCLAIMER
-from core.metrics import auroc as stats
 from core.metrics import calibration, delong, intervals, operating_point
+from core.metrics.auroc import average_precision
 from core.metrics.bootstrap import DRAWS, bootstrap_macro, paired_bootstrap
 from core.metrics.calibration import ReliabilityBin
 from core.metrics.intervals import Interval, OperatingPoint, PairedTest, Rule
@@ -28,20 +26,20 @@ from core.metrics.intervals import Interval, OperatingPoint, PairedTest, Rule
 
 @dataclass(frozen=True)
 class FindingScore:
-    """One finding on one split.
+    """Scores of one finding on one split.
 
     Attributes:
         finding: Its name.
         studies: Studies with a known label.
         positives: Positive studies among them.
-        auroc: With DeLong's interval, studies of one patient taken together.
-        average_precision: Area under the precision-recall curve; chance is the prevalence.
+        auroc: AUROC with DeLong's interval, clustered by patient.
+        average_precision: Area under the precision-recall curve; by chance it is the prevalence.
         brier: Mean squared error of the probability.
         calibration_error: Expected calibration error over ten bins of equal count.
         scaled_brier: Brier score after temperature scaling.
         scaled_error: Calibration error after temperature scaling.
-        reliability: Predicted against observed, in ten bins of equal count.
-        point: The threshold chosen on validation, with what it gives on this split.
+        reliability: Reliability curve, in ten bins of equal count.
+        point: The threshold chosen on validation, with its sensitivity and specificity here.
     """
 
     finding: str
@@ -59,18 +57,18 @@ class FindingScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """A run on one split.
+    """Scores of a run on one split.
 
     Attributes:
         split: ``val`` or ``test``.
         studies: Number of studies.
         patients: Number of patients.
-        macro: Mean AUROC over the findings that are defined, with its interval over patients.
-        findings: One entry a finding, in the model's order.
-        rule: How the operating points were chosen on validation.
-        target: Sensitivity or specificity that was to be reached, for the rules of that name.
-        temperature: Fitted on validation over all findings; NaN without a validation split.
-        subgroups: Scores by sex, age band and view, as far as they are known.
+        macro: Mean AUROC over the defined findings, with its interval over patients.
+        findings: One entry per finding, in the model's order.
+        rule: Rule for choosing the operating points on validation.
+        target: Sensitivity or specificity to reach, for the rules of that name.
+        temperature: Temperature fitted on validation over all findings; NaN without validation.
+        subgroups: Scores by sex, age band and view, if they are known.
     """
 
     split: str
@@ -86,13 +84,13 @@ class Scores:
 
 @dataclass(frozen=True)
 class FindingDifference:
-    """Two runs on one finding.
+    """Difference of two runs on one finding.
 
     Attributes:
         finding: Its name.
         positives: Positive studies.
-        test: DeLong's paired test, studies of one patient taken together.
-        holm_p: Its p-value after Holm's correction over all findings.
+        test: DeLong's paired test, clustered by patient.
+        holm_p: Its p-value with Holm's correction over all findings.
     """
 
     finding: str
@@ -103,14 +101,14 @@ class FindingDifference:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two runs on the same studies, the first minus the second.
+    """Difference of two runs on the same studies, the first minus the second.
 
     Attributes:
         split: ``val`` or ``test``.
-        studies: Studies that both predicted.
-        patients: Patients they come from.
+        studies: Number of studies that both predicted.
+        patients: Number of their patients.
         macro: Mean AUROC, tested by bootstrap over patients.
-        findings: One entry a finding that both know.
+        findings: One entry per finding that both predict.
     """
 
     split: str
@@ -135,16 +133,16 @@ def evaluate_run(
     Args:
         folder: The run's folder.
         split: ``val`` or ``test``.
-        rule: How operating points are chosen on the validation split.
+        rule: Rule for choosing operating points on the validation split.
         target: Sensitivity or specificity to reach, for the rules of that name.
-        draws: Resamples of the patients for the interval of the macro AUROC.
+        draws: Resamples of the patients, for the interval of the macro AUROC.
         seed: Seed of the resamples.
-        groups: Whether to score subgroups too.
+        groups: Whether to score subgroups as well.
 
     Raises:
         DataError: As for ``read_predictions``.
     """
-    found = read_predictions(folder, split)
+    predictions = read_predictions(folder, split)
     try:
         validation: Predictions | None = read_predictions(folder, "val")
     except DataError:
@@ -154,30 +152,32 @@ def evaluate_run(
         temperature = calibration.fit_temperature(validation.labels, validation.scores)
     return Scores(
         split=split,
-        studies=len(found.ids),
-        patients=len(np.unique(found.patients)),
-        macro=bootstrap_macro(found.labels, found.scores, found.patients, draws, seed),
+        studies=len(predictions.ids),
+        patients=len(np.unique(predictions.patients)),
+        macro=bootstrap_macro(
+            predictions.labels, predictions.scores, predictions.patients, draws, seed
+        ),
         findings=tuple(
-            _score(found, f, validation, rule, target, temperature)
-            for f in range(len(found.findings))
+            _score(predictions, f, validation, rule, target, temperature)
+            for f in range(len(predictions.findings))
         ),
         rule=rule,
         target=target,
         temperature=temperature,
-        subgroups=all_subgroups(found, draws, seed) if groups else (),
+        subgroups=all_subgroups(predictions, draws, seed) if groups else (),
     )
 
 
 def _score(
-    found: Predictions,
+    predictions: Predictions,
     f: int,
     validation: Predictions | None,
     rule: Rule,
     target: float,
     temperature: float,
 ) -> FindingScore:
-    labels, scores = found.labels[:, f], found.scores[:, f]
-    cooled = calibration.scaled(scores, temperature)
+    labels, scores = predictions.labels[:, f], predictions.scores[:, f]
+    scaled = calibration.scaled(scores, temperature)
     threshold = math.nan
     if validation is not None:
         chosen = operating_point.operating_point(
@@ -185,15 +185,15 @@ def _score(
         )
         threshold = chosen.threshold
     return FindingScore(
-        finding=found.findings[f],
+        finding=predictions.findings[f],
         studies=int((~np.isnan(labels)).sum()),
         positives=int((labels == 1).sum()),
-        auroc=delong.delong_interval(labels, scores, found.patients),
-        average_precision=stats.average_precision(labels, scores),
+        auroc=delong.delong_interval(labels, scores, predictions.patients),
+        average_precision=average_precision(labels, scores),
         brier=calibration.brier(labels, scores),
         calibration_error=calibration.calibration_error(labels, scores),
-        scaled_brier=calibration.brier(labels, cooled),
-        scaled_error=calibration.calibration_error(labels, cooled),
+        scaled_brier=calibration.brier(labels, scaled),
+        scaled_error=calibration.calibration_error(labels, scaled),
         reliability=calibration.reliability(labels, scores),
         point=operating_point.at_threshold(labels, scores, threshold),
     )
@@ -212,7 +212,7 @@ def compare_runs(
         seed: Seed of the resamples.
 
     Raises:
-        DataError: A run has no predictions, or they were not made on the same studies.
+        DataError: A run has no predictions, or the runs share no studies.
     """
     first, second = aligned([read_predictions(a, split), read_predictions(b, split)])
     tests = [
@@ -239,7 +239,7 @@ def compare_runs(
 
 
 def as_json(scores: Scores | Difference) -> dict[str, Any]:
-    """The same facts as plain values; what is not defined is None."""
+    """The scores as plain values; undefined ones are None."""
     plain: dict[str, Any] = _plain(asdict(scores))
     return plain | {"disclaimer": DISCLAIMER}
 
@@ -253,18 +253,18 @@ def _plain(value: Any) -> Any:
 
 
 def as_text(scores: Scores) -> str:
-    """A table for a terminal, with calibration and subgroups below it."""
-    width = max(12, *(len(one.finding) for one in scores.findings))
+    """The scores as a table for the terminal, followed by calibration and subgroups."""
+    width = max(12, *(len(each.finding) for each in scores.findings))
     head = (
         f"{'finding':{width}}  positives  AUROC  95% interval    sens.  spec.     AP  Brier    ECE"
         "  scaled"
     )
     rows = [
-        f"{one.finding:{width}}  {one.positives:>9,}  {_figure(one.auroc.value)}  "
-        f"{_bounds(one.auroc)}  {_figure(one.point.sensitivity)}  "
-        f"{_figure(one.point.specificity)}  {_figure(one.average_precision)}  "
-        f"{_figure(one.brier)}  {_figure(one.calibration_error)}   {_figure(one.scaled_error)}"
-        for one in scores.findings
+        f"{each.finding:{width}}  {each.positives:>9,}  {_figure(each.auroc.value)}  "
+        f"{_bounds(each.auroc)}  {_figure(each.point.sensitivity)}  "
+        f"{_figure(each.point.specificity)}  {_figure(each.average_precision)}  "
+        f"{_figure(each.brier)}  {_figure(each.calibration_error)}   {_figure(each.scaled_error)}"
+        for each in scores.findings
     ]
     mean = f"{'mean':{width}}  {'':9}  {_figure(scores.macro.value)}  {_bounds(scores.macro)}"
     about = (
@@ -274,45 +274,45 @@ def as_text(scores: Scores) -> str:
     lines = [head, *rows, mean.rstrip(), about]
     if not math.isnan(scores.temperature):
         lines.append(
-            f"ECE: expected calibration error; scaled: after the temperature "
+            f"ECE: expected calibration error; scaled: ECE after temperature scaling with "
             f"{scores.temperature:.2f}, fitted on validation."
         )
-    lines += [_groups(one) for one in scores.subgroups]
+    lines += [_subgroup_text(groups) for groups in scores.subgroups]
     return "\n".join([*lines, f"{DISCLAIMER}."])
 
 
-def difference_text(found: Difference) -> str:
-    """Two runs on the same studies, for a terminal."""
-    width = max(12, *(len(one.finding) for one in found.findings))
+def difference_text(difference: Difference) -> str:
+    """The difference of two runs as a table for the terminal."""
+    width = max(12, *(len(each.finding) for each in difference.findings))
     head = (
         f"{'finding':{width}}  positives  first  second  difference  95% interval        p   Holm"
     )
     rows = [
-        f"{one.finding:{width}}  {one.positives:>9,}  {_figure(one.test.first)}   "
-        f"{_figure(one.test.second)}      {one.test.difference.value:+.3f}  "
-        f"{_signed(one.test.difference)}  {_figure(one.test.p)}  {_figure(one.holm_p)}"
-        if not math.isnan(one.test.first)
-        else f"{one.finding:{width}}  {one.positives:>9,}  not defined: one class only"
-        for one in found.findings
+        f"{each.finding:{width}}  {each.positives:>9,}  {_figure(each.test.first)}   "
+        f"{_figure(each.test.second)}      {each.test.difference.value:+.3f}  "
+        f"{_signed(each.test.difference)}  {_figure(each.test.p)}  {_figure(each.holm_p)}"
+        if not math.isnan(each.test.first)
+        else f"{each.finding:{width}}  {each.positives:>9,}  not defined: only one class"
+        for each in difference.findings
     ]
+    macro = difference.macro
     mean = (
-        f"{'mean':{width}}  {'':9}  {_figure(found.macro.first)}   {_figure(found.macro.second)}"
-        f"      {found.macro.difference.value:+.3f}  {_signed(found.macro.difference)}  "
-        f"{_figure(found.macro.p)}"
+        f"{'mean':{width}}  {'':9}  {_figure(macro.first)}   {_figure(macro.second)}"
+        f"      {macro.difference.value:+.3f}  {_signed(macro.difference)}  {_figure(macro.p)}"
     )
     about = (
-        f"{found.studies:,} studies of {found.patients:,} patients that both predicted, "
-        f"{found.split} split. Findings: paired DeLong, Holm over findings; mean: bootstrap over "
-        "patients. This says nothing of other seeds."
+        f"{difference.studies:,} studies of {difference.patients:,} patients that both predicted, "
+        f"{difference.split} split. Findings: paired DeLong, Holm over findings; mean: bootstrap "
+        "over patients. Other seeds are not covered."
     )
     return "\n".join([head, *rows, mean, about, f"{DISCLAIMER}."])
 
 
 def rule_of(name: str) -> Rule:
-    """A rule for choosing thresholds by its name.
+    """The rule for choosing thresholds with this name.
 
     Raises:
-        ConfigurationError: There is none of that name.
+        ConfigurationError: The name is unknown.
     """
     known: tuple[Rule, ...] = get_args(Rule)
     for rule in known:
@@ -322,22 +322,22 @@ def rule_of(name: str) -> Rule:
 
 
 def rule_words(scores: Scores) -> str:
-    """How thresholds were chosen: ``Youden``, ``sensitivity 0.9``."""
+    """The rule for the thresholds, as text: ``Youden``, ``sensitivity 0.9``."""
     return "Youden" if scores.rule == "youden" else f"{scores.rule} {scores.target:g}"
 
 
-def _groups(one: Subgroups) -> str:
+def _subgroup_text(groups: Subgroups) -> str:
     parts = [
         f"{group.name} {_figure(group.auroc.value).strip()}"
         + (f" ({_bounds(group.auroc)})" if not math.isnan(group.auroc.low) else "")
         + f" in {group.studies:,}"
-        for group in one.groups
+        for group in groups.groups
     ]
-    text = f"By {one.by}: {', '.join(parts)}."
-    if one.between:
+    text = f"By {groups.by}: {', '.join(parts)}."
+    if groups.between:
         text += (
-            f" Gap {one.between[0]} − {one.between[1]}: {one.gap.value:.3f} "
-            f"({_bounds(one.gap)}), over {len(one.findings)} findings."
+            f" Gap {groups.between[0]} − {groups.between[1]}: {groups.gap.value:.3f} "
+            f"({_bounds(groups.gap)}), over {len(groups.findings)} findings."
         )
     return text
 

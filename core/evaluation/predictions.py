@@ -1,4 +1,4 @@
-"""What a run said about the studies of a split, as training wrote it."""
+"""Predictions of a run on a split, as training wrote them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from numpy.typing import NDArray
 from core.errors import DataError
 
 PREDICTED = ("val", "test")
+"""Splits that a run predicts."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model said about the studies of one split.
+    """A model's predictions on one split.
 
     Attributes:
         ids: Study ids of shape (studies,).
-        patients: Whose each study is, of shape (studies,).
-        findings: Names of the columns.
+        patients: Patient of each study, of shape (studies,).
+        findings: Names of the findings, in the order of the columns.
         labels: Shape (studies, findings): 1, 0, or NaN where not known.
         scores: Probabilities of the same shape, 0 to 1.
-        sex: ``F``, ``M`` or empty, of shape (studies,); None in runs that did not keep it.
-        age: In years, or NaN; likewise.
-        view: ``PA``, ``AP``, ``LATERAL`` or empty; likewise.
+        sex: ``F``, ``M`` or empty, of shape (studies,); None if the run did not store it.
+        age: Age in years or NaN, of shape (studies,); None likewise.
+        view: ``PA``, ``AP``, ``LATERAL`` or empty, of shape (studies,); None likewise.
     """
 
     ids: NDArray[np.str_]
@@ -49,17 +50,19 @@ def read_predictions(folder: Path, split: str = "test") -> Predictions:
         split: ``val`` or ``test``.
 
     Raises:
-        DataError: There is no such split, the run has no predictions yet, or they are damaged.
+        DataError: The split is unknown, the run has no predictions on it, or they are damaged.
     """
     if split not in PREDICTED:
-        raise DataError(f"A run predicts no split “{split}”.", f"Known: {', '.join(PREDICTED)}.")
+        raise DataError(
+            f"A run has no predictions on the split “{split}”.", f"Known: {', '.join(PREDICTED)}."
+        )
     path = folder / "predictions" / f"{split}.npz"
     try:
         return _read(path, path.stat().st_mtime_ns)
     except FileNotFoundError as error:
         raise DataError(
             f"This run has no predictions on the {split} split.",
-            "Wait until it has completed; a data set without a test split has none.",
+            "Wait until the run has completed. A data set without a test split has none.",
         ) from error
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
@@ -70,7 +73,7 @@ def read_predictions(folder: Path, split: str = "test") -> Predictions:
 
 @lru_cache(maxsize=64)
 def _read(path: Path, changed: int) -> Predictions:
-    # Opened here, because NumPy leaves a damaged archive open.
+    # Opened here, because NumPy does not close a damaged archive.
     with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
         return Predictions(
             file["ids"].astype(np.str_),
@@ -86,46 +89,46 @@ def _read(path: Path, changed: int) -> Predictions:
 
 
 def aligned(predictions: Sequence[Predictions]) -> list[Predictions]:
-    """Cut several runs' predictions to the studies and findings that all of them share.
+    """Restrict several runs' predictions to their common studies and findings.
 
     Args:
-        predictions: At least one.
+        predictions: The runs' predictions; at least one.
 
     Returns:
-        As many, all with equal ids, patients, findings and labels.
+        As many, with equal ids, patients, findings and labels.
 
     Raises:
-        DataError: Nothing is shared, or the runs disagree on a label: then their studies are not
-            the same, whatever they are called.
+        DataError: Nothing is shared, or the labels differ, so that studies with the same id are not
+            the same.
     """
-    ids = set.intersection(*(set(map(str, one.ids)) for one in predictions))
+    ids = set.intersection(*(set(map(str, each.ids)) for each in predictions))
     findings = [
         name for name in predictions[0].findings if all(name in p.findings for p in predictions)
     ]
     if not ids or not findings:
         shared = "finding" if ids else "study"
         raise DataError(
-            f"These runs share no {shared}, so that they cannot be compared.",
+            f"These runs share no {shared} and cannot be compared.",
             "Choose runs of the same data set.",
         )
-    cut = [_cut(one, ids, findings) for one in predictions]
-    for one in cut[1:]:
-        if not np.array_equal(one.labels, cut[0].labels, equal_nan=True):
+    common = [_restricted(each, ids, findings) for each in predictions]
+    for each in common[1:]:
+        if not np.array_equal(each.labels, common[0].labels, equal_nan=True):
             raise DataError(
-                "These runs have studies of the same names with different labels.",
-                "Choose runs of the same data set and of the same version of its labels.",
+                "These runs have studies with the same names but different labels.",
+                "Choose runs of the same data set with the same version of its labels.",
             )
-    return cut
+    return common
 
 
-def _cut(one: Predictions, ids: set[str], findings: Sequence[str]) -> Predictions:
-    rows = np.array([i for i in np.argsort(one.ids, kind="stable") if str(one.ids[i]) in ids])
-    columns = [one.findings.index(name) for name in findings]
+def _restricted(own: Predictions, ids: set[str], findings: Sequence[str]) -> Predictions:
+    rows = np.array([i for i in np.argsort(own.ids, kind="stable") if str(own.ids[i]) in ids])
+    columns = [own.findings.index(name) for name in findings]
     return Predictions(
-        one.ids[rows],
-        one.patients[rows],
+        own.ids[rows],
+        own.patients[rows],
         tuple(findings),
-        one.labels[rows][:, columns],
-        one.scores[rows][:, columns],
-        *(None if kept is None else kept[rows] for kept in (one.sex, one.age, one.view)),
+        own.labels[rows][:, columns],
+        own.scores[rows][:, columns],
+        *(None if values is None else values[rows] for values in (own.sex, own.age, own.view)),
     )

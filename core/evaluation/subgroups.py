@@ -1,4 +1,4 @@
-"""AUROC by sex, age band and view, and the gap between the groups."""
+"""Subgroup analysis: AUROC by sex, age band and view, and the gap between the groups."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from core.metrics.bootstrap import DRAWS, bootstrap_parts
 from core.metrics.intervals import Floats, Interval
 
 BY = ("sex", "age", "view")
+"""Attributes that divide the studies into groups."""
 AGES = (40, 60, 80)
-"""Years at which a new band begins."""
+"""Ages in years at which a new band begins."""
 
-FEWEST = 30
-"""Studies below which a group is named but not scored."""
+MIN_STUDIES = 30
+"""Smallest group that is scored; smaller ones are only listed."""
 
 WORDS = {"F": "female", "M": "male"}
 
 
 @dataclass(frozen=True)
 class GroupScore:
-    """One group of studies.
+    """Score of one subgroup.
 
     Attributes:
-        name: Such as ``female``, ``40 to 59`` or ``AP``.
-        studies: How many.
-        patients: Whose they are.
-        auroc: Mean over the findings that are defined in every group, with its interval over
-            patients; NaN for groups of fewer than ``FEWEST`` studies.
+        name: Name such as ``female``, ``40 to 59`` or ``AP``.
+        studies: Number of studies.
+        patients: Number of patients.
+        auroc: Mean AUROC over the findings that are defined in every group, with its interval over
+            patients; NaN for groups of fewer than ``MIN_STUDIES`` studies.
     """
 
     name: str
@@ -45,18 +46,18 @@ class GroupScore:
 
 @dataclass(frozen=True)
 class Subgroups:
-    """All groups of one kind.
+    """All subgroups by one attribute.
 
     Attributes:
         by: One of ``BY``.
         groups: The groups, by name.
-        findings: Findings that have both classes in every scored group; only these are averaged,
-            so that no group is favoured by what it lacks.
+        findings: Findings with both classes in every scored group. Only these are averaged, so that
+            all groups are scored on the same findings.
         gap: Highest minus lowest AUROC of the scored groups, with its interval over patients; NaN
             with fewer than two. With more than two groups the interval is widened for the number
-            of pairs that these two were chosen from (Bonferroni).
+            of pairs from which these two were chosen (Bonferroni).
         between: Names of the two groups, the higher first; empty without a gap.
-        unknown: Studies of which it is not known.
+        unknown: Studies whose group is not known.
     """
 
     by: str
@@ -67,37 +68,42 @@ class Subgroups:
     unknown: int
 
 
-def all_subgroups(found: Predictions, draws: int = DRAWS, seed: int = 0) -> tuple[Subgroups, ...]:
-    """Scores by each of ``BY`` that splits the studies at all.
+def all_subgroups(
+    predictions: Predictions, draws: int = DRAWS, seed: int = 0
+) -> tuple[Subgroups, ...]:
+    """Subgroup scores by each attribute of ``BY`` that divides the studies.
 
     Args:
-        found: What a model said about the studies of one split.
+        predictions: A model's predictions on one split.
         draws: Resamples of the patients.
         seed: Seed of the resamples.
     """
-    parts = (subgroups(found, by, draws, seed) for by in BY)
-    return tuple(one for one in parts if one is not None)
+    each = (subgroups(predictions, by, draws, seed) for by in BY)
+    return tuple(groups for groups in each if groups is not None)
 
 
-def subgroups(found: Predictions, by: str, draws: int = DRAWS, seed: int = 0) -> Subgroups | None:
-    """Scores by sex, age band or view.
+def subgroups(
+    predictions: Predictions, by: str, draws: int = DRAWS, seed: int = 0
+) -> Subgroups | None:
+    """Subgroup scores by sex, age band or view.
 
     Args:
-        found: What a model said about the studies of one split.
+        predictions: A model's predictions on one split.
         by: One of ``BY``.
         draws: Resamples of the patients.
         seed: Seed of the resamples.
 
     Returns:
-        None if the studies are of fewer than two groups, or nothing is known of them.
+        None if there are fewer than two groups, or the groups are not known.
     """
-    names = _names(found, by)
-    known = list(dict.fromkeys(sorted({str(one) for one in names if one}, key=_order)))
+    names = _names(predictions, by)
+    known = sorted({str(name) for name in names if name}, key=_order)
     if len(known) < 2:
         return None
-    masks = [names == one for one in known]
-    large = [i for i, mask in enumerate(masks) if int(mask.sum()) >= FEWEST]
-    labels, scores = found.labels.astype(np.float64), found.scores.astype(np.float64)
+    masks = [names == name for name in known]
+    large = [i for i, mask in enumerate(masks) if int(mask.sum()) >= MIN_STUDIES]
+    labels = predictions.labels.astype(np.float64)
+    scores = predictions.scores.astype(np.float64)
     shared = _shared(labels, [masks[i] for i in large])
     intervals = {i: Interval(math.nan, math.nan, math.nan) for i in range(len(known))}
     gap = Interval(math.nan, math.nan, math.nan)
@@ -105,7 +111,7 @@ def subgroups(found: Predictions, by: str, draws: int = DRAWS, seed: int = 0) ->
     if large and len(shared):
         labels, scores = labels[:, shared], scores[:, shared]
         chosen = [masks[i] for i in large]
-        drawn = bootstrap_parts(labels, scores, chosen, found.patients, draws, seed)
+        drawn = bootstrap_parts(labels, scores, chosen, predictions.patients, draws, seed)
         values = [macro(per_finding(labels[mask], scores[mask])) for mask in chosen]
         for i, value, row in zip(large, values, drawn, strict=True):
             intervals[i] = Interval(value, *_bounds(row))
@@ -118,27 +124,29 @@ def subgroups(found: Predictions, by: str, draws: int = DRAWS, seed: int = 0) ->
     return Subgroups(
         by,
         tuple(
-            GroupScore(name, int(mask.sum()), len(np.unique(found.patients[mask])), intervals[i])
+            GroupScore(
+                name, int(mask.sum()), len(np.unique(predictions.patients[mask])), intervals[i]
+            )
             for i, (name, mask) in enumerate(zip(known, masks, strict=True))
         ),
-        tuple(found.findings[f] for f in shared),
+        tuple(predictions.findings[f] for f in shared),
         gap,
         between,
         int((names == "").sum()),
     )
 
 
-def _names(found: Predictions, by: str) -> NDArray[np.str_]:
-    """Each study's group; empty where it is not known."""
-    nothing = np.full(len(found.ids), "", dtype="U16")
+def _names(predictions: Predictions, by: str) -> NDArray[np.str_]:
+    """The group of each study; empty if it is not known."""
+    unknown = np.full(len(predictions.ids), "", dtype="U16")
     if by == "age":
-        if found.age is None:
-            return nothing
-        return np.array([_band(float(one)) for one in found.age], dtype="U16")
-    values = found.sex if by == "sex" else found.view
+        if predictions.age is None:
+            return unknown
+        return np.array([_band(float(age)) for age in predictions.age], dtype="U16")
+    values = predictions.sex if by == "sex" else predictions.view
     if values is None:
-        return nothing
-    return np.array([WORDS.get(str(one), str(one)) for one in values], dtype="U16")
+        return unknown
+    return np.array([WORDS.get(str(value), str(value)) for value in values], dtype="U16")
 
 
 def _band(years: float) -> str:
@@ -157,7 +165,7 @@ def _order(name: str) -> tuple[bool, str]:
 
 
 def _shared(labels: Floats, masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.intp]:
-    """Columns that have both classes in each of these groups of rows."""
+    """Columns with both classes in each of these groups of rows."""
     both = [((labels[mask] == 1).any(axis=0)) & ((labels[mask] == 0).any(axis=0)) for mask in masks]
     return np.flatnonzero(np.all(both, axis=0)) if both else np.array([], dtype=np.intp)
 

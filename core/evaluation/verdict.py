@@ -1,7 +1,7 @@
-"""Which of two ways is better, in words that claim no more than the runs can carry.
+"""Verdict on two groups of runs: which one is better, and whether the runs support that.
 
-Two kinds of chance stand between a difference and a claim: the seed (labelled subset, head, order)
-and the patients of the test split. A way is called better only where both intervals exclude zero.
+A difference can be due to chance in two ways: by the seed (labelled subset, head, order) and by the
+patients of the test split. A group is called better only if both intervals exclude zero.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 
 from core.config.fields import fields
 from core.config.run import RunSpec
-from core.evaluation import evaluate
+from core.evaluation.predictions import aligned, read_predictions
+from core.formatting import capitalized, points
 from core.metrics.auroc import macro, per_finding
 from core.metrics.bootstrap import DRAWS, group_bootstrap
 from core.metrics.intervals import Interval
@@ -25,45 +26,46 @@ from core.models.tuning.registry import TUNING_METHODS
 
 Evidence = Literal["above", "below", "unclear", "undecided"]
 
-FREE = ("train.seed", "train.device", "train.precision", "data.root")
-"""Settings in which the runs of one group may differ: repetitions, and where things lie."""
+REPETITION = ("train.seed", "train.device", "train.precision", "data.root")
+"""Settings in which the runs of a group may differ: the seed, the machine and the data folder."""
 
 FOLDER = "folder"
-"""The data set that is whatever lies at its root."""
+"""The custom data set: another root is another data set."""
 
 LABELS = {
     "data.name": "data set",
     "data.split": "split",
     "data.findings": "set of findings",
     "data.uncertainty": "uncertain labels",
-    "data.patient": "pattern of the patient",
+    "data.patient": "patient pattern",
     "data.label_fraction": "label fraction",
     "data.subset_seed": "subset seed",
-    "data.called": "name of the data set",
-    "data.table": "table of labels",
-    "data.columns": "columns of the table",
-    "data.labels": "findings of the folder",
+    "data.called": "display name of the data set",
+    "data.table": "label table",
+    "data.columns": "columns of the label table",
+    "data.labels": "label columns",
     "data.split_file": "list of training studies",
-    "data.skip_bad": "bad pictures left out",
+    "data.skip_bad": "bad images skipped",
     "data.shuffle_labels": "shuffled labels",
     "model.pretrained": "pre-trained weights",
-    "adapter.rate_ratio": "rate of B over A",
-    "adapter.initial_rank": "rank at the start",
+    "adapter.rate_ratio": "learning rate of B over A",
+    "adapter.initial_rank": "initial rank",
     "train.lr": "learning rate",
-    "train.min_lr": "last learning rate",
+    "train.min_lr": "final learning rate",
     "train.warmup_epochs": "warm-up epochs",
     "train.layer_decay": "layer-wise decay",
 }
+"""Labels of settings that are not simply the field's name."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One completed run.
+    """A completed run.
 
     Attributes:
         id: The run's id.
-        spec: What it did.
-        folder: Where its predictions are.
+        spec: Its specification.
+        folder: Its folder, with its predictions.
     """
 
     id: str
@@ -73,12 +75,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but the seed.
+    """Runs that differ only in the seed.
 
     Attributes:
-        title: What tells the group from the others beside it: ``LoRA r 4``.
-        spec: The specification of the first.
-        trials: One for each seed, in the order of the seeds.
+        title: What distinguishes the group from the others: ``LoRA r 4``.
+        spec: Specification of the first run.
+        trials: One run per seed, in the order of the seeds.
     """
 
     title: str
@@ -92,9 +94,9 @@ class Differing:
 
     Attributes:
         path: Its dotted name.
-        label: Its name for people.
-        values: One value a run, for people; a dash where the method does not heed it.
-        given: Whether somebody chose it; False where it follows from method and optimizer.
+        label: Its display name.
+        values: One value per run, as text; a dash if the run's method has no such setting.
+        given: Whether it was chosen; False if it follows from method and optimizer.
     """
 
     path: str
@@ -105,16 +107,16 @@ class Differing:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the first group is better than the second, and how sure that is.
+    """Whether the first group is better than the second, with its evidence.
 
     Attributes:
-        sentence: The answer in words, with its interval and the number of seeds.
-        evidence: ``above`` or ``below`` where both intervals exclude zero, ``unclear`` where one
-            of them holds it, ``undecided`` with fewer than two seeds a side.
+        sentence: The answer, with its interval and the number of seeds.
+        evidence: ``above`` or ``below`` if both intervals exclude zero, ``unclear`` if one of them
+            contains it, ``undecided`` with fewer than two seeds per side.
         difference: Mean AUROC of the first minus the second, 0 to 1; interval over seeds, or NaN.
         over_patients: The same difference with its interval over patients of the split.
         seeds: The test over seeds.
-        notes: What the reader should know besides.
+        notes: Restrictions that the reader should know.
     """
 
     sentence: str
@@ -126,11 +128,11 @@ class Verdict:
 
 
 def same_but_seed(spec: RunSpec) -> str:
-    """A key that is equal for runs that repeat each other with another seed."""
+    """A key that is equal for runs that differ only in the seed."""
     plain = spec.resolved().model_dump(mode="json")
     if plain["data"]["subset_seed"] == plain["train"]["seed"]:
         plain["data"]["subset_seed"] = None
-    for path in FREE:
+    for path in REPETITION:
         section, name = path.split(".")
         if path != "data.root" or spec.data.name != FOLDER:
             plain[section][name] = None
@@ -142,14 +144,14 @@ def same_but_seed(spec: RunSpec) -> str:
 
 
 def grouped(trials: Iterable[Trial]) -> list[Group]:
-    """Put runs that differ only in the seed together, in the order of their first members.
+    """Group runs that differ only in the seed, in the order of their first members.
 
-    Of two runs with one seed the later in ``trials`` counts.
+    Of two runs with the same seed the later one in ``trials`` is used.
     """
-    found: dict[str, dict[int, Trial]] = {}
+    by_key: dict[str, dict[int, Trial]] = {}
     for trial in trials:
-        found.setdefault(same_but_seed(trial.spec), {})[trial.spec.train.seed] = trial
-    members = [tuple(seeds[seed] for seed in sorted(seeds)) for seeds in found.values()]
+        by_key.setdefault(same_but_seed(trial.spec), {})[trial.spec.train.seed] = trial
+    members = [tuple(seeds[seed] for seed in sorted(seeds)) for seeds in by_key.values()]
     specs = [trials_of[0].spec for trials_of in members]
     return [
         Group(title, spec, own)
@@ -158,21 +160,17 @@ def grouped(trials: Iterable[Trial]) -> list[Group]:
 
 
 def titles(specs: Sequence[RunSpec]) -> list[str]:
-    """A short name for each of several specifications: the method, and what else differs."""
-    seen = ("adapter.method", "adapter.rank", *FREE)
-    apart = [
-        one for one in differing(specs) if one.path not in seen and one.given
-    ]  # fmt: skip
+    """A short name for each specification: the method, and the other settings that differ."""
+    excluded = ("adapter.method", "adapter.rank", *REPETITION)
+    others = [each for each in differing(specs) if each.path not in excluded and each.given]
     return [
-        " · ".join(
-            word for word in (adapter(spec), *(_value_in_title(o, i) for o in apart)) if word
-        )
+        " · ".join(filter(None, (adapter(spec), *(_value_in_title(each, i) for each in others))))
         for i, spec in enumerate(specs)
     ]
 
 
 def adapter(spec: RunSpec) -> str:
-    """The method in a sentence: ``LoRA r 4``, ``full fine-tuning``."""
+    """The method as it is written in a sentence: ``LoRA r 4``, ``full fine-tuning``."""
     method = TUNING_METHODS.get(spec.adapter.method)
     if method is None:
         return spec.adapter.method
@@ -182,51 +180,51 @@ def adapter(spec: RunSpec) -> str:
 
 
 def differing(specs: Sequence[RunSpec]) -> list[Differing]:
-    """The settings in which runs differ, those that somebody chose first.
+    """The settings in which runs differ, the chosen ones first.
 
     Args:
-        specs: The runs' specifications, resolved or not.
+        specs: The runs' specifications.
     """
-    full = [spec.resolved() for spec in specs]
-    found = []
+    resolved = [spec.resolved() for spec in specs]
+    differences = []
     for setting in fields():
         section, name = setting.path.split(".")
-        values = [getattr(getattr(spec, section), name) for spec in full]
-        if setting.path == "data.subset_seed" and values == [s.train.seed for s in full]:
+        values = [getattr(getattr(spec, section), name) for spec in resolved]
+        if setting.path == "data.subset_seed" and values == [s.train.seed for s in resolved]:
             continue
-        heeded = [_heeds(spec, setting.path) for spec in full]
-        compared = [value for value, heed in zip(values, heeded, strict=True) if heed]
-        if len(set(compared)) < 2:
+        used = [_has_effect(spec, setting.path) for spec in resolved]
+        compared = {value for value, effect in zip(values, used, strict=True) if effect}
+        if len(compared) < 2:
             continue
-        given = not all(_follows(spec, setting.path) for spec in full)
-        words = tuple(
-            _written(setting.path, value) if heed else "–"
-            for value, heed in zip(values, heeded, strict=True)
+        given = not all(_is_default(spec, setting.path) for spec in resolved)
+        texts = tuple(
+            _text(setting.path, value) if effect else "–"
+            for value, effect in zip(values, used, strict=True)
         )
         label = LABELS.get(setting.path, name.replace("_", " "))
-        found.append(Differing(setting.path, label, words, given))
-    return sorted(found, key=lambda one: not one.given)
+        differences.append(Differing(setting.path, label, texts, given))
+    return sorted(differences, key=lambda each: not each.given)
 
 
 def counterpart(spec: RunSpec, method: str) -> RunSpec:
-    """The same run by another method, which takes its own published values where they are free."""
-    sections = {}
-    for section in ("data", "train"):
-        part = getattr(spec, section)
-        names = type(part).model_fields
-        free = {name: None for name in names if _follows(spec, f"{section}.{name}")}
-        sections[section] = part.model_copy(update=free)
-    heeded = TUNING_METHODS[method].options if method in TUNING_METHODS else {}
-    strange = {name: None for name in spec.adapter.own() if name not in heeded}
-    sections["adapter"] = spec.adapter.model_copy(update={"method": method, **strange})
-    return spec.model_copy(update=sections)
+    """The same run with another method, whose own defaults replace those of the first."""
+    defaults = [
+        setting.path
+        for setting in fields()
+        if setting.path.startswith(("data.", "train.")) and _is_default(spec, setting.path)
+    ]
+    supported = TUNING_METHODS[method].options if method in TUNING_METHODS else {}
+    foreign = [f"adapter.{name}" for name in spec.adapter.own() if name not in supported]
+    opened = spec.without(*defaults, *foreign)
+    adapter = opened.adapter.model_copy(update={"method": method})
+    return opened.model_copy(update={"adapter": adapter})
 
 
 def verdict(first: Group, second: Group, split: str = "test", *, draws: int = DRAWS) -> Verdict:
     """Say whether the first group is better than the second.
 
     Args:
-        first: Runs of one way.
+        first: Runs of one group.
         second: Runs of the other, on the same studies.
         split: ``test`` or ``val``.
         draws: Resamples of the patients.
@@ -239,22 +237,18 @@ def verdict(first: Group, second: Group, split: str = "test", *, draws: int = DR
         [trial for trial in group.trials if not shared or trial.spec.train.seed in shared]
         for group in (first, second)
     ]
-    read = evaluate.aligned(
-        [evaluate.read_predictions(trial.folder, split) for side in sides for trial in side]
+    predictions = aligned(
+        [read_predictions(trial.folder, split) for side in sides for trial in side]
     )
-    each = [macro(per_finding(one.labels, one.scores)) for one in read]
+    aurocs = [macro(per_finding(each.labels, each.scores)) for each in predictions]
+    scores = [each.scores for each in predictions]
     cut = len(sides[0])
-    test = (seeds_paired if shared else seeds_unpaired)(each[:cut], each[cut:])
-    patients = group_bootstrap(
-        read[0].labels,
-        [one.scores for one in read[:cut]],
-        [one.scores for one in read[cut:]],
-        read[0].patients,
-        draws,
-    ).difference
+    test = (seeds_paired if shared else seeds_unpaired)(aurocs[:cut], aurocs[cut:])
+    labels, patient_ids = predictions[0].labels, predictions[0].patients
+    patients = group_bootstrap(labels, scores[:cut], scores[cut:], patient_ids, draws).difference
     evidence = _evidence(test, patients)
     sentence = _sentence(first.title, second.title, test, patients, evidence, split)
-    notes = tuple(_notes(first, second, test, bool(shared), len(np.unique(read[0].patients))))
+    notes = tuple(_notes(first, second, test, bool(shared), len(np.unique(patient_ids))))
     return Verdict(sentence, evidence, test.difference, patients, test, notes)
 
 
@@ -277,16 +271,16 @@ def _sentence(
         return f"No finding is defined on the {split} split, so that nothing can be compared."
     sign = -1 if gap.value < 0 else 1
     word = "below" if sign < 0 else "above"
-    claim = f"{_capital(first)} is {_points(abs(gap.value))} points {word} {second}"
+    claim = f"{capitalized(first)} is {points(abs(gap.value), sign=False)} points {word} {second}"
     if f"{abs(100 * gap.value):.1f}" == "0.0":
-        claim = f"{_capital(first)} and {second} score alike"
+        claim = f"{capitalized(first)} and {second} score equally"
     over_patients = _range(patients, sign)
     if evidence == "undecided":
         lead = claim[0].lower() + claim[1:] if claim.startswith(("Full", "Linear")) else claim
         fewest = "one seed" if test.count == 1 else "so few seeds"
         return (
             f"Not decidable with {fewest}: {lead} on these patients (95% interval over patients "
-            f"{over_patients}), but the next seed may turn it."
+            f"{over_patients}), but another seed may reverse it."
         )
     seeds = f"{test.count} seeds"
     if evidence != "unclear":
@@ -306,35 +300,34 @@ def _notes(
     first: Group, second: Group, test: SeedsTest, paired: bool, patients: int
 ) -> Iterable[str]:
     chosen = [
-        one
-        for one in differing([first.spec, second.spec])
-        if one.given and one.path not in FREE and one.path != "adapter.rank"
+        each
+        for each in differing([first.spec, second.spec])
+        if each.given and each.path not in REPETITION and each.path != "adapter.rank"
     ]
     if len(chosen) > 1:
-        named = ", ".join(one.label for one in chosen)
-        yield f"They differ in {named}: the difference cannot be put down to one of them."
+        named = ", ".join(each.label for each in chosen)
+        yield f"They differ in {named}: the difference cannot be attributed to one of them."
     if paired and test.count > 1:
         decided = test.count - test.ties
         yield (
-            f"{_capital(first.title)} won with {test.wins} of {decided} seeds"
-            f" (share of wins 95% interval {100 * test.win_rate.low:.0f}% to "
-            f"{100 * test.win_rate.high:.0f}%)."
+            f"{capitalized(first.title)} scores higher with {test.wins} of {decided} seeds"
+            f" (95% interval of this share {test.win_rate.low:.0%} to {test.win_rate.high:.0%})."
             if decided
-            else "All seeds scored alike."
+            else "Both score equally with every seed."
         )
     if not paired:
-        yield "The two have no seed in common; the seeds are compared as two groups."
+        yield "They have no seed in common; the seeds are compared as two unpaired groups."
     if test.count in (2, 3):
         yield "With so few seeds the interval is wide; five or more make it useful."
     if patients < 50:
-        yield f"The split has {patients} patients only."
+        yield f"The split has only {patients} patients."
 
 
 def _seeds(group: Group) -> set[int]:
     return {trial.spec.train.seed for trial in group.trials}
 
 
-def _heeds(spec: RunSpec, path: str) -> bool:
+def _has_effect(spec: RunSpec, path: str) -> bool:
     """Whether a setting has an effect in this run."""
     section, name = path.split(".")
     method = TUNING_METHODS.get(spec.adapter.method)
@@ -343,17 +336,17 @@ def _heeds(spec: RunSpec, path: str) -> bool:
     return not (path == "train.momentum" and spec.train.optimizer == "adamw")
 
 
-def _follows(spec: RunSpec, path: str) -> bool:
-    """Whether a value is what the run would have taken by itself."""
+def _is_default(spec: RunSpec, path: str) -> bool:
+    """Whether a value is the default that depends on the run's other settings."""
     section, name = path.split(".")
     part = getattr(spec, section)
-    if type(part).model_fields[name].default is not None:
+    if type(RunSpec.model_fields[section].default).model_fields[name].default is not None:
         return False
-    free = spec.model_copy(update={section: part.model_copy(update={name: None})})
-    return bool(getattr(getattr(free.resolved(), section), name) == getattr(part, name))
+    default = spec.without(path).resolved()
+    return bool(getattr(getattr(default, section), name) == getattr(part, name))
 
 
-def _written(path: str, value: Any) -> str:
+def _text(path: str, value: Any) -> str:
     if path == "data.label_fraction":
         return f"{100 * value:g}%"
     if isinstance(value, bool):
@@ -363,31 +356,22 @@ def _written(path: str, value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _value_in_title(one: Differing, i: int) -> str:
-    value = one.values[i]
+def _value_in_title(setting: Differing, i: int) -> str:
+    value = setting.values[i]
     if value == "–":
         return ""
-    if one.path == "data.label_fraction":
+    if setting.path == "data.label_fraction":
         return f"{value} labels"
-    if one.path == "model.pretrained":
+    if setting.path == "model.pretrained":
         return "" if value == "yes" else "random weights"
-    if one.path in ("model.backbone", "data.name", "data.split", "train.optimizer"):
+    if setting.path in ("model.backbone", "data.name", "data.split", "train.optimizer"):
         return value
-    return f"{one.label} {value}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _points(value: float) -> str:
-    text = f"{100 * value:.1f}"
-    return "0.0" if text == "-0.0" else text.replace("-", "−")
+    return f"{setting.label} {value}"
 
 
 def _range(interval: Interval, sign: int) -> str:
-    """Bounds in points, seen from the side that is ahead."""
+    """The bounds in points, from the side of the group that scores higher."""
     if math.isnan(interval.low):
         return "not defined"
     low, high = sorted((sign * interval.low, sign * interval.high))
-    return f"{_points(low)} to {_points(high)}"
+    return f"{points(low, sign=False)} to {points(high, sign=False)}"

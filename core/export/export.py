@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from core.classifier.build import encoder_digest, untuned
+from core.classifier.build import build_classifier, encoder_digest
 from core.classifier.trained import Trained, load_trained, read_result
 from core.errors import ConfigurationError, CoreError, ModelError, unknown_name
 from core.export import model_card
@@ -116,7 +116,7 @@ def _peft(trained: Trained, folder: Path) -> dict[str, Any]:
     import timm
 
     spec, card, sample = trained.spec, trained.card, _sample(trained)
-    _, plain, _ = untuned(spec, len(trained.findings))
+    plain = build_classifier(spec, len(trained.findings), adapted=False).model
     arguments = model_arguments(card, len(trained.findings), trained.transform.input_size)
     encoder = encoder_digest(plain)
     arguments |= split_as(trained.model, plain)

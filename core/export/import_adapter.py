@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from core.classifier.build import encoder_digest, untuned
+from core.classifier.build import build_classifier, encoder_digest
 from core.config.run import AdapterSpec, RunSpec
 from core.data.datasets.registry import open_data
 from core.errors import ModelError
@@ -43,7 +43,8 @@ def prepare_import(source: Path, spec: RunSpec) -> tuple[RunSpec, list[str]]:
     adapter = read_adapter(source)
     findings = open_data(spec.data).findings
     _check_findings(adapter, findings)
-    card, model, _ = untuned(spec, len(findings))
+    classifier = build_classifier(spec, len(findings), adapted=False)
+    card, model = classifier.card, classifier.model
     digest = encoder_digest(model)
     attach_adapter(model, adapter)
     if adapter.encoder not in (None, digest):

@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""The machine: memory, precision and distributed processes."""

@@ -1,4 +1,4 @@
-"""How much memory there is for a run, and how much a process has taken."""
+"""Memory of the GPU or the host, and the peak memory of this process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import psutil
 GROUPS = Path("/sys/fs/cgroup")
 PROCESS = Path("/proc/self")
 DRIVERS = tuple(Path("/dev") / name for name in ("nvidiactl", "nvmap", "dxg", "kfd"))
-"""What Linux shows where a driver of a GPU is loaded that torch can use: NVIDIA's (two kinds),
-that of a Windows host, AMD's."""
+"""Device files that exist on Linux if a GPU driver that torch supports is loaded: NVIDIA's (two
+kinds), that of a Windows host, AMD's."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Capacity:
     """The memory of a device.
 
     Attributes:
-        total: Bytes it has.
-        free: Bytes of them that are free at the moment.
+        total: All bytes.
+        free: Bytes that are free now.
     """
 
     total: int
@@ -30,13 +30,13 @@ class Capacity:
 
 
 def of(device: str) -> Capacity:
-    """The memory a run has on this machine.
+    """The memory for a run on this machine.
 
     Args:
-        device: The device its specification names: auto, cpu, cuda or cuda:N.
+        device: Device of the run's specification: auto, cpu, cuda or cuda:N.
 
     Returns:
-        The GPU's, or without one the host's, of which a control group may allow only a part.
+        The GPU's memory; without a GPU that of the host, within the limits of control groups.
     """
     if not gpu(device):
         return host()
@@ -48,12 +48,12 @@ def of(device: str) -> Capacity:
 
 
 def gpu(device: str = "auto") -> bool:
-    """Whether a run of this device would have a GPU; loads torch only where there could be one."""
+    """Whether a run with this device setting has a GPU; loads torch only if there may be one."""
     if device == "cpu":
         return False
     if "torch" not in sys.modules:
         linux = sys.platform == "linux"
-        if sys.platform == "darwin" or (linux and not any(one.exists() for one in DRIVERS)):
+        if sys.platform == "darwin" or (linux and not any(file.exists() for file in DRIVERS)):
             return False
     import torch
 
@@ -61,7 +61,7 @@ def gpu(device: str = "auto") -> bool:
 
 
 def host() -> Capacity:
-    """The host's memory, as far as this process's control groups allow."""
+    """The host's memory, within the limits of this process's control groups."""
     memory = psutil.virtual_memory()
     total, free = memory.total, memory.available
     for group in _groups():
@@ -76,24 +76,24 @@ def host() -> Capacity:
 
 
 def peak() -> int:
-    """The most bytes of memory that this process has had at once, mapped files included."""
+    """Peak memory of this process in bytes, memory-mapped files included."""
     try:
         for line in (PROCESS / "status").read_text().splitlines():
-            # What getrusage says of a process may be its parent's.
+            # Preferred to getrusage, whose value may be the parent process's.
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
     try:
         import resource
-    except ImportError:  # not on every system
+    except ImportError:  # on Windows
         return int(getattr(psutil.Process().memory_info(), "peak_wset", 0))
-    found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return found if sys.platform == "darwin" else found * 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def _groups() -> Iterator[Path]:
-    """Folders of the control groups that bound this process's memory, the innermost first."""
+    """Folders of the control groups that limit this process's memory, the innermost first."""
     try:
         lines = (PROCESS / "cgroup").read_text().splitlines()
     except OSError:
@@ -103,8 +103,8 @@ def _groups() -> Iterator[Path]:
         if kinds and "memory" not in kinds.split(","):
             continue
         root = GROUPS / "memory" if kinds else GROUPS
-        place = root / path.strip("/")
-        yield from (one for one in (place, *place.parents) if one.is_relative_to(root))
+        group = root / path.strip("/")
+        yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(root))
 
 
 def _number(group: Path, name: str) -> int | None:
@@ -116,7 +116,7 @@ def _number(group: Path, name: str) -> int | None:
 
 
 def _reclaimable(group: Path) -> int:
-    """Bytes of files that the group has read and that can be dropped."""
+    """Bytes of the group's file cache, which the system frees when memory is needed."""
     try:
         rows = [line.split() for line in (group / "memory.stat").read_text().splitlines()]
     except OSError:

@@ -1,7 +1,8 @@
-"""The processes that carry out one run together, made by ``torchrun`` or ``accelerate launch``.
+"""Distributed training: the processes of one run, started by ``torchrun`` or ``accelerate launch``.
 
-Each computes its part of every batch; the main one (rank 0) alone writes, asks whether to stop and
-knows the store. What it decides is shared, so that all take the same step.
+Each process computes its part of every batch. Only the main process (rank 0) writes files, checks
+whether to stop and accesses the store. Its decisions are broadcast, so that all processes take the
+same step.
 """
 
 from __future__ import annotations
@@ -20,19 +21,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(days=1)
-"""How long the others wait for the main process, which may have a data set to decode."""
+MAIN_TIMEOUT = timedelta(days=1)
+"""Time-out of the other processes while the main one decodes a data set."""
 
-GONE = ("Connection closed", "Connection reset", "Broken pipe", "NCCL", "gloo")
+DISCONNECTED = ("Connection closed", "Connection reset", "Broken pipe", "NCCL", "gloo")
+"""Parts of the messages that torch raises when another process has ended."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """One process's place among those of a run.
+    """This process among the processes of a run.
 
     Attributes:
-        index: Its rank, from 0.
-        count: How many there are.
+        index: Rank of this process, from 0.
+        count: Number of processes.
     """
 
     index: int = 0
@@ -40,17 +42,17 @@ class Processes:
 
     @property
     def main(self) -> bool:
-        """Whether this process writes and reports."""
+        """Whether this process writes files and reports."""
         return self.index == 0
 
     def part(self, studies: int) -> slice:
-        """Which studies of so many are this process's: consecutive, of nearly equal numbers."""
+        """This process's slice of a batch: consecutive studies, of nearly equal number."""
         each, rest = divmod(studies, self.count)
         start = self.index * each + min(self.index, rest)
         return slice(start, start + each + (self.index < rest))
 
     def share(self, value: T) -> T:
-        """The main process's value; every process has to call this."""
+        """The main process's value; every process must call this."""
         if self.count == 1:
             return value
         import torch
@@ -59,42 +61,42 @@ class Processes:
         torch.distributed.broadcast_object_list(box, device=torch.device("cpu"))
         return box[0]
 
-    def from_main(self, act: Callable[[], T]) -> T:
-        """What ``act`` gives, or raises, in the main process; nobody else does it."""
+    def from_main(self, action: Callable[[], T]) -> T:
+        """Run ``action`` in the main process only; its result or error is that of all processes."""
         if self.count == 1:
-            return act()
+            return action()
         value: T | None = None
         error: Exception | None = None
         if self.main:
             try:
-                value = act()
+                value = action()
             except Exception as raised:
                 error = raised
-        found: tuple[Any, Exception | None] = self.share((value, error))
-        if found[1] is not None:
-            raise found[1]
-        given: T = found[0]
-        return given
+        outcome: tuple[Any, Exception | None] = self.share((value, error))
+        if outcome[1] is not None:
+            raise outcome[1]
+        result: T = outcome[0]
+        return result
 
-    def in_turn(self, act: Callable[[], T]) -> T:
-        """Let the main process act, then the others; what the main one got counts for all."""
-        found = self.from_main(act)
+    def main_first(self, action: Callable[[], T]) -> T:
+        """Run ``action`` in the main process, then in the others; returns the main one's result."""
+        result = self.from_main(action)
         if not self.main:
-            act()
-        return found
+            action()
+        return result
 
     def gather(self, value: T) -> list[T]:
-        """Every process's value, in their order."""
+        """The values of all processes, in the order of their ranks."""
         if self.count == 1:
             return [value]
         import torch
 
-        found: list[Any] = [None] * self.count
-        torch.distributed.all_gather_object(found, value)
-        return found
+        values: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(values, value)
+        return values
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of a tensor over the processes; it is not waited for where it is on a GPU."""
+        """The mean of a tensor over the processes; asynchronous on a GPU."""
         if self.count == 1:
             return value
         import torch
@@ -103,89 +105,89 @@ class Processes:
         torch.distributed.all_reduce(total)
         return total / self.count
 
-    def refuse(self, model: nn.Module, smallest: int) -> None:
-        """Refuse what several processes cannot do as one would.
+    def check_supported(self, model: nn.Module, smallest: int) -> None:
+        """Refuse runs that several processes cannot train as one process does.
 
         Args:
             model: The adapted model.
-            smallest: Images of the smallest batch.
+            smallest: Images in the smallest batch.
 
         Raises:
-            ConfigurationError: A process would have no image, or normalisation by batch trains.
+            ConfigurationError: A process would have no image, or batch normalisation would train.
         """
         if self.count == 1:
             return
         if smallest < self.count:
             raise ConfigurationError(
-                f"{self.count} processes were started for batches of {smallest} images: one would "
-                "have nothing to do.",
+                f"{self.count} processes were started for batches of {smallest} images: each "
+                "process needs at least one image.",
                 f"Start at most {smallest} processes, or raise the batch size.",
                 field="train.batch_size",
             )
-        if any(_counts_its_batch(module) for module in model.modules()):
+        if any(_trains_batch_statistics(module) for module in model.modules()):
             raise ConfigurationError(
-                "This backbone's batch normalisation would train, and each process would count "
-                "only its own part of a batch.",
-                "Train in one process, or by a method that leaves it frozen, such as lora.",
+                "This backbone's batch normalisation would train, and each process would use the "
+                "statistics of its own part of a batch only.",
+                "Train in one process, or choose a method that keeps it frozen, such as lora.",
                 field="adapter.method",
             )
 
 
 def launched() -> Processes:
-    """This process's place as its environment tells it; torch is not needed."""
+    """This process's rank and the number of processes, from the environment; needs no torch."""
     return Processes(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def join(device: str, gpu: bool) -> Processes:
-    """Meet the other processes; a process that was started alone has nobody to meet.
+    """Join the process group; a process that was started alone has none.
 
     Args:
-        device: The device that the specification names.
-        gpu: Whether the run is on GPUs; the processes of a machine then take one each.
+        device: Device of the run's specification.
+        gpu: Whether the run is on GPUs; each process of a machine then uses one of them.
 
     Raises:
-        ConfigurationError: There are fewer GPUs than processes, or all were told to take the same.
+        ConfigurationError: There are fewer GPUs than processes, or one GPU is set for all of them.
     """
-    ranks = launched()
-    if ranks.count == 1:
-        return ranks
+    processes = launched()
+    if processes.count == 1:
+        return processes
     import torch
 
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.count))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", processes.count))
     if gpu and ":" in device:
         raise ConfigurationError(
-            f"{here} processes cannot all work on {device}.",
-            "Choose the device cuda: each process takes one GPU.",
+            f"{local} processes cannot share {device}.",
+            "Choose the device cuda: each process then uses one GPU.",
             field="train.device",
         )
-    if gpu and here > torch.cuda.device_count():
+    if gpu and local > torch.cuda.device_count():
         raise ConfigurationError(
-            f"{here} processes were started for {torch.cuda.device_count()} GPUs.",
-            "Start one for each GPU: torchrun --nproc-per-node N, accelerate launch "
+            f"{local} processes were started for {torch.cuda.device_count()} GPUs.",
+            "Start one process per GPU: torchrun --nproc-per-node N, accelerate launch "
             "--num_processes N.",
             field="train.device",
         )
     if not torch.distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
-        torch.distributed.init_process_group(backend, timeout=PATIENCE)
-    return ranks
+        torch.distributed.init_process_group(backend, timeout=MAIN_TIMEOUT)
+    return processes
 
 
 @contextlib.contextmanager
-def others_explained() -> Iterator[None]:
-    """Say in words that another process of the run is gone."""
+def explain_lost_process() -> Iterator[None]:
+    """Raise a readable error if another process of the run has ended."""
     try:
         yield
     except RuntimeError as error:
-        if launched().count == 1 or not any(word in str(error) for word in GONE):
+        if launched().count == 1 or not any(word in str(error) for word in DISCONNECTED):
             raise
         raise CoreError(
-            "Another process of this run has ended before it.",
-            "See what it wrote to the terminal, mend that and resume the run.",
+            "Another process of this run has ended.",
+            "Fix the error that it printed to the terminal, then resume the run.",
         ) from error
 
 
-def _counts_its_batch(module: nn.Module) -> bool:
+def _trains_batch_statistics(module: nn.Module) -> bool:
     weight = getattr(module, "weight", None)
     return (
         hasattr(module, "num_batches_tracked") and weight is not None and bool(weight.requires_grad)

@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""Metrics and statistical tests: AUROC, DeLong, bootstrap, calibration, tests over seeds."""

@@ -1,4 +1,4 @@
-"""Macro AUROC of one model or two, with intervals over patients drawn with replacement."""
+"""Bootstrap over patients: intervals and paired tests of the macro AUROC."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from core.metrics.auroc import macro, per_finding
 from core.metrics.intervals import Floats, Interval, PairedTest, codes, matrices
 
 DRAWS = 2000
-DRAWS_A_BATCH = 64
-"""Draws resampled at once: enough for wide rows, few enough for the processor's cache."""
+"""Default number of resamples."""
+DRAWS_PER_BATCH = 64
+"""Resamples computed at once: enough for wide rows, few enough for the CPU's cache."""
 
 
 def bootstrap_macro(
@@ -26,18 +27,18 @@ def bootstrap_macro(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Macro AUROC with a percentile interval over patients drawn with replacement.
+    """Macro AUROC with a percentile interval over resampled patients.
 
     Args:
         labels: Shape (studies, findings): 1, 0 or NaN.
         scores: Same shape.
-        patients: Shape (studies,); without it each study is a patient of its own.
+        patients: Shape (studies,); by default each study is a patient of its own.
         draws: Number of resamples.
         seed: Seed of the resamples.
         level: Coverage.
 
     Returns:
-        NaN bounds where no finding is defined.
+        The bounds are NaN if no finding is defined.
     """
     truth, values = matrices(labels, scores)
     resampled = _bootstrap(truth, [values], patients, draws, seed)[0]
@@ -53,19 +54,20 @@ def paired_bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> PairedTest:
-    """Difference of two models' macro AUROC, both scored on the same draws of patients.
+    """Difference of two models' macro AUROC, both scored on the same resamples of patients.
 
     Args:
         labels: Shape (studies, findings): 1, 0 or NaN.
         first: Scores of the first model, same shape.
         second: Scores of the second model, same shape.
-        patients: Shape (studies,); without it each study is a patient of its own.
+        patients: Shape (studies,); by default each study is a patient of its own.
         draws: Number of resamples.
         seed: Seed of the resamples.
         level: Coverage.
 
     Returns:
-        p is twice the smaller share of draws on either side of zero, at least ``2 / (draws + 1)``.
+        p is twice the smaller share of resamples on either side of zero, at least
+        ``2 / (draws + 1)``.
     """
     return group_bootstrap(labels, [first], [second], patients, draws, seed, level)
 
@@ -79,13 +81,13 @@ def group_bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> PairedTest:
-    """As ``paired_bootstrap`` for two groups of models, each scored by its mean macro AUROC.
+    """Like ``paired_bootstrap`` for two groups of models, each scored by its mean macro AUROC.
 
     Args:
         labels: Shape (studies, findings): 1, 0 or NaN.
         first: Scores of each model of the first group, each of the labels' shape.
         second: Scores of each model of the second group.
-        patients: Shape (studies,); without it each study is a patient of its own.
+        patients: Shape (studies,); by default each study is a patient of its own.
         draws: Number of resamples.
         seed: Seed of the resamples.
         level: Coverage.
@@ -110,13 +112,13 @@ def bootstrap_parts(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Floats:
-    """Macro AUROC of several parts of the studies, all on the same draws of patients.
+    """Macro AUROC of several groups of studies, all on the same resamples of patients.
 
     Args:
         labels: Shape (studies, findings): 1, 0 or NaN; each finding has both classes in each part.
         scores: Same shape.
         parts: Masks of shape (studies,).
-        patients: Shape (studies,); without it each study is a patient of its own.
+        patients: Shape (studies,); by default each study is a patient of its own.
         draws: Number of resamples.
         seed: Seed of the resamples.
 
@@ -135,48 +137,49 @@ def _bootstrap(
     draws: int,
     seed: int,
 ) -> Floats:
-    """Macro AUROC of shape (models, draws); each draw weights all models' studies alike."""
+    """Macro AUROC of shape (models, draws); each resample has the same weights for all models."""
     return _resampled([(labels, scores) for scores in models], patients, draws, seed)
 
 
 def _resampled(
     tables: Sequence[tuple[Floats, Floats]], patients: ArrayLike | None, draws: int, seed: int
 ) -> Floats:
-    """Macro AUROC of shape (tables, draws), of labels and scores with the same rows each."""
+    """Macro AUROC of shape (tables, draws), of pairs of labels and scores with the same rows."""
     rows, findings = tables[0][0].shape
-    of = codes(np.zeros(rows), patients)
-    count = int(of.max(initial=-1)) + 1
+    patient = codes(np.zeros(rows), patients)
+    count = int(patient.max(initial=-1)) + 1
     plans = [
         plan
         for labels, scores in tables
         for f in range(findings)
-        if (plan := _Plan.of(labels[:, f], scores[:, f], of, count)) is not None
+        if (plan := _Plan.of(labels[:, f], scores[:, f], patient, count)) is not None
     ]
     defined = len(plans) // len(tables)
-    found = np.full((len(tables), draws), np.nan)
+    result = np.full((len(tables), draws), np.nan)
     generator = np.random.default_rng(seed)
-    for start in range(0, draws if defined else 0, DRAWS_A_BATCH):
-        size = min(DRAWS_A_BATCH, draws - start)
+    for start in range(0, draws if defined else 0, DRAWS_PER_BATCH):
+        size = min(DRAWS_PER_BATCH, draws - start)
         drawn = generator.integers(0, count, (size, count))
         drawn += np.arange(size)[:, None] * count
         weights = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
         columns = np.ascontiguousarray(weights.T, dtype=np.float32)
         areas = np.stack([plan.areas(columns) for plan in plans]).reshape(len(tables), defined, -1)
         known = ~np.isnan(areas)
-        # A draw may hold no positive of a rare finding: its macro is over the others.
+        # A resample may contain no positive of a rare finding: its mean is over the others.
         with np.errstate(invalid="ignore"):
             sums = np.where(known, areas, 0).sum(axis=1)
-            found[:, start : start + size] = sums / np.where(known.any(1), known.sum(1), np.nan)
-    return found
+            result[:, start : start + size] = sums / np.where(known.any(1), known.sum(1), np.nan)
+    return result
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What stays the same over all draws of one finding: who is sorted where.
+    """The order of a finding's scores, which is the same in all resamples.
 
-    The AUROC needs, for each positive, the weight of the negatives below it. Negatives between two
-    neighbouring positives matter only by their sum: a sparse matrix (segments, patients) gives the
-    sums of all draws in one product, many times faster than sorting each draw.
+    The AUROC needs, for each positive, the total weight of the negatives below it. Only the sum of
+    the negatives between two neighbouring positives matters: the product with a sparse matrix of
+    shape (segments, patients) computes these sums for all resamples at once, many times faster than
+    sorting each resample.
     """
 
     positive: NDArray[np.intp]
@@ -209,12 +212,13 @@ class _Plan:
         )
 
     def areas(self, weights: NDArray[np.float32]) -> Floats:
-        """AUROC of each draw, from weights of shape (patients, draws)."""
-        ours, parts = weights[self.positive], self.segments @ weights
+        """AUROC of each resample, from weights of shape (patients, draws)."""
+        positives, parts = weights[self.positive], self.segments @ weights
         sums = np.zeros((len(parts) + 1, parts.shape[1]))
         np.cumsum(parts, axis=0, dtype=np.float64, out=sums[1:])
-        won = np.einsum("pd,pd->d", ours, sums[self.below] + sums[self.up_to])
-        pairs = ours.sum(axis=0, dtype=np.float64) * sums[-1]
+        # Negatives below count once, tied ones half: the mean of both sums, hence the factor 2.
+        won = np.einsum("pd,pd->d", positives, sums[self.below] + sums[self.up_to])
+        pairs = positives.sum(axis=0, dtype=np.float64) * sums[-1]
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(pairs > 0, won / (2 * pairs), np.nan)
 

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: Brier score, reliability, temperature scaling."""
+"""Calibration of probabilities: Brier score, reliability curve, temperature scaling."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from core.metrics.intervals import Floats, Interval, known_labels, matrices
 from core.metrics.seed_tests import binomial_interval
 
 BINS = 10
-LEAST = 1e-7
-"""Probabilities nearer to 0 or 1 than this are not told apart: single precision cannot."""
+EPSILON = 1e-7
+"""Smallest distance from 0 and 1 that single precision can distinguish."""
 
-COLDEST, HOTTEST = 0.02, 50.0
-"""Temperatures within which the best one is sought."""
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.02, 50.0
+"""Bounds for the fitted temperature."""
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Studies of about the same predicted probability.
+    """A bin of the reliability curve: studies with similar predicted probability.
 
     Attributes:
-        studies: How many.
-        predicted: Their mean probability.
+        studies: Number of studies.
+        predicted: Their mean predicted probability.
         observed: Share of positives among them, with its exact binomial interval.
     """
 
@@ -35,7 +35,7 @@ class ReliabilityBin:
 
 
 def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """Mean squared error of the probabilities, 0 (best) to 1; NaN without a known label."""
+    """Brier score: mean squared error of the probabilities, 0 (best) to 1; NaN without labels."""
     truth, values = known_labels(labels, probabilities)
     return float(((values - truth) ** 2).mean()) if truth.size else math.nan
 
@@ -43,25 +43,25 @@ def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
 def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = BINS) -> float:
     """Expected calibration error over bins of equal count (Nixon et al. 2019), 0 (best) to 1.
 
-    Bins of equal count, because findings are rare: bins of equal width would put nearly all
-    studies into the first.
+    The bins have equal counts, because findings are rare: with bins of equal width nearly all
+    studies would be in the first one.
     """
-    found = reliability(labels, probabilities, bins)
-    total = sum(one.studies for one in found)
+    curve = reliability(labels, probabilities, bins)
+    total = sum(each.studies for each in curve)
     if not total:
         return math.nan
-    return sum(one.studies * abs(one.predicted - one.observed.value) for one in found) / total
+    return sum(each.studies * abs(each.predicted - each.observed.value) for each in curve) / total
 
 
 def reliability(
     labels: ArrayLike, probabilities: ArrayLike, bins: int = BINS
 ) -> tuple[ReliabilityBin, ...]:
-    """The reliability curve: what was predicted against what was so, in bins of equal count.
+    """Reliability curve: predicted against observed frequency, in bins of equal count.
 
     Args:
         labels: Shape (studies,): 1, 0 or NaN.
         probabilities: Same shape, 0 to 1.
-        bins: Number of bins, fewer with fewer studies.
+        bins: Number of bins; not more than studies.
     """
     truth, values = known_labels(labels, probabilities)
     if not truth.size:
@@ -79,16 +79,16 @@ def reliability(
 
 
 def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """The one temperature that makes probabilities most likely (Guo et al. 2017).
+    """Fit the temperature that maximises the likelihood of the labels (Guo et al. 2017).
 
-    It is fitted on other studies than those it is used on, and leaves every AUROC as it is.
+    It should be applied to other studies than those it is fitted on. It changes no AUROC.
 
     Args:
         labels: Shape (studies, findings): 1, 0 or NaN.
         probabilities: Same shape, 0 to 1.
 
     Returns:
-        Above 1 for a model that is too sure; NaN without labels of both classes.
+        Above 1 for an overconfident model; NaN without labels of both classes.
     """
     from scipy.optimize import minimize_scalar
 
@@ -102,27 +102,27 @@ def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> float:
         signed = np.where(truth == 1, -logits, logits) * math.exp(-power)
         return float(np.logaddexp(0.0, signed).mean())
 
-    bounds = math.log(COLDEST), math.log(HOTTEST)
+    bounds = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
     return math.exp(float(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
 def scaled(probabilities: ArrayLike, temperature: float) -> Floats:
-    """Probabilities whose logits are divided by a temperature.
+    """Scale probabilities: divide their logits by a temperature.
 
     Args:
         probabilities: Any shape, 0 to 1.
-        temperature: As ``fit_temperature`` found it; NaN leaves them as they are.
+        temperature: Result of ``fit_temperature``; NaN changes nothing.
     """
     from scipy.special import expit
 
     values = np.asarray(probabilities, np.float64)
     if math.isnan(temperature):
         return values
-    found: Floats = expit(_logits(values) / temperature)
-    return found
+    result: Floats = expit(_logits(values) / temperature)
+    return result
 
 
 def _logits(probabilities: Floats) -> Floats:
-    inside = np.clip(probabilities, LEAST, 1 - LEAST)
-    found: Floats = np.log(inside) - np.log1p(-inside)
-    return found
+    inside = np.clip(probabilities, EPSILON, 1 - EPSILON)
+    logits: Floats = np.log(inside) - np.log1p(-inside)
+    return logits

@@ -1,4 +1,4 @@
-"""Confidence intervals and the types shared by all metrics."""
+"""Types shared by all metrics, checks of their input, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 Rule = Literal["youden", "sensitivity", "specificity"]
+"""Rules for choosing an operating point."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its interval.
+    """An estimate with its confidence interval.
 
     Attributes:
         value: The estimate; NaN if not defined.
-        low: Lower bound; NaN where there are too few studies for an interval.
+        low: Lower bound; NaN if there are too few studies for an interval.
         high: Upper bound.
     """
 
@@ -31,13 +32,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two models on the same studies.
+    """Paired test of two models on the same studies.
 
     Attributes:
         first: The first model's score.
         second: The second model's score.
         difference: ``first - second`` with its interval.
-        statistic: The test's z, or NaN for a bootstrap.
+        statistic: z of the test; NaN for a bootstrap.
         p: Two-sided p-value.
     """
 
@@ -50,12 +51,12 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold and what it gives; ``score >= threshold`` is called positive.
+    """A threshold with its sensitivity and specificity; ``score >= threshold`` is positive.
 
     Attributes:
-        threshold: On the scores' own scale.
-        sensitivity: Share of the positives called positive, 0 to 1.
-        specificity: Share of the negatives called negative, 0 to 1.
+        threshold: Threshold on the scale of the scores.
+        sensitivity: Share of the positives that are classified as positive, 0 to 1.
+        specificity: Share of the negatives that are classified as negative, 0 to 1.
     """
 
     threshold: float
@@ -64,7 +65,7 @@ class OperatingPoint:
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Holm's (1979) adjusted p-values, in the given order; NaN stays NaN and is not counted."""
+    """P-values adjusted by Holm's method (1979), in the given order; NaN is ignored."""
     p = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full_like(p, np.nan)
     tested = np.flatnonzero(~np.isnan(p))
@@ -75,10 +76,10 @@ def holm(p_values: ArrayLike) -> Floats:
 
 
 def matrices(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
-    """Labels and scores as two tables of shape (studies, findings).
+    """Labels and scores as matrices of shape (studies, findings).
 
     Raises:
-        ValueError: The shapes differ, or are not of two dimensions.
+        ValueError: The shapes differ or do not have two dimensions.
     """
     truth, values = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
     if truth.shape != values.shape or truth.ndim != 2:
@@ -89,7 +90,11 @@ def matrices(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def known_labels(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Floats]:
-    """Labels and scores of the studies whose label is known."""
+    """Labels and scores of the studies whose label is known.
+
+    Raises:
+        ValueError: The shapes differ, a label is not 1, 0 or NaN, or a score is NaN.
+    """
     truth, values = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
     if truth.shape != values.shape or truth.ndim != 1:
         raise ValueError(f"labels {truth.shape} and scores {values.shape} must both be (studies,)")
@@ -104,16 +109,17 @@ def known_labels(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_
 
 
 def codes(labels: ArrayLike, patients: ArrayLike | None) -> NDArray[np.intp]:
-    """Number the patients of the studies whose label is known from 0."""
+    """Number the patients from 0, for each study with a known label; by default one per study."""
     known = ~np.isnan(np.asarray(labels, np.float64))
     if patients is None:
         return np.arange(int(known.sum()))
-    who: NDArray[Any] = np.asarray(patients)
-    if who.shape != known.shape:
-        raise ValueError(f"patients {who.shape} and labels {known.shape} must have one shape")
-    numbers: NDArray[np.intp] = np.unique(who[known], return_inverse=True)[1]
+    names: NDArray[Any] = np.asarray(patients)
+    if names.shape != known.shape:
+        raise ValueError(f"patients {names.shape} and labels {known.shape} must have one shape")
+    numbers: NDArray[np.intp] = np.unique(names[known], return_inverse=True)[1]
     return numbers
 
 
-def _quantile(level: float) -> float:
+def normal_quantile(level: float) -> float:
+    """Half width, in standard deviations, of a normal distribution's central ``level``."""
     return NormalDist().inv_cdf((1 + level) / 2)

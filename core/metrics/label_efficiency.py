@@ -1,4 +1,4 @@
-"""How AUROC grows with the share of labels, and how many labels one way needs to equal another."""
+"""Label efficiency: AUROC against the label fraction, and the labels needed for an AUROC."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Over = Literal["seeds", "patients", "nothing"]
 
 @dataclass(frozen=True)
 class Level:
-    """One label fraction.
+    """A point of a label-efficiency curve.
 
     Attributes:
-        fraction: Share of the labels, in (0, 1].
-        auroc: Mean over the seeds, with the band's bounds there; NaN where there are none.
+        fraction: Label fraction, in (0, 1].
+        auroc: Mean over the seeds, with the bounds of the band; NaN without a band.
         seeds: Number of seeds.
-        over: What the band is over.
+        over: Source of variation that the band covers.
     """
 
     fraction: float
@@ -33,31 +33,31 @@ class Level:
 
 @dataclass(frozen=True)
 class Curve:
-    """AUROC of one method against the label fraction.
+    """Label-efficiency curve of a method: AUROC against the label fraction.
 
     Attributes:
         method: Name of the method.
-        levels: In the order of the fractions.
+        levels: Points in the order of the fractions.
     """
 
     method: str
     levels: tuple[Level, ...]
 
     def at(self, fraction: float) -> Level | None:
-        """The level of one fraction; None if it was not measured."""
-        return next((one for one in self.levels if one.fraction == fraction), None)
+        """The point at a label fraction; None if it was not measured."""
+        return next((level for level in self.levels if level.fraction == fraction), None)
 
 
 @dataclass(frozen=True)
 class Needed:
-    """Which share of the labels a method needs for an AUROC.
+    """The label fraction that a method needs to reach an AUROC.
 
     Attributes:
         target: The AUROC with its interval.
-        fraction: The share, 0 to 1, and its bounds: where the far ends of both bands meet. The
-            smallest measured share means “at most that”, infinity “not even with all labels”, NaN
-            that a band is missing.
-        floor: The smallest share that was measured.
+        fraction: The label fraction, 0 to 1. Its bounds are where the outer ends of both bands
+            meet. The smallest measured fraction means “at most that”, infinity “not even with all
+            labels”, NaN that a band is missing.
+        floor: The smallest measured label fraction.
     """
 
     target: Interval
@@ -70,17 +70,17 @@ def curve(
     scores: Mapping[float, Sequence[float]],
     patients: Mapping[float, Interval] | None = None,
 ) -> Curve:
-    """Put one method's scores together, with a band over seeds, else over patients.
+    """Label-efficiency curve from a method's scores, with a band over seeds, else over patients.
 
     Args:
         method: Name of the method.
-        scores: AUROC of each seed, 0 to 1, by label fraction; empty lists are left out.
-        patients: Intervals over the patients of the test split by label fraction, which are taken
-            where there is but one seed.
+        scores: AUROC of each seed, 0 to 1, by label fraction; empty lists are ignored.
+        patients: Intervals over the patients of the test split by label fraction, used where there
+            is only one seed.
     """
     levels = []
     for fraction in sorted(scores):
-        each = [one for one in scores[fraction] if not math.isnan(one)]
+        each = [score for score in scores[fraction] if not math.isnan(score)]
         if not each:
             continue
         mean = seeds_paired(each, [0.0] * len(each)).difference
@@ -90,44 +90,44 @@ def curve(
             over = "nothing" if known is None or math.isnan(known.low) else "patients"
             if known is not None:
                 mean = Interval(mean.value, known.low, known.high)
-        if not math.isnan(mean.low):  # a t-interval of two seeds knows no bounds
+        if not math.isnan(mean.low):  # a t-interval of few seeds may exceed 0 to 1
             mean = Interval(mean.value, max(0.0, mean.low), min(1.0, mean.high))
         levels.append(Level(fraction, mean, len(each), over))
     return Curve(method, tuple(levels))
 
 
 def labels_needed(of: Curve, target: Interval) -> Needed | None:
-    """Read off a curve which share of the labels gives an AUROC.
+    """Interpolate the label fraction at which a curve reaches an AUROC.
 
-    Between two measured shares the AUROC is taken to grow in a line over the logarithm of the
-    share.
+    The interpolation is linear in the logarithm of the label fraction.
 
     Args:
-        of: The curve; at least two levels.
+        of: The curve, with at least two points.
         target: The AUROC to reach, with its interval.
 
     Returns:
-        None with fewer than two levels.
+        None with fewer than two points.
     """
-    if len(of.levels) < 2 or math.isnan(target.value):
+    levels = of.levels
+    if len(levels) < 2 or math.isnan(target.value):
         return None
-    value = _crossing([(one.fraction, one.auroc.value) for one in of.levels], target.value)
-    banded = not any(math.isnan(one.auroc.low) for one in of.levels)
+    value = _crossing([(level.fraction, level.auroc.value) for level in levels], target.value)
+    banded = not any(math.isnan(level.auroc.low) for level in levels)
     if not banded or math.isnan(target.low):
-        return Needed(target, Interval(value, math.nan, math.nan), of.levels[0].fraction)
-    least = _crossing([(one.fraction, one.auroc.high) for one in of.levels], target.low)
-    most = _crossing([(one.fraction, one.auroc.low) for one in of.levels], target.high)
-    return Needed(target, Interval(value, least, most), of.levels[0].fraction)
+        return Needed(target, Interval(value, math.nan, math.nan), levels[0].fraction)
+    least = _crossing([(level.fraction, level.auroc.high) for level in levels], target.low)
+    most = _crossing([(level.fraction, level.auroc.low) for level in levels], target.high)
+    return Needed(target, Interval(value, least, most), levels[0].fraction)
 
 
 def sentence(needed: Needed, method: str, other: str, fraction: float) -> str:
-    """The answer in words.
+    """The needed label fraction as a sentence.
 
     Args:
-        needed: The answer.
-        method: Whose curve it was read off: ``full fine-tuning``.
-        other: Whose AUROC is to be reached: ``LoRA``.
-        fraction: With which share of the labels that was reached.
+        needed: The result of ``labels_needed``.
+        method: Method of the curve: ``full fine-tuning``.
+        other: Method whose AUROC is the target: ``LoRA``.
+        fraction: Label fraction with which the other method reached it.
     """
     name = f"{method[:1].upper()}{method[1:]}"
     goal = f"{other} with {percent(fraction)} (AUROC {needed.target.value:.3f})"
@@ -139,12 +139,12 @@ def sentence(needed: Needed, method: str, other: str, fraction: float) -> str:
     else:
         head = f"{name} needs {percent(share)} of the labels to equal {goal}"
     if math.isnan(low):
-        return f"{head}; there is no band to say how sure that is."
+        return f"{head}; without a band the uncertainty is not known."
     return f"{head}; the bands allow {_bound(low, needed.floor)} to {_bound(high, needed.floor)}."
 
 
 def percent(fraction: float) -> str:
-    """A share of the labels: ``1%``, ``4.3%``."""
+    """A label fraction: ``1%``, ``4.3%``."""
     return f"{100 * fraction:.2g}%" if fraction < 1 else "100%"
 
 
@@ -155,13 +155,12 @@ def _bound(fraction: float, floor: float) -> str:
 
 
 def _crossing(points: Sequence[tuple[float, float]], target: float) -> float:
-    """The first share at which the line through the points reaches the target."""
+    """The first label fraction at which the line through the points reaches the target."""
     if points[0][1] >= target:
         return points[0][0]
     for (share, value), (next_share, next_value) in itertools.pairwise(points):
         if next_value >= target:
             done = (target - value) / (next_value - value)
-            return math.exp(
-                math.log(share) + done * (math.log(next_share) - math.log(share))
-            )  # fmt: skip
+            low, high = math.log(share), math.log(next_share)
+            return math.exp(low + done * (high - low))
     return math.inf

@@ -1,4 +1,4 @@
-"""Two ways of training over seeds: one run a side says nothing about the next seed."""
+"""Tests of two ways of training over seeds: a single run per side does not cover other seeds."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from core.metrics.intervals import Interval
 
 @dataclass(frozen=True)
 class SeedsTest:
-    """Two ways of training, each repeated over seeds (or tasks).
+    """Comparison of two ways of training, each repeated over seeds (or tasks).
 
     Attributes:
         difference: Mean of ``first - second`` with its interval.
         p: Two-sided p-value of the t-test; NaN with fewer than two repetitions.
-        count: Pairs, or the smaller group's size where the groups are not paired.
-        wins: Pairs in which the first is above; a tie counts for neither.
+        count: Number of pairs; size of the smaller group for unpaired groups.
+        wins: Pairs in which the first scores higher; ties do not count.
         ties: Pairs with equal scores.
-        win_rate: Share of wins among the pairs that are not ties, with an exact binomial interval.
+        win_rate: Share of wins among the pairs without ties, with an exact binomial interval.
     """
 
     difference: Interval
@@ -33,15 +33,15 @@ class SeedsTest:
 
 
 def seeds_paired(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> SeedsTest:
-    """Paired t-test over seeds (or tasks), and the count of wins with its binomial interval.
+    """Paired t-test over seeds (or tasks), and the number of wins with its binomial interval.
 
     Args:
-        first: Shape (pairs,): scores of the first way, one a seed.
+        first: Shape (pairs,): scores of the first way, one per seed.
         second: Same shape and order: scores of the second way with the same seeds.
         level: Coverage of both intervals.
 
     Returns:
-        Without interval and p for a single pair: one seed says nothing about the next.
+        Interval and p are NaN for a single pair.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or not a.size:
@@ -55,15 +55,15 @@ def seeds_paired(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Se
 
 
 def seeds_unpaired(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> SeedsTest:
-    """Welch's t-test over two groups of seeds that do not match; there are no pairs to win."""
+    """Welch's t-test over two groups of different seeds; there are no pairs and no wins."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     gap, fewer = float(a.mean() - b.mean()), min(a.size, b.size)
     none = Interval(math.nan, math.nan, math.nan)
     if fewer < 2:
         return SeedsTest(Interval(gap, math.nan, math.nan), math.nan, fewer, 0, 0, none)
-    parts = a.var(ddof=1) / a.size, b.var(ddof=1) / b.size
-    total = float(sum(parts))
-    shares = parts[0] ** 2 / (a.size - 1) + parts[1] ** 2 / (b.size - 1)
+    variances = a.var(ddof=1) / a.size, b.var(ddof=1) / b.size
+    total = float(sum(variances))
+    shares = variances[0] ** 2 / (a.size - 1) + variances[1] ** 2 / (b.size - 1)
     freedom = total**2 / shares if shares > 0 else fewer - 1
     difference, p = _student(gap, math.sqrt(total), float(freedom), level)
     return SeedsTest(difference, p, fewer, 0, 0, none)

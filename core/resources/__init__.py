@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""What a run needs, computed before it starts: time, memory and validation work."""

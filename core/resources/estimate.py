@@ -1,4 +1,4 @@
-"""What a run will cost and learn from, before it starts."""
+"""Cost of a run before it starts: data, parameters, time and memory."""
 
 from __future__ import annotations
 
@@ -8,52 +8,52 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.config.run import RunSpec
+from core.config.run import ResolvedSpec, RunSpec
 from core.data import splits, subsets
 from core.data.base import ChestDataset
 from core.data.datasets.opened import open_cached
 from core.errors import CoreError
-from core.hardware import available_memory as capacity
-from core.hardware import precision
+from core.formatting import duration, gigabytes
+from core.hardware import available_memory, precision
 from core.models.backbones.registry import backbone_card
 from core.resources import memory, throughput, validation_schedule
 
 PASSES = {"full": 3.0, "linear": 1.0}
-"""Cost of a training step in forward passes: forward, gradients of activations, of weights. A
-linear probe needs the forward pass once a study, not once an epoch."""
+"""Cost of a training step in forward passes: the forward pass, the gradients of the activations,
+and those of the weights. A linear probe needs one forward pass per study, not one per epoch."""
 ADAPTER_PASSES = 2.3
 SLOWER_IN_BF16 = 1.25
-"""What these become in bf16 on a processor, where the way back wins less than the way there: see
+"""Factor of these on a CPU in bf16, where the backward pass gains less than the forward pass: see
 ``core.hardware.precision.multiplies_bf16``."""
 START_SECONDS = 8.0
-MILLISECONDS_A_PICTURE = 0.4
+MILLISECONDS_PER_IMAGE = 0.4
 MILLISECONDS_TO_DECODE = 25.0
-"""On one core: a phantom to draw, or a PNG of 1024 px to decode."""
+"""Time on one core to draw a phantom or to decode a PNG of 1024 px."""
 SAMPLE = 200
-"""Pictures that are looked up in the cache to tell how many have to be decoded."""
+"""Number of images that are looked up in the cache, to estimate how many have to be decoded."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The consequence of a specification.
+    """Data, parameters, time and memory of a run.
 
     Attributes:
         images: Labelled training images.
-        patients: Patients they come from.
+        patients: Patients of these images.
         positives: Positive images by finding.
         val_images: Images of the validation split.
         test_images: Images of the test split.
         trainable: Parameters that train.
         total: Parameters of the whole model.
-        seconds: Expected wall time.
-        basis: What the time was derived from.
-        starting: Seconds of these for loading the program, which a process does once.
-        preparing: Seconds of these for pictures that are not prepared yet.
-        unprepared: About how many pictures those are.
-        memory: Bytes that it will take at most, of the GPU or without one of the host; None if that
-            is not known.
-        available: Bytes of them that are free at the moment.
-        capacity: Bytes that this device has.
+        seconds: Predicted wall time.
+        basis: What the time is based on.
+        starting: Part of the time for loading the program, needed once per process.
+        preparing: Part of the time for images that are not in the cache yet.
+        unprepared: Approximate number of these images.
+        memory: Predicted peak memory in bytes, of the GPU or without one of the host; None if it
+            cannot be predicted.
+        available: Bytes of that memory that are free now.
+        capacity: Bytes of that memory in total.
         notes: What the user should know before starting.
     """
 
@@ -76,60 +76,52 @@ class Cost:
 
     @property
     def share(self) -> float:
-        """Trainable share of the parameters, 0 to 1."""
+        """Trainable fraction of the parameters, 0 to 1."""
         return self.trainable / self.total
 
 
 def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]] = ()) -> Cost:
-    """Say what a run will learn from, train and take.
+    """Predict what a run trains on, how long it takes and how much memory it needs.
 
     Args:
         spec: The run.
-        cache: The workspace's cache, where this machine's measured speed is kept.
-        earlier: Finished runs of this machine with their wall time in seconds; the latest of the
-            same kind replaces the calculation by a measurement.
+        cache: The workspace's cache, where this machine's measured speed is stored.
+        earlier: Finished runs of this machine with their wall time in seconds, latest first; the
+            first one of the same kind replaces the calculated time.
 
     Raises:
-        CoreError: Whatever would stop the run itself: an unknown name, a missing folder, a rank
-            above the layer's width.
+        CoreError: The run itself would fail: a name is unknown, a folder is missing, or the rank is
+            larger than a layer.
     """
     from core.models.tuning.apply import count_parameters
 
-    spec = spec.resolved()
-    dataset = open_cached(spec.data)
-    ids = subsets.labelled(dataset, spec.data)
-    card = backbone_card(spec.model.backbone)
-    count = count_parameters(card, spec.adapter, len(dataset.findings), spec.model.input_size)
-    sizes = {name: len(dataset.ids(name)) for name in ("val", "test")}
+    resolved = spec.resolved()
+    dataset = open_cached(resolved.data)
+    ids = subsets.labelled(dataset, resolved.data)
+    card = backbone_card(resolved.model.backbone)
+    findings = len(dataset.findings)
+    count = count_parameters(card, resolved.adapter, findings, resolved.model.input_size)
     positives = splits.positives(dataset, ids)
-    seconds, basis = _like_before(spec, earlier)
-    starting, preparing, unprepared = 0.0, 0.0, 0
-    if seconds is None:
-        everything = [*ids, *dataset.ids("val"), *dataset.ids("test")]
-        unprepared = _unprepared(spec, dataset, everything, cache)
-        preparing = unprepared * MILLISECONDS_TO_DECODE / 1000 / (os.cpu_count() or 1)
-        starting = START_SECONDS
-        computing, basis = _calculated(spec, len(ids), sizes, cache)
-        seconds = starting + preparing + computing
-        if preparing > 1:
-            basis += f", {preparing:.0f} s of it for pictures not prepared yet"
-    needed = memory.predict_memory(spec, len(dataset.findings))
-    device = capacity.of(spec.train.device)
-    notes = [*_notes(spec, positives, card.leaks if card.source != "embedded" else "")]
-    notes += _of_memory(spec, len(dataset.findings), device.free, needed)
+    needed = memory.predict_memory(resolved, findings)
+    device = available_memory.of(resolved.train.device)
+    notes = [
+        *_notes(resolved, positives, card.leaks if card.source != "embedded" else ""),
+        *_memory_notes(resolved, findings, device.free, needed),
+    ]
+    time = _time(resolved, dataset, ids, cache, earlier)
     return Cost(
         images=len(ids),
         patients=int(dataset.table.loc[ids, "patient"].nunique()),
         positives=positives,
-        val_images=sizes["val"],
-        test_images=sizes["test"],
+        val_images=len(dataset.ids("val")),
+        test_images=len(dataset.ids("test")),
         trainable=count.trainable,
         total=count.total,
-        seconds=seconds,
-        basis=basis,
-        starting=starting,
-        preparing=preparing,
-        unprepared=unprepared,
+        seconds=time.seconds,
+        basis=time.basis,
+        starting=time.starting,
+        preparing=time.preparing,
+        unprepared=time.unprepared,
         memory=needed,
         available=device.free,
         capacity=device.total,
@@ -137,10 +129,41 @@ def estimate(spec: RunSpec, cache: Path, earlier: Iterable[tuple[RunSpec, float]
     )
 
 
-def _notes(spec: RunSpec, positives: dict[str, int], leaks: str) -> Iterable[str]:
+@dataclass(frozen=True)
+class _Time:
+    seconds: float
+    basis: str
+    starting: float = 0.0
+    preparing: float = 0.0
+    unprepared: int = 0
+
+
+def _time(
+    spec: ResolvedSpec,
+    dataset: ChestDataset,
+    ids: list[str],
+    cache: Path,
+    earlier: Iterable[tuple[RunSpec, float]],
+) -> _Time:
+    measured = _earlier_time(spec, earlier)
+    if measured is not None:
+        return _Time(measured, "as long as the last run like this")
+    sizes = {name: len(dataset.ids(name)) for name in ("val", "test")}
+    unprepared = _unprepared(
+        spec, dataset, [*ids, *dataset.ids("val"), *dataset.ids("test")], cache
+    )
+    preparing = unprepared * MILLISECONDS_TO_DECODE / 1000 / (os.cpu_count() or 1)
+    computing, basis = _calculated(spec, len(ids), sizes, cache)
+    if preparing > 1:
+        basis += f", {duration(preparing)} of it for images that are not in the cache yet"
+    total = START_SECONDS + preparing + computing
+    return _Time(total, basis, START_SECONDS, preparing, unprepared)
+
+
+def _notes(spec: ResolvedSpec, positives: dict[str, int], leaks: str) -> Iterable[str]:
     empty = [name for name, count in positives.items() if count == 0]
     if empty:
-        yield f"No positive image for {', '.join(empty)}: nothing can be learnt about it."
+        yield f"No positive image for {', '.join(empty)}: nothing can be learned about it."
     few = [name for name, count in positives.items() if 0 < count < 5]
     if few:
         yield f"Fewer than five positive images for {', '.join(few)}."
@@ -150,24 +173,26 @@ def _notes(spec: RunSpec, positives: dict[str, int], leaks: str) -> Iterable[str
         yield "The frozen backbone has random weights: this is a control, not a model to use."
 
 
-def _of_memory(spec: RunSpec, findings: int, free: int, needed: int | None) -> Iterable[str]:
+def _memory_notes(
+    spec: ResolvedSpec, findings: int, free: int, needed: int | None
+) -> Iterable[str]:
     if needed is None:
         return
-    parts, asked = memory.parts(spec, findings), spec.train.accumulation
-    if parts > 1 and asked is None:
-        yield f"A batch goes through the network in {parts} parts: the whole does not fit."
+    count = memory.micro_batches(spec, findings)
+    if count > 1 and spec.train.accumulation is None:
+        yield f"Each batch is divided into {count} micro-batches, because a whole one does not fit."
     if needed <= free:
         return
-    said = f"About {memory.in_words(needed)} of memory are needed, {memory.in_words(free)} are free"
-    fewest = memory.fewest_parts(spec, findings, free)
-    yield f"{said}: in {fewest} parts (--accumulation {fewest}) it fits." if fewest else f"{said}."
+    shortage = f"About {gigabytes(needed)} of memory are needed, {gigabytes(free)} are free"
+    fewest = memory.fewest_micro_batches(spec, findings, free)
+    hint = f": with {fewest} micro-batches (--accumulation {fewest}) it fits" if fewest else ""
+    yield f"{shortage}{hint}."
 
 
-def _like_before(
-    spec: RunSpec, earlier: Iterable[tuple[RunSpec, float]]
-) -> tuple[float | None, str]:
+def _earlier_time(spec: ResolvedSpec, earlier: Iterable[tuple[RunSpec, float]]) -> float | None:
+    """Seconds of the first earlier run of the same kind; None if there is none."""
+
     def kind(one: RunSpec) -> Any:
-        one = one.resolved()
         return (
             one.data.name, one.data.label_fraction, one.data.split_file,
             one.model.backbone, one.model.input_size,
@@ -175,70 +200,67 @@ def _like_before(
             one.train.validation, one.train.augmented_copies,
         )  # fmt: skip
 
-    for other, seconds in earlier:
-        if kind(other) == kind(spec):
-            return seconds, "as long as the last run like this"
-    return None, ""
+    wanted = kind(spec)
+    return next((seconds for other, seconds in earlier if kind(other) == wanted), None)
 
 
 def _calculated(
-    spec: RunSpec, images: int, sizes: dict[str, int], cache: Path
+    spec: ResolvedSpec, images: int, sizes: dict[str, int], cache: Path
 ) -> tuple[float, str]:
-    """Seconds of computing, and whose speed they were calculated from."""
-    gpu = capacity.gpu(spec.train.device)
-    half = precision.resolve_precision(spec.train.precision, gpu=gpu)
-    work = throughput.known(cache, half, gpu=gpu)
+    """Seconds of computing, and whose speed they are calculated from."""
+    gpu = available_memory.gpu(spec.train.device)
+    chosen = precision.resolve_precision(spec.train.precision, gpu=gpu)
+    speed = throughput.measured(cache, chosen, gpu=gpu)
     basis = "calculated from this machine's measured speed"
-    if work is None and gpu:
-        work = throughput.operations_per_second(cache, half, gpu=True)
-    elif work is None:
-        work = throughput.usual(half)
-        basis = "calculated for a usual processor, until a run has measured this one"
+    if speed is None and gpu:
+        speed = throughput.operations_per_second(cache, chosen, gpu=True)
+    elif speed is None:
+        speed = throughput.typical(chosen)
+        basis = "calculated for a typical CPU, until a run has measured this one"
     card = backbone_card(spec.model.backbone)
-    forward = (
-        throughput.forward_operations(card.name, spec.model.input_size or card.input_size) / work
-    )
-    return _passes(spec, images, sizes, forward, slower=half != "fp32" and not gpu), basis
+    size = spec.model.input_size or card.input_size
+    forward = throughput.forward_operations(card.name, size) / speed
+    return _compute_seconds(spec, images, sizes, forward, slow=chosen != "fp32" and not gpu), basis
 
 
-def _passes(
-    spec: RunSpec, images: int, sizes: dict[str, int], forward: float, *, slower: bool
+def _compute_seconds(
+    spec: ResolvedSpec, images: int, sizes: dict[str, int], forward: float, *, slow: bool
 ) -> float:
-    """Seconds of a run's passes through the network, each picture's way to it among them.
+    """Seconds of a run's passes through the network, including the loading of each image.
 
     Args:
         spec: The run.
         images: Training images.
         sizes: Images of the other splits.
-        forward: Seconds of one picture's forward pass.
-        slower: Whether the way back is slow: see ``SLOWER_IN_BF16``.
+        forward: Seconds of one image's forward pass.
+        slow: Whether the backward pass is slow: see ``SLOWER_IN_BF16``.
     """
-    method = spec.adapter.method
-    a_picture = MILLISECONDS_A_PICTURE / 1000
-    once = forward + a_picture
-    kept = _kept_share(spec)
-    if kept == 1:
-        return (_versions(spec) * images + 2 * sizes["val"] + sizes["test"]) * once
-    rest = (1 - kept) * forward
-    again = float(spec.train.activation_checkpointing)
-    a_step = (PASSES.get(method, ADAPTER_PASSES) + again) * rest
-    a_step *= SLOWER_IN_BF16 if slower else 1.0
-    a_step += 0 if kept else a_picture
-    passes = spec.train.epochs * images * a_step
-    validated = _validated(spec, images, sizes["val"])
-    if kept:
-        beforehand = _versions(spec) * images + sizes["val"] + sizes["test"]
-        return passes + beforehand * (once - rest) + (validated + sizes["test"]) * rest
-    return passes + (validated + sizes["test"]) * once
+    loading = MILLISECONDS_PER_IMAGE / 1000
+    whole = forward + loading
+    cached = _cached_share(spec)
+    if cached == 1:
+        return (_copies(spec) * images + 2 * sizes["val"] + sizes["test"]) * whole
+    rest = (1 - cached) * forward
+    passes = PASSES.get(spec.adapter.method, ADAPTER_PASSES)
+    step = (passes + spec.train.activation_checkpointing) * rest
+    step *= SLOWER_IN_BF16 if slow else 1.0
+    step += 0 if cached else loading
+    training = spec.train.epochs * images * step
+    predicted = _validated(spec, images, sizes["val"]) + sizes["test"]
+    if cached:
+        # The frozen prefix runs once per image and copy, the rest at every step.
+        once = _copies(spec) * images + sizes["val"] + sizes["test"]
+        return training + once * (whole - rest) + predicted * rest
+    return training + predicted * whole
 
 
-def _versions(spec: RunSpec) -> int:
-    """How often a frozen part has to be computed for a training picture."""
+def _copies(spec: ResolvedSpec) -> int:
+    """How many times a frozen prefix is computed per training image."""
     return min(spec.train.augmented_copies or 1, spec.train.epochs)
 
 
-def _kept_share(spec: RunSpec) -> float:
-    """Share of the network that is computed once a picture: 1 for a linear probe, mostly 0."""
+def _cached_share(spec: ResolvedSpec) -> float:
+    """Share of the network that is computed once per image: 1 for a linear probe, mostly 0."""
     train = spec.train
     if train.augmentation != "none" and train.augmented_copies is None:
         return 0.0
@@ -253,8 +275,8 @@ def _kept_share(spec: RunSpec) -> float:
     return share if share >= frozen_prefix.WORTH else 0.0
 
 
-def _validated(spec: RunSpec, images: int, validation: int) -> int:
-    """Studies that are predicted to find the best epoch and to score it."""
+def _validated(spec: ResolvedSpec, images: int, validation: int) -> int:
+    """Predictions of studies that are needed to find the best epoch and to score it."""
     train = spec.train
     rounds = None
     if train.validation == "budget":
@@ -270,16 +292,16 @@ def _validated(spec: RunSpec, images: int, validation: int) -> int:
     return rounds.studies(train.epochs, validation)
 
 
-def _unprepared(spec: RunSpec, dataset: ChestDataset, ids: list[str], cache: Path) -> int:
-    """About how many of these pictures the cache does not hold, and take time to make."""
+def _unprepared(spec: ResolvedSpec, dataset: ChestDataset, ids: list[str], cache: Path) -> int:
+    """Approximate number of images that are not in the cache and take time to decode."""
     from core.data.cache.image_cache import ImageCache, cache_side
 
     size = spec.model.input_size or backbone_card(spec.model.backbone).input_size
     side = cache_side(size)
-    asked = ids[:: max(1, len(ids) // SAMPLE)]
+    sample = ids[:: max(1, len(ids) // SAMPLE)]
     try:
-        missing = ImageCache(cache, dataset, side).missing(asked)
+        missing = ImageCache(cache, dataset, side).missing(sample)
     except CoreError:
-        return 0  # what is wrong with files or disk is the run's to say
-    slow = sum(not dataset.is_quick(one, side) for one in missing)
-    return round(slow / max(1, len(asked)) * len(ids))
+        return 0  # the run itself reports errors of files and disk
+    slow = sum(not dataset.is_quick(study, side) for study in missing)
+    return round(slow / max(1, len(sample)) * len(ids))

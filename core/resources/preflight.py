@@ -1,4 +1,4 @@
-"""Checks of a run specification before it starts."""
+"""Checks of a run before it is created."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from core.resources import memory
 
 
 def check(spec: RunSpec) -> None:
-    """Refuse what cannot work before a run is made of it.
+    """Refuse a specification that cannot work, before a run is created from it.
 
     Raises:
-        CoreError: An unknown name, a missing folder, a rank above the layer's width, weights that
-            are not there and that nobody will fetch, more memory than the device has; ``field``
-            names the setting.
+        CoreError: A name is unknown, a folder or a file of weights is missing, the rank is larger
+            than a layer, or the device has too little memory; ``field`` is the setting.
     """
     from core.models.backbones import locate_weights
     from core.models.tuning.apply import count_parameters
 
     if spec.adapter.imported is not None:
         raise ConfigurationError(
-            "An imported adapter is tested, not trained.",
+            "An imported adapter is evaluated, not trained.",
             "Import it with python -m core import-adapter DIR, or choose a method.",
             field="adapter.imported",
         )
-    tuning_method(spec.adapter.method)  # names first: they are known at once
+    tuning_method(spec.adapter.method)  # names first: they are checked at once
     card = backbone_card(spec.model.backbone)
     dataset = open_cached(spec.data)
     count_parameters(card, spec.adapter, len(dataset.findings), spec.model.input_size)
-    memory.check_memory(spec, len(dataset.findings))
+    memory.check_memory(spec.resolved(), len(dataset.findings))
     if spec.data.split_file is not None:
         subsets.listed(dataset, spec.data.split_file)
     weights = spec.model.weights
     if weights is not None and not weights.expanduser().is_file():
         raise ModelError(
-            f"There is no file {weights}.", "Give the path of a checkpoint.", field="model.weights"
+            f"There is no file {weights}.",
+            "Give the path of a checkpoint.",
+            field="model.weights",
         )
     if spec.model.pretrained and card.source in ("file", "embedded"):
         locate_weights.locate(card, weights)

@@ -1,4 +1,9 @@
-"""Bytes that a model holds while it runs, counted on the meta device, without any of them."""
+"""Peak bytes of a model's tensors in a training step or a prediction, counted on the meta device.
+
+Tensors on the meta device have shapes and types but no values, so that models of any size can be
+counted without memory. Autocast and the fused attention kernels do not act on the meta device;
+``_Precision`` reproduces what they keep.
+"""
 
 from __future__ import annotations
 
@@ -20,54 +25,58 @@ LOWERED: frozenset[Callable[..., Any]] = frozenset(
         Tensor.matmul, Tensor.__matmul__, Tensor.bmm, torch.native_dropout,
     }
 )  # fmt: skip
-"""What is computed in half precision under autocast, of the functions that the backbones call: by
-itself, or as in ``ByteDropout``."""
+"""Functions called by the backbones that run in half precision under autocast, by autocast itself
+or as in ``ByteDropout``."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Bytes of one training step, beside weights and the optimizer's state.
+    """Peak bytes of one training step, without weights and optimizer state.
 
     Attributes:
-        forward: The most that lives until the loss is there.
-        backward: The most that lives after that, gradients among it.
+        forward: Peak until the loss is computed.
+        backward: Peak after that, gradients included.
     """
 
     forward: int
     backward: int
 
 
-def step(model: nn.Module, pictures: Tensor, half: torch.dtype | None, *, gpu: bool) -> Step:
-    """Count what a step of training holds.
+def step(model: nn.Module, images: Tensor, half: torch.dtype | None, *, gpu: bool) -> Step:
+    """Count the bytes of a training step.
 
     Args:
-        model: A classifier on the meta device, in the mode it trains in.
-        pictures: Its input, on the meta device, of shape (studies, channels, side, side).
-        half: The type of mixed precision; None for none.
-        gpu: Whether a GPU is meant, where dropout keeps a mask of bytes.
+        model: A classifier on the meta device, in the mode in which it trains.
+        images: Its input, on the meta device, of shape (studies, channels, side, side).
+        half: Type of mixed precision; None for float32.
+        gpu: Whether to count as on a GPU, where dropout keeps one byte per element.
     """
     live = _Live(model)
     with live, _Precision(half, gpu=gpu):
-        live.add(pictures)
-        loss = model(pictures).float().mean()
+        live.add(images)
+        loss = model(images).float().mean()
         forward, live.peak = live.peak, live.now
-        _back(loss)
-        most = live.peak
+        _backward(loss)
+        backward = live.peak
         model.zero_grad(set_to_none=True)
-    return Step(forward, most)
+    return Step(forward, backward)
 
 
-def prediction(model: nn.Module, pictures: Tensor, half: torch.dtype | None, *, gpu: bool) -> int:
-    """Count what a forward pass without gradients holds at most; arguments as for ``step``."""
+def prediction(model: nn.Module, images: Tensor, half: torch.dtype | None, *, gpu: bool) -> int:
+    """Count the peak bytes of a forward pass without gradients; arguments as for ``step``."""
     live = _Live(model)
     with live, _Precision(half, gpu=gpu), torch.no_grad():
-        live.add(pictures)
-        model(pictures)
+        live.add(images)
+        model(images)
     return live.peak
 
 
-def _back(loss: Tensor) -> None:
-    """``loss.backward()``, which would leave the modes for what is computed again on the way."""
+def _backward(loss: Tensor) -> None:
+    """Like ``loss.backward()``, but recomputed activations are counted too.
+
+    Activation checkpointing runs forward passes inside the backward pass; ``loss.backward()``
+    switches the dispatch modes off there.
+    """
     engine: Any = torch.autograd.Variable._execution_engine
     gradient = (torch.ones_like(loss),)
     engine.run_backward(
@@ -76,28 +85,32 @@ def _back(loss: Tensor) -> None:
 
 
 class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the storages that are alive, all but the model's own."""
+    """Sums the bytes of all live storages except the model's own.
+
+    Storages are counted instead of tensors, because views share one storage.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         own = [*model.parameters(), *model.buffers()]
-        self._known = {one.untyped_storage()._cdata for one in own}
+        self._known = {tensor.untyped_storage()._cdata for tensor in own}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        found = func(*args, **(kwargs or {}))
-        for one in found if isinstance(found, tuple | list) else (found,):
-            if isinstance(one, Tensor):
-                self.add(one)
-        return found
+        result = func(*args, **(kwargs or {}))
+        for value in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(value, Tensor):
+                self.add(value)
+        return result
 
     def add(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         if key in self._known:
             return
+        # Python frees a storage as soon as nothing refers to it, as an allocator does with memory.
         self._known.add(key)
         self.now += size
         self.peak = max(self.peak, self.now)
@@ -109,9 +122,10 @@ class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _Precision(TorchFunctionMode):
-    """Does to tensors on the meta device what autocast and the fused kernels do elsewhere.
+    """Applies the precision of autocast and the memory use of fused kernels on the meta device.
 
-    Autocast passes that device by, and attention is spelt out on it.
+    Autocast ignores that device, and attention falls back to matrix products there, which would
+    keep the whole attention matrix.
     """
 
     def __init__(self, half: torch.dtype | None, *, gpu: bool) -> None:
@@ -123,9 +137,9 @@ class _Precision(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func is Tensor.__bool__:
-            return False  # there are no values to ask, such as whether one is infinite
+            return False  # no values: conditions such as "is any value infinite" are taken as false
         if func in LOWERED and self._half is not None:
-            args = tuple(self._lowered(one) for one in args)
+            args = tuple(self._lowered(value) for value in args)
         if func is functional.scaled_dot_product_attention and _can_be_fused(args, kwargs):
             return _FusedAttention.apply(*args)
         if func is functional.dropout and self._gpu and _drops(*args, **kwargs):
@@ -133,8 +147,8 @@ class _Precision(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _lowered(self, value: Any) -> Any:
-        whole = isinstance(value, Tensor) and value.dtype == torch.float32
-        return value.to(self._half) if whole else value
+        full = isinstance(value, Tensor) and value.dtype == torch.float32
+        return value.to(self._half) if full else value
 
 
 def _can_be_fused(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -147,7 +161,7 @@ def _drops(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool =
 
 
 class _FusedAttention(torch.autograd.Function):
-    """Keeps for the gradients what the fused kernels keep: no square of the tokens."""
+    """Attention that saves what the fused kernels save: no matrix of tokens by tokens."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.config.run import RunSpec
-from core.reporter import Reporter
+from core.reporter import ForwardingReporter, Reporter
 from core.runs import worker
 from core.runs.run import Run, RunState
 from core.runs.store import Store
@@ -152,7 +152,7 @@ class SignalRouter:
         return any(self._store.stop_requested(run.id) for run in list(self._working.values()))
 
 
-class HearingReporter:
+class HearingReporter(ForwardingReporter):
     """Reporter of one run that also reacts to the signals of the shared process.
 
     Args:
@@ -161,14 +161,13 @@ class HearingReporter:
     """
 
     def __init__(self, report: StoreReporter, router: SignalRouter) -> None:
-        self._report, self._router = report, router
-        self.metric, self.progress, self.log = report.metric, report.progress, report.log
-        self.model, self.secure, self.rewind = report.model, report.secure, report.rewind
+        super().__init__(report)
+        self._router = router
 
     def stop_requested(self) -> bool:
         """Whether the user or a signal requested that this run stops."""
         self._router.deliver()
-        return self._report.stop_requested()
+        return super().stop_requested()
 
 
 def _raising(error: BaseException) -> Result:

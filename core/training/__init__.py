@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""Training of a run: setup, loop, validation, checkpoints, result and trackers."""

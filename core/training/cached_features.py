@@ -1,7 +1,8 @@
-"""What the frozen part of a run's model makes of its pictures, computed once and kept on disk.
+"""Outputs of the frozen prefix of a run's model, computed once per image and stored on disk.
 
-Of a linear probe these are the features, of a run whose first blocks are frozen the tokens before
-the first block that trains. Another seed, rate or label fraction finds them there.
+For a linear probe these are the features; for a run whose first blocks are frozen, the tokens
+before the first block that trains. Runs with another seed, learning rate or label fraction reuse
+them.
 """
 
 from __future__ import annotations
@@ -23,44 +24,45 @@ from torch import Tensor, nn
 from core.classifier.build import evaluation_transform
 from core.classifier.weights import digest
 from core.config.defaults import EVALUATION_BATCH
-from core.config.run import RunSpec
+from core.config.run import ResolvedSpec
 from core.data.cache import disk_space
 from core.data.cache.activations import Activations, InMemory
 from core.data.cache.image_cache import ImageCache
 from core.data.transforms import TrainTransform
 from core.errors import DataError
+from core.formatting import gigabytes
 from core.models.backbones.card import BackboneCard
 from core.models.tuning import frozen_prefix
 from core.models.tuning.frozen_prefix import Cut
 from core.training.batches import WHOLE, chunks
 from core.training.inputs import InputSource, PixelInputs
 
-FORM = 1
-"""Raised whenever the same network would leave other bytes."""
+FORMAT = 1
+"""Version of the stored arrays; raised whenever the same network would store other bytes."""
 
-CHECKED = 1024
-"""Arrays that are looked up at once, before the user's wish to stop is heard."""
+LOOKUP_BATCH = 1024
+"""Arrays that are looked up before the next check whether to stop."""
 
 Version = tuple[str, int | None]
-"""A study, and which augmented copy of it; None for the picture as it is."""
+"""A study, and the number of its augmented copy; None for the image without augmentation."""
 
 
-class _NoRoomError(Exception):
-    """Activations cannot be kept where they were to be."""
+class _NoSpaceError(Exception):
+    """The activations cannot be stored on disk."""
 
 
 class CachedFeatures:
-    """Activations of a frozen part, computed once; only what follows it runs at every step.
+    """Input source of stored activations: only the layers after the frozen prefix run at each step.
 
-    Batches that are not known come as pixels, and the whole model runs.
+    Batches whose activations are not stored are returned as pixels, for which the whole model runs.
 
     Args:
-        pixels: Where the pictures come from.
-        cut: The model in two halves.
-        folder: Where the activations of this frozen part are kept, for this run and others.
+        pixels: Source of the images.
+        cut: The model, divided into frozen prefix and trainable rest.
+        folder: Folder of the activations of this prefix, shared between runs.
         accelerator: Device and precision.
-        copies: Augmented copies of each training picture that the run takes; by default none.
-        words: What the activations are, for people.
+        copies: Number of augmented copies of each training image; by default none.
+        description: What the activations are, for log messages.
     """
 
     def __init__(
@@ -70,19 +72,21 @@ class CachedFeatures:
         folder: Path,
         accelerator: Accelerator,
         copies: int | None = None,
-        words: str = "features",
+        description: str = "features",
     ) -> None:
         self.pixels, self.folder = pixels, folder
-        self._cut, self._accelerator, self._copies, self._words = cut, accelerator, copies, words
+        self._cut, self._accelerator, self._copies = cut, accelerator, copies
+        self._description = description
         mixed = accelerator.mixed_precision != "no"
-        self._dtype = torch.bfloat16 if mixed and not self.head_alone else torch.float32
+        # Tokens are stored in the precision of autocast; features are small enough for float32.
+        self._dtype = torch.bfloat16 if mixed and not self.head_only else torch.float32
         self._size = math.prod(cut.shape) * self._dtype.itemsize
         self._store: Activations | InMemory | None = None
         self._known: set[Version] = set()
 
     @property
-    def head_alone(self) -> bool:
-        """Whether the classifier is all that runs at every step."""
+    def head_only(self) -> bool:
+        """Whether only the classification head runs at each step."""
         return self._cut.block is None
 
     def prepare(
@@ -93,31 +97,32 @@ class CachedFeatures:
         stop: Callable[[], bool],
         log: Callable[[str], None],
     ) -> bool:
-        """Compute what nobody has computed yet; the model must be in evaluation mode.
+        """Compute the activations that are not stored yet; the model must be in evaluation mode.
 
-        Where the disk has no room, features are kept in memory, and tokens not at all.
+        If the disk has too little space, features of a linear probe are kept in memory, and tokens
+        are computed at each step.
 
         Args:
-            training: Studies that will be asked for in training.
-            others: Those that will be predicted alone.
-            progress: Told how many of how many are computed.
-            stop: Asked after each batch; what is computed by then is kept.
-            log: Told where they are kept, or why they are not.
+            training: Studies for training.
+            others: Studies that are only predicted.
+            progress: Receives the numbers of finished and of all activations.
+            stop: Checked before each batch; finished batches are kept.
+            log: Receives a message on what is computed and where it is stored.
 
         Returns:
-            False if ``stop`` said so before the end.
+            False if it stopped before the end.
 
         Raises:
-            DataError: A picture is missing or unreadable.
+            DataError: An image is missing or unreadable.
         """
         versions = self._versions(training, others)
         try:
             return self._fill(versions, progress, stop, log)
-        except _NoRoomError as error:
-            if not self.head_alone:
-                log(f"{error} The {self._words} are computed at every step instead.")
+        except _NoSpaceError as error:
+            if not self.head_only:
+                log(f"{error} The {self._description} are computed at each step instead.")
                 return True
-            log(f"{error} They are kept in memory, for this run alone.")
+            log(f"{error} They are kept in memory, for this run only.")
             self._store = InMemory()
             self._known.clear()
             return self._fill(versions, progress, stop, log)
@@ -125,26 +130,26 @@ class CachedFeatures:
     def training(
         self, ids: Sequence[str], generator: torch.Generator, part: slice = WHOLE, epoch: int = 0
     ) -> Tensor:
-        """Activations of shape (studies, …), or pixels where they are not known."""
+        """Activations of shape (studies, …), or pixels if they are not stored."""
         copy = self.pixels.copy(epoch)
-        known = self._stacked([(one, copy) for one in ids[part]])
-        return self.pixels.training(ids, generator, part, epoch) if known is None else known
+        stored = self._stacked([(study, copy) for study in ids[part]])
+        return self.pixels.training(ids, generator, part, epoch) if stored is None else stored
 
     def evaluation(self, ids: Sequence[str]) -> Tensor:
-        """Activations of shape (studies, …), or pixels where they are not known."""
-        known = self._stacked([(one, None) for one in ids])
-        return self.pixels.evaluation(ids) if known is None else known
+        """Activations of shape (studies, …), or pixels if they are not stored."""
+        stored = self._stacked([(study, None) for study in ids])
+        return self.pixels.evaluation(ids) if stored is None else stored
 
     def forward(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """Run what follows the frozen part; of pixels the whole model."""
+        """Logits: of activations by the layers after the prefix, of pixels by the whole model."""
         if inputs.ndim == 4:
             return self.pixels.forward(model, inputs)
         return self._cut.after(inputs.float())
 
     def _versions(self, training: Sequence[str], others: Sequence[str]) -> list[Version]:
         copies = [None] if self._copies is None else range(self._copies)
-        found: list[Version] = [(one, copy) for copy in copies for one in training]
-        return list(dict.fromkeys([*found, *((one, None) for one in others)]))
+        versions: list[Version] = [(study, copy) for copy in copies for study in training]
+        return list(dict.fromkeys([*versions, *((study, None) for study in others)]))
 
     def _fill(
         self,
@@ -153,29 +158,23 @@ class CachedFeatures:
         stop: Callable[[], bool],
         log: Callable[[str], None],
     ) -> bool:
-        with _no_room():
-            if self._store is None:
-                self._store = Activations(self.folder, self._size)
-                if self._store.removed:
-                    log(
-                        f"Removed {self._store.removed / 1e9:.2f} GB of other networks' "
-                        f"activations, unused for {disk_space.UNUSED_DAYS} days."
-                    )
-        missing = self._look_up(versions, stop)
+        store = self._opened(log)
+        missing = self._missing(versions, stop)
         if missing is None:
             return False
         if not missing:
-            log(f"The {self._words} of {len(versions):,} pictures are in the cache.")
+            log(f"The {self._description} of {len(versions):,} images are in the cache.")
             return True
-        if not self._store.affords(len(missing)):
-            raise _NoRoomError(
-                f"The {self._words} of {len(missing):,} pictures would take "
-                f"{len(missing) * self._size / 1e9:.2f} GB: more than {disk_space.SHARE_OF_FREE:.0%} of "
-                f"what is free in {self.folder}, or than its limit ({disk_space.LIMIT})."
+        if not store.affords(len(missing)):
+            size = gigabytes(len(missing) * self._size)
+            raise _NoSpaceError(
+                f"The {self._description} of {len(missing):,} images need {size}: more than "
+                f"{disk_space.SHARE_OF_FREE:.0%} of the free space in {self.folder}, or more than "
+                f"its limit ({disk_space.LIMIT})."
             )
-        log(f"Computes the {self._words} of {len(missing):,} pictures, once.")
+        log(f"Computes the {self._description} of {len(missing):,} images, once.")
         done = 0
-        for part in _in_turn(missing):
+        for part in _batches_of_process(missing):
             if stop():
                 return False
             progress(done, len(missing))
@@ -183,40 +182,52 @@ class CachedFeatures:
             done += len(part)
         return True
 
-    def _look_up(
+    def _opened(self, log: Callable[[str], None]) -> Activations | InMemory:
+        if self._store is None:
+            with _disk_errors():
+                self._store = Activations(self.folder, self._size)
+            if self._store.removed:
+                log(
+                    f"Removed {gigabytes(self._store.removed)} of other networks' activations, "
+                    f"unused for {disk_space.UNUSED_DAYS} days."
+                )
+        return self._store
+
+    def _missing(
         self, versions: Sequence[Version], stop: Callable[[], bool]
     ) -> list[Version] | None:
-        """What is not known yet, or None if it shall stop; another run may have computed some."""
+        """The versions that are not stored; None if it stopped before the end."""
         missing = []
-        for number, part in enumerate(chunks(versions, CHECKED)):
+        for number, part in enumerate(chunks(versions, LOOKUP_BATCH)):
             if number and stop():
                 return None
-            missing += self._absent([one for one in part if one not in self._known])
+            missing += self._absent([version for version in part if version not in self._known])
         return missing
 
     def _absent(self, versions: Sequence[Version]) -> list[Version]:
         assert self._store is not None
-        with _no_room():
-            found = self._store.find(self._sources(versions))
-        self._known |= {one for one in versions if _name(one) in found}
-        return [one for one in versions if one not in self._known]
+        with _disk_errors():
+            stored = self._store.find(self._sources(versions))
+        self._known |= {version for version in versions if _name(version) in stored}
+        return [version for version in versions if version not in self._known]
 
     def _compute(self, versions: Sequence[Version]) -> None:
         assert self._store is not None
-        for copy, group in itertools.groupby(self._absent(versions), key=lambda one: one[1]):
-            some = list(group)
-            ids = [study for study, _ in some]
+        # Looked up again: another run may have computed some of them meanwhile.
+        for copy, group in itertools.groupby(self._absent(versions), key=lambda pair: pair[1]):
+            absent = list(group)
+            ids = [study for study, _ in absent]
             with torch.inference_mode(), self._accelerator.autocast():
-                made = (
+                inputs = (
                     self.pixels.evaluation(ids)
                     if copy is None
                     else self.pixels.augmented(ids, copy)
                 )
-                found = self._cut.before(self.pixels.pixels(made.to(self._accelerator.device)))
-            rows = found.to(self._dtype).flatten(1).cpu().contiguous().view(torch.uint8).numpy()
-            with _no_room():
-                self._store.add(self._sources(some), rows)
-            self._known |= set(some)
+                outputs = self._cut.before(self.pixels.pixels(inputs.to(self._accelerator.device)))
+            rows = outputs.to(self._dtype).flatten(1).cpu().contiguous().view(torch.uint8).numpy()
+            with _disk_errors():
+                self._store.add(self._sources(absent), rows)
+            self._known |= set(absent)
 
     def _stacked(self, versions: Sequence[Version]) -> Tensor | None:
         if self._store is None or not self._known.issuperset(versions):
@@ -225,36 +236,35 @@ class CachedFeatures:
         return rows.view(self._dtype).reshape(len(versions), *self._cut.shape)
 
     def _sources(self, versions: Sequence[Version]) -> dict[str, str]:
-        return {_name(one): self.pixels.source(*one) for one in versions}
+        return {_name(version): self.pixels.source(*version) for version in versions}
 
 
 def input_source(
-    spec: RunSpec,
+    spec: ResolvedSpec,
     card: BackboneCard,
-    pictures: ImageCache,
+    images: ImageCache,
     model: nn.Module,
     accelerator: Accelerator,
     cache: Path,
     log: Callable[[str], None],
 ) -> InputSource:
-    """Choose what a run's loop is fed: activations of the frozen part where that gives the same.
+    """Choose a run's input source: cached features if they give the same result, otherwise pixels.
 
-    It does not where each epoch draws new crops, where the frozen blocks are random in training,
-    or where several processes each see other studies in every epoch.
+    They do not give the same result if each epoch draws new crops, if the frozen blocks are random
+    in training, or if several processes each see other studies in every epoch.
 
     Args:
-        spec: The run, resolved.
-        card: Its backbone.
-        pictures: Its pictures.
+        spec: The run.
+        card: Its backbone's card.
+        images: Its decoded images.
         model: The adapted model.
         accelerator: Device and precision.
         cache: The workspace's cache.
-        log: Told of frozen blocks that have to be computed at every step.
+        log: Receives a message if frozen blocks have to be computed at each step.
     """
     size, train = spec.model.input_size or card.input_size, spec.train
-    assert train.augmentation is not None
     pixels = PixelInputs(
-        pictures,
+        images,
         TrainTransform(size, card.mean, card.std, card.channels, augmentation=train.augmentation),
         evaluation_transform(card, size),
         train.augmented_copies,
@@ -264,36 +274,36 @@ def input_source(
     if new_each_epoch or accelerator.num_processes > 1 or spec.adapter.imported is not None:
         return pixels
     frozen, total = frozen_prefix.frozen_blocks(model)
-    linear = spec.adapter.method == "linear"  # its backbone is in evaluation mode throughout
+    linear = spec.adapter.method == "linear"  # its backbone is always in evaluation mode
     if not linear and frozen < frozen_prefix.WORTH * total:
         return pixels
     cut = frozen_prefix.cut(model, size, card.channels, accelerator.autocast)
     if cut is None or (cut.block is None) != linear:
         return pixels
-    words = "features" if linear else f"outputs of the first {frozen} of {total} blocks"
+    description = "features" if linear else f"outputs of the first {frozen} of {total} blocks"
     if not linear and frozen_prefix.draws(model, frozen):
         log(
-            f"The first {frozen} of {total} blocks are frozen, but stochastic depth acts in them: "
-            "they are computed at every step. With --drop-path 0 they are computed once."
+            f"The first {frozen} of {total} blocks are frozen but use stochastic depth, so that "
+            "they are computed at each step. With --drop-path 0 they are computed once."
         )
         return pixels
     folder = cache.absolute() / disk_space.FEATURES / _key(card, size, model, cut, accelerator)
     needed = None if copies is None else min(copies, train.epochs)
-    return CachedFeatures(pixels, cut, folder, accelerator, needed, words)
+    return CachedFeatures(pixels, cut, folder, accelerator, needed, description)
 
 
 def _key(
     card: BackboneCard, size: int, model: nn.Module, cut: Cut, accelerator: Accelerator
 ) -> str:
-    """Hash of all that the activations depend on beside the picture."""
+    """Hash of everything that the activations depend on apart from the image."""
     state = model.state_dict()
-    told = (
-        FORM, card.architecture, card.arguments, card.mean, card.std, card.channels,
+    parts = (
+        FORMAT, card.architecture, card.arguments, card.mean, card.std, card.channels,
         card.eval_resize, card.input_size, size, cut.block, cut.shape,
         accelerator.mixed_precision, accelerator.device.type,
         digest({name: state[name] for name in cut.frozen}),
     )  # fmt: skip
-    return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
 
 def _name(version: Version) -> str:
@@ -301,16 +311,20 @@ def _name(version: Version) -> str:
     return study if copy is None else f"{copy}\n{study}"
 
 
-def _in_turn(versions: Sequence[Version]) -> Iterator[Sequence[Version]]:
-    """Batches, beginning elsewhere in each process: runs that compute the same share the work."""
+def _batches_of_process(versions: Sequence[Version]) -> Iterator[Sequence[Version]]:
+    """Batches in an order that differs between processes.
+
+    Runs that compute the same activations at the same time then share the work: each finds what
+    the others have already stored.
+    """
     parts = list(chunks(versions, EVALUATION_BATCH))
-    begin = os.getpid() * 7919 % len(parts)
-    yield from parts[begin:] + parts[:begin]
+    start = os.getpid() * 7919 % len(parts)
+    yield from parts[start:] + parts[:start]
 
 
 @contextlib.contextmanager
-def _no_room() -> Iterator[None]:
+def _disk_errors() -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise _NoRoomError(error.cause) from error
+        raise _NoSpaceError(error.cause) from error

@@ -1,4 +1,7 @@
-"""A run's state on disk, from which it goes on exactly as if it had never been interrupted."""
+"""Checkpoints: a resumed run continues exactly like an uninterrupted one.
+
+The keys of the file are stable, so that checkpoints of earlier versions can be resumed.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ CHECKPOINT = "checkpoint.pt"
 
 
 def save(session: Session) -> None:
-    """Write the run's position, its weights that train, and its optimizer.
+    """Write the run's position, its trainable weights and the state of its optimizer.
 
     Raises:
         DataError: The file cannot be written.
@@ -44,22 +47,31 @@ def save(session: Session) -> None:
 
 
 def stopped(session: Session) -> Stopped:
-    """Write a checkpoint at the user's wish, and give what is to be raised then."""
+    """Write a checkpoint because the user stopped the run; returns the exception to raise."""
     save(session)
     session.report.log(f"Stopped at step {session.position.step}; the run can be resumed.")
     return Stopped()
 
 
+@contextlib.contextmanager
+def saved_on_stop(session: Session) -> Iterator[None]:
+    """Context in which a stop by the user writes a checkpoint before it ends the run."""
+    try:
+        yield
+    except Stopped:
+        raise stopped(session) from None
+
+
 def load(session: Session) -> None:
-    """Bring a session to where the last checkpoint was written; without one it stays at the start.
+    """Restore a session from its last checkpoint; without one the run starts from the beginning.
 
     Raises:
-        DataError: The checkpoint is damaged, or belongs to another specification.
+        DataError: The checkpoint is damaged or belongs to another specification.
     """
     path = session.folder / CHECKPOINT
     payload = session.processes.from_main(lambda: _read(path) if path.exists() else None)
     if payload is None:
-        session.report.log("There is no checkpoint yet; starting from the beginning.")
+        session.report.log("There is no checkpoint yet; the run starts from the beginning.")
         session.report.rewind(0)
         return
     if payload["fingerprint"] != session.spec.fingerprint():
@@ -78,11 +90,11 @@ def load(session: Session) -> None:
 
 
 def _restore(session: Session, payload: dict[str, Any]) -> None:
-    known = {one.name for one in fields(Position)}  # an older version kept something else
-    told = {name: value for name, value in payload["position"].items() if name in known}
-    session.position = Position(**told)
+    known = {field.name for field in fields(Position)}  # earlier versions stored other fields too
+    values = {name: value for name, value in payload["position"].items() if name in known}
+    session.position = Position(**values)
     session.started = time.monotonic()
-    # Also those that can be read by now: the batches of an epoch must not change in its middle.
+    # Skip the same studies even if they are readable now: an epoch's batches must not change.
     session.leave_out(payload.get("skipped", {}))
     load_trainable_state(session.model, payload["trains"])
     session.optimizer.load_state_dict(payload["optimizer"])
@@ -115,12 +127,3 @@ def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(
         f"The checkpoint {path} cannot be read ({why}).", "Delete the file and start the run again."
     )
-
-
-@contextlib.contextmanager
-def saved_on_stop(session: Session) -> Iterator[None]:
-    """Write a checkpoint where the user stops the run."""
-    try:
-        yield
-    except Stopped:
-        raise stopped(session) from None

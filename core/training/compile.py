@@ -1,4 +1,4 @@
-"""A network compiled by torch.compile, which goes on uncompiled where that fails."""
+"""torch.compile with a fallback to the uncompiled network."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from torch import Tensor, nn
 
 
 class Compiled(nn.Module):
-    """Compiles a network at its first forward pass, or says why not and runs it as it is.
+    """A network that is compiled at its first forward pass, or runs uncompiled if that fails.
 
-    What a compiler raises cannot be foreseen: there may be none on the machine, or one that does
-    not know an operation. Only the first pass may fail so; an error after that is the network's.
+    Compilation can fail in many ways: the machine may have no compiler, or one that does not
+    support an operation. Only errors of the first pass are attributed to the compiler.
 
     Args:
-        network: What is compiled; it keeps its parameters and its mode.
-        tell: Told that the network runs as it is, and why.
+        network: The network to compile; it keeps its parameters and its mode.
+        log: Receives a message if the network runs uncompiled.
     """
 
-    def __init__(self, network: nn.Module, tell: Callable[[str], None]) -> None:
+    def __init__(self, network: nn.Module, log: Callable[[str], None]) -> None:
         super().__init__()
         self.network = network
-        self._fast: Callable[[Tensor], Tensor] | None = torch.compile(network)
-        self._tell, self._passed = tell, False
+        self._compiled: Callable[[Tensor], Tensor] | None = torch.compile(network)
+        self._log, self._passed = log, False
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """What the network makes of an input of shape (studies, channels, side, side)."""
-        if self._fast is None:
+        """The network's output for pixels of shape (studies, channels, side, side)."""
+        if self._compiled is None:
             plain: Tensor = self.network(pixels)
             return plain
         try:
-            found = self._fast(pixels)
+            output = self._compiled(pixels)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
             if self._passed:
                 raise
-            self._fast = None
+            self._compiled = None
             why = str(error).strip().partition("\n")[0]
-            self._tell(f"torch.compile failed ({why}); the network runs as it is.")
+            self._log(f"torch.compile failed ({why}); the network runs uncompiled.")
             return self.forward(pixels)
         self._passed = True
-        return found
+        return output

@@ -1,4 +1,4 @@
-"""Input pipeline of the training loop: batches of pixels, or cached features of them."""
+"""Input pipeline of the training loop: batches of pixels."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from core.training.batches import WHOLE, copy_seed
 
 
 class InputSource(Protocol):
-    """Inputs of the model for given studies."""
+    """Provides the model's input for given studies: pixels or cached features."""
 
     def training(
         self, ids: Sequence[str], generator: torch.Generator, part: slice = WHOLE, epoch: int = 0
     ) -> Tensor:
-        """Inputs of shape (studies, …) on the host, augmented by this generator alone.
+        """Inputs of shape (studies, …) on the host, augmented with this generator only.
 
         Args:
             ids: A batch.
-            generator: What is drawn for a study depends on its place in the batch.
-            part: The studies that are wanted.
-            epoch: Counted from 0. Where there is a fixed number of augmented copies, it and not
-                the generator decides.
+            generator: Source of the augmentation, which depends on a study's place in the batch.
+            part: The studies to return.
+            epoch: Epoch from 0. With a fixed number of augmented copies, the epoch selects the copy
+                and the generator is not used.
         """
 
     def evaluation(self, ids: Sequence[str]) -> Tensor:
@@ -37,14 +37,14 @@ class InputSource(Protocol):
 
 
 class PixelInputs:
-    """Pictures from the cache, cropped and flipped on the host, normalised on the device.
+    """Images from the cache, cropped and flipped on the host, normalised on the device.
 
     Args:
-        cache: The pictures.
-        train: Makes the input of training.
-        evaluate: Makes the input of evaluation.
-        copies: Augmented copies of each picture, which the epochs take in turn; by default each
-            epoch draws new ones.
+        cache: The decoded images.
+        train: Transform for training.
+        evaluate: Transform for evaluation.
+        copies: Number of augmented copies of each image, used in turn by the epochs; by default
+            each epoch draws new augmentations.
     """
 
     def __init__(
@@ -60,50 +60,43 @@ class PixelInputs:
     def training(
         self, ids: Sequence[str], generator: torch.Generator, part: slice = WHOLE, epoch: int = 0
     ) -> Tensor:
-        """Augmented pixels for ``pixels``."""
+        """Augmented images, input for ``pixels``."""
         if self._train.augmentation == "none":
             return self.evaluation(ids[part])
         copy = self.copy(epoch)
         if copy is not None:
             return self.augmented(ids[part], copy)
-        pictures = [self._cache.get(one) for one in ids]
-        if self._train.augmentation == "randaugment":  # erases with noise after normalising
-            return self._train(pictures, generator)[part]
-        return self._train.squares(pictures, generator, part)
+        images = [self._cache.get(study) for study in ids]
+        if self._train.augmentation == "randaugment":  # its noise is added after normalisation
+            return self._train(images, generator)[part]
+        return self._train.squares(images, generator, part)
 
     def copy(self, epoch: int) -> int | None:
-        """Which augmented copy an epoch takes, from 0; None if there is no fixed number of them."""
+        """The augmented copy that an epoch uses, from 0; None without a fixed number of copies."""
         return None if self._copies is None else epoch % self._copies
 
     def augmented(self, ids: Sequence[str], copy: int) -> Tensor:
-        """Pixels of one augmented copy, drawn by study and number alone, for ``pixels``."""
-        return torch.cat([self._drawn(one, copy) for one in ids])
+        """Input for ``pixels`` of one augmented copy, determined by study and copy alone."""
+        return torch.cat([self._augmented(study, copy) for study in ids])
 
     def source(self, study_id: str, copy: int | None = None) -> str:
-        """What the pixels of a study are made of, but for size and normalisation.
+        """Identifies the pixels of a study, apart from size and normalisation.
 
         Raises:
-            DataError: The picture is missing or unreadable.
+            DataError: The image is missing or unreadable.
         """
-        way = "" if copy is None else f" {self._train.augmentation} {copy}"
-        return self._cache.source(study_id) + way
-
-    def _drawn(self, study_id: str, copy: int) -> Tensor:
-        generator = torch.Generator().manual_seed(copy_seed(study_id, copy))
-        picture = [self._cache.get(study_id)]
-        if self._train.augmentation == "randaugment":
-            return self._train(picture, generator)
-        return self._train.squares(picture, generator)
+        variant = "" if copy is None else f" {self._train.augmentation} {copy}"
+        return self._cache.source(study_id) + variant
 
     def evaluation(self, ids: Sequence[str]) -> Tensor:
-        """Centre-cropped pixels for ``pixels``."""
-        return self._evaluate.squares([self._cache.get(one) for one in ids])
+        """Centre-cropped images, input for ``pixels``."""
+        return self._evaluate.squares([self._cache.get(study) for study in ids])
 
     def pixels(self, inputs: Tensor) -> Tensor:
-        """What the model takes: float32 of shape (studies, channels, side, side).
+        """The model's input: float32 of shape (studies, channels, side, side).
 
         Args:
-            inputs: What ``training`` or ``evaluation`` gave, on any device.
+            inputs: Output of ``training`` or ``evaluation``, on any device.
         """
         return self._evaluate.normal(inputs) if inputs.dtype == torch.uint8 else inputs
 
@@ -111,3 +104,10 @@ class PixelInputs:
         """Run the whole model."""
         logits: Tensor = model(self.pixels(inputs))
         return logits
+
+    def _augmented(self, study_id: str, copy: int) -> Tensor:
+        generator = torch.Generator().manual_seed(copy_seed(study_id, copy))
+        image = [self._cache.get(study_id)]
+        if self._train.augmentation == "randaugment":
+            return self._train(image, generator)
+        return self._train.squares(image, generator)

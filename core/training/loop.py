@@ -1,7 +1,7 @@
-"""One loop for every method: setup → fit → validate → predict.
+"""The training loop, the same for every tuning method: setup → fit → validate → predict.
 
-LoRA, full fine-tuning and the linear probe differ only in which parameters train, so that a
-comparison between them compares nothing else. The recipe is the study's (arXiv 2401.12215).
+LoRA, full fine-tuning and the linear probe differ only in the parameters that train, so that a
+comparison of methods compares nothing else. The recipe is that of the paper (arXiv 2401.12215).
 """
 
 from __future__ import annotations
@@ -19,35 +19,37 @@ from torch import Tensor
 from core.config.run import RunSpec
 from core.data import splits, subsets
 from core.files import write_atomically
-from core.hardware.distributed import others_explained
+from core.hardware.distributed import explain_lost_process
 from core.reporter import Reporter
 from core.training import checkpoint, validation
-from core.training.batches import batches, one_ahead, pieces_of, step_seed
+from core.training.batches import batches, micro_batch_slices, prefetched, step_seed
 from core.training.checkpoint import saved_on_stop
 from core.training.loss import known_labels, masked_loss, not_finite
-from core.training.memory_errors import memory_explained
+from core.training.memory_errors import explain_out_of_memory
 from core.training.prepare import prepare
-from core.training.result import MIN_MEASURED_SECONDS, finish, measure_speed
+from core.training.result import finish, measure_speed
 from core.training.schedule import learning_rate
 from core.training.session import Session
 from core.training.setup import setup
 from core.workspace import SPEC, SUBSET
 
 CHECKPOINT_SECONDS = 120.0
-POINTS_A_CURVE = 500
+"""Time between two checkpoints within an epoch."""
+POINTS_PER_CURVE = 500
+"""Approximate number of values of the training loss that a run records."""
 
 
 def fine_tune(
     spec: RunSpec, folder: Path, cache: Path, report: Reporter, *, resume: bool = False
 ) -> dict[str, Any]:
-    """Carry out one run, from opening the data set to the test AUROC.
+    """Run one training run, from opening the data set to the test AUROC.
 
     Args:
-        spec: What to do.
-        folder: The run's folder; weights, predictions and checkpoints are written there.
+        spec: The run.
+        folder: The run's folder, for weights, predictions and checkpoints.
         cache: Folder of decoded images, shared between runs.
-        report: Told of metrics and progress, and asked whether to stop.
-        resume: Go on from the folder's last checkpoint, if it has one.
+        report: Receives metrics and progress, and says whether to stop.
+        resume: Continue from the last checkpoint in the folder, if there is one.
 
     Returns:
         Scores by split, trainable and total parameters, best epoch, ``weights_sha256``, times.
@@ -60,17 +62,16 @@ def fine_tune(
         NotFiniteError: The loss became NaN or infinite.
         OutOfMemoryError: The device or the host ran out of memory.
     """
-    spec = spec.resolved()
-    with others_explained(), memory_explained(spec):
-        session = setup(spec, folder, cache, report)
+    resolved = spec.resolved()
+    with explain_lost_process(), explain_out_of_memory(resolved):
+        session = setup(resolved, folder, cache, report)
         result = train(session, resume=resume)
-    if session.processes.main and session.elapsed() > MIN_MEASURED_SECONDS:
-        measure_speed(session, cache)
+    measure_speed(session, cache)
     return result
 
 
 def train(session: Session, *, resume: bool = False) -> dict[str, Any]:
-    """The same, once everything is set up."""
+    """Train and evaluate a run that is set up; arguments, result and errors as ``fine_tune``."""
     folder = session.folder
     if session.processes.share(resume):
         checkpoint.load(session)
@@ -83,16 +84,14 @@ def train(session: Session, *, resume: bool = False) -> dict[str, Any]:
 
 
 def fit(session: Session) -> None:
-    """Train to the last epoch, validate after each epoch and keep the best."""
+    """Train to the last epoch, validate after each epoch and keep the best weights."""
     spec, position = session.spec, session.position
-    train = spec.train
     prepare(session, "train", "val")
     ids = session.ids["train"]
-    session.started = time.monotonic()  # what is left is told by the time of the epochs alone
-    taught = subsets.labels(session.dataset, ids, spec.data)
-    labels = dict(zip(ids, taught, strict=True))
+    session.started = time.monotonic()  # decoding does not count: it would distort the time left
+    labels = dict(zip(ids, subsets.labels(session.dataset, ids, spec.data), strict=True))
     budget = validation.budget(session)
-    while position.unvalidated or position.epoch < train.epochs:
+    while position.unvalidated or position.epoch < spec.train.epochs:
         if not position.unvalidated:
             train_epoch(session, labels)
         with saved_on_stop(session):
@@ -103,31 +102,32 @@ def fit(session: Session) -> None:
 
 
 def train_epoch(session: Session, labels: dict[str, NDArray[np.float32]]) -> None:
-    """Train to the end of the current epoch, with checkpoints by time on the way."""
+    """Train to the end of the current epoch, with checkpoints every ``CHECKPOINT_SECONDS``."""
     train, position = session.spec.train, session.position
-    parts = batches(session.ids["train"], train.batch_size, train.seed, position.epoch)
-    every = max(1, train.epochs * len(parts) // POINTS_A_CURVE)
+    epoch = batches(session.ids["train"], train.batch_size, train.seed, position.epoch)
+    interval = max(1, train.epochs * len(epoch) // POINTS_PER_CURVE)
     started = last_saved = time.monotonic()
     seen = 0
 
     def load(i: int) -> Tensor:
         seed = step_seed(train.seed, position.epoch, i)
         generator = torch.Generator().manual_seed(seed)
-        mine = session.processes.part(len(parts[i]))
-        made = session.inputs.training(parts[i], generator, mine, position.epoch)
-        return made.pin_memory() if session.accelerator.device.type == "cuda" else made
+        local = session.processes.part(len(epoch[i]))
+        inputs = session.inputs.training(epoch[i], generator, local, position.epoch)
+        return inputs.pin_memory() if session.accelerator.device.type == "cuda" else inputs
 
-    for i, inputs in one_ahead(load, position.batch, len(parts)):
-        rate = _set_rate(session, position.epoch + i / len(parts))
-        targets = torch.from_numpy(np.stack([labels[one] for one in parts[i]]))
+    for i, inputs in prefetched(load, position.batch, len(epoch)):
+        rate = _set_rate(session, position.epoch + i / len(epoch))
+        targets = torch.from_numpy(np.stack([labels[study] for study in epoch[i]]))
         session.losses.append(training_step(session, inputs, targets, i))
-        seen += len(parts[i])
+        seen += len(epoch[i])
         position.batch, position.step = i + 1, position.step + 1
-        last = position.batch == len(parts)
-        if last or position.step % every == 0:
-            _tell_progress(session, len(parts))
-            _record_loss(session, rate, len(parts))
+        last = position.batch == len(epoch)
+        if last or position.step % interval == 0:
+            _report_progress(session, len(epoch))
+            _record_loss(session, rate, len(epoch))
         stop = session.stop_requested()
+        # After the last batch, ``fit`` validates and saves instead.
         if not last and (stop or time.monotonic() - last_saved > CHECKPOINT_SECONDS):
             if stop:
                 raise checkpoint.stopped(session)
@@ -138,51 +138,50 @@ def train_epoch(session: Session, labels: dict[str, NDArray[np.float32]]) -> Non
 
 
 def training_step(session: Session, inputs: Tensor, targets: Tensor, batch: int) -> Tensor:
-    """One optimizer step.
+    """One optimizer step, accumulated over the batch's micro-batches.
 
     Args:
         session: The run.
-        inputs: What the feed made of this process's part of the batch, on the host.
+        inputs: Inputs of this process's part of the batch, on the host.
         targets: Labels of the whole batch, of shape (studies, findings): 1, 0, or NaN where not
             known.
-        batch: Number of the batch in its epoch.
+        batch: Number of the batch in its epoch, from 0.
 
     Returns:
-        The whole batch's loss before the step, a scalar on the device, without a method's own
-        penalty.
+        The loss of the whole batch before the step, a scalar on the device, without the tuning
+        method's own penalty.
     """
-    # Dropout and stochastic depth draw from the global generator: seeded at each step, they do not
-    # depend on what was computed before.
-    place, train = session.processes, session.spec.train
-    torch.manual_seed(step_seed(train.seed, session.position.epoch, batch) + place.index)
+    # Dropout and stochastic depth draw from the global generator. It is seeded at each step, so
+    # that a resumed run draws the same numbers without a saved generator state.
+    processes, train = session.processes, session.spec.train
+    torch.manual_seed(step_seed(train.seed, session.position.epoch, batch) + processes.index)
     session.parallel.train(session.spec.adapter.method != "linear")
-    device, beside = session.accelerator.device, session.hook
-    known, mine = known_labels(targets), targets[place.part(len(targets))]
-    # All processes cut their part alike, or one would wait for gradients that nobody sends.
-    pieces = min(session.pieces, len(targets) // place.count)
+    device, hook = session.accelerator.device, session.hook
+    known, local = known_labels(targets), targets[processes.part(len(targets))]
+    # All processes use the same number of micro-batches: each backward pass exchanges gradients,
+    # and a process with more of them would wait for ever.
+    count = min(session.micro_batches, len(targets) // processes.count)
     total = torch.zeros((), device=device)
     session.optimizer.zero_grad(set_to_none=True)
-    for i, piece in enumerate(pieces_of(len(mine), pieces)):
-        some = inputs[piece].to(device, non_blocking=True)
+    for i, part in enumerate(micro_batch_slices(len(local), count)):
+        pixels = inputs[part].to(device, non_blocking=True)
         with session.accelerator.autocast():
-            logits = session.inputs.forward(session.parallel, some)
-        told = mine[piece].to(device, non_blocking=True)
-        # The processes' gradients are averaged: so many times its share of the batch's loss is
-        # each's.
-        loss = masked_loss(logits.float(), told, known) * place.count
+            logits = session.inputs.forward(session.parallel, pixels)
+        expected = local[part].to(device, non_blocking=True)
+        # The loss is divided by the known labels of the whole batch. Gradients are averaged over
+        # the processes, so that each one's share is multiplied by their number.
+        loss = masked_loss(logits.float(), expected, known) * processes.count
         total += loss.detach()
-        last = i + 1 == pieces
-        session.accelerator.backward(loss + beside.penalty() if beside and last else loss)
+        last = i + 1 == count
+        session.accelerator.backward(loss + hook.penalty() if hook and last else loss)
     session.optimizer.step()
-    if beside is not None:
-        beside.after_step(session.position.step + 1)
-    return place.mean(total)
+    if hook is not None:
+        hook.after_step(session.position.step + 1)
+    return processes.mean(total)
 
 
 def _set_rate(session: Session, epoch: float) -> float:
     train = session.spec.train
-    assert train.lr is not None
-    assert train.warmup_epochs is not None
     rate = learning_rate(
         epoch,
         lr=train.lr,
@@ -206,9 +205,7 @@ def _record_loss(session: Session, rate: float, batches: int) -> None:
     session.record("train/lr", rate, epoch)
 
 
-def _tell_progress(session: Session, batches: int) -> None:
-    position = session.position
-    now = f"epoch {min(position.epoch + 1, session.spec.train.epochs)}"
-    session.report.progress(
-        *session.progress(batches), f"training, {now} of {session.spec.train.epochs}"
-    )
+def _report_progress(session: Session, batches: int) -> None:
+    epochs = session.spec.train.epochs
+    phase = f"training, epoch {min(session.position.epoch + 1, epochs)} of {epochs}"
+    session.report.progress(*session.progress(batches), phase)

@@ -1,4 +1,4 @@
-"""What training lowers: binary cross-entropy over the labels that are known."""
+"""Training loss: binary cross-entropy over the known labels."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from core.training.session import Session
 
 
 def masked_loss(logits: Tensor, targets: Tensor, known: int | None = None) -> Tensor:
-    """Binary cross-entropy, averaged over the labels that are known.
+    """Binary cross-entropy, averaged over the known labels.
 
     Args:
         logits: Shape (studies, findings).
         targets: Same shape: 1, 0, or NaN where not known.
-        known: Labels to divide by, where these are a part of a batch; by default those that are
-            known here.
+        known: Number of labels to divide by, where the targets are a part of a batch; by default
+            the number of known targets.
 
     Returns:
         A scalar; 0 if no label is known.
     """
-    told = ~torch.isnan(targets)
+    mask = ~torch.isnan(targets)
     each = binary_cross_entropy_with_logits(logits, targets.nan_to_num(), reduction="none")
-    return (each * told).sum() / (told.sum().clamp(min=1) if known is None else max(1, known))
+    return (each * mask).sum() / (mask.sum().clamp(min=1) if known is None else max(1, known))
 
 
 def known_labels(targets: Tensor) -> int:
-    """How many labels are known; on the host, so that no device is waited for."""
+    """Number of known labels; call it on the host, where it needs no synchronisation."""
     return int((~torch.isnan(targets)).sum())
 
 
@@ -37,7 +37,7 @@ def not_finite(session: Session, what: str) -> NotFiniteError:
 
     Args:
         session: The run.
-        what: Which loss.
+        what: Name of the loss.
     """
     return NotFiniteError(
         f"The {what} is not finite at step {session.position.step}.",

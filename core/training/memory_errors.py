@@ -1,4 +1,4 @@
-"""Errors of exhausted memory, with a remedy."""
+"""Readable errors for exhausted memory."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from core.errors import OutOfMemoryError
 
 
 @contextlib.contextmanager
-def memory_explained(spec: RunSpec) -> Iterator[None]:
-    """Say in words, and with what to change, that a run needs more memory than there is."""
+def explain_out_of_memory(spec: RunSpec) -> Iterator[None]:
+    """Turn errors of exhausted memory into an ``OutOfMemoryError`` with a remedy."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _too_large(spec) from error
+        raise _out_of_memory(spec) from error
     except RuntimeError as error:
-        if any(words in str(error) for words in ("can't allocate memory", "not enough memory")):
-            raise _too_large(spec) from error
+        # On a CPU, torch reports it only in the message.
+        if any(text in str(error) for text in ("can't allocate memory", "not enough memory")):
+            raise _out_of_memory(spec) from error
         raise
 
 
-def _too_large(spec: RunSpec) -> OutOfMemoryError:
+def _out_of_memory(spec: RunSpec) -> OutOfMemoryError:
     return OutOfMemoryError(
         f"There is not enough memory for {spec.model.backbone} with batches of "
         f"{spec.train.batch_size}.",
-        "Lower the batch size, choose LoRA or linear, or a smaller backbone.",
+        "Lower the batch size, or choose the method lora or linear, or a smaller backbone.",
         field="train.batch_size",
     )

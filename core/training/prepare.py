@@ -1,4 +1,4 @@
-"""Decode images and compute cached features before training."""
+"""Preparation before training: decode images and compute cached features."""
 
 from __future__ import annotations
 
@@ -9,38 +9,41 @@ from core.training.cached_features import CachedFeatures
 from core.training.session import Session
 
 
-def prepare(session: Session, *parts: str, at: float = 0.0) -> None:
-    """Decode what is not in the cache, and compute what the feed needs only once.
+def prepare(session: Session, *splits: str, at: float = 0.0) -> None:
+    """Decode the images that are not in the cache, and compute features that are needed only once.
 
     Args:
-        session: The run; where it may, it goes on without pictures that cannot be read.
-        *parts: The splits whose studies will be asked for.
-        at: Progress of the run, 0 to 1.
+        session: The run; unreadable images are skipped if its specification says so.
+        *splits: Names of the splits that will be used.
+        at: Progress of the run to report meanwhile, 0 to 1.
 
     Raises:
-        DataError: Pictures are missing or unreadable.
-        Stopped: The user asked for it; what is done by then is kept.
+        DataError: Images are missing or unreadable.
+        Stopped: The user asked for it; finished work is kept.
     """
     report = session.report
 
-    def telling(what: str) -> Callable[[int, int], None]:
-        return lambda done, total: report.progress(at, None, f"{what} {done:,} of {total:,}")
+    def progress_of(activity: str) -> Callable[[int, int], None]:
+        return lambda done, total: report.progress(at, None, f"{activity} {done:,} of {total:,}")
 
     faults: dict[str, str] | None = {} if session.spec.data.skip_bad else None
-    ids = [one for part in parts for one in session.ids[part]]
+    ids = [study for split in splits for study in session.ids[split]]
 
-    def ensure() -> tuple[bool, dict[str, str] | None]:
-        tell = telling("preparing images")
-        return session.cache.ensure(ids, tell, report.stop_requested, faults), faults
+    def decode() -> tuple[bool, dict[str, str] | None]:
+        progress = progress_of("preparing images")
+        return session.cache.ensure(ids, progress, report.stop_requested, faults), faults
 
-    done, found = session.processes.in_turn(ensure)
+    # The main process decodes; the others then find everything in the cache.
+    done, unreadable = session.processes.main_first(decode)
     if not done:
         raise Stopped
-    session.leave_out(found or {})
+    session.leave_out(unreadable or {})
     if isinstance(session.inputs, CachedFeatures):
         session.parallel.eval()
-        taught = session.ids["train"] if "train" in parts else []
-        others = [one for part in parts if part != "train" for one in session.ids[part]]
-        tell = telling("computing the frozen part")
-        if not session.inputs.prepare(taught, others, tell, report.stop_requested, report.log):
+        training = session.ids["train"] if "train" in splits else []
+        others = [study for split in splits if split != "train" for study in session.ids[split]]
+        progress = progress_of("computing frozen features")
+        if not session.inputs.prepare(
+            training, others, progress, report.stop_requested, report.log
+        ):
             raise Stopped

@@ -1,4 +1,4 @@
-"""End of a run: predictions, scores and measurements."""
+"""End of a run: predictions of the best epoch, scores and measurements."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from core.training.session import TRAINED, Session
 from core.workspace import BEST, RESULT
 
 MIN_MEASURED_SECONDS = 10.0
-"""Seconds of epochs from which on a run measures the machine's speed at its end: half a second."""
+"""Seconds of epochs up to which a run does not measure the speed: that takes half a second."""
 
 
 def finish(session: Session) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def finish(session: Session) -> dict[str, Any]:
     load_trainable_state(session.model, state)
     if session.ids["test"]:
         prepare(session, "test", at=TRAINED)
-    if not session.ids["test"]:
+    if not session.ids["test"]:  # none from the start, or all unreadable
         report.log("The data set has no test split; there is no test AUROC.")
     with saved_on_stop(session):
         scores = {split: _score(session, split) for split in ("val", "test") if session.ids[split]}
@@ -72,8 +72,17 @@ def finish(session: Session) -> dict[str, Any]:
     return result
 
 
+def measure_speed(session: Session, cache: Path) -> None:
+    """Measure this machine's speed for later estimates, once per workspace, not in short runs."""
+    if not session.processes.main or session.elapsed() <= MIN_MEASURED_SECONDS:
+        return
+    gpu = session.accelerator.device.type == "cuda"
+    chosen = precision.resolve_precision(session.spec.train.precision, gpu=gpu)
+    throughput.operations_per_second(cache, chosen, gpu=gpu)
+
+
 def _score(session: Session, split: str) -> dict[str, Any]:
-    """Predict one split, write the predictions, and give their AUROC."""
+    """Predict one split, write the predictions and return their scores."""
     ids = session.ids[split]
     phase = "testing" if split == "test" else "validating the best epoch"
 
@@ -81,8 +90,10 @@ def _score(session: Session, split: str) -> dict[str, Any]:
         session.report.progress(TRAINED + (1 - TRAINED) * done / total, None, phase)
 
     labels = session.dataset.labels(ids)
-    known = session.best_logits if split == "val" else None
-    logits = validation.predict(session, ids, progress) if known is None else known
+    # The logits of the best epoch are known if it was validated in this attempt.
+    logits = session.best_logits if split == "val" else None
+    if logits is None:
+        logits = validation.predict(session, ids, progress)
     probabilities = np.asarray(expit(logits), np.float32)
     if session.processes.main:
         _write_predictions(session, split, labels, probabilities)
@@ -121,10 +132,3 @@ def _write_predictions(
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
-
-
-def measure_speed(session: Session, cache: Path) -> None:
-    """Note how fast this machine is, for what the next run is told to cost; once a workspace."""
-    gpu = session.accelerator.device.type == "cuda"
-    chosen = precision.resolve_precision(session.spec.train.precision, gpu=gpu)
-    throughput.operations_per_second(cache, chosen, gpu=gpu)

@@ -1,4 +1,4 @@
-"""A run carried out in this very process: for notebooks and scripts that wait for its end."""
+"""Run a training run in this process, for notebooks and scripts that wait for its end."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def run_in_process(
     *,
     again: bool = False,
 ) -> Run:
-    """Train and test, with all of it in the store, so that the explorer shows it like any run.
+    """Train and test a run; it is recorded in the store, so that the explorer shows it.
 
     Args:
-        spec: What to do.
+        spec: The run.
         store: The workspace's store.
-        workspace: Where the run's folder and the cache are.
-        observer: Told everything, too.
-        again: Repeat a run that has been completed; otherwise the earlier one is the answer.
+        workspace: Holds the run's folder and the cache.
+        observer: Receives all reports as well, for example a progress bar.
+        again: Repeat a run that is already completed; otherwise the completed run is returned.
 
     Returns:
         The completed run.
 
     Raises:
-        RunError: It was stopped, or it failed; the reason and the remedy are told.
+        RunError: The run was stopped or failed, with the reason and the remedy.
     """
     if not again:
-        wanted = spec.fingerprint()
+        fingerprint = spec.fingerprint()
         for run in store.list(states=[RunState.COMPLETED]):
-            if run.fingerprint == wanted and workspace.run(run.id).is_dir():
+            if run.fingerprint == fingerprint and workspace.run(run.id).is_dir():
                 return run
     run = queue.claim_here(store, spec)
     worker.work(store, workspace, run.id, trackers.run, observer)
@@ -46,6 +46,6 @@ def run_in_process(
     if run.state is not RunState.COMPLETED:
         raise RunError(
             f"The run {run.name} ended as {run.state}. {run.failure_reason or ''}".strip(),
-            run.failure_remedy or "Its log says more.",
+            run.failure_remedy or "See its log for details.",
         )
     return run

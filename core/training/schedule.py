@@ -1,4 +1,4 @@
-"""Learning-rate schedule."""
+"""Learning-rate schedule: linear warm-up and cosine decay."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import math
 def learning_rate(
     epoch: float, *, lr: float, min_lr: float, warmup_epochs: float, epochs: int
 ) -> float:
-    """Linear warm-up from 0, then a half-cycle cosine down to ``min_lr``, at any point of an epoch.
+    """Learning rate of a step: linear warm-up from 0, then half a cosine down to ``min_lr``.
 
     Args:
-        epoch: Epochs done so far, with its fraction, in [0, epochs].
+        epoch: Completed epochs including the fraction of the current one, in [0, epochs].
         lr: Peak learning rate, reached at the end of the warm-up.
         min_lr: Learning rate at the end.
-        warmup_epochs: Length of the warm-up.
-        epochs: Length of the whole run.
+        warmup_epochs: Length of the warm-up, less than ``epochs``.
+        epochs: Length of the run.
 
     Returns:
         The learning rate of the next step.

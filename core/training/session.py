@@ -1,4 +1,4 @@
-"""What a run works with: data, model, optimizer and position, made by ``setup``."""
+"""Session of a run: data, model, optimizer and position, created by ``setup``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.config.run import RunSpec
+from core.config.run import ResolvedSpec
 from core.data import splits
 from core.data.base import ChestDataset
 from core.data.cache.image_cache import ImageCache
@@ -25,25 +25,25 @@ from core.reporter import Reporter
 from core.training.inputs import InputSource
 
 TRAINED = 0.95
-"""Progress at which training is over and the best epoch is tested."""
+"""Progress of a run when training ends and the prediction of the best epoch begins."""
 
 
 @dataclass
 class Position:
-    """How far a run is; saved in each checkpoint.
+    """Position of a run; saved in each checkpoint.
 
     Attributes:
-        epoch: Epochs that are complete.
-        batch: Batches of the current epoch that are complete.
+        epoch: Completed epochs.
+        batch: Completed batches of the current epoch.
         step: Optimizer steps since the start.
         best_auroc: Best validation AUROC so far; None before the first.
-        best_epoch: The epoch (from 1) it was reached in.
-        last_auroc: Validation AUROC of the last epoch.
+        best_epoch: The epoch (from 1) with the best validation AUROC.
+        last_auroc: Latest validation AUROC.
         seconds: Time spent in epochs so far, over all attempts.
         unvalidated: Whether the last complete epoch still has to be validated.
-        candidates: Under a budget, the epochs that lead so far, with their AUROC on the part of the
-            validation split.
-        part: Hash of the studies of that part; empty before the first.
+        candidates: With validation by budget, the best epochs so far with their AUROC on the part
+            of the validation split that is scored during training.
+        part: Hash of the studies of that part; empty before the first score.
         metrics: Metric values recorded so far.
     """
 
@@ -62,11 +62,11 @@ class Position:
 
 @dataclass(frozen=True)
 class Weights:
-    """Which weights a run started from, and how many of them train.
+    """Origin of a run's weights, and how many of them train.
 
     Attributes:
         backbone: Name of the backbone.
-        sha256: Hash of the file they came from; None if they are random.
+        sha256: Hash of the file of pre-trained weights; None if the weights are random.
         trainable: Parameters that train.
         total: Parameters of the whole model.
     """
@@ -79,32 +79,33 @@ class Weights:
 
 @dataclass
 class Session:
-    """What ``setup`` made and the other steps use.
+    """Everything a run works with.
 
     Attributes:
-        spec: The run, resolved.
+        spec: The run's specification.
         folder: Its folder.
-        report: Told of its progress.
-        dataset: The radiographs.
-        cache: Their decoded copies.
+        report: Receives metrics and progress.
+        dataset: The data set.
+        cache: Its decoded images.
         ids: Studies of each split; those of ``train`` are the labelled subset.
         model: The adapted model.
-        parallel: The same, as accelerate runs it.
-        optimizer: Of what trains.
+        parallel: The same model, prepared by accelerate.
+        optimizer: Optimizer of the trainable parameters.
         accelerator: Device and precision.
-        inputs: Makes the model's input.
-        weights: Where the model came from.
-        hook: What the method does after each step; None for most methods.
-        skipped: Why studies were left out, by id; empty unless the run goes on without bad ones.
-        position: How far the run is.
-        losses: Of the steps since the loss was last recorded, on the device.
-        best_logits: Of the validation split at the best epoch, if this attempt saw it.
-        started: When this attempt's epochs began, on the monotonic clock.
-        processes: This process among those that carry out the run; mostly it is alone.
-        pieces: Parts in which a batch goes through the network.
+        inputs: Provides the model's input.
+        weights: Origin of the model's weights.
+        hook: The tuning method's training hook; None for most methods.
+        skipped: Reasons why studies are skipped, by id; empty unless bad images are skipped.
+        position: Progress of the run.
+        losses: Losses of the steps since the loss was last recorded, on the device.
+        best_logits: Logits of the validation split at the best epoch, if it was validated in this
+            attempt.
+        started: Start of this attempt's epochs, on the monotonic clock.
+        processes: This process among those of the run; usually the only one.
+        micro_batches: Micro-batches per batch (gradient accumulation).
     """
 
-    spec: RunSpec
+    spec: ResolvedSpec
     folder: Path
     report: Reporter
     dataset: ChestDataset
@@ -123,21 +124,21 @@ class Session:
     best_logits: NDArray[np.float32] | None = None
     started: float = field(default_factory=time.monotonic)
     processes: Processes = field(default_factory=Processes)
-    pieces: int = 1
+    micro_batches: int = 1
 
     def stop_requested(self) -> bool:
-        """Whether the user asked to stop; the same answer in all processes, if all ask."""
+        """Whether the user asked to stop; all processes must call this and get the same answer."""
         return self.processes.share(self.report.stop_requested())
 
     def elapsed(self) -> float:
-        """Seconds of epochs, in this attempt and those before it."""
+        """Seconds spent in epochs, over all attempts."""
         return self.position.seconds + time.monotonic() - self.started
 
     def progress(self, batches: int = 1) -> tuple[float, float | None]:
-        """How far the run is, 0 to ``TRAINED``, and the seconds that training has still to go.
+        """Progress of the run, 0 to ``TRAINED``, and the remaining seconds of training.
 
         Args:
-            batches: Batches an epoch.
+            batches: Batches per epoch.
         """
         position, epochs = self.position, self.spec.train.epochs
         done = (position.epoch + position.batch / batches) / epochs
@@ -146,20 +147,20 @@ class Session:
         return TRAINED * done, left
 
     def leave_out(self, faults: Mapping[str, str]) -> None:
-        """Go on without some studies.
+        """Skip some studies from now on.
 
         Args:
-            faults: Why each is left out, by id.
+            faults: Reasons by study id.
 
         Raises:
-            DataError: What is left is of no use.
+            DataError: The remaining studies cannot be used for training or validation.
         """
-        new = {one: why for one, why in faults.items() if one not in self.skipped}
+        new = {study: why for study, why in faults.items() if study not in self.skipped}
         if not new:
             return
         self.skipped |= new
         self.ids = {
-            split: [one for one in ids if one not in self.skipped]
+            split: [study for study in ids if study not in self.skipped]
             for split, ids in self.ids.items()
         }
         report_skipped(new, self.report)
@@ -169,22 +170,22 @@ class Session:
         """Report one value of a curve and count it.
 
         Args:
-            name: The curve.
-            value: Its value.
-            epoch: Where it belongs; by default after the last complete epoch.
+            name: Name of the curve.
+            value: The value.
+            epoch: Its epoch; by default the number of completed epochs.
         """
         position = self.position
         at, step = float(position.epoch) if epoch is None else epoch, position.step
-        if at < position.epoch:  # all epochs have as many steps
+        if at < position.epoch:  # every epoch has the same number of steps
             step = round(step * at / position.epoch)
         self.report.metric(name, value, epoch=at, step=step)
         position.metrics += 1
 
 
 def report_skipped(skipped: Mapping[str, str], report: Reporter) -> None:
-    """Log which studies are left out, and why."""
+    """Log which studies are skipped, and why."""
     if skipped:
-        report.log(f"Goes on without {len(skipped):,} pictures:")
+        report.log(f"Skips {len(skipped):,} images:")
     for study, why in skipped.items():
         report.log(f"  {study}: {why}")
 
@@ -192,12 +193,12 @@ def report_skipped(skipped: Mapping[str, str], report: Reporter) -> None:
 def check_usable(
     dataset: ChestDataset, chosen: Mapping[str, Sequence[str]], learns: bool = True
 ) -> None:
-    """Refuse studies that nothing can be learnt from, or no epoch be chosen by.
+    """Refuse studies that cannot train a model or cannot select an epoch.
 
     Args:
         dataset: The data set.
-        chosen: Ids by split.
-        learns: Whether there is something to learn; otherwise no training image is needed.
+        chosen: Study ids by split.
+        learns: Whether the run trains; otherwise no training image is needed.
 
     Raises:
         DataError: No training image is positive, or no finding has both labels in validation.
@@ -213,7 +214,7 @@ def check_usable(
     if not len(ids) or np.isnan(per_finding(labels, labels)).all():
         raise DataError(
             f"{dataset.title}: no finding has both positive and negative studies in the "
-            f"validation split ({len(ids):,} studies), so that no epoch can be chosen.",
+            f"validation split ({len(ids):,} studies), so that no epoch can be selected.",
             "Add studies to the validation split, or choose another split.",
             field="data.root",
         )

@@ -11,19 +11,18 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
-from core.classifier.build import tuned
-from core.config.run import RunSpec
+from core.classifier.build import build_classifier
+from core.config.run import ResolvedSpec
 from core.data import splits, subsets
 from core.data.base import ChestDataset
 from core.data.cache.image_cache import ImageCache, cache_side
 from core.data.datasets.registry import open_data
 from core.errors import ConfigurationError
+from core.formatting import share
 from core.hardware import precision
 from core.hardware.distributed import Processes, join
 from core.models.backbones import bf16_attention
-from core.models.backbones.build import build_backbone, checkpoint_activations
-from core.models.backbones.card import BackboneCard
-from core.models.backbones.registry import backbone_card
+from core.models.backbones.build import checkpoint_activations
 from core.models.tuning.apply import parameter_groups, training_hook
 from core.reporter import Reporter
 from core.resources import memory
@@ -33,90 +32,78 @@ from core.training.compile import Compiled
 from core.training.session import Position, Session, Weights, check_usable, report_skipped
 
 
-def setup(spec: RunSpec, folder: Path, cache: Path, report: Reporter) -> Session:
+def setup(spec: ResolvedSpec, folder: Path, cache: Path, report: Reporter) -> Session:
     """Open the data set, build the model and its optimizer.
 
     Args:
-        spec: The run, resolved.
+        spec: The run.
         folder: Its folder.
         cache: Folder of decoded images.
-        report: Told of the progress.
+        report: Receives the progress.
 
     Raises:
-        DataError: The data set is missing, or its labels are of no use.
+        DataError: The data set is missing, or its labels cannot be used.
         ModelError: The backbone cannot be loaded.
-        ConfigurationError: The settings do not fit together, or not to this machine.
+        ConfigurationError: The settings do not fit together or do not fit this machine.
     """
-    accelerator, place = _accelerator(spec)
+    accelerator, processes = _accelerator(spec)
     report.progress(0.0, None, "opening the data set")
     dataset = open_data(spec.data)
-    imported = spec.adapter.imported is not None
-    train_ids = [] if imported else subsets.labelled(dataset, spec.data)
-    ids = {"train": train_ids, "val": dataset.ids("val"), "test": dataset.ids("test")}
-    if not imported:
-        _tell_subset(spec, dataset, train_ids, report)
-    report_skipped(dataset.skipped, report)
-    check_usable(dataset, ids, learns=not imported)
+    ids = _studies(spec, dataset, report)
 
     report.progress(0.0, None, "building the model")
-    card = backbone_card(spec.model.backbone)
-    model, weights = _model(spec, folder, card, len(dataset.findings), report)
+    findings = len(dataset.findings)
+    classifier = build_classifier(spec, findings, folder, drop_path=spec.train.drop_path)
+    model, card = classifier.model, classifier.card
+    report.log(f"{card.title}: {classifier.loaded}")
     if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu":
         bf16_attention.install(model, bf16_attention.patches(model))
-    parts = batches(train_ids, spec.train.batch_size, spec.train.seed, 0)
-    place.refuse(model, min(map(len, parts)))
+    epoch = batches(ids["train"], spec.train.batch_size, spec.train.seed, 0)
+    processes.check_supported(model, min(map(len, epoch)))
     if spec.train.activation_checkpointing:
         checkpoint_activations(model, card)
     parallel, optimizer = accelerator.prepare(model, _optimizer(spec, model))
     if spec.train.compile:
         parallel = Compiled(parallel, report.log)
-    pictures = ImageCache(cache, dataset, cache_side(spec.model.input_size or card.input_size))
-    feed = cached_features.input_source(spec, card, pictures, model, accelerator, cache, report.log)
-    companion = training_hook(model, spec.adapter, len(parts) * spec.train.epochs)
-    pieces = memory.parts(spec, len(dataset.findings))
-    if pieces > 1:
-        report.log(f"A batch goes through the network in {pieces} parts.")
-    report.model(weights.trainable, weights.total, str(accelerator.device))
-    report.log(
-        f"Trains {weights.trainable:,} of {weights.total:,} parameters "
-        f"({weights.trainable / weights.total:.3%}) on {accelerator.device}"
-        f"{_in_words(accelerator.mixed_precision)}"
-        f"{f', in {place.count} processes' if place.count > 1 else ''}."
-    )
-    return Session(
-        spec, folder, report, dataset, pictures, ids, model, parallel, optimizer, accelerator, feed,
-        weights, companion, dict(dataset.skipped),
-        # An adapter that was made elsewhere has its training behind it.
-        Position(epoch=spec.train.epochs, unvalidated=True) if imported else Position(),
-        processes=place, pieces=pieces,
-    )  # fmt: skip
-
-
-def _model(
-    spec: RunSpec, folder: Path, card: BackboneCard, findings: int, report: Reporter
-) -> tuple[nn.Module, Weights]:
-    torch.manual_seed(spec.train.seed)
-    model, loaded = build_backbone(
-        card,
-        findings,
-        pretrained=spec.model.pretrained,
-        weights=spec.model.weights,
-        input_size=spec.model.input_size,
-        drop_path=spec.train.drop_path,
-    )
-    model = tuned(model, spec, folder)
-    report.log(f"{card.title}: {loaded}")
-    return model, Weights(
+    images = ImageCache(cache, dataset, cache_side(spec.model.input_size or card.input_size))
+    inputs = cached_features.input_source(spec, card, images, model, accelerator, cache, report.log)
+    weights = Weights(
         backbone=card.name,
-        sha256=loaded.sha256,
+        sha256=classifier.loaded.sha256,
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
         total=sum(p.numel() for p in model.parameters()),
     )
+    session = Session(
+        spec, folder, report, dataset, images, ids, model, parallel, optimizer, accelerator,
+        inputs, weights,
+        hook=training_hook(model, spec.adapter, len(epoch) * spec.train.epochs),
+        skipped=dict(dataset.skipped), processes=processes,
+        micro_batches=memory.micro_batches(spec, findings),
+    )  # fmt: skip
+    if spec.adapter.imported is not None:
+        # An imported adapter is already trained: only its validation is left.
+        session.position = Position(epoch=spec.train.epochs, unvalidated=True)
+    _log_model(session)
+    return session
 
 
-def _optimizer(spec: RunSpec, model: nn.Module) -> torch.optim.Optimizer:
+def _studies(spec: ResolvedSpec, dataset: ChestDataset, report: Reporter) -> dict[str, list[str]]:
+    """The study ids of each split; those of ``train`` are the labelled subset."""
+    imported = spec.adapter.imported is not None
+    ids = {
+        "train": [] if imported else subsets.labelled(dataset, spec.data),
+        "val": dataset.ids("val"),
+        "test": dataset.ids("test"),
+    }
+    if not imported:
+        _log_subset(spec, dataset, ids["train"], report)
+    report_skipped(dataset.skipped, report)
+    check_usable(dataset, ids, learns=not imported)
+    return ids
+
+
+def _optimizer(spec: ResolvedSpec, model: nn.Module) -> torch.optim.Optimizer:
     train = spec.train
-    assert train.lr is not None
     groups = parameter_groups(
         model,
         lr=train.lr,
@@ -129,32 +116,28 @@ def _optimizer(spec: RunSpec, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, fused=True)
 
 
-def _accelerator(spec: RunSpec) -> tuple[Accelerator, Processes]:
+def _accelerator(spec: ResolvedSpec) -> tuple[Accelerator, Processes]:
     gpu = torch.cuda.is_available() and spec.train.device != "cpu"
     _check_device(spec, gpu)
-    place = join(spec.train.device, gpu)
+    processes = join(spec.train.device, gpu)
     if gpu and ":" in spec.train.device:
         torch.cuda.set_device(int(spec.train.device.split(":")[1]))
     chosen = precision.resolve_precision(spec.train.precision, gpu=gpu)
     if gpu:
         torch.cuda.reset_peak_memory_stats()
-    # accelerate keeps its state for the whole process; several runs of one notebook may differ.
+    # accelerate keeps its state for the whole process, but the runs of a notebook may differ.
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-    found = Accelerator(
+    accelerator = Accelerator(
         cpu=not gpu,
         mixed_precision="no" if chosen == "fp32" else chosen,
-        # Which weights get no gradient, such as a mask token, is the same at every step.
+        # Weights without a gradient, such as a mask token, are the same ones at every step.
         kwargs_handlers=[DistributedDataParallelKwargs(static_graph=True, broadcast_buffers=False)],
     )
-    return found, place
+    return accelerator, processes
 
 
-def _in_words(mixed_precision: str) -> str:
-    return "" if mixed_precision == "no" else f" in {mixed_precision}"
-
-
-def _check_device(spec: RunSpec, gpu: bool) -> None:
+def _check_device(spec: ResolvedSpec, gpu: bool) -> None:
     wanted, count = spec.train.device, torch.cuda.device_count()
     if wanted.startswith("cuda") and not gpu:
         raise ConfigurationError(
@@ -176,17 +159,35 @@ def _check_device(spec: RunSpec, gpu: bool) -> None:
         )
 
 
-def _tell_subset(
-    spec: RunSpec, dataset: ChestDataset, ids: Sequence[str], report: Reporter
+def _log_subset(
+    spec: ResolvedSpec, dataset: ChestDataset, ids: Sequence[str], report: Reporter
 ) -> None:
     listed = spec.data.split_file
     if listed is not None:
-        odd = subsets.differing(dataset, listed)
-        words = f"; {odd:,} have other labels there, and the data set's count" if odd else ""
-        report.log(f"The training images are those that {listed} names{words}.")
+        count = subsets.differing(dataset, listed)
+        note = f"; {count:,} have other labels there, the labels of the data set are used"
+        report.log(f"The training images are those listed in {listed}{note if count else ''}.")
     counts = splits.positives(dataset, ids)
     report.log(f"{dataset.title}, split {dataset.split_name}: {len(ids):,} training images.")
     report.log("Positives: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     empty = [name for name, count in counts.items() if count == 0]
     if empty:
-        report.log(f"No positive image in this subset: {', '.join(empty)}; nothing is learnt.")
+        report.log(
+            f"No positive image in this subset for {', '.join(empty)}: nothing can be learned "
+            "about it."
+        )
+
+
+def _log_model(session: Session) -> None:
+    report, weights, accelerator = session.report, session.weights, session.accelerator
+    if session.micro_batches > 1:
+        report.log(f"Each batch is divided into {session.micro_batches} micro-batches.")
+    report.model(weights.trainable, weights.total, str(accelerator.device))
+    mixed = accelerator.mixed_precision
+    count = session.processes.count
+    report.log(
+        f"Trains {weights.trainable:,} of {weights.total:,} parameters "
+        f"({share(weights.trainable / weights.total)}) on {accelerator.device}"
+        f"{'' if mixed == 'no' else f' in {mixed}'}"
+        f"{f', in {count} processes' if count > 1 else ''}."
+    )

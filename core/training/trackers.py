@@ -1,7 +1,7 @@
-"""A run's curves in TensorBoard, MLflow, Weights & Biases or trackio as well, where asked for.
+"""Experiment trackers: a run's curves in TensorBoard, MLflow, Weights & Biases or trackio as well.
 
-The store stays the one place that counts. A mirror is told everything from a thread of its own, so
-that neither its fault nor its silence can hurt the run; accelerate's trackers do the telling.
+The store remains the only source of results. Each tracker runs in a thread of its own, so that
+neither an error nor a delay of a tracker affects the run. The trackers are those of accelerate.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from pathlib import Path
 from typing import Any
 
 from core.config.fields import fields
-from core.config.run import RunSpec
-from core.reporter import Reporter
+from core.config.run import ResolvedSpec, RunSpec
+from core.reporter import ForwardingReporter, Reporter
 
 PROJECT = "cxr-peft-explorer"
-LAST_SECONDS = 10.0
-"""How long a completed run waits for its mirrors to take what is left."""
-STOPPED_SECONDS = 1.0
-"""The same for a run that was stopped or failed, whose end is waited for."""
+COMPLETED_TIMEOUT = 10.0
+"""Seconds that a completed run waits for its trackers to finish."""
+STOPPED_TIMEOUT = 1.0
+"""The same for a run that was stopped or failed, for whose end the user is waiting."""
 
 Values = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a run's curves go.
+class TrackedRun:
+    """A run as its trackers know it.
 
     Attributes:
-        run: Id of the run; the same run goes on under it when it is resumed.
-        title: Its name for people.
-        folder: Folder of all mirrors in the workspace.
+        run: Id of the run; a resumed run continues under it.
+        title: Display name of the run.
+        folder: Folder of all trackers in the workspace.
     """
 
     run: str
@@ -46,162 +46,147 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A program that shows curves.
+class TrackerKind:
+    """A supported tracker.
 
     Attributes:
         title: Its name.
-        package: What has to be installed.
-        open: Makes accelerate's tracker for it, which is not started yet.
+        package: The package that must be installed.
+        open: Creates accelerate's tracker for a run, without starting it.
     """
 
     title: str
     package: str
-    open: Callable[[Place], Any]
+    open: Callable[[TrackedRun], Any]
 
 
 def run(spec: RunSpec, folder: Path, cache: Path, report: Reporter, resume: bool) -> dict[str, Any]:
-    """Carry out a run as ``train.run`` does, mirrored to the trackers that it names."""
+    """Train like ``core.training.loop.fine_tune``, with the trackers that the run names."""
     from core.training.loop import fine_tune
 
-    with mirrored(spec, folder, report) as told:
-        result = fine_tune(spec, folder, cache, told, resume=resume)
-        told.summary({f"{split}/auroc": of["auroc"] for split, of in result["scores"].items()})
+    with tracked(spec, folder, report) as tracking:
+        result = fine_tune(spec, folder, cache, tracking, resume=resume)
+        tracking.summary(
+            {f"{split}/auroc": scores["auroc"] for split, scores in result["scores"].items()}
+        )
         return result
 
 
 @contextlib.contextmanager
-def mirrored(spec: RunSpec, folder: Path, report: Reporter) -> Iterator[Mirror]:
-    """A reporter that tells ``report`` everything first, and then the trackers of ``spec``.
+def tracked(spec: RunSpec, folder: Path, report: Reporter) -> Iterator[TrackingReporter]:
+    """A reporter that forwards to ``report`` and then to the trackers of ``spec``.
 
     Args:
         spec: The run; ``train.track`` names the trackers.
         folder: The run's folder, ``runs/ID`` in its workspace.
-        report: Whom the run tells; also of each tracker that is given up, in one line.
+        report: The run's reporter; its log names each tracker that failed, in one line.
     """
-    place = Place(folder.name, spec.title(), folder.parent.parent / "tracking")
-    mirror = Mirror(report, place, spec)
-    patience = STOPPED_SECONDS
+    target = TrackedRun(folder.name, spec.title(), folder.parent.parent / "tracking")
+    tracking = TrackingReporter(report, target, spec.resolved())
+    timeout = STOPPED_TIMEOUT
     try:
-        yield mirror
-        patience = LAST_SECONDS
+        yield tracking
+        timeout = COMPLETED_TIMEOUT
     finally:
-        mirror.close(patience)
+        tracking.close(timeout)
 
 
 def installed(name: str) -> bool:
-    """Whether a tracker can be used here; it is not imported."""
+    """Whether a tracker's package is installed; it is not imported."""
     return util.find_spec(TRACKERS[name].package) is not None
 
 
-class Mirror:
-    """Tells one reporter everything, and trackers the curves.
+class TrackingReporter(ForwardingReporter):
+    """Forwards everything to a run's reporter, and its curves to trackers as well.
 
     Args:
-        report: Answers for the run.
-        place: Where the curves go.
-        spec: The run; its settings are told, too.
+        report: The run's reporter.
+        target: The run as the trackers know it.
+        spec: The run; the trackers also receive its settings.
     """
 
-    def __init__(self, report: Reporter, place: Place, spec: RunSpec) -> None:
-        self._report = report
-        self._lanes: list[_Lane] = []
+    def __init__(self, report: Reporter, target: TrackedRun, spec: ResolvedSpec) -> None:
+        super().__init__(report)
+        self._threads: list[_TrackerThread] = []
         self._started = False
         self._step = 0
-        for name in (spec.train.track or "").split(",") if spec.train.track else ():
+        for name in spec.train.track.split(",") if spec.train.track else ():
             if installed(name):
-                self._lanes.append(_Lane(TRACKERS[name], place, _flat(spec)))
+                self._threads.append(_TrackerThread(TRACKERS[name], target, _flat(spec)))
             else:
                 report.log(
-                    f"{TRACKERS[name].title} is not installed, so that the curves are not mirrored "
-                    f"there: pip install {TRACKERS[name].package}."
+                    f"{TRACKERS[name].title} is not installed and receives no curves. Install it: "
+                    f"pip install {TRACKERS[name].package}."
                 )
 
     def metric(self, name: str, value: float, *, epoch: float, step: int) -> None:
-        """Record one value of a curve, and mirror it."""
-        self._report.metric(name, value, epoch=epoch, step=step)
+        """Forward one value of a curve, also to the trackers."""
+        super().metric(name, value, epoch=epoch, step=step)
         self._start()
         self._step = max(self._step, step)
-        for lane in self._lanes:
-            lane.waiting.put(({name: float(value)}, step))
-        self._give_up()
-
-    def progress(self, fraction: float, seconds_left: float | None, phase: str) -> None:
-        """Pass the progress on."""
-        self._report.progress(fraction, seconds_left, phase)
-
-    def stop_requested(self) -> bool:
-        """Ask the reporter."""
-        return self._report.stop_requested()
-
-    def log(self, text: str) -> None:
-        """Pass the line on."""
-        self._report.log(text)
+        for thread in self._threads:
+            thread.waiting.put(({name: float(value)}, step))
+        self._drop_failed()
 
     def model(self, trainable: int, total: int, device: str) -> None:
-        """Pass the numbers on; the trackers begin now, when the run's own device is set up."""
-        self._report.model(trainable, total, device)
+        """Forward the numbers; the trackers start now that the run's device is set up."""
+        super().model(trainable, total, device)
         self._start()
 
-    def secure(self) -> None:
-        """Pass it on; a mirror is no part of what a checkpoint counts."""
-        self._report.secure()
-
-    def rewind(self, kept: int) -> None:
-        """Pass it on; what the run records again has the same steps and values in the mirror."""
-        self._report.rewind(kept)
-
     def summary(self, values: dict[str, float | None]) -> None:
-        """Mirror what the run ended with, at its last step."""
+        """Send the final values to the trackers, at the last step."""
         known = {name: float(value) for name, value in values.items() if value is not None}
-        for lane in self._lanes:
-            lane.waiting.put((known, self._step))
+        for thread in self._threads:
+            thread.waiting.put((known, self._step))
 
-    def close(self, patience: float) -> None:
-        """Let the trackers take what is left, for so many seconds in all."""
-        until = time.monotonic() + patience
-        for lane in self._lanes:
-            lane.waiting.put(None)
-        for lane in self._lanes if self._started else ():
-            lane.join(max(0.0, until - time.monotonic()))
-            if lane.is_alive():
-                lane.fault = lane.fault or "it takes too long"
-        self._give_up()
+    def close(self, timeout: float) -> None:
+        """Let the trackers finish, for at most ``timeout`` seconds in total."""
+        until = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.waiting.put(None)
+        for thread in self._threads if self._started else ():
+            thread.join(max(0.0, until - time.monotonic()))
+            if thread.is_alive():
+                thread.fault = thread.fault or "it takes too long"
+        self._drop_failed()
 
     def _start(self) -> None:
         if not self._started:
             self._started = True
-            for lane in self._lanes:
-                lane.start()
+            for thread in self._threads:
+                thread.start()
 
-    def _give_up(self) -> None:
-        for lane in [one for one in self._lanes if one.fault]:
-            self._lanes.remove(lane)
-            self._report.log(f"{lane.kind.title} took no more of the curves: {lane.fault}.")
+    def _drop_failed(self) -> None:
+        for thread in [thread for thread in self._threads if thread.fault]:
+            self._threads.remove(thread)
+            self._report.log(f"{thread.kind.title} stopped receiving curves: {thread.fault}.")
 
 
-class _Lane(threading.Thread):
-    """One tracker and what waits for it. Some bind their run to the thread that opened it."""
+class _TrackerThread(threading.Thread):
+    """A tracker and the values that wait for it.
 
-    def __init__(self, kind: Kind, place: Place, config: dict[str, Any]) -> None:
+    Some trackers bind their run to the thread that opened it, so that one thread makes all calls.
+    """
+
+    def __init__(self, kind: TrackerKind, target: TrackedRun, config: dict[str, Any]) -> None:
         super().__init__(name=kind.package, daemon=True)
         self.kind = kind
         self.waiting: queue.SimpleQueue[tuple[Values, int] | None] = queue.SimpleQueue()
         self.fault = ""
-        self._place, self._config = place, config
+        self._target, self._config = target, config
 
     def run(self) -> None:
         try:
-            self._tell()
-        except (Exception, SystemExit) as error:  # whatever it is, it is not the run's
-            said = (str(error).strip().splitlines() or [""])[0]
-            self.fault = f"{type(error).__name__}{': ' if said else ''}{said}"
+            self._track()
+        except (Exception, SystemExit) as error:  # no error of a tracker may end the run
+            message = (str(error).strip().splitlines() or [""])[0]
+            self.fault = f"{type(error).__name__}{': ' if message else ''}{message}"
 
-    def _tell(self) -> None:
+    def _track(self) -> None:
         from accelerate import PartialState
 
         PartialState()  # the trackers ask it whether this is the main process
-        tracker = self.kind.open(self._place)
+        tracker = self.kind.open(self._target)
         tracker.start()
         try:
             tracker.store_init_configuration(self._config)
@@ -211,83 +196,83 @@ class _Lane(threading.Thread):
             tracker.finish()
 
     def _by_step(self) -> Iterator[tuple[Values, int]]:
-        """What waits, the values of one step together."""
-        one = self.waiting.get()
-        while one is not None:
-            values, step = one
-            one = self.waiting.get()
-            while one is not None and one[1] == step:
-                values = {**values, **one[0]}
-                one = self.waiting.get()
+        """The waiting values, those of one step together."""
+        item = self.waiting.get()
+        while item is not None:
+            values, step = item
+            item = self.waiting.get()
+            while item is not None and item[1] == step:
+                values = {**values, **item[0]}
+                item = self.waiting.get()
             yield values, step
 
 
-def _flat(spec: RunSpec) -> dict[str, Any]:
-    """The settings by dotted name, as words and numbers; those that are open are left out."""
-    resolved, found = spec.resolved(), {}
+def _flat(spec: ResolvedSpec) -> dict[str, Any]:
+    """The settings that have a value, by dotted name, as text, numbers and booleans."""
+    settings = {}
     for setting in fields():
         section, name = setting.path.split(".")
-        value = getattr(getattr(resolved, section), name)
+        value = getattr(getattr(spec, section), name)
         if value is not None and setting.path != "train.track":
-            found[setting.path] = value if isinstance(value, bool | int | float) else str(value)
-    return found
+            settings[setting.path] = value if isinstance(value, bool | int | float) else str(value)
+    return settings
 
 
-def _tensorboard(place: Place) -> Any:
+def _tensorboard(target: TrackedRun) -> Any:
     from accelerate.tracking import TensorBoardTracker
 
-    return TensorBoardTracker(place.run, place.folder / "tensorboard")
+    return TensorBoardTracker(target.run, target.folder / "tensorboard")
 
 
-def _mlflow(place: Place) -> Any:
+def _mlflow(target: TrackedRun) -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from accelerate.tracking import MLflowTracker
     from mlflow import MlflowClient, set_tracking_uri
 
-    place.folder.mkdir(parents=True, exist_ok=True)
+    target.folder.mkdir(parents=True, exist_ok=True)
     if not os.environ.get("MLFLOW_TRACKING_URI"):
-        set_tracking_uri(f"sqlite:///{place.folder / 'mlflow.db'}")
+        set_tracking_uri(f"sqlite:///{target.folder / 'mlflow.db'}")
     client = MlflowClient()
     experiment = client.get_experiment_by_name(PROJECT)
-    known = []
+    earlier = []
     if experiment is not None:
-        known = client.search_runs([experiment.experiment_id], f"tags.cxr_run = '{place.run}'")
+        earlier = client.search_runs([experiment.experiment_id], f"tags.cxr_run = '{target.run}'")
     return MLflowTracker(
         PROJECT,
-        str(place.folder / "mlflow"),
-        run_id=known[0].info.run_id if known else None,
-        run_name=place.title,
-        tags={"cxr_run": place.run},
+        str(target.folder / "mlflow"),
+        run_id=earlier[0].info.run_id if earlier else None,
+        run_name=target.title,
+        tags={"cxr_run": target.run},
     )
 
 
-def _wandb(place: Place) -> Any:
+def _wandb(target: TrackedRun) -> Any:
     import wandb
     from accelerate.tracking import WandBTracker
 
-    place.folder.mkdir(parents=True, exist_ok=True)
+    target.folder.mkdir(parents=True, exist_ok=True)
     return WandBTracker(
         PROJECT,
-        id=place.run,
-        name=place.title,
+        id=target.run,
+        name=target.title,
         resume="allow",
-        dir=str(place.folder),
+        dir=str(target.folder),
         mode=os.environ.get("WANDB_MODE", "offline"),
         settings=wandb.Settings(console="off", silent=True),
     )
 
 
-def _trackio(place: Place) -> Any:
-    os.environ.setdefault("TRACKIO_DIR", str(place.folder / "trackio"))
+def _trackio(target: TrackedRun) -> Any:
+    os.environ.setdefault("TRACKIO_DIR", str(target.folder / "trackio"))
     from accelerate.tracking import TrackioTracker
 
-    return TrackioTracker(PROJECT, name=f"{place.title} · {place.run}", resume="allow")
+    return TrackioTracker(PROJECT, name=f"{target.title} · {target.run}", resume="allow")
 
 
-TRACKERS: dict[str, Kind] = {
-    "tensorboard": Kind("TensorBoard", "tensorboard", _tensorboard),
-    "mlflow": Kind("MLflow", "mlflow", _mlflow),
-    "wandb": Kind("Weights & Biases", "wandb", _wandb),
-    "trackio": Kind("trackio", "trackio", _trackio),
+TRACKERS: dict[str, TrackerKind] = {
+    "tensorboard": TrackerKind("TensorBoard", "tensorboard", _tensorboard),
+    "mlflow": TrackerKind("MLflow", "mlflow", _mlflow),
+    "wandb": TrackerKind("Weights & Biases", "wandb", _wandb),
+    "trackio": TrackerKind("trackio", "trackio", _trackio),
 }
-"""The names that ``train.track`` may hold."""
+"""Trackers by their name in ``train.track``."""

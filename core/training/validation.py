@@ -1,10 +1,10 @@
-"""How good a run is so far: its validation split predicted and scored, and the best epoch kept.
+"""Validation: predict and score the validation split, and keep the best epoch's weights.
 
-Every epoch on the whole split is the paper's way. By budget
-(``core.resources.validation_schedule``), the epochs race: each is scored on a fixed part of the
-split, and after the last one the best of them on wider parts and the best of those on the whole, so
-that the AUROC an epoch is chosen by is always the whole split's. Until then the weights of those
-that may still win are kept.
+By default the whole split is scored after every epoch, as in the paper. With validation by budget
+(``core.resources.validation_schedule``), epochs are selected by successive halving: every epoch is
+scored on a fixed part of the split; after the last epoch, the best candidates are scored on larger
+parts, and the best of those on the whole split. The AUROC that selects an epoch is therefore always
+that of the whole split. Until then the weights of the remaining candidates are stored.
 """
 
 from __future__ import annotations
@@ -33,31 +33,32 @@ from core.metrics.auroc import macro, per_finding
 from core.models.tuning.apply import load_trainable_state, trainable_state
 from core.resources import validation_schedule
 from core.resources.validation_schedule import ValidationRounds
-from core.training.batches import chunks, one_ahead
+from core.training.batches import chunks, prefetched
 from core.training.cached_features import CachedFeatures
 from core.training.loss import masked_loss, not_finite
 from core.training.session import Session
 from core.workspace import BEST
 
 CANDIDATES = "candidates"
-"""Folder in a run's folder: weights of the epochs that lead on the part, until the race ends."""
+"""Folder in a run's folder: weights of the best epochs so far, until the final rounds."""
 
 LOGITS = "logits of the part"
-"""Name of a tensor beside these weights, of shape (studies, findings)."""
+"""Name of the tensor of logits in a candidate's file, of shape (studies, findings)."""
 
-MOST_KEPT = 2 * 2**30
-"""Bytes of such weights; of a large network fewer epochs are kept."""
+MAX_CANDIDATE_BYTES = 2 * 2**30
+"""Limit for the weights of all candidates; for a large network fewer epochs are stored."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What is validated where the whole split cannot be after each epoch.
+    """Rounds of validation by budget, with their studies.
 
     Attributes:
-        rounds: When a part is scored, and how many epochs go on from there.
-        part: Studies of the part, always the same.
-        more: Studies that each later round but the last has beside those of the round before.
-        kept: Epochs that go on from the part: as many as the rounds say, or as can be kept.
+        rounds: When the part is scored, and how many candidates each round selects.
+        part: Studies of the part, the same for all epochs.
+        more: Studies that each middle round adds to those of the round before.
+        kept: Candidates that are stored: as many as the rounds select, if they fit in
+            ``MAX_CANDIDATE_BYTES``.
     """
 
     rounds: ValidationRounds
@@ -68,7 +69,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class _Scores:
-    """What one prediction of an epoch gave; ``curve`` is ``val`` or ``val-part``."""
+    """Scores of one epoch; ``curve`` is ``val`` or ``val-part``."""
 
     curve: str
     epoch: int
@@ -82,19 +83,19 @@ class _Scores:
 
 
 def budget(session: Session) -> Budget | None:
-    """The budget of a run, which its specification and its studies decide alone.
+    """The budget of a run, determined by its specification and its studies alone.
 
-    Candidates that were scored on another part drop out of the race.
+    If the part has changed because studies became unreadable, the candidates are dropped: scores
+    on different studies cannot be compared.
 
     Returns:
-        The budget; None if the whole split is scored after each epoch, since the run shall, or can
-        afford it.
+        The budget; None if the whole split is scored after each epoch.
     """
-    spec, ids = session.spec, session.ids["val"]
+    spec, ids, position = session.spec, session.ids["val"], session.position
     if spec.train.validation != "budget" or spec.adapter.imported is not None:
         return None
-    if isinstance(session.inputs, CachedFeatures) and session.inputs.head_alone:
-        return None
+    if isinstance(session.inputs, CachedFeatures) and session.inputs.head_only:
+        return None  # with cached features the whole split costs next to nothing
     rounds = validation_schedule.validation_rounds(
         images=len(session.ids["train"]),
         epochs=spec.train.epochs,
@@ -107,39 +108,27 @@ def budget(session: Session) -> Budget | None:
     part = _part(session, ids, rounds.part)
     if not part:
         return None
+    # Each larger part contains the part before, so that a candidate's earlier predictions count.
     more: list[list[str]] = []
     seen = part
-    for one in rounds.middle:
-        more.append(_part(session, _without(ids, seen), one.studies - len(seen)))
+    for stage in rounds.middle:
+        more.append(_part(session, _without(ids, seen), stage.studies - len(seen)))
         seen = [*seen, *more[-1]]
-    size = sum(one.nbytes for one in trainable_state(session.model).values())
-    found = Budget(rounds, part, more, max(1, min(rounds.kept, MOST_KEPT // max(1, size))))
-    session.report.log(_in_words(found, len(ids)))
-    position, told = session.position, hashlib.sha256(" ".join(part).encode()).hexdigest()[:16]
-    if position.part != told:  # scores on other studies do not compare: some have become unreadable
-        position.part, position.candidates = told, {}
-    return found
-
-
-def _in_words(budget: Budget, validation: int) -> str:
-    rounds, sizes = budget.rounds, accumulate(map(len, [budget.part, *budget.more]))
-    when = f"every {rounds.every} epochs" if rounds.every > 1 else "each epoch"
-    then = "".join(
-        f"the best {min(budget.kept, one.epochs)} on {size:,}, of those "
-        for one, size in zip(rounds.middle, list(sizes)[1:], strict=True)
-    )
-    best = f"the best {rounds.full}" if rounds.full > 1 else "the best"
-    return (
-        f"Scores {len(budget.part):,} of {validation:,} validation studies after {when}; at the "
-        f"end {then}{best} on the whole split."
-    )
+    size = sum(tensor.nbytes for tensor in trainable_state(session.model).values())
+    kept = max(1, min(rounds.kept, MAX_CANDIDATE_BYTES // max(1, size)))
+    plan = Budget(rounds, part, more, kept)
+    session.report.log(_message(plan, len(ids)))
+    digest = hashlib.sha256(" ".join(part).encode()).hexdigest()[:16]
+    if position.part != digest:
+        position.part, position.candidates = digest, {}
+    return plan
 
 
 def validate(session: Session, budget: Budget | None = None) -> None:
-    """Score the epoch that has just ended, and after the last one the best; keep what is best.
+    """Score the epoch that has just ended, after the last one also the best; keep the best weights.
 
-    Nothing of the run's state changes before all is predicted: a run that is stopped meanwhile
-    validates from the beginning.
+    The run's state changes only after all predictions, so that a run that is stopped meanwhile
+    repeats the validation when it resumes.
 
     Args:
         session: The run.
@@ -154,27 +143,27 @@ def validate(session: Session, budget: Budget | None = None) -> None:
         return
     session.report.progress(*session.progress(), "validating")
     if budget is None:
-        found = _scored(session, "val", epoch, session.ids["val"])
-        _keep_best(session, found)
-        _record(session, found)
-        return
-    found = _scored(session, "val-part", epoch, budget.part)
-    leading = _leading({**position.candidates, epoch: found.auroc}, budget.kept)
-    if epoch in leading:
-        _keep_candidate(session, found, position.candidates)
-    finals = _race(session, budget, leading) if epoch == epochs else []
-    if finals:
-        best = max(finals, key=lambda one: one.auroc)
-        with _weights_of(session, best.epoch):
-            _keep_best(session, best)
-        position.last_auroc = finals[-1].auroc
-    for scores in (found, *finals):
+        scores = _score(session, "val", epoch, session.ids["val"])
+        _keep_best(session, scores)
         _record(session, scores)
-    position.candidates = {} if finals else leading
+        return
+    scores = _score(session, "val-part", epoch, budget.part)
+    best = _best({**position.candidates, epoch: scores.auroc}, budget.kept)
+    if epoch in best:
+        _keep_candidate(session, scores, position.candidates)
+    finals = _final_rounds(session, budget, best) if epoch == epochs else []
+    if finals:
+        winner = max(finals, key=lambda final: final.auroc)
+        with _weights_of(session, winner.epoch):
+            _keep_best(session, winner)
+        position.last_auroc = finals[-1].auroc
+    for each in (scores, *finals):
+        _record(session, each)
+    position.candidates = {} if finals else best
 
 
 def clear(session: Session) -> None:
-    """Remove the weights of epochs that have not won."""
+    """Remove the weights of the candidates."""
     if session.processes.main:
         shutil.rmtree(session.folder / CANDIDATES, ignore_errors=True)
 
@@ -182,88 +171,110 @@ def clear(session: Session) -> None:
 def predict(
     session: Session, ids: Sequence[str], progress: Callable[[int, int], None] | None = None
 ) -> NDArray[np.float32]:
-    """Logits of shape (studies, findings), in the order of ``ids``.
+    """Predict studies with the current weights.
+
+    Returns:
+        Logits of shape (studies, findings), in the order of ``ids``.
 
     Raises:
         Stopped: The user asked for it between two batches.
     """
     session.parallel.eval()
-    ranks = session.processes
-    # Each process predicts its part of every chunk, so that all ask equally often whether to stop.
-    parts = [one[ranks.part(len(one))] for one in chunks(ids, EVALUATION_BATCH * ranks.count)]
-    found: list[NDArray[np.float32]] = []
-    for i, inputs in one_ahead(lambda i: session.inputs.evaluation(parts[i]), 0, len(parts)):
+    processes = session.processes
+    size = EVALUATION_BATCH * processes.count
+    # Each process predicts its part of every chunk, so that all check equally often whether to
+    # stop.
+    local = [chunk[processes.part(len(chunk))] for chunk in chunks(ids, size)]
+    outputs: list[NDArray[np.float32]] = []
+    for i, inputs in prefetched(lambda i: session.inputs.evaluation(local[i]), 0, len(local)):
         if session.stop_requested():
             raise Stopped
         if progress is not None:
-            progress(min(len(ids), i * EVALUATION_BATCH * ranks.count), len(ids))
+            progress(min(len(ids), i * size), len(ids))
         with torch.inference_mode(), session.accelerator.autocast():
             logits = session.inputs.forward(session.parallel, inputs.to(session.accelerator.device))
-        found.append(logits.float().cpu().numpy())
-    each = ranks.gather(found)
-    return np.concatenate([one for chunk in zip(*each, strict=True) for one in chunk])
+        outputs.append(logits.float().cpu().numpy())
+    # The parts of a chunk lie in the order of the processes.
+    gathered = zip(*processes.gather(outputs), strict=True)
+    return np.concatenate([part for chunk in gathered for part in chunk])
 
 
 def _part(session: Session, ids: Sequence[str], count: int) -> list[str]:
-    """Some of these studies; none if no finding has both labels among so many."""
+    """Draw ``count`` of these studies; none if no finding then has both labels."""
     if not count:
         return []
     labels = session.dataset.labels(ids)
     patients = session.dataset.table.loc[list(ids), "patient"].astype(str).tolist()
     chosen = splits.part(patients, labels, count, f"validation {session.spec.train.seed}")
-    found = labels[chosen]
-    tells = not np.isnan(per_finding(found, found)).all()
-    return [one for one, inside in zip(ids, chosen, strict=True) if inside and tells]
+    if np.isnan(per_finding(labels[chosen], labels[chosen])).all():
+        return []
+    return [study for study, inside in zip(ids, chosen, strict=True) if inside]
 
 
-def _without(ids: Sequence[str], some: Sequence[str]) -> list[str]:
-    left_out = set(some)
-    return [one for one in ids if one not in left_out]
+def _message(budget: Budget, validation: int) -> str:
+    rounds, sizes = budget.rounds, accumulate(map(len, [budget.part, *budget.more]))
+    when = f"every {rounds.every} epochs" if rounds.every > 1 else "each epoch"
+    middle = "".join(
+        f"the best {min(budget.kept, stage.epochs)} on {size:,}, of those "
+        for stage, size in zip(rounds.middle, list(sizes)[1:], strict=True)
+    )
+    best = f"the best {rounds.full}" if rounds.full > 1 else "the best"
+    return (
+        f"Scores {len(budget.part):,} of {validation:,} validation studies after {when}; at the "
+        f"end {middle}{best} on the whole split."
+    )
 
 
-def _leading(aurocs: dict[int, float], count: int) -> dict[int, float]:
-    """The best epochs of some, in their order; of equals the earlier."""
+def _without(ids: Sequence[str], excluded: Sequence[str]) -> list[str]:
+    left_out = set(excluded)
+    return [study for study in ids if study not in left_out]
 
-    def rank(epoch: int) -> tuple[float, int]:
+
+def _best(aurocs: dict[int, float], count: int) -> dict[int, float]:
+    """The epochs with the highest AUROC, in their order; of equal ones the earlier."""
+
+    def order(epoch: int) -> tuple[float, int]:
         value = aurocs[epoch]
         return (math.inf if math.isnan(value) else -value), epoch
 
-    best = sorted(aurocs, key=rank)[:count]
+    best = sorted(aurocs, key=order)[:count]
     return {epoch: aurocs[epoch] for epoch in sorted(best)}
 
 
-def _race(session: Session, budget: Budget, leading: dict[int, float]) -> list[_Scores]:
-    """Score the epochs that lead on wider and wider parts, and the last ones on the whole split.
+def _final_rounds(session: Session, budget: Budget, best: dict[int, float]) -> list[_Scores]:
+    """Score the candidates on larger and larger parts, and the remaining ones on the whole split.
 
     Returns:
         The scores on the whole split, in the order of the epochs.
     """
-    ids, asked, seen = session.ids["val"], budget.part, dict[int, NDArray[np.float32]]()
-    left = [*(one.epochs for one in budget.rounds.middle), budget.rounds.full][1:]
-    for more, count in zip(budget.more, left, strict=True):
-        asked = [*asked, *more]
-        seen = {epoch: _further(session, epoch, seen, more) for epoch in leading}
-        labels = session.dataset.labels(asked)
-        aurocs = {one: macro(per_finding(labels, seen[one])) for one in leading}
-        leading = _leading(aurocs, count)
-    rest = _without(ids, asked)
-    row = {one: i for i, one in enumerate([*asked, *rest])}
-    order, labels = [row[one] for one in ids], session.dataset.labels(ids)
-    whole = {epoch: _further(session, epoch, seen, rest)[order] for epoch in leading}
-    return [_scores_of(session, "val", epoch, logits, labels) for epoch, logits in whole.items()]
+    ids, scored = session.ids["val"], budget.part
+    logits: dict[int, NDArray[np.float32]] = {}
+    # Each round selects as many candidates as the next one scores.
+    selected = [*(stage.epochs for stage in budget.rounds.middle), budget.rounds.full][1:]
+    for more, count in zip(budget.more, selected, strict=True):
+        scored = [*scored, *more]
+        logits = {epoch: _extended_logits(session, epoch, logits, more) for epoch in best}
+        labels = session.dataset.labels(scored)
+        best = _best({epoch: macro(per_finding(labels, logits[epoch])) for epoch in best}, count)
+    rest = _without(ids, scored)
+    # The logits are in the order in which the studies were scored; the split has its own order.
+    row = {study: i for i, study in enumerate([*scored, *rest])}
+    order, labels = [row[study] for study in ids], session.dataset.labels(ids)
+    whole = {epoch: _extended_logits(session, epoch, logits, rest)[order] for epoch in best}
+    return [_scores_of(session, "val", epoch, each, labels) for epoch, each in whole.items()]
 
 
-def _further(
-    session: Session, epoch: int, seen: dict[int, NDArray[np.float32]], more: list[str]
+def _extended_logits(
+    session: Session, epoch: int, known: dict[int, NDArray[np.float32]], more: list[str]
 ) -> NDArray[np.float32]:
-    """A candidate's logits of what it was scored on before, the part at least, and of more."""
-    with _weights_of(session, epoch) as told:
-        before = seen.get(epoch, told)
-        return np.concatenate([before, predict(session, more)]) if more else before
+    """A candidate's known logits, at least those of the part, followed by those of more studies."""
+    with _weights_of(session, epoch) as of_part:
+        logits = known.get(epoch, of_part)
+        return np.concatenate([logits, predict(session, more)]) if more else logits
 
 
-def _scored(session: Session, curve: str, epoch: int, ids: Sequence[str]) -> _Scores:
-    """Predict studies by the model as it is."""
+def _score(session: Session, curve: str, epoch: int, ids: Sequence[str]) -> _Scores:
+    """Predict studies with the current weights and score them."""
     logits, labels = predict(session, ids), session.dataset.labels(ids)
     return _scores_of(session, curve, epoch, logits, labels)
 
@@ -291,7 +302,7 @@ def _record(session: Session, scores: _Scores) -> None:
 
 
 def _keep_best(session: Session, scores: _Scores) -> None:
-    """Keep the model as it is if it scores best so far on the whole split."""
+    """Save the current weights if they score best so far on the whole split."""
     position = session.position
     position.last_auroc = scores.auroc
     if position.best_auroc is None or scores.auroc > position.best_auroc:
@@ -302,29 +313,36 @@ def _keep_best(session: Session, scores: _Scores) -> None:
 
 @contextlib.contextmanager
 def _weights_of(session: Session, epoch: int) -> Iterator[NDArray[np.float32]]:
-    """Give the model a candidate's weights for a while; yields its logits of the part."""
-    present = trainable_state(session.model)
+    """Load a candidate's weights within this context; yields its logits of the part."""
+    current = trainable_state(session.model)
     state, _ = session.processes.from_main(lambda: read_state(_candidate(session, epoch)))
-    told = state.pop(LOGITS)
+    logits = state.pop(LOGITS)
     load_trainable_state(session.model, state)
     try:
-        yield told.numpy()
+        yield logits.numpy()
     finally:
-        load_trainable_state(session.model, present)
+        load_trainable_state(session.model, current)
 
 
 def _keep_candidate(session: Session, scores: _Scores, known: dict[int, float]) -> None:
-    """Write the model as it is among those that may win, and drop what is out of the race."""
+    """Save the current weights as a candidate, and remove those of former candidates.
+
+    Args:
+        session: The run.
+        scores: Scores of the current epoch on the part.
+        known: The candidates of the last checkpoint. Their files stay until the next checkpoint,
+            from which a killed run resumes, no longer refers to them.
+    """
     if not session.processes.main:
         return
     for file in (session.folder / CANDIDATES).glob("*.safetensors"):
-        # Those that the last checkpoint tells of stay until the next is written.
         if file.stem.isdigit() and int(file.stem) not in known:
             file.unlink(missing_ok=True)
     logits = {LOGITS: torch.from_numpy(scores.logits)}
     _write(session, _candidate(session, scores.epoch), scores.epoch, logits)
-    if all(scores.auroc > one or math.isnan(one) for one in known.values()):
-        _write(session, session.folder / BEST, scores.epoch)  # what a run leaves that is stopped
+    if all(scores.auroc > auroc or math.isnan(auroc) for auroc in known.values()):
+        # A run that is stopped before the final rounds leaves its best weights so far.
+        _write(session, session.folder / BEST, scores.epoch)
 
 
 def _candidate(session: Session, epoch: int) -> Path:
@@ -332,15 +350,15 @@ def _candidate(session: Session, epoch: int) -> Path:
 
 
 def _write(
-    session: Session, path: Path, epoch: int, beside: Mapping[str, Tensor] | None = None
+    session: Session, path: Path, epoch: int, extra: Mapping[str, Tensor] | None = None
 ) -> None:
     if not session.processes.main:
         return
-    about = {
+    metadata = {
         "findings": json.dumps(session.dataset.findings),
         "backbone": session.weights.backbone,
         "backbone_sha256": session.weights.sha256 or "",
         "epoch": str(epoch),
     }
     path.parent.mkdir(exist_ok=True)
-    write_state(path, {**trainable_state(session.model), **(beside or {})}, about)
+    write_state(path, {**trainable_state(session.model), **(extra or {})}, metadata)

@@ -1,4 +1,4 @@
-"""Pictures made ready before anybody waits for them."""
+"""Decode images into the cache before a run needs them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Made:
-    """What became of a data set's pictures.
+class CacheSummary:
+    """Decoded images of a data set.
 
     Attributes:
-        pictures: How many the data set has.
-        made: How many of them were decoded now.
-        side: Shorter side of the copies, in pixels.
-        folder: Where the copies are.
-        bytes: What the folder takes.
-        unreadable: Why there is no copy of a picture, by study.
+        pictures: Number of images in the data set.
+        made: Number of images that were decoded now.
+        side: Shorter side of the decoded images, in pixels.
+        folder: Folder of the decoded images.
+        bytes: Size of this folder.
+        unreadable: Reasons why images could not be decoded, by study.
     """
 
     pictures: int
@@ -38,56 +38,56 @@ class Made:
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """The summary as plain values."""
         return asdict(self) | {"folder": str(self.folder)}
 
 
 def prepare(spec: RunSpec, cache: Path, progress: Progress | None = None) -> dict[str, int]:
-    """Decode (or draw) the pictures that a run needs.
+    """Decode (or draw) the images that a run needs.
 
     Args:
         spec: The run.
         cache: Folder of decoded images.
-        progress: Told how many of how many are there.
+        progress: Receives the numbers of finished and of all images.
 
     Returns:
-        Pictures of the run, and those of them that were made now.
+        ``pictures``, the number of images of the run, and ``made``, of those decoded now.
 
     Raises:
-        DataError: The data set is incomplete, pictures cannot be read, or the disk is full.
+        DataError: The data set is incomplete, images cannot be read, or the disk is full.
     """
-    spec = spec.resolved()
-    dataset = open_data(spec.data)
-    ids = subsets.labelled(dataset, spec.data) + dataset.ids("val") + dataset.ids("test")
-    size = spec.model.input_size or backbone_card(spec.model.backbone).input_size
-    pictures = ImageCache(cache, dataset, cache_side(size))
-    missing = len(pictures.missing(ids))
-    bad: dict[str, str] | None = {} if spec.data.skip_bad else None
-    pictures.ensure(ids, progress, faults=bad)
-    return {"pictures": len(ids), "made": missing - len(bad or {})}
+    resolved = spec.resolved()
+    dataset = open_data(resolved.data)
+    ids = subsets.labelled(dataset, resolved.data) + dataset.ids("val") + dataset.ids("test")
+    size = resolved.model.input_size or backbone_card(resolved.model.backbone).input_size
+    images = ImageCache(cache, dataset, cache_side(size))
+    missing = len(images.missing(ids))
+    unreadable: dict[str, str] | None = {} if resolved.data.skip_bad else None
+    images.ensure(ids, progress, faults=unreadable)
+    return {"pictures": len(ids), "made": missing - len(unreadable or {})}
 
 
-def whole(
+def prepare_all(
     data: DataSpec, cache: Path, side: int | None = None, progress: Progress | None = None
-) -> Made:
-    """Decode (or draw) every picture of a data set, whatever run may ask for it.
+) -> CacheSummary:
+    """Decode (or draw) every image of a data set.
 
     Args:
         data: The data set.
         cache: Folder of decoded images.
-        side: Shorter side of the copies; by default what runs of the default backbone read.
-        progress: Told how many of how many are there.
+        side: Shorter side of the decoded images; by default that for the default backbone.
+        progress: Receives the numbers of finished and of all images.
 
     Raises:
-        DataError: The data set cannot be opened, or the disk is full. Pictures that cannot be read
-            are no error here, but part of the result.
+        DataError: The data set cannot be opened, or the disk is full. Unreadable images are not an
+            error; they are listed in the result.
     """
     dataset = open_data(data.source())
-    short = side or cache_side(backbone_card(ModelSpec().backbone).input_size)
-    copies = ImageCache(cache, dataset, short)
-    ids = [str(one) for one in dataset.table.index]
+    chosen = side or cache_side(backbone_card(ModelSpec().backbone).input_size)
+    images = ImageCache(cache, dataset, chosen)
+    ids = [str(study) for study in dataset.table.index]
     unreadable: dict[str, str] = {}
-    missing = len(copies.missing(ids))
-    copies.ensure(ids, progress, faults=unreadable)
+    missing = len(images.missing(ids))
+    images.ensure(ids, progress, faults=unreadable)
     made = missing - len(unreadable)
-    return Made(len(ids), made, short, copies.folder, copies.size(), unreadable)
+    return CacheSummary(len(ids), made, chosen, images.folder, images.size(), unreadable)

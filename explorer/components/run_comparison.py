@@ -14,6 +14,7 @@ from core.config.run import RunSpec
 from core.errors import CoreError
 from core.evaluation import evaluate
 from core.evaluation.evaluate import Scores
+from core.evaluation.predictions import aligned, read_predictions
 from core.evaluation.verdict import (
     Differing,
     Group,
@@ -293,9 +294,7 @@ def _clearly_best(runs: tuple[tuple[str, Path, float | None], ...]) -> dict[str,
         runs: Id, folder and finish time of each run.
     """
     try:
-        predictions = evaluate.aligned(
-            [evaluate.read_predictions(folder, SPLIT) for _, folder, _ in runs]
-        )
+        predictions = aligned([read_predictions(folder, SPLIT) for _, folder, _ in runs])
     except CoreError:
         return {}
     labels, patients = predictions[0].labels, predictions[0].patients

@@ -41,7 +41,8 @@ from core.training.run_here import run_in_process
 from core.models import adapters, backbones, catalogue
 from core.runs.store import open_store
 from core.config.run import AdapterSpec, RunSpec
-from core.classifier.trained import load_trained, untuned
+from core.classifier.build import build_classifier
+from core.classifier.trained import load_trained
 from core.workspace import open_workspace
 from explorer.figures.dots import Point, cost_and_score
 from explorer.figures.palette import method_style
@@ -265,7 +266,7 @@ HTML(picture(cost_and_score(points, title="Test AUROC against what trains")))
 def changes(method):
     """What training changed of query and value, block by block: matrices of shape (width, width)."""
     tuned = adapters.merge(load_trained(workspace.run(runs[method].id)).model)  # timm's own layout
-    _, before, _ = untuned(specs[method], 5)
+    before = build_classifier(specs[method], 5, adapted=False).model
     for new, old in zip(tuned.blocks, before.blocks, strict=True):
         difference = (new.attn.qkv.weight - old.attn.qkv.weight).detach()
         q, _, v = difference.chunk(3)

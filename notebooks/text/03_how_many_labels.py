@@ -32,7 +32,7 @@ from core import efficiency, stats, sweep, verdict
 from core.metrics.bootstrap import bootstrap_macro
 from core.data.phantoms.dataset import Phantom
 from core.data.datasets.write_folder import TABLE, save
-from core.evaluation.evaluate import read_predictions
+from core.evaluation.predictions import read_predictions
 from core.training.run_here import run_in_process
 from core.runs.store import open_store
 from core.config.run import RunSpec

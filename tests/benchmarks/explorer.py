@@ -108,7 +108,7 @@ def saliency(workspace: Path, run: str) -> dict[str, float]:
     """Time of a map from a new process, of the next one with the model at hand, and of the verb."""
     program = (
         "import sys, time; start = time.perf_counter();"
-        "from core.startup import spare_garbage; spare_garbage();"
+        "from core.startup import relax_garbage_collection; relax_garbage_collection();"
         "from pathlib import Path; from core.saliency.request import explain_run, explain_study_of;"
         "from core.data.datasets.registry import open_dataset;"
         "from core.classifier.trained import load_trained;"

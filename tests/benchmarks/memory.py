@@ -1,4 +1,4 @@
-"""The most memory of whole runs, against what was predicted before they began.
+"""Peak memory of whole runs, compared with the prediction.
 
 Run with ``python -m tests.benchmarks.memory``; it takes some fifteen minutes on two cores. Each run
 has a process of its own and trains two batches or more from random weights, which hold as much as
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from core.benchmarks.measurement import apart, device
+from core.benchmarks.measurement import device_name, in_new_process
 
 TINY, SMALL, BASE = (f"timm:vit_{one}_patch16_224" for one in ("tiny", "small", "base"))
 AGAIN, PARTS = {"train.activation_checkpointing": True}, {"train.accumulation": 4}
@@ -29,7 +29,7 @@ class Case:
     Attributes:
         backbone: Its name.
         method: The method's.
-        batch: Pictures a step.
+        batch: Images per step.
         more: Other settings, by dotted name.
     """
 
@@ -57,7 +57,7 @@ CASES = (
 
 
 def measured(case: Case) -> dict[str, int]:
-    """Carry out a run; the bytes that it took at most, and those predicted."""
+    """Train a run; returns its peak memory and the predicted one, in bytes."""
     from core.config.run import RunSpec
     from core.data.phantoms import dataset
     from core.reporter import NullReporter
@@ -85,12 +85,12 @@ def main() -> None:
     for case in CASES:
         if asked.only not in case.backbone:
             continue
-        found = apart(measured, case)
+        found = in_new_process(measured, case)
         off.append(100 * (found["predicted"] / found["measured"] - 1))
         names = {"backbone": case.backbone, "method": case.method, "batch": case.batch}
         print(json.dumps({**names, **case.more, **found, "off": f"{off[-1]:+.1f}%"}), flush=True)
     print(json.dumps({
-        "device": device(), "torch": torch.__version__, "runs": len(off),
+        "device": device_name(), "torch": torch.__version__, "runs": len(off),
         "off": [f"{one:+.1f}%" for one in (min(off), max(off))],
     }, indent=2))  # fmt: skip
 

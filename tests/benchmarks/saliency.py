@@ -33,7 +33,12 @@ def main() -> None:
     model, _ = build_backbone(card, len(findings))
     side = cache_side(card.input_size)
     trained = Trained(
-        model.eval(), card, RunSpec(), findings, evaluation_transform(card, card.input_size), side
+        model.eval(),
+        card,
+        RunSpec().resolved(),
+        findings,
+        evaluation_transform(card, card.input_size),
+        side,
     )
     generator = np.random.default_rng(0)
     images = [generator.integers(0, 255, (side, side), np.uint8) for _ in range(STUDIES)]

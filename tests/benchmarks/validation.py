@@ -2,7 +2,7 @@
 
 Run with ``OMP_NUM_THREADS=1 python -m tests.benchmarks.validation --seeds 10``, half an hour: LoRA
 on the embedded backbone, in each epoch of which the paper's way validates four times as many
-pictures as are trained on. Each seed draws its own labelled subset and trains once; validation
+images as are trained on. Each seed draws its own labelled subset and trains once; validation
 changes nothing in training, so that both ways are followed side by side. Compared is the AUROC on
 the whole validation split of the epoch that each way chose, in points (hundredths).
 """
@@ -22,24 +22,24 @@ from typing import Any
 
 import torch
 
-from core.config.run import RunSpec
+from core.config.run import ResolvedSpec, RunSpec
 from core.data.phantoms import dataset
 from core.metrics.auroc import macro, per_finding
 from core.reporter import MEAN_AUROC, PART_AUROC, NullReporter
-from core.resources.validation_schedule import A_STEP
+from core.resources.validation_schedule import STEP_PASSES
 from core.training import prepare, validation
 from core.training.loop import train_epoch
 from core.training.setup import setup
 
 TRAIN, VALIDATION, TEST = 4_000, 1_600, 16
 FRACTION, EPOCHS, SIDE = 0.1, 20, 48
-PICTURE = 64
+IMAGE_SIDE = 64
 LIMIT = 0.2
 """Points that the mean over the seeds may lie below the paper's way."""
 
 
 class Names(NullReporter):
-    """A reporter that keeps the names of the values it is told."""
+    """A reporter that records the names of the values."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -49,7 +49,7 @@ class Names(NullReporter):
         self.names.append(name)
 
 
-def specification(name: str, seed: int, epochs: int) -> RunSpec:
+def specification(name: str, seed: int, epochs: int) -> ResolvedSpec:
     """The run of one seed."""
     return RunSpec.of(
         **{
@@ -60,22 +60,22 @@ def specification(name: str, seed: int, epochs: int) -> RunSpec:
     ).resolved()  # fmt: skip
 
 
-def both_ways(spec: RunSpec, folder: Path, cache: Path) -> dict[str, Any]:
+def both_ways(spec: ResolvedSpec, folder: Path, cache: Path) -> dict[str, Any]:
     """Train once; what each way chose and how many studies it predicted."""
-    told = Names()
-    session = setup(spec, folder, cache, told)
+    names = Names()
+    session = setup(spec, folder, cache, names)
     prepare.prepare(session, "train", "val")
     budget = validation.budget(session)
     assert budget is not None
-    ids, learnt = session.ids["val"], session.ids["train"]
+    ids, train_ids = session.ids["val"], session.ids["train"]
     truth = session.dataset.labels(ids)
-    labels = dict(zip(learnt, session.dataset.labels(learnt), strict=True))
+    labels = dict(zip(train_ids, session.dataset.labels(train_ids), strict=True))
     each: list[float] = []
     while session.position.epoch < spec.train.epochs:
         train_epoch(session, labels)
         validation.validate(session, budget)
         each.append(macro(per_finding(truth, validation.predict(session, ids))))
-    scores = Counter(told.names)
+    scores = Counter(names.names)
     position = session.position
     assert position.best_auroc is not None
     best = max(each)
@@ -83,7 +83,7 @@ def both_ways(spec: RunSpec, folder: Path, cache: Path) -> dict[str, Any]:
     assert scores[PART_AUROC] == math.ceil(spec.train.epochs / budget.rounds.every)
     assert scores[MEAN_AUROC] == budget.rounds.full
     studies = budget.rounds.studies(spec.train.epochs, len(ids))
-    work = A_STEP * len(labels) * spec.train.epochs
+    work = STEP_PASSES * len(labels) * spec.train.epochs
     return {
         "lost": round(100 * (best - position.best_auroc), 3),
         "every-epoch": {"epoch": each.index(best) + 1, "auroc": round(best, 5)},
@@ -103,7 +103,7 @@ def main() -> None:
     arguments.add_argument("--epochs", type=int, default=EPOCHS)
     arguments.add_argument("--data", default="phantom-5", choices=["phantom-14", "phantom-5"])
     asked = arguments.parse_args()
-    sizes = {"train": TRAIN, "val": VALIDATION, "test": TEST, "size": PICTURE}
+    sizes = {"train": TRAIN, "val": VALIDATION, "test": TEST, "size": IMAGE_SIDE}
     dataset.Phantom.__init__.__kwdefaults__.update(sizes)
     found: list[dict[str, Any]] = []
     began = time.perf_counter()

@@ -18,5 +18,5 @@ def test_the_variable_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_file_in_its_place_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match="cannot be made"):
+    with pytest.raises(ConfigurationError, match="cannot be created"):
         open_workspace(tmp_path / "file")

@@ -44,7 +44,7 @@ class Counts:
         trainable: Number of parameters that train.
         total: Number of parameters of the adapted model.
         targets: The named targets that the method can adapt.
-        bytes: Fields of ``core.resources.memory.TensorBytes`` by precision, for training on a CPU.
+        bytes: Fields of ``core.resources.network_memory.TensorBytes`` by precision, on a CPU.
     """
 
     trainable: LinearCount

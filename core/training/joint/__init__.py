@@ -1,1 +1,1 @@
-"""Several LoRA runs on one frozen backbone, in one process and in the same forward passes."""
+"""Joint training: several LoRA runs on one frozen backbone, in the same forward passes."""

@@ -1,4 +1,4 @@
-"""Carries out several runs together, each to an end of its own."""
+"""Train several runs jointly; each ends on its own."""
 
 from __future__ import annotations
 
@@ -9,82 +9,90 @@ from typing import Any
 
 from core.errors import Stopped
 from core.runs.joint_worker import Member
-from core.training import loop, memory_errors
+from core.training import loop
 from core.training.joint import compatibility
 from core.training.joint.engine import End, Engine
+from core.training.memory_errors import explain_out_of_memory
 from core.training.session import Session
 from core.training.setup import setup
 
 
-def run(members: Sequence[Member], cache: Path) -> Iterator[tuple[int, End]]:
+def run_together(members: Sequence[Member], cache: Path) -> Iterator[tuple[int, End]]:
     """Train runs in the same forward passes.
 
-    Each is what it would be alone: its own optimizer, order of the studies, random draws, stop,
-    checkpoint and files, and only rounding tells the two apart.
+    Each run is what it would be alone: it has its own optimizer, order of studies, random numbers,
+    stop, checkpoints and files. Only rounding differs.
 
     Args:
-        members: The runs; new ones.
+        members: The runs, not started before.
         cache: Folder of decoded images.
 
     Yields:
-        The number of a run that has ended, and what gives its result or raises its error.
+        The number of a run that has ended, and a function that returns its result or raises its
+        error.
 
     Raises:
-        ConfigurationError: They cannot be trained together.
-        CoreError: What would stop one of them at its very beginning.
+        ConfigurationError: They cannot be trained jointly.
+        CoreError: One of them cannot be set up.
     """
     compatibility.check_compatible([member.spec for member in members])
-    sessions = [_session(member, cache) for member in members]
-    left = dict(enumerate(sessions))
-    for number in _decode(left):
-        del left[number]
-        yield number, _stopped
-    if not left:
+    sessions = dict(enumerate(_setup(member, cache) for member in members))
+    for number in _decode(sessions):
+        del sessions[number]
+        yield number, _raising(Stopped())
+    if not sessions:
         return
-    numbers = list(left)
-    engine = Engine(list(left.values()))
-    for place, session in enumerate(left.values()):
+    numbers = list(sessions)
+    engine = Engine(list(sessions.values()))
+    for i, session in enumerate(sessions.values()):
+        # Daemon threads: they wait for the engine, which may be gone when the process ends.
         threading.Thread(
-            target=_live, args=(engine, place, session), name=f"member {place}", daemon=True
+            target=_train, args=(engine, i, session), name=f"member {i}", daemon=True
         ).start()
-    for place, end in engine.serve():
-        yield numbers[place], end
+    for i, end in engine.serve():
+        yield numbers[i], end
 
 
-def _session(member: Member, cache: Path) -> Session:
+def _setup(member: Member, cache: Path) -> Session:
     spec = member.spec.resolved()
-    with memory_errors.memory_explained(spec):
+    with explain_out_of_memory(spec):
         return setup(spec, member.folder, cache, member.report)
 
 
 def _decode(sessions: dict[int, Session]) -> Iterator[int]:
-    """Make what is missing in the cache, once for all; yields the members that stopped in it."""
+    """Decode the images of all members, once; yields the members that are stopped meanwhile."""
     left = dict(sessions)
     first = next(iter(left.values()))
-    ids = [one for s in left.values() for part in ("train", "val") for one in s.ids[part]]
+    ids = [
+        study
+        for session in left.values()
+        for split in ("train", "val")
+        for study in session.ids[split]
+    ]
 
-    def tell(done: int, total: int) -> None:
+    def progress(done: int, total: int) -> None:
         for session in left.values():
             session.report.progress(0.0, None, f"preparing images {done:,} of {total:,}")
 
-    def asked() -> list[int]:
+    def stopped() -> list[int]:
         return [number for number, session in left.items() if session.report.stop_requested()]
 
-    # What cannot be read is each member's own matter: it may go on without, or not.
-    while left and not first.cache.ensure(ids, tell, lambda: bool(asked()), {}):
-        for number in asked():
+    # Unreadable images are collected and ignored here: each member's own preparation decides
+    # whether to skip them or to fail.
+    while left and not first.cache.ensure(ids, progress, lambda: bool(stopped()), {}):
+        for number in stopped():
             del left[number]
             yield number
 
 
-def _live(engine: Engine, place: int, session: Session) -> None:
-    """A member's whole life after its setup, in its own thread."""
+def _train(engine: Engine, number: int, session: Session) -> None:
+    """Train and evaluate a member; runs in a thread of its own."""
     try:
-        with memory_errors.memory_explained(session.spec):
+        with explain_out_of_memory(session.spec):
             result = loop.train(session)
-        engine.leave(place, lambda: result)
+        engine.finish(number, lambda: result)
     except BaseException as error:
-        engine.leave(place, _raising(error))
+        engine.finish(number, _raising(error))
 
 
 def _raising(error: BaseException) -> Callable[[], dict[str, Any]]:
@@ -92,7 +100,3 @@ def _raising(error: BaseException) -> Callable[[], dict[str, Any]]:
         raise error
 
     return end
-
-
-def _stopped() -> dict[str, Any]:
-    raise Stopped

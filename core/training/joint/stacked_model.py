@@ -1,9 +1,9 @@
-"""One model that several adapted models are parts of: frozen weights once, adapters stacked.
+"""One model made of several adapted models: shared frozen weights, stacked adapters.
 
-A batch holds the members' studies one member after the other. Frozen layers take all rows at once;
-where the members differ, each one's rows meet its own matrices in one batched product, padded with
-zeros to the largest rank. The members' parameters become views of the stacked ones, so that each
-member's own optimizer, checkpoint and weights file know nothing of it.
+A batch contains the members' studies, one member after the other. Frozen layers process all rows at
+once. In adapters and heads, each member's rows are multiplied by its own matrices in one batched
+product, padded with zeros to the largest rank. The members' parameters become views of the stacked
+parameters, so that each member's optimizer, checkpoint and weights file work without a change.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from core.errors import ConfigurationError
 from core.models.backbones.model_map import map_model
 
 
-class Rows:
-    """Whose studies the rows of the present batch are, and what each member draws from.
+class BatchRows:
+    """Maps the rows of the current batch to members, with a random state for each member.
 
     Attributes:
-        members: Numbers of the members, rising, in the order of their rows.
-        counts: Studies of each.
-        owners: For every study, its member's number; int64 of shape (studies,).
+        members: Numbers of the members in the batch, ascending, in the order of their rows.
+        counts: Studies of each member.
+        owners: Member number of each study; int64 of shape (studies,).
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,13 @@ class Rows:
         self._device = torch.device("cpu")
 
     def set(self, members: Sequence[int], counts: Sequence[int], device: torch.device) -> None:
-        """Describe the next batch."""
+        """Describe the next batch.
+
+        Args:
+            members: Numbers of the members, ascending.
+            counts: Studies of each.
+            device: Device of the model.
+        """
         if (self.members, self.counts) != (tuple(members), tuple(counts)):
             self.members, self.counts = tuple(members), tuple(counts)
             each = [torch.full((n,), k) for k, n in zip(members, counts, strict=True)]
@@ -51,17 +57,21 @@ class Rows:
         self._states, self._device = {}, device
 
     def seed(self, seeds: Sequence[int]) -> None:
-        """Give each member of the batch the random state that it would have alone."""
+        """Give each member of the batch the random state that it would have alone.
+
+        Dropout of one member must not depend on the numbers that another one draws: the same run
+        would otherwise have other results in other company.
+        """
         for member, seed in zip(self.members, seeds, strict=True):
             torch.manual_seed(seed)
             self._states[member] = self._state()
 
     @contextlib.contextmanager
     def drawing(self, member: int) -> Iterator[None]:
-        """Draw from a member's own random state."""
-        on = torch.cuda if self._device.type == "cuda" else torch
+        """Context in which random numbers come from a member's own state."""
+        generator = torch.cuda if self._device.type == "cuda" else torch
         if member in self._states:
-            on.set_rng_state(self._states[member])
+            generator.set_rng_state(self._states[member])
         yield
         if member in self._states:
             self._states[member] = self._state()
@@ -70,59 +80,62 @@ class Rows:
         return torch.cuda.get_rng_state() if self._device.type == "cuda" else torch.get_rng_state()
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The members' parts of x [rows, …], whose rows are studies or equally many a study."""
-        each = len(x) // sum(self.counts)
-        return torch.split(x, [each * n for n in self.counts])
+        """The members' parts of x [rows, …], where every study has the same number of rows."""
+        per_study = len(x) // sum(self.counts)
+        return torch.split(x, [per_study * n for n in self.counts])
 
     def product(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Multiply each member's rows by its own matrix.
+        """Multiply each member's rows by that member's matrix.
 
         Args:
             x: Shape (rows, …, D).
-            weights: Of all members, shape (members, D, E).
+            weights: Matrices of all members, shape (members, D, E).
 
         Returns:
             Shape (rows, …, E).
         """
         chosen = weights if len(self.members) == len(weights) else weights[self._chosen]
-        if len(set(self.counts)) == 1:
-            found = torch.bmm(x.reshape(len(chosen), -1, x.shape[-1]), chosen)
-            return found.view(*x.shape[:-1], -1)
+        if len(set(self.counts)) == 1:  # the usual case: one batched product
+            result = torch.bmm(x.reshape(len(chosen), -1, x.shape[-1]), chosen)
+            return result.view(*x.shape[:-1], -1)
         parts = zip(self.split(x), chosen.unbind(), strict=True)
         return torch.cat([part @ weight for part, weight in parts])
 
 
 @dataclass(frozen=True)
-class Slot:
-    """A member's parameter, and the part of a stacked one that it is.
+class ParameterSlice:
+    """A member's parameter as a slice of a stacked parameter.
 
     Attributes:
-        parameter: The member's own.
-        stacked: Shape (members, …).
-        member: The member's number.
-        rank: How much of the second dimension is used; None for all.
-        turned: Whether the stacked one holds it transposed.
+        parameter: The member's parameter.
+        stacked: The stacked parameter, of shape (members, …).
+        member: Number of the member.
+        rank: Used length of the second dimension, where ranks differ; None for all of it.
+        transposed: Whether the stacked parameter holds it transposed.
     """
 
     parameter: Tensor
     stacked: nn.Parameter
     member: int
     rank: int | None = None
-    turned: bool = False
+    transposed: bool = False
 
     def part(self, stacked: Tensor) -> Tensor:
-        """The member's part of the stacked parameter, or of its gradient."""
-        found = stacked[self.member][: self.rank]
-        return found.t() if self.turned else found
+        """The member's slice of the stacked parameter, or of its gradient."""
+        view = stacked[self.member][: self.rank]
+        return view.t() if self.transposed else view
 
     def tie(self) -> None:
-        """Make the member's parameter a view of the stacked one."""
-        place = self.part(self.stacked.data)
-        place.copy_(self.parameter.data)
-        self.parameter.data = place
+        """Make the member's parameter a view of the stacked one, with its present values.
 
-    def give(self) -> None:
-        """Hand the member its gradient."""
+        The member's optimizer then updates the stacked parameter in place.
+        """
+        view = self.part(self.stacked.data)
+        view.copy_(self.parameter.data)
+        self.parameter.data = view
+
+    def assign_gradient(self) -> None:
+        """Set the gradient of the member's parameter."""
         if self.stacked.grad is not None:
             self.parameter.grad = self.part(self.stacked.grad)
 
@@ -132,24 +145,28 @@ class StackedLora(nn.Module):
 
     Args:
         layers: The members' layers.
-        rows: Whose rows a batch has.
-        slots: Filled with the members' parameters.
+        rows: Rows of the current batch.
+        slices: List to which the members' parameters are added.
     """
 
-    def __init__(self, layers: Sequence[Any], rows: Rows, slots: list[Slot]) -> None:
+    def __init__(
+        self, layers: Sequence[Any], rows: BatchRows, slices: list[ParameterSlice]
+    ) -> None:
         super().__init__()
         self.base, self._rows = layers[0].base_layer, rows
         downs = [layer.lora_A["default"].weight for layer in layers]
         ups = [layer.lora_B["default"].weight for layer in layers]
-        widest, like = max(map(len, downs)), downs[0]
-        shapes = [(len(layers), widest, one) for one in (downs[0].shape[1], ups[0].shape[0])]
+        # Rows beyond a member's rank are zero and stay so: they have no effect on its output, and
+        # no slice, so that no optimizer updates them.
+        rank, like = max(map(len, downs)), downs[0]
+        shapes = [(len(layers), rank, width) for width in (downs[0].shape[1], ups[0].shape[0])]
         self.down, self.up = (nn.Parameter(like.new_zeros(shape)) for shape in shapes)
         for k, (down, up) in enumerate(zip(downs, ups, strict=True)):
-            slots.append(Slot(down, self.down, k, rank=len(down)))
-            slots.append(Slot(up, self.up, k, rank=len(down), turned=True))
+            slices.append(ParameterSlice(down, self.down, k, rank=len(down)))
+            slices.append(ParameterSlice(up, self.up, k, rank=len(down), transposed=True))
         scales = [layer.scaling["default"] for layer in layers]
         self.scales = like.new_tensor(scales)[:, None, None]
-        self.dropout = Apart([layer.lora_dropout["default"] for layer in layers], rows)
+        self.dropout = PerMember([layer.lora_dropout["default"] for layer in layers], rows)
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output for x [rows, …, D]."""
@@ -159,35 +176,40 @@ class StackedLora(nn.Module):
 
 
 class StackedLinear(nn.Module):
-    """The members' classifiers; arguments as those of ``StackedLora``."""
+    """The members' linear classifiers; arguments as for ``StackedLora``."""
 
-    def __init__(self, layers: Sequence[nn.Linear], rows: Rows, slots: list[Slot]) -> None:
+    def __init__(
+        self, layers: Sequence[nn.Linear], rows: BatchRows, slices: list[ParameterSlice]
+    ) -> None:
         super().__init__()
         self._rows = rows
-        self.weight = nn.Parameter(torch.stack([one.weight.data.t() for one in layers]))
-        biases = [one.bias for one in layers if isinstance(one.bias, nn.Parameter)]
-        self.bias = nn.Parameter(torch.stack([one.data for one in biases])) if biases else None
-        slots += [Slot(one.weight, self.weight, k, turned=True) for k, one in enumerate(layers)]
+        self.weight = nn.Parameter(torch.stack([layer.weight.data.t() for layer in layers]))
+        biases = [layer.bias for layer in layers if isinstance(layer.bias, nn.Parameter)]
+        self.bias = nn.Parameter(torch.stack([bias.data for bias in biases])) if biases else None
+        for k, layer in enumerate(layers):
+            slices.append(ParameterSlice(layer.weight, self.weight, k, transposed=True))
         if self.bias is not None:
-            slots += [Slot(one, self.bias, k) for k, one in enumerate(biases)]
+            slices += [ParameterSlice(bias, self.bias, k) for k, bias in enumerate(biases)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs for x [studies, D]."""
-        found = self._rows.product(x, self.weight)
-        return found if self.bias is None else found + self.bias[self._rows.owners]
+        outputs = self._rows.product(x, self.weight)
+        return outputs if self.bias is None else outputs + self.bias[self._rows.owners]
 
 
 class StackedNorm(nn.Module):
-    """The members' layer normalisations of a feature vector; arguments as ``StackedLora``'s."""
+    """The members' layer normalisations of a feature vector; arguments as for ``StackedLora``."""
 
-    def __init__(self, layers: Sequence[nn.LayerNorm], rows: Rows, slots: list[Slot]) -> None:
+    def __init__(
+        self, layers: Sequence[nn.LayerNorm], rows: BatchRows, slices: list[ParameterSlice]
+    ) -> None:
         super().__init__()
         self._rows, self._eps = rows, layers[0].eps
-        self.weight = nn.Parameter(torch.stack([one.weight.data for one in layers]))
-        self.bias = nn.Parameter(torch.stack([one.bias.data for one in layers]))
+        self.weight = nn.Parameter(torch.stack([layer.weight.data for layer in layers]))
+        self.bias = nn.Parameter(torch.stack([layer.bias.data for layer in layers]))
         for k, layer in enumerate(layers):
-            slots.append(Slot(layer.weight, self.weight, k))
-            slots.append(Slot(layer.bias, self.bias, k))
+            slices.append(ParameterSlice(layer.weight, self.weight, k))
+            slices.append(ParameterSlice(layer.bias, self.bias, k))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised x [studies, D]."""
@@ -196,122 +218,134 @@ class StackedNorm(nn.Module):
         return plain * self.weight[owners] + self.bias[owners]
 
 
-class Apart(nn.Module):
-    """Modules that draw at random in training and do nothing else: one call a member.
+class PerMember(nn.Module):
+    """Modules that act only at random and in training, called separately for each member.
 
     Args:
-        modules: The members' own.
-        rows: Whose rows a batch has.
+        modules: The members' modules: dropout or stochastic depth.
+        rows: Rows of the current batch.
     """
 
-    def __init__(self, modules: Sequence[nn.Module], rows: Rows) -> None:
+    def __init__(self, modules: Sequence[nn.Module], rows: BatchRows) -> None:
         super().__init__()
         self._rows = rows
         self.each = nn.ModuleList(modules)
-        self.idle = not any(map(_draws, modules))
+        self.idle = not any(map(_is_random, modules))
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs for x [rows, …]."""
         if self.idle or not self.training:
             return x
-        found = []
+        outputs = []
         for member, part in zip(self._rows.members, self._rows.split(x), strict=True):
             with self._rows.drawing(member):
-                found.append(self.each[member](part))
-        return torch.cat(found)
+                outputs.append(self.each[member](part))
+        return torch.cat(outputs)
 
 
-class Stacked:
-    """The members' models as one.
+class StackedModel:
+    """The members' models as one model.
 
     Args:
-        models: Adapted alike but for ranks and scales, with frozen weights that are equal; they
-            are changed: their frozen weights become the first one's, what trains a part of the
-            stacked parameters.
+        models: Models with the same adapted layers and equal frozen weights; ranks and scales may
+            differ. They are changed: they share the frozen weights of the first, and their
+            trainable parameters become views of the stacked ones.
 
     Raises:
-        ConfigurationError: Their frozen weights differ, or layers of theirs cannot be stacked.
+        ConfigurationError: Their frozen weights differ, or some of their layers cannot be stacked.
 
     Attributes:
-        model: Logits of a batch that ``rows`` describes.
-        draws: Whether something in it draws at random in training.
+        model: Computes the logits of the batch that ``rows`` describes.
+        rows: Rows of the current batch.
+        random: Whether the model draws random numbers in training.
     """
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
-        self.rows = Rows()
-        self._slots: list[Slot] = []
+        self.rows = BatchRows()
+        self._slices: list[ParameterSlice] = []
+        first = models[0]
         for other in models[1:]:
-            _share(models[0], other)
-        shared = [*models[0].parameters(), *models[0].buffers()]
-        self.model = copy.deepcopy(models[0], {id(one): one for one in shared})
-        parts = map_model(models[0])
-        self.draws = False
+            _share_frozen_weights(first, other)
+        # The copy has modules of its own, which are replaced below, but refers to the same tensors.
+        shared = [*first.parameters(), *first.buffers()]
+        self.model = copy.deepcopy(first, {id(tensor): tensor for tensor in shared})
+        parts = map_model(first)
+        self.random = False
         for name, module in parts.modules.items():
             layers = [model.get_submodule(name) for model in models] if name else []
-            new = self._stacked(name, module, layers, name in parts.classifier)
-            if new is not None:
-                self.model.set_submodule(name, new)
-                self.draws |= any(not m.idle for m in new.modules() if isinstance(m, Apart))
-        for slot in self._slots:
-            slot.tie()
-        self._parameters = list({id(slot.stacked): slot.stacked for slot in self._slots}.values())
-        self._check_rest(models[0])
+            stacked = self._stacked(name, module, layers, name in parts.classifier)
+            if stacked is not None:
+                self.model.set_submodule(name, stacked)
+                self.random |= any(
+                    not part.idle for part in stacked.modules() if isinstance(part, PerMember)
+                )
+        for part in self._slices:
+            part.tie()
+        by_id = {id(part.stacked): part.stacked for part in self._slices}
+        self._parameters = list(by_id.values())
+        self._check_complete(first)
+
+    def backward(self, losses: Sequence[Tensor]) -> None:
+        """Compute the gradients of the members' losses for the last batch.
+
+        The members share no trainable parameter, so that the gradients of the sum of the losses
+        are those of each loss alone.
+        """
+        for parameter in self._parameters:
+            parameter.grad = None
+        torch.autograd.backward(list(losses))
+
+    def assign_gradients(self, members: Sequence[int]) -> None:
+        """Set the gradients of the parameters of these members."""
+        for part in self._slices:
+            if part.member in members:
+                part.assign_gradient()
 
     def _stacked(
-        self, name: str, module: nn.Module, layers: Sequence[Any], of_head: bool
+        self, name: str, module: nn.Module, layers: Sequence[Any], in_head: bool
     ) -> nn.Module | None:
-        if isinstance(module, lora.Linear) and not any(one.lora_variant for one in layers):
-            return StackedLora(layers, self.rows, self._slots)
-        if of_head and isinstance(module, nn.Linear):
-            return StackedLinear(layers, self.rows, self._slots)
-        if of_head and isinstance(module, nn.LayerNorm):
-            return StackedNorm(layers, self.rows, self._slots)
-        if ".lora_dropout" not in name and any(map(_draws, layers)):
-            return Apart(layers, self.rows)
+        """The stacked form of a layer; None if the members share it as it is."""
+        if isinstance(module, lora.Linear) and not any(layer.lora_variant for layer in layers):
+            return StackedLora(layers, self.rows, self._slices)
+        if in_head and isinstance(module, nn.Linear):
+            return StackedLinear(layers, self.rows, self._slices)
+        if in_head and isinstance(module, nn.LayerNorm):
+            return StackedNorm(layers, self.rows, self._slices)
+        # The dropout inside a LoRA layer is part of StackedLora.
+        if ".lora_dropout" not in name and any(map(_is_random, layers)):
+            return PerMember(layers, self.rows)
         return None
 
-    def _check_rest(self, first: nn.Module) -> None:
-        known = {id(slot.parameter) for slot in self._slots}
+    def _check_complete(self, first: nn.Module) -> None:
+        """Refuse models with trainable parameters that were not stacked."""
+        stacked = {id(part.parameter) for part in self._slices}
         for name, parameter in first.named_parameters():
-            if parameter.requires_grad and id(parameter) not in known:
+            if parameter.requires_grad and id(parameter) not in stacked:
                 raise ConfigurationError(
-                    f"This backbone trains {name}, which is no part of a linear layer: it cannot "
-                    "be trained together with others.",
+                    f"This backbone trains {name}, which is not part of a linear layer, so that "
+                    "its runs cannot be trained together.",
                     "Queue the runs one after the other.",
                     field="model.backbone",
                 )
 
-    def backward(self, losses: Sequence[Tensor]) -> None:
-        """Give the members of the last batch the gradients of their own losses."""
-        for one in self._parameters:
-            one.grad = None
-        torch.autograd.backward(list(losses))
 
-    def give(self, members: Sequence[int]) -> None:
-        """Hand these members their gradients."""
-        for slot in self._slots:
-            if slot.member in members:
-                slot.give()
-
-
-def _draws(module: nn.Module) -> bool:
+def _is_random(module: nn.Module) -> bool:
     if isinstance(module, DropPath):
         return bool(module.drop_prob)
     return isinstance(module, nn.Dropout) and module.p > 0
 
 
-def _share(first: nn.Module, other: nn.Module) -> None:
-    """Let another model's frozen weights be the first one's, once they are known to be equal."""
-    ours = {**dict(first.named_parameters()), **dict(first.named_buffers())}
-    its = {**dict(other.named_parameters()), **dict(other.named_buffers())}
-    for name, tensor in its.items():
+def _share_frozen_weights(first: nn.Module, other: nn.Module) -> None:
+    """Replace another model's frozen weights by those of the first, after a check for equality."""
+    own = {**dict(first.named_parameters()), **dict(first.named_buffers())}
+    for name, tensor in [*other.named_parameters(), *other.named_buffers()]:
         if tensor.requires_grad:
             continue
-        if name not in ours or not torch.equal(tensor, ours[name]):
+        if name not in own or not torch.equal(tensor, own[name]):
             raise ConfigurationError(
                 f"The runs' frozen weights differ ({name}).",
                 "Start from pre-trained weights, or give the runs one seed: random weights are "
-                "drawn by it.",
+                "drawn from it.",
                 field="model.pretrained",
             )
-        tensor.data = ours[name].data
+        tensor.data = own[name].data

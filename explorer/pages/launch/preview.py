@@ -14,6 +14,7 @@ from core.data.datasets import registered
 from core.data.datasets.registry import DATASETS
 from core.errors import ConfigurationError, CoreError
 from core.experiments import sweep
+from core.formatting import gigabytes
 from core.models.tuning.registry import TUNING_METHODS
 from core.resources import estimate, memory, preflight
 from core.runs import queue
@@ -91,15 +92,15 @@ def cost_panel(
         completed = store.list(states=[RunState.COMPLETED], limit=50)
         earlier = [(run.spec, run.seconds_alone) for run in completed if run.seconds_alone]
         cost = estimate.estimate(spec, cache, earlier)
-        memory.check_memory(spec, len(cost.positives))
+        memory.check_memory(spec.resolved(), len(cost.positives))
     except CoreError as error:
         return error_panel(error)
     return render_macro(
         TEMPLATE,
         "cost",
         cost=cost,
-        memory=None if cost.memory is None else memory.in_words(cost.memory),
-        capacity=memory.in_words(cost.capacity),
+        memory=None if cost.memory is None else gigabytes(cost.memory),
+        capacity=gigabytes(cost.capacity),
         address=form.address(spec),
         command=command_line.command_line(spec),
     )

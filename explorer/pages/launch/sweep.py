@@ -13,6 +13,7 @@ from core.config.run import LABEL_FRACTIONS
 from core.data.datasets import registered
 from core.errors import ConfigurationError, CoreError
 from core.experiments import sweep
+from core.formatting import gigabytes
 from core.models.tuning.registry import TUNING_METHODS
 from core.resources import memory
 from core.runs.run import Run
@@ -162,13 +163,17 @@ def summary(
         planned = plan(store, values, percent, seeds, choice)
     except CoreError as error:
         return error_message(error), "Launch run"
-    needed = memory.predict_together(planned.new) if choice.joint and planned.new else None
+    needed = (
+        memory.predict_together([spec.resolved() for spec in planned.new])
+        if choice.joint and planned.new
+        else None
+    )
     text = render_macro(
         TEMPLATE,
         "summary",
         plan=planned,
         joint=choice.joint,
-        memory=None if needed is None else memory.in_words(needed),
+        memory=None if needed is None else gigabytes(needed),
     )
     count = len(planned.new)
     return text, f"Launch {count} run{'s' * (count != 1)}"

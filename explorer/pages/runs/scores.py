@@ -12,6 +12,7 @@ from core import formatting
 from core.errors import CoreError
 from core.evaluation import evaluate
 from core.evaluation.evaluate import Scores
+from core.evaluation.predictions import read_predictions
 from core.evaluation.subgroups import Subgroups
 from core.experiments.cells import is_scored
 from core.metrics import calibration
@@ -69,7 +70,7 @@ def _evaluate(
     folder: Path, finished_at: float | None
 ) -> tuple[Scores, tuple[calibration.ReliabilityBin, ...]]:
     """Scores of a run and its reliability over all findings; ``finished_at`` is part of the key."""
-    predictions = evaluate.read_predictions(folder, SPLIT)
+    predictions = read_predictions(folder, SPLIT)
     pooled = calibration.reliability(predictions.labels.ravel(), predictions.scores.ravel())
     return evaluate.evaluate_run(folder, SPLIT), pooled
 

@@ -21,7 +21,7 @@ from core.benchmarks import (
     png_folder,
     whole_run,
 )
-from core.benchmarks.measurement import Row, middle, peak_bytes
+from core.benchmarks.measurement import Row, median, peak_bytes
 from core.benchmarks.png_folder import Shape
 from core.benchmarks.registry import BENCHMARKS, chosen
 from core.data.datasets.registry import open_data
@@ -90,7 +90,7 @@ def test_a_ratio_above_one_is_always_ours_to_have() -> None:
 
 
 def test_standard_output_is_for_the_answer(capfd: pytest.CaptureFixture[str]) -> None:
-    assert measurement.apart(print, "chatter") is None
+    assert measurement.in_new_process(print, "chatter") is None
     out, err = capfd.readouterr()
     assert "chatter" in err
     assert not out
@@ -117,4 +117,4 @@ def test_the_peak_counts_what_was_given_back() -> None:
     assert least > held.nbytes
     del held
     assert peak_bytes() >= least
-    assert middle([3.0, 1.0, 2.0]) == (2.0, (1.0, 3.0))
+    assert median([3.0, 1.0, 2.0]) == (2.0, (1.0, 3.0))

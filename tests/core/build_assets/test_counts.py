@@ -16,7 +16,7 @@ from core.models.tuning import applicability, precomputed
 from core.models.tuning.applicability import fitting_targets, offers
 from core.models.tuning.apply import count_in_model, count_parameters
 from core.models.tuning.registry import TUNING_METHODS
-from core.resources import memory, throughput
+from core.resources import memory, network_memory, throughput
 from tests.support.paths import ROOT
 
 EMBEDDED = [card for card in BACKBONES.values() if card.source == "embedded"]
@@ -61,9 +61,9 @@ def test_precomputed_memory_equals_counting_now(
     method: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = RunSpec.of(**{"adapter.method": method, "train.precision": precision,
-                         "train.device": "cpu", "adapter.alpha": 16})  # fmt: skip
+                         "train.device": "cpu", "adapter.alpha": 16}).resolved()  # fmt: skip
     known = memory.footprint(spec, 14)
-    monkeypatch.setattr(memory, "_known", lambda question: None)
+    monkeypatch.setattr(network_memory, "_precomputed", lambda query: None)
     assert memory.footprint(spec, 14) == known
 
 
@@ -100,7 +100,7 @@ def test_the_file_is_complete_and_its_operations_are_right() -> None:
 )
 def test_other_settings_are_counted_now(changes: dict[str, object]) -> None:
     usual = {"train.device": "cpu", "train.precision": "fp32"}
-    default, changed = (RunSpec.of(**usual | more) for more in ({}, changes))
+    default, changed = (RunSpec.of(**usual | more).resolved() for more in ({}, changes))
     card = backbone_card("embedded-mae")
     if "adapter.rank" in changes or "adapter.targets" in changes:
         trains = [count_parameters(card, spec.adapter, 14).trainable for spec in (default, changed)]

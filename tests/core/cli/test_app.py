@@ -153,7 +153,7 @@ def test_a_shell_gets_json_on_one_stream_and_faults_on_the_other(tmp_path: Path)
         ({"root": None}, "needs a folder"),
         ({"weights": "/nowhere.pth"}, "There is no file /nowhere.pth."),
         ({"optimizer": "adam"}, "train.optimizer"),
-        ({"warmup-epochs": 2}, "leave none of 2 to train"),
+        ({"warmup-epochs": 2}, "are too many for 2 epochs"),
         ({"device": "gpu"}, "train.device"),
     ],
     ids=str,
@@ -265,7 +265,7 @@ def test_a_run_is_explained_on_a_study_and_on_a_picture_of_ones_own(
         (["--study", "nobody"], "no study “nobody”"),
         ([], "Give either --study or --image."),
         (["--study", "test-02.png", "--method", "gradcam"], "Did you mean grad-cam"),
-        (["--study", "test-02.png", "--finding", "Hernia"], "It knows: Pneumonia, Plate."),
+        (["--study", "test-02.png", "--finding", "Hernia"], "Its findings are: Pneumonia, Plate."),
     ]
     for words, said in faults:
         answer = cli(*asked, *words, "--out", out, "--json")
@@ -468,7 +468,7 @@ def test_a_workspace_that_cannot_be_is_said(cli: Callable[..., Answer], tmp_path
     (tmp_path / "file").touch()
     answer = cli("runs", "--workspace", tmp_path / "file" / "workspace")
     assert answer.code == 1
-    assert "cannot be made" in answer.err
+    assert "cannot be created" in answer.err
 
 
 def test_the_workspace_may_stand_before_the_verb_and_the_verbs_own_wins(

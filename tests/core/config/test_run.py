@@ -1,11 +1,19 @@
+"""Specifications: JSON, fingerprint, defaults and errors."""
+
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.config.defaults import EMBEDDED_RATES
 from core.config.fields import fields
-from core.config.run import OPTIONS, DataSpec, RunSpec
+from core.config.run import OPTIONS, DataSpec, ResolvedSpec, RunSpec
 from core.errors import ConfigurationError, unknown_name
+from tests.support.paths import GOLDEN
+
+STORED = json.loads((GOLDEN / "runs" / "specs.json").read_text())
+"""Specifications with JSON and fingerprint, as written before ``ResolvedSpec`` existed."""
 
 
 def test_a_specification_survives_its_json() -> None:
@@ -18,6 +26,33 @@ def test_the_fingerprint_follows_what_is_computed() -> None:
     assert spec.fingerprint() == spec.resolved().fingerprint()
     other = RunSpec.of(**{"train.seed": 1})
     assert other.fingerprint() != spec.fingerprint()
+
+
+@pytest.mark.parametrize("stored", STORED.values(), ids=STORED)
+def test_json_and_fingerprint_are_those_of_stored_runs(stored: dict[str, Any]) -> None:
+    spec = RunSpec.of(**stored["settings"])
+    # The text is compared too: the fingerprint depends on the order of the keys.
+    assert spec.to_json() == stored["json"]
+    assert spec.resolved().to_json() == stored["resolved"]
+    assert spec.fingerprint() == spec.resolved().fingerprint() == stored["fingerprint"]
+    assert RunSpec.from_json(spec.resolved().to_json()).resolved() == spec.resolved()
+
+
+def test_a_resolved_specification_has_no_open_settings() -> None:
+    spec = RunSpec().resolved()
+    assert isinstance(spec, ResolvedSpec)
+    open_settings = ("lr", "weight_decay", "layer_decay", "warmup_epochs", "augmentation")
+    assert all(getattr(spec.train, name) is not None for name in open_settings)
+    assert spec.adapter.dropout is not None
+    assert spec.data.subset_seed is not None
+
+
+def test_settings_can_be_left_open_again() -> None:
+    spec = RunSpec.of(**{"adapter.method": "full", "train.lr": 0.1, "train.epochs": 9})
+    free = spec.resolved().without("train.lr", "train.weight_decay")
+    assert not isinstance(free, ResolvedSpec)
+    assert (free.train.lr, free.train.weight_decay, free.train.epochs) == (None, None, 9)
+    assert free.resolved().train.lr == RunSpec.of(**{"adapter.method": "full"}).resolved().train.lr
 
 
 def test_open_options_leave_no_trace() -> None:

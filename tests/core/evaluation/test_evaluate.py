@@ -9,13 +9,14 @@ import pytest
 
 from core.errors import ConfigurationError, DataError
 from core.evaluation import evaluate
+from core.evaluation.predictions import read_predictions
 from core.metrics.auroc import macro, per_finding
 
 
 def test_scores_are_those_of_the_predictions(predict) -> None:
     folder = predict("a", skill=1.5)
     scores = evaluate.evaluate_run(folder, "test", draws=200)
-    found = evaluate.read_predictions(folder, "test")
+    found = read_predictions(folder, "test")
     each = per_finding(found.labels, found.scores)
     assert scores.macro.value == pytest.approx(macro(each))
     assert scores.macro.low < scores.macro.value < scores.macro.high
@@ -101,7 +102,7 @@ def test_runs_of_other_studies_are_not_compared(predict) -> None:
 def test_bad_predictions_are_said(predict, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no predictions"):
         evaluate.evaluate_run(tmp_path)
-    with pytest.raises(DataError, match="no split"):
+    with pytest.raises(DataError, match="no predictions on the split"):
         evaluate.evaluate_run(tmp_path, "train")
     folder = predict("a", skill=1)
     path = folder / "predictions" / "test.npz"
@@ -110,7 +111,7 @@ def test_bad_predictions_are_said(predict, tmp_path: Path) -> None:
         evaluate.evaluate_run(folder)
 
 
-def test_temperature_comes_from_validation_and_mends_calibration(predict) -> None:
+def test_temperature_comes_from_validation_and_improves_calibration(predict) -> None:
     folder = predict("a", skill=1.5)
     path = folder / "predictions" / "val.npz"
     for split in ("val", "test"):
@@ -150,7 +151,7 @@ def test_a_difference_is_said_in_a_table(predict) -> None:
         predict("a", skill=2.0), predict("b", skill=1.0, seed=3), draws=50
     )
     text = evaluate.difference_text(found)
-    assert "not defined: one class only" in text
+    assert "not defined: only one class" in text
     assert f"{found.macro.difference.value:+.3f}" in text
     assert "Holm" in text
 

@@ -20,6 +20,7 @@ from core.cli.app import main
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, ModelError
 from core.evaluation import evaluate
+from core.evaluation.predictions import read_predictions
 from core.export.export import ABOUT, BACKBONE, export_run
 from core.export.import_adapter import copy_adapter, prepare_import
 from core.models.peft_files.read import CONFIG, read_adapter
@@ -69,7 +70,7 @@ def test_export_and_import_give_the_same_predictions(
     result = import_run(run / "peft", source(tiny, run), back)
     assert result == read_result(back)
     for split in ("val", "test"):
-        own, found = (evaluate.read_predictions(one, split) for one in (run, back))
+        own, found = (read_predictions(one, split) for one in (run, back))
         assert np.abs(own.scores - found.scores).max() < 1e-5
         assert float(own.scores.std(axis=0).min()) > 1e-3
         assert np.array_equal(own.ids, found.ids)
@@ -150,7 +151,7 @@ def test_a_run_checks_that_its_adapter_is_unchanged(
 ) -> None:
     run, back = exported(), tmp_path / "back"
     import_run(run / "peft", source(tiny, run), back)
-    with pytest.raises(ConfigurationError, match="is tested, not trained"):
+    with pytest.raises(ConfigurationError, match="is evaluated, not trained"):
         preflight.check(load_trained(back).spec)
     config = back / ADAPTER / CONFIG
     config.write_text(config.read_text() + " ")

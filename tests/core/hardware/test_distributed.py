@@ -16,12 +16,12 @@ from torch import nn
 from core.classifier.weights import read_state
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, CoreError
-from core.hardware.distributed import Processes, join, others_explained
+from core.hardware.distributed import Processes, explain_lost_process, join
 from core.runs.store import open_store
 from core.training.loop import fine_tune
 from core.workspace import BEST, RESULT, open_workspace
-from tests.core.training.test_loop import Notes
 from tests.support.paths import ROOT
+from tests.support.reporters import Notes
 
 EXACT: dict[str, Any] = {
     "train__precision": "fp32", "train__drop_path": 0.0, "adapter__dropout": 0.0,
@@ -63,24 +63,24 @@ def test_each_process_takes_its_part_and_together_they_take_all() -> None:
 
 def test_what_several_processes_cannot_do_as_one_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="3 processes were started for batches of 2"):
-        Processes(0, 3).refuse(nn.Linear(1, 1), 2)
+        Processes(0, 3).check_supported(nn.Linear(1, 1), 2)
     with pytest.raises(ConfigurationError, match="batch normalisation would train"):
-        Processes(0, 2).refuse(nn.Sequential(nn.BatchNorm2d(3)), 8)
-    Processes(0, 2).refuse(nn.Sequential(nn.BatchNorm2d(3)).requires_grad_(False), 8)
-    Processes().refuse(nn.BatchNorm2d(3), 1)
+        Processes(0, 2).check_supported(nn.Sequential(nn.BatchNorm2d(3)), 8)
+    Processes(0, 2).check_supported(nn.Sequential(nn.BatchNorm2d(3)).requires_grad_(False), 8)
+    Processes().check_supported(nn.BatchNorm2d(3), 1)
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "64")
     with pytest.raises(ConfigurationError, match="64 processes were started for"):
         join("auto", gpu=True)
-    with pytest.raises(ConfigurationError, match="cannot all work on cuda:0"):
+    with pytest.raises(ConfigurationError, match="cannot share cuda:0"):
         join("cuda:0", gpu=True)
 
 
 def test_the_death_of_another_process_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
-        with others_explained():
+        with explain_lost_process():
             raise RuntimeError("[pair.cc:547] Connection closed by peer [127.0.1.1]:4711")
 
     with pytest.raises(RuntimeError, match="Connection closed"):
@@ -105,11 +105,11 @@ def test_two_processes_learn_what_one_learns(tiny: Callable[..., RunSpec], tmp_p
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     done = launch("-m", "tests.support.launched_run", tmp_path / "jobs.json", tmp_path / "cache")
     assert done.returncode == 0, done.stderr
-    told = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text().splitlines()]
-    assert [one["end"] for one in told[:4]] == ["completed", "stopped", "completed", "completed"]
-    assert "2 processes were started for batches of 1 images" in told[4]["end"]
+    ends = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text().splitlines()]
+    assert [one["end"] for one in ends[:4]] == ["completed", "stopped", "completed", "completed"]
+    assert "2 processes were started for batches of 1 images" in ends[4]["end"]
 
-    for name, spec, rows in (("lora", tiny(**LORA), told[0]), ("full", tiny(**FULL), told[3])):
+    for name, spec, rows in (("lora", tiny(**LORA), ends[0]), ("full", tiny(**FULL), ends[3])):
         notes, alone = Notes(), tmp_path / f"alone-{name}"
         result = fine_tune(spec, alone, tmp_path / "cache", notes)
         assert agree(weights(alone), weights(tmp_path / name))
@@ -117,8 +117,8 @@ def test_two_processes_learn_what_one_learns(tiny: Callable[..., RunSpec], tmp_p
                             strict=True)  # fmt: skip
         assert list(names) == [row[0] for row in notes.curves()]
         assert np.allclose(values, [row[1] for row in notes.curves()], rtol=0, atol=1e-5)
-        said = json.loads((tmp_path / name / RESULT).read_text())
-        assert said["scores"] == result["scores"]
+        stored = json.loads((tmp_path / name / RESULT).read_text())
+        assert stored["scores"] == result["scores"]
         for split in ("val", "test"):
             pair = [np.load(one / "predictions" / f"{split}.npz") for one in (alone,
                     tmp_path / name)]  # fmt: skip

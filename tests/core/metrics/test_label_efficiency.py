@@ -52,7 +52,7 @@ def test_what_lies_outside_of_what_was_measured_is_said() -> None:
     assert math.isinf(above.fraction.value)
     assert "or fewer" in sentence(below, "full fine-tuning", "LoRA", 0.01)
     assert "even with all labels" in sentence(above, "full fine-tuning", "LoRA", 0.01)
-    assert "no band" in sentence(above, "full fine-tuning", "LoRA", 0.01)
+    assert "without a band" in sentence(above, "full fine-tuning", "LoRA", 0.01)
     assert labels_needed(curve("full", {0.1: [0.7]}), Interval(0.6, 0.5, 0.7)) is None
 
 

@@ -1,23 +1,16 @@
-"""What a run will cost, said before it starts, against what it then is."""
+"""The estimated cost of a run, compared with the run itself."""
 
 import csv
 import os
-import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from core.cli.options import with_settings
-from core.config import command_line
-from core.config.run import RunSpec
 from core.data import splits
-from core.errors import ConfigurationError, CoreError, DataError, ModelError
 from core.reporter import NullReporter
-from core.resources import estimate, preflight, throughput, validation_schedule
+from core.resources import estimate, throughput, validation_schedule
 from core.training.setup import setup
 from core.training.warm_cache import prepare
 from tests.support.measured import note_speed
@@ -34,16 +27,16 @@ def cache(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("method", ["full", "linear", "lora", "dora"])
 def test_it_counts_what_the_run_will_use(tiny, cache: Path, method: str) -> None:
     spec = tiny(adapter__method=method, adapter__rank=2, data__label_fraction=0.5)
-    said = estimate.estimate(spec, cache)
+    cost = estimate.estimate(spec, cache)
     session = setup(spec.resolved(), cache, cache, NullReporter())
-    assert (said.trainable, said.total) == (session.weights.trainable, session.weights.total)
-    assert said.share == session.weights.trainable / session.weights.total
+    assert (cost.trainable, cost.total) == (session.weights.trainable, session.weights.total)
+    assert cost.share == session.weights.trainable / session.weights.total
     ids = session.ids["train"]
-    assert said.images == len(ids) == 20
-    assert said.patients == len({session.dataset.study(one).patient for one in ids})
-    assert said.positives == splits.positives(session.dataset, ids)
-    assert (said.val_images, said.test_images) == (12, 16)
-    assert said.seconds > 0
+    assert cost.images == len(ids) == 20
+    assert cost.patients == len({session.dataset.study(one).patient for one in ids})
+    assert cost.positives == splits.positives(session.dataset, ids)
+    assert (cost.val_images, cost.test_images) == (12, 16)
+    assert cost.seconds > 0
 
 
 def test_it_is_the_speed_in_the_run_s_precision_that_counts(tiny, tmp_path: Path) -> None:
@@ -78,15 +71,15 @@ def test_validation_by_budget_costs_what_the_run_then_predicts(
     )  # fmt: skip
     assert rounds is not None
     card, pace = "timm:test_vit", 1e10
-    once = throughput.forward_operations(card, 64) / pace + estimate.MILLISECONDS_A_PICTURE / 1000
+    once = throughput.forward_operations(card, 64) / pace + estimate.MILLISECONDS_PER_IMAGE / 1000
     assert whole - spared.seconds == pytest.approx((7 * 12 - rounds.studies(6, 12)) * once)
     assert estimate.estimate(tiny(**settings, train__validation_share=0.9), cache).seconds == whole
 
 
 def test_a_frozen_part_that_is_kept_costs_once_a_copy(tiny, cache: Path) -> None:
     def seconds(**changes: Any) -> float:
-        said = estimate.estimate(tiny(train__epochs=10, **changes), cache)
-        return said.seconds - said.starting - said.preparing
+        cost = estimate.estimate(tiny(train__epochs=10, **changes), cache)
+        return cost.seconds - cost.starting - cost.preparing
 
     kept = {"adapter__method": "last-k", "train__augmentation": "none", "train__drop_path": 0.0}
     crops = {"train__augmentation": "crop-flip"}
@@ -94,7 +87,7 @@ def test_a_frozen_part_that_is_kept_costs_once_a_copy(tiny, cache: Path) -> None
     assert seconds(**kept | crops) == seconds(**kept | crops | {"train__drop_path": 0.1})
     probe = {"adapter__method": "linear"}
     forward = throughput.forward_operations("timm:test_vit", 64) / 1e10
-    once = forward + estimate.MILLISECONDS_A_PICTURE / 1000
+    once = forward + estimate.MILLISECONDS_PER_IMAGE / 1000
     four = seconds(**probe, train__augmented_copies=4)
     assert four - seconds(**probe) == pytest.approx(3 * 40 * once)
     fifty = seconds(**kept | {"train__augmentation": None}, train__augmented_copies=50)
@@ -104,18 +97,18 @@ def test_a_frozen_part_that_is_kept_costs_once_a_copy(tiny, cache: Path) -> None
 def test_an_earlier_run_of_the_same_kind_is_believed(tiny, cache: Path) -> None:
     spec = tiny()
     earlier = [(tiny(train__epochs=3), 1.0), (tiny(train__seed=5), 77.0), (spec, 99.0)]
-    said = estimate.estimate(spec, cache, earlier)
-    assert said.seconds == 77
-    assert "last run like this" in said.basis
-    said = estimate.estimate(spec, cache, earlier[:1])
-    assert "measured speed" in said.basis
+    cost = estimate.estimate(spec, cache, earlier)
+    assert cost.seconds == 77
+    assert "last run like this" in cost.basis
+    cost = estimate.estimate(spec, cache, earlier[:1])
+    assert "measured speed" in cost.basis
 
 
 def test_before_the_machine_was_measured_a_usual_one_is_told_of(tiny, tmp_path: Path) -> None:
     cold = estimate.estimate(tiny(train__epochs=2000), tmp_path)
-    assert "usual processor, until a run has measured this one" in cold.basis
+    assert "typical CPU, until a run has measured this one" in cold.basis
     assert not (tmp_path / "speed.json").exists()
-    note_speed(tmp_path, cpu=throughput.usual("fp32"))
+    note_speed(tmp_path, cpu=throughput.typical("fp32"))
     warm = estimate.estimate(tiny(train__epochs=2000, train__precision="fp32"), tmp_path)
     assert "this machine's measured speed" in warm.basis
     assert warm.seconds == pytest.approx(
@@ -142,10 +135,10 @@ def test_notes_say_what_should_be_known(
     tiny, radiographs: Path, tmp_path: Path, cache: Path
 ) -> None:
     root = relabelled(radiographs, tmp_path / "few", 3)
-    said = " ".join(estimate.estimate(tiny(data__root=root), cache).notes)
-    assert "No positive image for Pneumonia" in said
-    assert "Fewer than five positive images for Plate" in said
-    assert "random weights" in said
+    notes = " ".join(estimate.estimate(tiny(data__root=root), cache).notes)
+    assert "No positive image for Pneumonia" in notes
+    assert "Fewer than five positive images for Plate" in notes
+    assert "random weights" in notes
     assert estimate.estimate(tiny(adapter__method="full"), cache).notes == ()
     leaky = tiny(model__backbone="cxr-mae", model__input_size=None, adapter__method="full")
     assert "It has seen" in " ".join(estimate.estimate(leaky, cache).notes)
@@ -160,86 +153,10 @@ def test_a_folder_that_changed_is_read_again(
     assert estimate.estimate(spec, cache).positives["Plate"] == 7
 
 
-@pytest.mark.parametrize(
-    ("changes", "kind", "field"),
-    [
-        ({"data__name": "nhi"}, ConfigurationError, "data.name"),
-        ({"data__root": None}, DataError, "data.root"),
-        ({"data__root": Path("/nowhere")}, DataError, "data.root"),
-        ({"data__split": "official"}, DataError, "data.split"),
-        ({"model__backbone": "mrn"}, ConfigurationError, "model.backbone"),
-        (
-            {"model__backbone": "ark", "model__pretrained": True, "model__input_size": None},
-            ModelError,
-            "model.weights",
-        ),
-        ({"model__input_size": 70}, ConfigurationError, "model.input_size"),
-        ({"model__weights": Path("/nowhere.pth")}, ModelError, "model.weights"),
-        ({"adapter__method": "lore"}, ConfigurationError, "adapter.method"),
-        ({"adapter__rank": 512}, ConfigurationError, "adapter.rank"),
-    ],
-    ids=lambda one: one if isinstance(one, str) else "",
-)
-def test_what_cannot_work_is_refused(
-    tiny, changes: dict[str, object], kind: type[CoreError], field: str
-) -> None:
-    with pytest.raises(kind) as caught:
-        preflight.check(tiny(**changes))
-    assert caught.value.field == field
-    assert caught.value.remedy
-
-
-def test_what_can_work_is_not(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own.pth").touch()
-    monkeypatch.setenv("HOME", str(tmp_path))
-    preflight.check(tiny(model__weights=Path("~/own.pth")))
-
-
-SPECS = [
-    RunSpec(),
-    RunSpec.of(**{"data.name": "folder", "data.root": "/data/with space/it's", "data.split": "a"}),
-    RunSpec.of(**{"model.pretrained": False, "model.weights": "/a.pth", "model.input_size": 96}),
-    RunSpec.of(**{"train.lr": 0.00012345678901234, "train.min_lr": 0.0, "adapter.alpha": 1 / 3}),
-    RunSpec.of(**{"data.label_fraction": 0.1 + 0.2, "data.subset_seed": 0, "train.momentum": 0}),
-    RunSpec.of(**{"train.device": "cuda:1", "train.precision": "bf16", "adapter.targets": "all"}),
-    RunSpec().resolved(),
-    RunSpec.of(**{"adapter.method": "full", "train.batch_size": 48}).resolved(),
-]
-
-
-@pytest.mark.parametrize("spec", SPECS, ids=range(len(SPECS)))
-def test_the_printed_command_starts_the_same_run(spec: RunSpec) -> None:
-    line = command_line.command_line(spec)
-    words = shlex.split(line)
-    assert words[:4] == ["python", "-m", "core", "train"]
-    seen: list[RunSpec] = []
-    app = typer.Typer()
-
-    @app.command()
-    @with_settings()
-    def keep(spec: RunSpec) -> None:
-        seen.append(spec)
-
-    result = CliRunner().invoke(app, words[4:])
-    assert result.exit_code == 0, result.output
-    assert seen == [spec]
-    assert seen[0].fingerprint() == spec.fingerprint()
-
-
-def test_the_command_names_what_differs() -> None:
-    line = command_line.command_line(
-        RunSpec.of(**{"adapter.rank": 8, "model.pretrained": False}), "submit"
-    )
-    assert line == (
-        "python -m core submit --data phantom-14 --backbone embedded-mae --no-pretrained "
-        "--method lora --rank 8"
-    )
-
-
 def test_pictures_that_are_not_prepared_take_their_time(tiny, cache: Path) -> None:
     spec = tiny()
     before = estimate.estimate(spec, cache)
     prepare(spec, cache)
     after = estimate.estimate(spec, cache)
-    per_picture = estimate.MILLISECONDS_TO_DECODE / 1000 / (os.cpu_count() or 1)
-    assert before.seconds - after.seconds == pytest.approx(68 * per_picture)
+    per_image = estimate.MILLISECONDS_TO_DECODE / 1000 / (os.cpu_count() or 1)
+    assert before.seconds - after.seconds == pytest.approx(68 * per_image)

@@ -1,4 +1,4 @@
-"""What validation may cost: the budget is kept, or exceeded by no more than is said."""
+"""Validation by budget: the budget is kept, or exceeded only as documented."""
 
 import itertools
 from typing import Any

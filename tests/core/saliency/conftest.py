@@ -31,7 +31,12 @@ def untrained(phantoms: Phantom) -> Callable[..., Trained]:
         model = timm.create_model(name, num_classes=14, **sized, **settings).eval()
         transform = EvalTransform(SIDE, 0.5, 0.25, 3)
         return Trained(
-            model, backbone_card(f"timm:{name}"), RunSpec(), phantoms.findings, transform, SIDE
+            model,
+            backbone_card(f"timm:{name}"),
+            RunSpec().resolved(),
+            phantoms.findings,
+            transform,
+            SIDE,
         )
 
     return make

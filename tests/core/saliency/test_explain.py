@@ -356,5 +356,5 @@ def test_tiny_and_huge_images_are_explained_with_a_note(untrained):
     assert huge.map.shape == (2500, 3000)
     assert np.isfinite(huge.map[:, 260:2740]).all()
     assert any("covers about" in note for note in huge.notes)
-    with pytest.raises(DataError, match="does not know the finding “Broken rib”"):
+    with pytest.raises(DataError, match="has no finding “Broken rib”"):
         explain_study(model, noise[:10, :10], "Broken rib")

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.classifier.build import evaluation_transform, untuned
+from core.classifier.build import build_classifier, evaluation_transform
 from core.classifier.trained import Trained
 from core.config.run import RunSpec
 from core.data.cache.image_cache import cache_side
@@ -28,8 +28,9 @@ Images = list[NDArray[np.uint8]]
 @pytest.fixture(scope="module")
 def trained() -> Trained:
     """The embedded backbone with an untrained head, for small images."""
-    spec = RunSpec.of(**{"model.input_size": SIDE})
-    card, model, _ = untuned(spec, 1)
+    spec = RunSpec.of(**{"model.input_size": SIDE}).resolved()
+    classifier = build_classifier(spec, 1, adapted=False)
+    card, model = classifier.card, classifier.model
     return Trained(
         model.eval(), card, spec, ("Mass",), evaluation_transform(card, SIDE), cache_side(SIDE)
     )

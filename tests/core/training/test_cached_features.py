@@ -14,7 +14,7 @@ from core.training.cached_features import CachedFeatures
 from core.training.inputs import PixelInputs
 from core.training.loop import fine_tune
 from core.training.setup import setup
-from tests.core.training.test_loop import Notes
+from tests.support.reporters import Notes
 
 STUDIES = 40 + 12 + 16
 LAST = {"adapter__method": "last-k", "train__drop_path": 0.0, "train__augmentation": "none"}
@@ -26,7 +26,7 @@ Run = Callable[..., dict[str, float]]
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pictures have gone through the frozen part for keeping."""
+    """Numbers of images for which the frozen prefix was computed."""
     counts: list[int] = []
     compute = CachedFeatures._compute
 
@@ -42,7 +42,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def losses(tiny, tmp_path: Path) -> Run:
     """Losses and scores of a run, in fp32; the workspace's cache is the same for all."""
 
-    def carry_out(
+    def run_tiny(
         name: str = "run", report: Notes | None = None, resume: bool = False, **changes: Any
     ) -> dict[str, float]:
         notes = report or Notes()
@@ -51,7 +51,7 @@ def losses(tiny, tmp_path: Path) -> Run:
         curves = {f"{n} {s}": v for n, v, _, s in notes.metrics if n.endswith("/loss")}
         return curves | {split: one["auroc"] for split, one in result["scores"].items()}
 
-    return carry_out
+    return run_tiny
 
 
 def without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_another_seed_rate_or_fraction_reads_what_is_there(losses: Run, counted:
         changed = {"data__subset_seed": 1, "train__lr": 0.02, "data__label_fraction": 0.5}
         assert losses("another", **settings, **changed) != first
         assert sum(counted) == STUDIES
-        assert any("of 52 pictures are in the cache" in line for line in notes.lines)
+        assert any("of 52 images are in the cache" in line for line in notes.lines)
     # Other random weights, other frozen part.
     losses("other", **PROBE, train__seed=1)
     assert sum(counted) == 2 * STUDIES
@@ -122,10 +122,10 @@ def test_without_room_the_run_goes_on(
     monkeypatch.setattr(disk_space, "SHARE_OF_FREE", 0.0)
     notes = Notes()
     assert losses("no room", notes, **settings) == pytest.approx(wanted, abs=1e-5)
-    said = " ".join(notes.lines)
-    assert "more than 0% of what is free" in said
-    assert ("kept in memory" in said) == (settings is PROBE)
-    assert ("computed at every step instead" in said) == (settings is LAST)
+    log = " ".join(notes.lines)
+    assert "more than 0% of the free space" in log
+    assert ("kept in memory" in log) == (settings is PROBE)
+    assert ("computed at each step instead" in log) == (settings is LAST)
     assert sum(counted) == (STUDIES if settings is PROBE else 0)
     assert not list(features.glob("*/*.u8"))
     features.rename(tmp_path / "also away")
@@ -160,16 +160,16 @@ def test_bf16_keeps_half_and_differs_by_its_rounding(losses: Run, tmp_path: Path
     assert [half[name] for name in names] == pytest.approx([full[n] for n in names], abs=0.05)
 
 
-def feed_of(spec: RunSpec, folder: Path) -> tuple[Any, list[str]]:
+def inputs_of(spec: RunSpec, folder: Path) -> tuple[Any, list[str]]:
     notes = Notes()
     return setup(spec.resolved(), folder, folder / "cache", notes).inputs, notes.lines
 
 
 def test_nothing_is_kept_that_would_change_or_not_pay(tiny, tmp_path: Path) -> None:
     def kept(**changes: Any) -> bool:
-        feed, _ = feed_of(tiny(**changes), tmp_path)
-        assert isinstance(feed, CachedFeatures | PixelInputs)
-        return isinstance(feed, CachedFeatures)
+        inputs, _ = inputs_of(tiny(**changes), tmp_path)
+        assert isinstance(inputs, CachedFeatures | PixelInputs)
+        return isinstance(inputs, CachedFeatures)
 
     assert kept(**PROBE)
     assert kept(**LAST)
@@ -177,9 +177,9 @@ def test_nothing_is_kept_that_would_change_or_not_pay(tiny, tmp_path: Path) -> N
     assert not kept(**LAST | {"train__augmentation": "crop-flip"})
     assert not kept(**LAST | {"adapter__last_blocks": 5})
     assert not kept(**LAST | {"adapter__method": "lora"})
-    feed, lines = feed_of(tiny(**LAST | {"train__drop_path": 0.1}), tmp_path)
-    assert isinstance(feed, PixelInputs)
-    assert "first 4 of 6 blocks are frozen, but stochastic depth" in " ".join(lines)
+    inputs, lines = inputs_of(tiny(**LAST | {"train__drop_path": 0.1}), tmp_path)
+    assert isinstance(inputs, PixelInputs)
+    assert "first 4 of 6 blocks are frozen but use stochastic depth" in " ".join(lines)
 
 
 def test_copies_are_a_choice_that_old_runs_do_not_know() -> None:
@@ -188,5 +188,5 @@ def test_copies_are_a_choice_that_old_runs_do_not_know() -> None:
     assert copies.resolved().train.augmentation == "crop-flip"
     assert copies.fingerprint() != plain.fingerprint()
     assert RunSpec.from_json(copies.to_json()) == copies
-    with pytest.raises(ConfigurationError, match="all augmented copies would be the same"):
+    with pytest.raises(ConfigurationError, match="all augmented copies are the same"):
         RunSpec.of(**{"train.augmented_copies": 4, "train.augmentation": "none"})

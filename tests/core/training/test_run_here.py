@@ -1,4 +1,4 @@
-"""A run carried out in this process is a run like any other, and is not done twice."""
+"""Runs in this process are stored like any other run and are not repeated."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ def test_a_run_ends_in_the_store_and_is_found_again(tiny: Tiny, workspace: Works
 
 def test_a_run_that_fails_says_why(tiny: Tiny, workspace: Workspace) -> None:
     store = open_store(workspace, create=True)
-    with pytest.raises(RunError, match="ended as failed") as told:
+    with pytest.raises(RunError, match="ended as failed") as caught:
         run_in_process(tiny(data__root=workspace.root / "nothing"), store, workspace)
-    assert "does not exist" in told.value.cause
+    assert "does not exist" in caught.value.cause
     store.close()

@@ -6,16 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from core.errors import ConfigurationError
 from core.resources import memory
 from core.training import prepare
-from core.training.batches import pieces_of
-from core.training.compile import Compiled
 from core.training.loop import fine_tune
 from core.training.setup import setup
-from tests.core.training.test_loop import Notes
+from tests.support.reporters import Notes
 
 PLAIN = {
     "train__drop_path": 0.0, "adapter__dropout": 0.0, "train__lr": 0.01,
@@ -77,43 +74,17 @@ def test_a_batch_that_does_not_fit_goes_through_in_parts(
     losses: Losses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = losses("whole")
-    monkeypatch.setattr(memory, "MOST_A_PIXEL", 1e12)
-    monkeypatch.setattr(memory, "fewest_parts", lambda spec, findings, limit: 4)
+    monkeypatch.setattr(memory, "MAX_BYTES_PER_PIXEL", 1e12)
+    monkeypatch.setattr(memory, "fewest_micro_batches", lambda spec, findings, limit: 4)
     assert losses("parts") == pytest.approx(whole, abs=1e-5)
     assert losses("parts") != whole  # summed in another order
 
 
-def test_a_batch_cannot_have_more_parts_than_pictures(tiny) -> None:
-    with pytest.raises(ConfigurationError, match="no 17 parts"):
+def test_a_batch_cannot_have_more_micro_batches_than_images(tiny) -> None:
+    with pytest.raises(ConfigurationError, match="into 17 micro-batches"):
         tiny(train__accumulation=17)
 
 
 def test_later_settings_leave_the_fingerprint_of_earlier_runs(tiny) -> None:
     assert "accumulation" not in tiny().to_json()
     assert tiny(train__accumulation=2).fingerprint() != tiny().fingerprint()
-
-
-@pytest.mark.parametrize(("count", "pieces"), [(16, 3), (5, 5), (1, 1), (7, 2)])
-def test_pieces_cover_all_and_differ_by_one(count: int, pieces: int) -> None:
-    found = [range(count)[piece] for piece in pieces_of(count, pieces)]
-    assert [one for piece in found for one in piece] == list(range(count))
-    assert {len(piece) for piece in found} <= {count // pieces, -(-count // pieces)}
-
-
-def test_without_a_compiler_the_network_runs_as_it_is() -> None:
-    network, told = nn.Sequential(nn.Linear(4, 3), nn.GELU()), []
-    pixels = torch.randn(2, 4)
-    with torch._inductor.config.patch({"cpp.cxx": ("/no/such/compiler",)}):
-        compiled = Compiled(network, told.append)
-        assert torch.equal(compiled(pixels), network(pixels))
-    assert len(told) == 1
-    assert "runs as it is" in told[0]
-    compiled(pixels)
-    assert len(told) == 1
-
-
-def test_an_error_after_the_first_pass_is_the_network_s() -> None:
-    compiled = Compiled(nn.Linear(4, 3), print)
-    compiled._passed = True
-    with pytest.raises(RuntimeError):
-        compiled(torch.randn(2, 5))

@@ -14,7 +14,7 @@ from core.runs import queue, worker
 from core.runs.run import RunState
 from core.runs.store import open_store
 from core.training import trackers
-from core.training.trackers import Kind, mirrored
+from core.training.trackers import TrackerKind, tracked
 from core.workspace import Workspace
 
 Tiny = Callable[..., RunSpec]
@@ -23,7 +23,7 @@ Tiny = Callable[..., RunSpec]
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the trackers import takes long on a busy machine."""
-    monkeypatch.setattr(trackers, "LAST_SECONDS", 300.0)
+    monkeypatch.setattr(trackers, "COMPLETED_TIMEOUT", 300.0)
 
 
 class Noting(NullReporter):
@@ -50,7 +50,7 @@ def fails() -> None:
     raise RuntimeError("the server is away\nand more of it")
 
 
-def tracked(names: str) -> RunSpec:
+def tracking(names: str) -> RunSpec:
     return RunSpec.of(**{"train.track": names})
 
 
@@ -71,7 +71,7 @@ def test_a_run_is_mirrored_and_a_broken_tracker_does_not_hurt_it(
 ) -> None:
     if not trackers.installed("tensorboard"):
         pytest.skip("TensorBoard is not installed: pip install tensorboard")
-    broken = Kind("Broken", "json", lambda place: Faulty("log", fails))
+    broken = TrackerKind("Broken", "json", lambda place: Faulty("log", fails))
     monkeypatch.setitem(trackers.TRACKERS, "wandb", broken)
     store = open_store(workspace, create=True)
     run = queue.claim_here(store, tiny(train__track="wandb,tensorboard", train__epochs=2))
@@ -89,8 +89,8 @@ def test_a_run_is_mirrored_and_a_broken_tracker_does_not_hurt_it(
         assert [step for step, _ in shown[name]] == [step for step, _ in values]
         assert [v for _, v in shown[name]] == pytest.approx([v for _, v in values])
     log = (workspace.run(run.id) / "log.txt").read_text()
-    said = "Broken took no more of the curves: RuntimeError: the server is away."
-    assert log.count(said) == 1
+    message = "Broken stopped receiving curves: RuntimeError: the server is away."
+    assert log.count(message) == 1
 
 
 @pytest.mark.filterwarnings("ignore")  # those of MLflow and what it brings along
@@ -102,10 +102,10 @@ def test_a_resumed_run_goes_on_in_mlflow(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     report = Noting()
     for steps in ((0, 1), (1, 2)):
-        with mirrored(tracked("mlflow"), tmp_path / "runs" / "abc", report) as told:
+        with tracked(tracking("mlflow"), tmp_path / "runs" / "abc", report) as report_to:
             for step in steps:
-                told.metric("val/auroc", 0.5 + step / 10, epoch=step, step=step)
-                told.metric("val/loss", 1.0, epoch=step, step=step)
+                report_to.metric("val/auroc", 0.5 + step / 10, epoch=step, step=step)
+                report_to.metric("val/loss", 1.0, epoch=step, step=step)
     assert report.lines == []
     from mlflow import MlflowClient
 
@@ -122,41 +122,43 @@ def test_a_resumed_run_goes_on_in_mlflow(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_fault_of_a_tracker_is_one_line(
     at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = Kind("Broken", "json", lambda place: Faulty(at, fails))
+    broken = TrackerKind("Broken", "json", lambda place: Faulty(at, fails))
     monkeypatch.setitem(trackers.TRACKERS, "wandb", broken)
     report = Noting()
-    with mirrored(tracked("wandb"), tmp_path / "runs" / "abc", report) as told:
+    with tracked(tracking("wandb"), tmp_path / "runs" / "abc", report) as report_to:
         for step in range(50):
-            told.metric("train/loss", 1.0, epoch=0, step=step)
-    assert report.lines == ["Broken took no more of the curves: RuntimeError: the server is away."]
+            report_to.metric("train/loss", 1.0, epoch=0, step=step)
+    assert report.lines == ["Broken stopped receiving curves: RuntimeError: the server is away."]
 
 
 def test_a_tracker_that_hangs_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = threading.Event()
-    hanging = Kind("Hanging", "json", lambda place: Faulty("start", lambda: answer.wait() or None))
+    hanging = TrackerKind(
+        "Hanging", "json", lambda place: Faulty("start", lambda: answer.wait() or None)
+    )
     monkeypatch.setitem(trackers.TRACKERS, "wandb", hanging)
-    monkeypatch.setattr(trackers, "STOPPED_SECONDS", 0.01)
+    monkeypatch.setattr(trackers, "STOPPED_TIMEOUT", 0.01)
     report = Noting()
 
     def stopped() -> None:
-        with mirrored(tracked("wandb"), tmp_path / "runs" / "abc", report) as told:
-            told.metric("train/loss", 1.0, epoch=0, step=0)
+        with tracked(tracking("wandb"), tmp_path / "runs" / "abc", report) as report_to:
+            report_to.metric("train/loss", 1.0, epoch=0, step=0)
             raise Stopped
 
     with pytest.raises(Stopped):
         stopped()
     answer.set()
-    assert report.lines == ["Hanging took no more of the curves: it takes too long."]
+    assert report.lines == ["Hanging stopped receiving curves: it takes too long."]
 
 
 def test_a_tracker_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = Kind("Missing", "no_such_package", lambda place: None)
+    missing = TrackerKind("Missing", "no_such_package", lambda place: None)
     monkeypatch.setitem(trackers.TRACKERS, "wandb", missing)
     report = Noting()
-    with mirrored(tracked("wandb"), tmp_path / "runs" / "abc", report) as told:
-        told.metric("train/loss", 1.0, epoch=0, step=0)
+    with tracked(tracking("wandb"), tmp_path / "runs" / "abc", report) as report_to:
+        report_to.metric("train/loss", 1.0, epoch=0, step=0)
     (line,) = report.lines
     assert "Missing is not installed" in line
     assert "pip install no_such_package" in line
@@ -164,17 +166,17 @@ def test_a_tracker_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.M
 
 def test_who_is_told_of_a_run_does_not_change_what_it_is() -> None:
     plain = RunSpec()
-    assert tracked("mlflow").fingerprint() == plain.fingerprint()
+    assert tracking("mlflow").fingerprint() == plain.fingerprint()
     assert "track" not in json.loads(plain.to_json())["train"]
-    assert tracked("mlflow, tensorboard").train.track == "tensorboard,mlflow"
-    assert RunSpec.from_json(tracked("wandb").to_json()) == tracked("wandb")
-    with pytest.raises(ConfigurationError, match="none of tensorboard, mlflow") as caught:
-        tracked("comet")
+    assert tracking("mlflow, tensorboard").train.track == "tensorboard,mlflow"
+    assert RunSpec.from_json(tracking("wandb").to_json()) == tracking("wandb")
+    with pytest.raises(ConfigurationError, match="not one of tensorboard, mlflow") as caught:
+        tracking("comet")
     assert caught.value.field == "train.track"
 
 
 def test_the_settings_are_words_and_numbers() -> None:
-    found: dict[str, Any] = trackers._flat(RunSpec.of(**{"data.root": Path("/data")}))
+    found: dict[str, Any] = trackers._flat(RunSpec.of(**{"data.root": Path("/data")}).resolved())
     assert found["data.root"] == "/data"
     assert found["adapter.rank"] == 4
     assert {type(value) for value in found.values()} <= {str, int, float, bool}

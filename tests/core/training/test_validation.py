@@ -15,7 +15,7 @@ from core.training import loop, validation
 from core.training.session import Session
 from core.training.setup import setup
 from core.workspace import BEST
-from tests.core.training.test_loop import Fatal, Killed, Notes
+from tests.support.reporters import Fatal, Killed, Notes
 
 Run = Callable[..., tuple[Path, dict[str, Any]]]
 EPOCHS = 6
@@ -24,17 +24,17 @@ BUDGET = {"train__validation": "budget", "train__validation_share": 0.055}
 
 @pytest.fixture
 def run(tmp_path: Path, tiny, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Carry out a tiny run whose split of 12 studies is large for its budget."""
+    """Train a tiny run whose split of 12 studies is large for its budget."""
     monkeypatch.setattr(validation_schedule, "LEAST_PART", 2)
 
-    def carry_out(
+    def run_tiny(
         name: str, report: NullReporter, resume: bool = False, **changes: Any
     ) -> tuple[Path, dict[str, Any]]:
         spec = tiny(**{"train__epochs": EPOCHS, "train__lr": 0.01} | changes)
         folder, cache = tmp_path / name, tmp_path / "cache"
         return folder, loop.fine_tune(spec, folder, cache, report, resume=resume)
 
-    return carry_out
+    return run_tiny
 
 
 def curve(notes: Notes, name: str) -> dict[float, float]:
@@ -46,8 +46,8 @@ def test_the_part_the_wider_parts_and_the_whole_split_choose_in_turn(run: Run) -
     run("paper", paper)
     folder, result = run("budget", budget, **BUDGET)
     assert curve(budget, "train/loss") == curve(paper, "train/loss")
-    told = "the best 4 on 4, of those the best 3 on 8, of those the best 2 on the whole split."
-    assert told in "".join(budget.lines)
+    message = "the best 4 on 4, of those the best 3 on 8, of those the best 2 on the whole split."
+    assert message in "".join(budget.lines)
 
     part, whole = curve(budget, "val-part/auroc"), curve(budget, "val/auroc")
     assert list(part) == [1, 2, 3, 4, 5, 6]
@@ -73,7 +73,7 @@ def test_the_part_the_wider_parts_and_the_whole_split_choose_in_turn(run: Run) -
 def test_no_more_weights_are_kept_than_there_is_room_for(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validation, "MOST_KEPT", 1)
+    monkeypatch.setattr(validation, "MAX_CANDIDATE_BYTES", 1)
     clear, kept = validation.clear, []
 
     def counted(session: Session) -> None:

@@ -97,7 +97,7 @@ def test_invalid_options_are_reported(two, phantoms):
     with pytest.raises(ConfigurationError, match="nothing to explain"):
         score_maps({}, phantoms, ScoringOptions(findings=("Mass",)))
     fewer = replace(two["first"], findings=("Edema",))
-    with pytest.raises(DataError, match="does not know the finding “Mass”"):
+    with pytest.raises(DataError, match="has no finding “Mass”"):
         score_maps({"first": fewer}, phantoms, ScoringOptions(findings=("Mass",)))
     both = {"first": fewer, "second": two["second"]}
     found = score_maps(both, phantoms, ScoringOptions(findings=("Infiltration",), most=1))

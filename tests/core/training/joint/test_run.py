@@ -15,12 +15,12 @@ from core.config.run import RunSpec
 from core.errors import ConfigurationError, NotFiniteError, Stopped
 from core.runs.joint_worker import Member
 from core.training import checkpoint
-from core.training.joint import run as carry
+from core.training.joint import run as joint_run
 from core.training.loop import fine_tune
 from core.training.session import Session
 from core.training.setup import setup
 from core.workspace import BEST, RESULT, SPEC, SUBSET
-from tests.core.training.test_loop import Notes
+from tests.support.reporters import Notes
 
 Lora = Callable[..., RunSpec]
 
@@ -33,7 +33,7 @@ def together(
     members = [Member(spec, place / str(i), note) for i, (spec, note) in enumerate(pairs)]
     results: dict[int, dict[str, Any]] = {}
     errors: dict[int, BaseException] = {}
-    for number, end in carry.run(members, place / "cache"):
+    for number, end in joint_run.run_together(members, place / "cache"):
         try:
             results[number] = end()
         except (Exception, KeyboardInterrupt) as error:
@@ -74,10 +74,10 @@ def test_each_result_is_that_of_the_run_alone(lora: Lora, tmp_path: Path) -> Non
         assert near(place, alone)
         for name in (SPEC, SUBSET):
             assert (place / name).read_bytes() == (alone / name).read_bytes()
-        said = json.loads((place / RESULT).read_text())
-        assert said == results[i]
-        assert said.keys() == expected.keys()
-        assert said["steps"] == expected["steps"]
+        stored = json.loads((place / RESULT).read_text())
+        assert stored == results[i]
+        assert stored.keys() == expected.keys()
+        assert stored["steps"] == expected["steps"]
         for split in ("val", "test"):
             files = [np.load(one / "predictions" / f"{split}.npz") for one in (place, alone)]
             with files[0] as one, files[1] as other:
@@ -126,7 +126,7 @@ def test_one_that_is_not_finite_fails_alone(
         return session
 
     own = fine_tune(lora(), tmp_path / "alone", tmp_path / "cache", Notes())
-    monkeypatch.setattr(carry, "setup", spoilt)
+    monkeypatch.setattr(joint_run, "setup", spoilt)
     results, errors = together(tmp_path, [lora(train__seed=9), lora()], [Notes(), Notes()])
     assert isinstance(errors[0], NotFiniteError)
     assert results[1]["scores"]["test"]["auroc"] == pytest.approx(own["scores"]["test"]["auroc"])

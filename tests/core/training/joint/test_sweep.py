@@ -44,8 +44,8 @@ def words(spec: RunSpec, *more: str) -> list[str]:
 
 def test_the_runs_are_runs_of_their_own(lora: Lora, store: Store, workspace: Workspace) -> None:
     place = ["--workspace", str(workspace.root)]
-    told = words(lora(train__epochs=1), "--ranks", "2,4", *place)
-    answer = CliRunner().invoke(app, told)
+    command_words = words(lora(train__epochs=1), "--ranks", "2,4", *place)
+    answer = CliRunner().invoke(app, command_words)
     assert answer.exit_code == 0, answer.output
     runs = store.list()
     assert [run.state for run in runs] == ["completed"] * 2
@@ -54,8 +54,11 @@ def test_the_runs_are_runs_of_their_own(lora: Lora, store: Store, workspace: Wor
         assert load_trained(workspace.run(run.id)).spec.adapter.rank == run.spec.adapter.rank
         assert run.scores is not None
         assert len(store.metrics(run.id)) > 5
-    assert "waiting" in CliRunner().invoke(app, [one for one in told if one != "--json"]).output
-    other = CliRunner().invoke(app, [*told, "--methods", "lora,full"])
+    assert (
+        "waiting"
+        in CliRunner().invoke(app, [one for one in command_words if one != "--json"]).output
+    )
+    other = CliRunner().invoke(app, [*command_words, "--methods", "lora,full"])
     assert "cannot be trained together" in str(other.exception)
     assert len(store.list()) == 2
 
@@ -92,8 +95,8 @@ def test_those_of_a_killed_process_can_each_be_resumed_alone(
 def test_those_that_are_queued_start_in_one_process(
     lora: Lora, store: Store, workspace: Workspace
 ) -> None:
-    told = words(lora(train__epochs=1), "--queued", "--ranks", "2,4")
-    answer = CliRunner().invoke(app, [*told, "--workspace", str(workspace.root)])
+    command_words = words(lora(train__epochs=1), "--queued", "--ranks", "2,4")
+    answer = CliRunner().invoke(app, [*command_words, "--workspace", str(workspace.root)])
     assert answer.exit_code == 0, answer.output
     assert len(json.loads(answer.stdout)["queued"]) == 2
     assert [run.state for run in store.list()] == [RunState.QUEUED] * 2
@@ -116,13 +119,13 @@ def test_those_that_are_queued_start_in_one_process(
 def test_more_than_the_memory_holds_is_refused(
     lora: Lora, store: Store, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = [lora(train__seed=seed) for seed in range(3)]
+    runs = [lora(train__seed=seed).resolved() for seed in range(3)]
     few = memory.predict_together(runs[:1])
     assert few is not None
-    assert few == memory.predict_memory(runs[0], memory.FEW_FINDINGS)
+    assert few == memory.predict_memory(runs[0], memory.MIN_FINDINGS)
     together = memory.predict_together(runs)
     assert together is not None
-    assert few < together < 3 * few + 3 * memory.A_MEMBER
+    assert few < together < 3 * few + 3 * memory.BYTES_PER_MEMBER
     monkeypatch.setattr(
         available_memory, "of", lambda device: available_memory.Capacity(together - 1, together - 1)
     )

@@ -57,7 +57,7 @@ def shown(paper: PaperResults, workspace: Workspace) -> str:
 
 
 def task_result(store: Store, workspace: Workspace, name: str = TASK.name) -> TaskResult:
-    return gathered(store, workspace).result(tasks.task(name))
+    return gathered(store, workspace).result(tasks.find_task(name))
 
 
 # --- what counts ---------------------------------------------------------------------------------
@@ -213,16 +213,16 @@ def test_tasks_on_unreadable_data_are_not_offered(store: Store, workspace: Works
     for task in (*MINIATURE, *TASKS):
         offered = f'data-act="launch" data-task="{task.name}"' in html
         assert offered == results.is_possible(task)
-    assert len(results.needs(tasks.task("mrm-nih-1"))) == 2
+    assert len(results.needs(tasks.find_task("mrm-nih-1"))) == 2
     for name in ("mrm", "cxr-mae"):
         assert f'href="{BACKBONES[name].url.split()[0]}"' in html
 
 
 def test_recipes_name_their_source() -> None:
-    text = recipe(tasks.task("mrm-rsna-1"), "full")
+    text = recipe(tasks.find_task("mrm-rsna-1"), "full")
     assert "Full fine-tuning, 100 epochs, SGD, learning rate 0.01" in text
-    assert tasks.FULL_LIKE in text
-    assert "LoRA r 32" in recipe(tasks.task("mrm-rsna-100"), "lora")
+    assert tasks.FULL_DERIVED in text
+    assert "LoRA r 32" in recipe(tasks.find_task("mrm-rsna-100"), "lora")
 
 
 def test_the_first_comparison_is_offered_until_a_run_is_queued(
@@ -299,7 +299,7 @@ def test_each_claim_has_a_status(store: Store, workspace: Workspace, complete: C
     html = shown(gathered(store, workspace), workspace)
     assert "<b>holds</b>" in html  # the trainable share needs no more than that
     assert "0.735% of the parameters" in html
-    assert f"{len(MINIATURE) - 1} tasks are still to be run" in html
+    assert f"{len(MINIATURE) - 1} tasks have not been run yet" in html
 
 
 def test_the_report_has_curves_files_and_the_figure(

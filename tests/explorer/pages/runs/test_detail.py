@@ -134,7 +134,7 @@ def test_a_queued_run_says_its_place_and_can_be_moved(store: Store, workspace: W
     second = store.create(RunSpec(), after=first.id)
     html = detail.detail(store, workspace, second, False)
     assert "Number 2 of 2 in the queue" in html
-    assert "to be completed" in html
+    assert "is completed" in html
     assert 'data-act="release"' in html
     assert html.count('data-act="move"') == 3
     later = html.split('data-where="down"')[1].split(">")[0]

@@ -87,7 +87,7 @@ def test_what_cannot_be_exported_says_why(
 ) -> None:
     workspace, _, make = finished
     run = make("bitfit")
-    with pytest.raises(CoreError, match="BitFit leaves no adapter") as caught:
+    with pytest.raises(CoreError, match="BitFit has no adapter") as caught:
         export_in_process(workspace, run, "peft")
     html = message(run, "peft", error=caught.value)
     assert 'role="alert"' in html
