@@ -44,7 +44,7 @@ def test_the_same_seed_draws_the_same_pictures(many: Phantom) -> None:
 
 
 def test_those_drawn_beforehand_are_the_same_pictures() -> None:
-    wanted = list(phantoms.wanted())
+    wanted = list(phantoms.default_run())
     named = {dataset.drawn_as(study, side) for dataset, study, side in wanted}
     assert named == set(zipfile.ZipFile(drawn.FILE).namelist())
     assert len(named) == 400 + 300 + 1000
@@ -58,7 +58,7 @@ def test_those_drawn_beforehand_are_the_same_pictures() -> None:
 def test_without_those_drawn_beforehand_a_picture_is_drawn(
     content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset, study, side = next(phantoms.wanted())
+    dataset, study, side = next(phantoms.default_run())
     kept = dataset.read(study, side)
     file = tmp_path / "phantoms.zip"
     if content == b"cut":
