@@ -21,7 +21,7 @@ from core.data.phantoms.dataset import Phantom
 from core.models.backbones.registry import backbone_card
 
 
-def wanted() -> Iterator[tuple[Phantom, str, int]]:
+def default_run() -> Iterator[tuple[Phantom, str, int]]:
     """The phantoms of the default run: data set, study and shorter side in pixels."""
     spec = RunSpec()
     dataset = Phantom(spec.data.name)
@@ -34,7 +34,7 @@ def wanted() -> Iterator[tuple[Phantom, str, int]]:
 def write() -> None:
     """Draw the phantoms into ``core.data.phantoms.prerendered.FILE``."""
     with zipfile.ZipFile(prerendered.FILE, "w") as file:
-        for dataset, study, side in wanted():
+        for dataset, study, side in default_run():
             image = grey.resize(dataset.render(study).image, side)
             content = io.BytesIO()
             Image.fromarray(image).save(content, "PNG", optimize=True)

@@ -18,46 +18,54 @@ if TYPE_CHECKING:
     from core.pretraining.recipe import PretrainSettings
 
 
+Out = Annotated[Path, typer.Option(help="Folder for checkpoint, weights and card.")]
+Images = Annotated[int, typer.Option(min=0, max=99_999, help="Number of phantom radiographs.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(help="A data set of real radiographs to add; can be given several times."),
+]
+Roots = Annotated[list[Path] | None, typer.Option(help="Folder of each --data, in the same order.")]
+Patients = Annotated[
+    list[str] | None,
+    typer.Option(help="Pattern of the patient in the file names of each --data folder."),
+]
+Reports = Annotated[
+    bool,
+    typer.Option("--reports", help="Masked record modelling: also predict words of the reports."),
+]
+RealShare = Annotated[
+    float, typer.Option(help="Share of real images in an epoch, if there are phantoms.")
+]
+Start = Annotated[
+    str | None, typer.Option(help="Initial weights: name of an embedded backbone, or a file.")
+]
+Minutes = Annotated[
+    float | None, typer.Option(help="Time budget in minutes, summed over interruptions.")
+]
+Steps = Annotated[int | None, typer.Option(help="Number of optimizer steps; by default 8000.")]
+BatchSize = Annotated[int, typer.Option(help="Images per step.")]
+LearningRate = Annotated[float, typer.Option(help="Peak learning rate.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Seed = Annotated[int, typer.Option(help="Seed of weights, order, crops and masks.")]
+
+
 def pretrain(
-    out: Annotated[Path, typer.Option(help="Folder for checkpoint, weights and card.")],
-    images: Annotated[
-        int, typer.Option(min=0, max=99_999, help="Number of phantom radiographs.")
-    ] = 16_000,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(help="A data set of real radiographs to add; can be given several times."),
-    ] = None,
-    root: Annotated[
-        list[Path] | None, typer.Option(help="Folder of each --data, in the same order.")
-    ] = None,
-    patient: Annotated[
-        list[str] | None,
-        typer.Option(help="Pattern of the patient in the file names of each --data folder."),
-    ] = None,
-    reports: Annotated[
-        bool,
-        typer.Option(
-            "--reports", help="Masked record modelling: also predict words of the reports."
-        ),
-    ] = False,
-    real_share: Annotated[
-        float, typer.Option(help="Share of real images in an epoch, if there are phantoms.")
-    ] = 0.5,
-    start: Annotated[
-        str | None,
-        typer.Option(help="Initial weights: name of an embedded backbone, or a file."),
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Time budget in minutes, summed over interruptions.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Number of optimizer steps; by default 8000.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 64,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of weights, order, crops and masks.")] = 0,
+    out: Out,
+    images: Images = 16_000,
+    data: Data = None,
+    root: Roots = None,
+    patient: Patients = None,
+    reports: Reports = False,
+    real_share: RealShare = 0.5,
+    start: Start = None,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    batch_size: BatchSize = 64,
+    lr: LearningRate = 1e-3,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    seed: Seed = 0,
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -70,33 +78,21 @@ def pretrain(
     from core.pretraining.trainer import pretrain
     from core.workspace import open_workspace
 
-    cache = open_workspace(folder).cache
     settings = PretrainSettings(
-        steps=steps if steps or minutes else 8_000,
-        minutes=minutes,
-        batch_size=batch_size,
-        lr=lr,
-        crop=collect_images.CROPS[reports],
-        precision=precision,
-        device=device,
-        seed=seed,
-    )
-    size = settings.input_size
+        steps=steps if steps or minutes else 8_000, minutes=minutes, batch_size=batch_size, lr=lr,
+        crop=collect_images.CROPS[reports], precision=precision, device=device, seed=seed,
+    )  # fmt: skip
+    size, cache = settings.input_size, open_workspace(folder).cache
     real = _open_real(data or [], root or [], patient or [])
     initial = None if start is None else _weights(start)
     collection = collect_images.collect(
-        collect_images.phantoms(images) if images else None,
-        real,
-        cache,
+        collect_images.phantoms(images) if images else None, real, cache,
         collect_images.image_side(size, reports),
-        share=real_share,
-        reports=reports,
-        progress=_print_progress,
-    )
+        share=real_share, reports=reports, progress=_print_progress,
+    )  # fmt: skip
     probes = {"phantom-14": collect_images.make_probe(cache, size)}
     probes |= {dataset.title: collect_images.make_probe(cache, size, dataset) for dataset in real}
-    for record in collection.sets:
-        typer.echo(_describe(record), err=True)
+    typer.echo("\n".join(map(_describe, collection.sets)), err=True)
     weights = pretrain(
         collection.images,
         out,
@@ -113,8 +109,8 @@ def pretrain(
             command=_command(settings, images, collection, patient or [], real_share, start, out),
         ),
     )
-    card = json.loads((out / "card.json").read_text())
-    answer(card | {"weights": str(weights)}, as_json, lambda: typer.echo(f"Wrote {weights}."))
+    value = json.loads((out / "card.json").read_text()) | {"weights": str(weights)}
+    answer(value, as_json, lambda: typer.echo(f"Wrote {weights}."))
 
 
 def _print_progress(done: int, total: int) -> None:

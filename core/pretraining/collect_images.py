@@ -125,15 +125,17 @@ def collect(
     if real:
         wanted = counts[0] * share / (1 - share) if first else 0
         times[first:] = _repetitions(counts[first:], wanted)
-    total = int(counts @ times)
     for record, count, repetitions in zip(sets, counts, times, strict=True):
         record["times_an_epoch"] = int(repetitions)
-        record["share"] = round(float(count * repetitions / total), 3)
-    texts = None
-    if reports:
-        written = [] if phantom is None else [phantom.report(i) for i in phantom.ids("train")]
-        texts = (*written, *[""] * (int(counts.sum()) - len(written)))
+        record["share"] = round(float(count * repetitions / int(counts @ times)), 3)
+    texts = _reports(phantom, int(counts.sum())) if reports else None
     return Collection(np.concatenate(parts), np.repeat(times, counts), texts, tuple(sets))
+
+
+def _reports(phantom: Phantom | None, images: int) -> tuple[str, ...]:
+    """The phantoms' reports, followed by empty texts for the real images."""
+    written = [] if phantom is None else [phantom.report(i) for i in phantom.ids("train")]
+    return (*written, *[""] * (images - len(written)))
 
 
 def _record(dataset: ChestDataset, images: int, left_out: int) -> dict[str, Any]:

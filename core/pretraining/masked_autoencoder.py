@@ -110,10 +110,10 @@ class MaskedAutoencoder(nn.Module):
         batch, count, _ = patches.shape
         order = torch.rand(batch, count, generator=generator).argsort(1).to(images.device)
         seen = order[:, : self.visible]
-        wanted = order[:, self.visible : self.visible + self.predicted]
+        hidden = order[:, self.visible : self.visible + self.predicted]
         encoded = self._encode(_take(patches, seen), seen)
-        predicted = self._decode(encoded, seen, wanted)
-        target = _take(full_resolution, wanted)
+        predicted = self._decode(encoded, seen, hidden)
+        target = _take(full_resolution, hidden)
         variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
         target = (target - mean) / (variance + self.variance_floor).sqrt()
         return functional.mse_loss(predicted, target), encoded
@@ -127,13 +127,13 @@ class MaskedAutoencoder(nn.Module):
         encoded: Tensor = encoder.norm(encoder.blocks(torch.cat([first, tokens], dim=1)))
         return encoded
 
-    def _decode(self, encoded: Tensor, seen: Tensor, wanted: Tensor) -> Tensor:
+    def _decode(self, encoded: Tensor, seen: Tensor, hidden: Tensor) -> Tensor:
         positions = self.decoder_pos[0]
         tokens = self.embed(encoded)
         first = tokens[:, :1] + positions[:1]
         known = tokens[:, 1:] + positions[1:][seen]
-        unknown = self.mask_token + positions[1:][wanted]
-        decoded = self.decoder(torch.cat([first, known, unknown], dim=1))[:, -wanted.shape[1] :]
+        unknown = self.mask_token + positions[1:][hidden]
+        decoded = self.decoder(torch.cat([first, known, unknown], dim=1))[:, -hidden.shape[1] :]
         predicted: Tensor = self.predict(self.decoder_norm(decoded))
         return predicted
 

@@ -96,7 +96,7 @@ places[1][0].set_title("what the encoder sees", fontsize=9);
 
 # %%
 chests = Phantom("phantom-5", size=96, **STUDIES)
-probe = foundation.readout(workspace.cache / "tutorials", 64, chests)
+probe = foundation.make_probe(workspace.cache / "tutorials", 64, chests)
 place = workspace.root / "tutorials" / f"pretrained-{STEPS}"
 lines = []
 weights = pretrain(

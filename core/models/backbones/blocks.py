@@ -1,35 +1,9 @@
-"""Numbers of the blocks of a network, independent of how the architecture names them."""
+"""Selecting blocks of a network by their numbers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from torch import nn
-
 from core.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from core.models.backbones.model_map import ModelMap
-
-STEM = -1
-"""Number of what lies before the first block."""
-
-
-def block_numbers(model: nn.Module) -> dict[str, int]:
-    """The block of each parameter, by the parameter's name.
-
-    Blocks are numbered from 0 in timm's order: transformer blocks, or the blocks of all stages of
-    a convolutional network one after another. The stem (patch embedding, position embedding, class
-    token) has the number ``STEM``; what follows the last block has its number plus one. If timm
-    does not order the blocks of a model, all of it is stem.
-    """
-    from timm.models import group_parameters
-
-    if not hasattr(model, "group_matcher"):
-        return {name: STEM for name, _ in model.named_parameters()}
-    matcher = model.group_matcher(coarse=False)  # type: ignore[operator]
-    ids: dict[str, int] = group_parameters(model, matcher, reverse=True)
-    return {name: number - 1 for name, number in ids.items()}
+from core.models.backbones.model_map import ModelMap
 
 
 def parse_blocks(text: str, total: int, model: str) -> set[int]:

@@ -220,9 +220,9 @@ def fits(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
         return False
     wanted, fresh = model.state_dict(), _classifier_prefixes(model)
     try:
-        for key, place in wanted.items():
+        for key, target in wanted.items():
             if key in state and not key.startswith(fresh):
-                _fitted(model, key, state[key], place, "")
+                _fitted(model, key, state[key], target, "")
     except ModelError:
         return False
     return True
@@ -246,21 +246,21 @@ def interpolate_positions(positions: Tensor, tokens: int, prefix: int) -> Tensor
     return torch.cat([positions[:, :prefix], grid], dim=1)
 
 
-def _fitted(model: nn.Module, key: str, value: Tensor, place: Tensor, name: str) -> Tensor:
-    if value.shape == place.shape:
+def _fitted(model: nn.Module, key: str, value: Tensor, target: Tensor, name: str) -> Tensor:
+    if value.shape == target.shape:
         return value
     prefix = int(getattr(model, "num_prefix_tokens", 0))
     if getattr(model, "no_embed_class", False):
         prefix = 0
-    resizable = key == "pos_embed" and value.ndim == 3 and value.shape[2] == place.shape[2]
-    if resizable and all(_is_square(tensor.shape[1] - prefix) for tensor in (value, place)):
-        return interpolate_positions(value, place.shape[1], prefix)
-    if key.endswith("relative_position_bias_table") and value.shape[1] == place.shape[1]:
-        old, new = round(value.shape[0] ** 0.5), round(place.shape[0] ** 0.5)
-        if old**2 == value.shape[0] and new**2 == place.shape[0]:
+    resizable = key == "pos_embed" and value.ndim == 3 and value.shape[2] == target.shape[2]
+    if resizable and all(_is_square(tensor.shape[1] - prefix) for tensor in (value, target)):
+        return interpolate_positions(value, target.shape[1], prefix)
+    if key.endswith("relative_position_bias_table") and value.shape[1] == target.shape[1]:
+        old, new = round(value.shape[0] ** 0.5), round(target.shape[0] ** 0.5)
+        if old**2 == value.shape[0] and new**2 == target.shape[0]:
             return _interpolate_biases(value, old, new)
     raise _mismatch(
-        f"{name}: {key} has shape {list(value.shape)}, the backbone needs {list(place.shape)}."
+        f"{name}: {key} has shape {list(value.shape)}, the backbone needs {list(target.shape)}."
     )
 
 

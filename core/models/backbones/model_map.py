@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
 
-from core.models.backbones.blocks import STEM, block_numbers
-
 SPLITTABLE = ("timm.layers.attention", "timm.models.eva", "timm.models.swin_transformer")
 """Modules of timm whose attention concatenates query, key and value in this order."""
+
+STEM = -1
+"""Number of what lies before the first block."""
 
 _MLP = ("fc1", "fc1_g", "fc1_x", "fc2")
 
@@ -35,7 +37,7 @@ class ModelMap:
             count as linear layers.
         norms: Normalisation layers.
         adapted_layers: Layers that peft has wrapped with an adapter.
-        block_numbers: The block of each parameter (see ``blocks.block_numbers``).
+        block_numbers: The block of each parameter (see ``block_numbers``).
     """
 
     model: nn.Module
@@ -47,18 +49,27 @@ class ModelMap:
     norms: dict[str, nn.Module]
     adapted_layers: dict[str, Any]
     block_numbers: dict[str, int]
-    _numbers_by_prefix: dict[str, int]
 
     @property
     def block_count(self) -> int:
         """Number of blocks; 0 if timm does not order them."""
         return max((0, *self.block_numbers.values()))
 
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        """The block of each parameter, and of each module the block of its first parameter."""
+        numbers: dict[str, int] = {}
+        for name, number in self.block_numbers.items():
+            while name and name not in numbers:
+                numbers[name] = number
+                name = name.rpartition(".")[0]
+        return numbers
+
     def block_of(self, name: str) -> int | None:
         """The block of a module or parameter, which may have been added after the map was made."""
         while name:
-            if name in self._numbers_by_prefix:
-                return self._numbers_by_prefix[name]
+            if name in self._numbers:
+                return self._numbers[name]
             name = name.rpartition(".")[0]
         return None
 
@@ -89,7 +100,6 @@ def map_model(model: nn.Module) -> ModelMap:
     modules = dict(model.named_modules())
     classifier = {id(module) for module in classifier_modules(model)}
     heads = {name: module for name, module in modules.items() if id(module) in classifier}
-    numbers = block_numbers(model)
     return ModelMap(
         model=model,
         modules=modules,
@@ -110,9 +120,25 @@ def map_model(model: nn.Module) -> ModelMap:
         adapted_layers={
             name: module for name, module in modules.items() if hasattr(module, "base_layer")
         },
-        block_numbers=numbers,
-        _numbers_by_prefix=_by_prefix(numbers),
+        block_numbers=block_numbers(model),
     )
+
+
+def block_numbers(model: nn.Module) -> dict[str, int]:
+    """The block of each parameter, by the parameter's name.
+
+    Blocks are numbered from 0 in timm's order: transformer blocks, or the blocks of all stages of
+    a convolutional network one after another. The stem (patch embedding, position embedding, class
+    token) has the number ``STEM``; what follows the last block has its number plus one. If timm
+    does not order the blocks of a model, all of it is stem.
+    """
+    from timm.models import group_parameters
+
+    if not hasattr(model, "group_matcher"):
+        return {name: STEM for name, _ in model.named_parameters()}
+    matcher = model.group_matcher(coarse=False)  # type: ignore[operator]
+    ids: dict[str, int] = group_parameters(model, matcher, reverse=True)
+    return {name: number - 1 for name, number in ids.items()}
 
 
 def classifier_modules(model: nn.Module) -> list[nn.Module]:
@@ -142,13 +168,3 @@ def _mlp_layers(module: Any) -> Iterator[str]:
         for name in _MLP:
             if is_pointwise(getattr(module, name, None)):
                 yield name
-
-
-def _by_prefix(numbers: dict[str, int]) -> dict[str, int]:
-    """The number of each parameter, and of each module the number of its first parameter."""
-    by_prefix: dict[str, int] = {}
-    for name, number in numbers.items():
-        while name and name not in by_prefix:
-            by_prefix[name] = number
-            name = name.rpartition(".")[0]
-    return by_prefix

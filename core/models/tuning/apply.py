@@ -159,7 +159,7 @@ def parameter_groups(
         One group for each combination of layer, weight decay and rate, with the keys ``params``,
         ``lr``, ``weight_decay``, ``lr_scale`` and ``name``.
     """
-    from core.models.backbones.blocks import block_numbers
+    from core.models.backbones.model_map import block_numbers
 
     numbers = block_numbers(model)
     last = max(numbers.values(), default=0)

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from core.config.run import AdapterSpec
-from core.models.backbones.blocks import STEM
 from core.models.backbones.build import network
 from core.models.backbones.card import BackboneCard
-from core.models.backbones.model_map import ModelMap, classifier_modules, map_model
+from core.models.backbones.model_map import STEM, ModelMap, classifier_modules, map_model
 from core.models.tuning.apply import apply_method
 from core.models.tuning.vpt import has_prompts
 

@@ -45,7 +45,7 @@ def test_the_same_seed_draws_the_same_images(many: Phantom) -> None:
 
 
 def test_those_pre_rendered_are_the_same_images() -> None:
-    wanted = list(phantoms.wanted())
+    wanted = list(phantoms.default_run())
     named = {dataset.prerendered_name(study, side) for dataset, study, side in wanted}
     assert named == set(zipfile.ZipFile(prerendered.FILE).namelist())
     assert len(named) == 400 + 300 + 1000
@@ -59,7 +59,7 @@ def test_those_pre_rendered_are_the_same_images() -> None:
 def test_without_those_pre_rendered_an_image_is_drawn(
     content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset, study, side = next(phantoms.wanted())
+    dataset, study, side = next(phantoms.default_run())
     kept = dataset.read(study, side)
     file = tmp_path / "phantoms.zip"
     if content == b"cut":
