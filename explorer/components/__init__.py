@@ -1,1 +1,1 @@
-"""PURPOSE."""
+"""Parts that several pages use; they import no page."""
