@@ -75,9 +75,7 @@ def test_a_reference_needs_ten_images(trained, phantoms) -> None:
 
 
 @pytest.mark.real
-def test_radiographs_of_another_hospital_are_in_distribution(
-    trained, real_data: Path
-) -> None:
+def test_radiographs_of_another_hospital_are_in_distribution(trained, real_data: Path) -> None:
     nih = Nih(real_data / "nih_chestxray14")
     reference = out_of_distribution.fit(trained, [nih.read(one) for one in nih.ids("val")[:48]])
     children = sorted((real_data / "kermany_pneumonia" / "train" / "NORMAL").glob("*.jpeg"))
