@@ -54,7 +54,7 @@ def test_the_runs_are_runs_of_their_own(lora: Lora, store: Store, workspace: Wor
         assert load_trained(workspace.run(run.id)).spec.adapter.rank == run.spec.adapter.rank
         assert run.scores is not None
         assert len(store.metrics(run.id)) > 5
-    assert "waiting" in CliRunner().invoke(app, [one for one in told if one != "--json"]).output
+    assert "queued" in CliRunner().invoke(app, [one for one in told if one != "--json"]).output
     other = CliRunner().invoke(app, [*told, "--methods", "lora,full"])
     assert "cannot be trained together" in str(other.exception)
     assert len(store.list()) == 2
