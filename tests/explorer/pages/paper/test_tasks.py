@@ -299,7 +299,7 @@ def test_each_claim_is_ruled_on(store: Store, workspace: Workspace, complete: Co
     html = shown(board(store, workspace), workspace)
     assert "<b>holds</b>" in html  # the trainable share needs no more than that
     assert "0.735% of the parameters" in html
-    assert f"{len(MINIATURE) - 1} tasks are still to be run" in html
+    assert f"{len(MINIATURE) - 1} tasks have not been run yet" in html
 
 
 def test_the_report_has_curves_files_and_the_figure(
