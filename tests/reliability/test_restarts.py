@@ -121,7 +121,7 @@ def test_a_clock_that_is_set_back_loses_nothing(
     count: Callable[[str], None],
 ) -> None:
     def command(run: Run) -> list[str]:
-        return [sys.executable, str(SCHEDULING.parents[1] / "core/runs/tiny_run.py"), run.id,
+        return [sys.executable, str(SCHEDULING.with_name("tiny_run.py")), run.id,
                 str(workspace.root)]  # fmt: skip
 
     runs = [queue.submit(store, counting(10_000), name="slow") for _ in range(2)]

@@ -55,7 +55,7 @@ def test_the_runs_are_runs_of_their_own(lora: Lora, store: Store, workspace: Wor
         assert run.scores is not None
         assert len(store.metrics(run.id)) > 5
     assert (
-        "waiting"
+        "queued"
         in CliRunner().invoke(app, [one for one in command_words if one != "--json"]).output
     )
     other = CliRunner().invoke(app, [*command_words, "--methods", "lora,full"])
