@@ -100,10 +100,10 @@ class ImageCache:
                 the cache's limit is too small. The other images are cached nevertheless.
         """
         ids = list(dict.fromkeys(ids))
-        missing, gone = self._missing(ids)
+        missing, absent = self._missing(ids)
         if faults is None:
-            self._check_gone(gone, len(ids))
-        unreadable = dict.fromkeys(gone, MISSING)
+            self._check_absent(absent, len(ids))
+        unreadable = dict.fromkeys(absent, MISSING)
         if missing:
             self._shards.sweep()
             disk_space.check_disk_space(self.folder, 0)
@@ -148,23 +148,23 @@ class ImageCache:
             DataError: Files do not exist, with counts and examples.
         """
         ids = list(dict.fromkeys(ids))
-        missing, gone = self._missing(ids)
-        self._check_gone(gone, len(ids))
+        missing, absent = self._missing(ids)
+        self._check_absent(absent, len(ids))
         return missing
 
     def _missing(self, ids: list[str]) -> tuple[list[str], list[str]]:
         """Return the studies without a copy, and those whose file does not exist."""
-        sources, gone = {}, []
+        sources, absent = {}, []
         for study in ids:
             try:
                 sources[study] = self._task.source(study)
             except DataError:
-                gone.append(study)
+                absent.append(study)
         self._locations.update(self._shards.find(sources))
-        return [study for study, source in sources.items() if self._source(study) != source], gone
+        return [study for study, source in sources.items() if self._source(study) != source], absent
 
-    def _check_gone(self, gone: list[str], total: int) -> None:
-        check_missing(self.dataset.title, gone, total, "Restore the files.")
+    def _check_absent(self, absent: list[str], total: int) -> None:
+        check_missing(self.dataset.title, absent, total, "Restore the files.")
 
     def _source(self, study_id: str) -> str | None:
         location = self._locations.get(study_id)

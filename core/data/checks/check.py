@@ -44,17 +44,17 @@ def check(
             check.
     """
     started = time.monotonic()
-    with problems.collecting() as found:
+    with problems.collecting() as found_problems:
         try:
             dataset = opener()
         except DataError as error:
-            if not found and error.field not in (None, "data.root"):
+            if not found_problems and error.field not in (None, "data.root"):
                 raise
-            found.append(Problem("cannot be opened", error.cause, remedy=error.remedy))
+            found_problems.append(Problem("cannot be opened", error.cause, remedy=error.remedy))
             seconds = time.monotonic() - started
-            return Report("", "", 0, 0, 0, True, seconds, ordered(found))
+            return Report("", "", 0, 0, 0, True, seconds, ordered(found_problems))
         for rule in (_files, _rows, _patients, _labels, _boxes):
-            found += list(rule(dataset, {each.kind for each in found}))
+            found_problems += list(rule(dataset, {each.kind for each in found_problems}))
     scan = ImageScan()
     if pixels:
         ids = [
@@ -63,7 +63,7 @@ def check(
             if _has_content(dataset, study)
         ]
         scan = image_scan.scan(dataset, ids, progress, should_stop)
-        found += image_checks.image_problems(dataset, scan, should_stop)
+        found_problems += image_checks.image_problems(dataset, scan, should_stop)
     return Report(
         title=dataset.title,
         split=dataset.split_name,
@@ -72,7 +72,7 @@ def check(
         decoded=len(scan.statistics) + len(scan.unreadable),
         complete=scan.complete,
         seconds=time.monotonic() - started,
-        problems=ordered(found),
+        problems=ordered(found_problems),
     )
 
 
