@@ -63,7 +63,7 @@ def _choices() -> tuple[gr.Dropdown, gr.Dropdown]:
         baseline = gr.Dropdown(
             [],
             label="Baseline",
-            info="The other runs are compared with this one.",
+            info="The others are compared with it.",
             elem_id="compare-against",
             scale=1,
             min_width=240,

@@ -28,20 +28,22 @@ def build(context: Context, tab: gr.Tab) -> None:
     style = "".join(
         (STYLES / name).read_text(encoding="utf-8") for name in ("compare.css", "paper.css")
     )
-    board = live(elem_id="paper-board", css_template=style)
-    whole = live(elem_id="paper-report", css_template=style)
+    tasks_region = live(elem_id="paper-board", css_template=style)
+    report_region = live(elem_id="paper-report", css_template=style)
     opened = gr.State(False)
     drawn = gr.State("")
     page = PaperPage(context)
     for event in (
-        tab.select(lambda: True, None, opened, **QUIET).then(page.draw, opened, board, **QUIET),
-        context.pulses["paper"].click(page.draw, opened, board, **QUIET),
+        tab.select(lambda: True, None, opened, **QUIET).then(
+            page.draw, opened, tasks_region, **QUIET
+        ),
+        context.pulses["paper"].click(page.draw, opened, tasks_region, **QUIET),
     ):
-        event.then(page.add_verdicts, opened, board, **QUIET).then(
-            page.draw_report, [opened, drawn], [whole, drawn], **QUIET
+        event.then(page.add_verdicts, opened, tasks_region, **QUIET).then(
+            page.draw_report, [opened, drawn], [report_region, drawn], **QUIET
         )
-    outputs = [board, *page.links.outputs]
-    board.click(page.act, None, outputs, api_visibility="private", show_progress="hidden")
+    outputs = [tasks_region, *page.links.outputs]
+    tasks_region.click(page.act, None, outputs, api_visibility="private", show_progress="hidden")
 
 
 class PaperPage:
