@@ -108,7 +108,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     store = open_store(done, create=True)
     short = {"train.epochs": 1, "model.input_size": 64, "data.label_fraction": 1.0}
     runs = [
-        run_in_process(RunSpec.of(**short, **{"adapter.method": method}), store, done).id
+        run_in_process(RunSpec.of(**short, **{"adapter.method": method}), done).id
         for method in ("lora", "linear")
     ]
     store.close()

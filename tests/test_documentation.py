@@ -158,7 +158,7 @@ def test_a_data_set_a_backbone_and_a_method_are_added_by_the_text_alone(
             exec(code, names)
         assert isinstance(names["spec"], RunSpec)
         store = open_store(workspace, create=True)
-        run = run_in_process(names["spec"], store, workspace)
+        run = run_in_process(names["spec"], workspace)
         store.close()
     finally:
         DATASETS.pop("stripes", None)
@@ -187,7 +187,7 @@ def test_an_export_loads_by_the_lines_of_its_page(
            "train.epochs": 1}
     )  # fmt: skip
     store = open_store(workspace, create=True)
-    run = run_in_process(spec, store, workspace)
+    run = run_in_process(spec, workspace)
     store.close()
     monkeypatch.chdir(workspace.root)
     export_run(workspace.run(run.id), "peft", workspace.root / "DIR")

@@ -5,7 +5,6 @@ import re
 import tomllib
 from pathlib import Path
 
-import jupytext
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -26,20 +25,6 @@ PLANS_ONLY = {"07_the_paper"}
 def read(path: Path) -> NotebookNode:
     book: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     return book
-
-
-def twin(path: Path) -> str:
-    """A notebook's cells as a script in jupytext's percent format."""
-    book = jupytext.read(path)
-    kept = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "-all"}
-    book.metadata = {"jupytext": kept}
-    text: str = jupytext.writes(book, fmt="py:percent")
-    return text
-
-
-def text_of(path: Path) -> Path:
-    """Where a notebook's text twin is kept."""
-    return path.parent / "text" / f"{path.stem}.py"
 
 
 def execute(path: Path, workspace: Workspace, *, fast: bool = True) -> NotebookNode:
@@ -80,14 +65,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Workspac
     root.mkdir()
     (root / "cache").symlink_to(pictures)
     return open_workspace(root)
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_text_twin_says_the_same(path: Path) -> None:
-    text = text_of(path).read_text(encoding="utf-8")
-    assert text == twin(path), "make it anew: python -m tests.benchmarks.notebooks --text"
-    again = jupytext.reads(text, fmt="py:percent")
-    assert [cell.source for cell in again.cells] == [cell.source for cell in read(path).cells]
 
 
 def test_there_are_eight_that_are_read_in_order() -> None:

@@ -12,13 +12,13 @@ import sqlalchemy as sa
 from core.errors import CoreError, RunError, unknown_name
 from core.runs import schema
 from core.runs.database import Database
-from core.runs.run import MetricRow, MetricValue, Run
+from core.runs.run import COLUMNS, MetricRow, MetricValue
 
 MAX_LISTED = 12
 """Number of run ids that an error message lists."""
 
 _runs, _metrics = schema.runs, schema.metrics
-_CHANGEABLE = {field.name for field in fields(Run)} - {
+_CHANGEABLE = set(COLUMNS) - {
     "id", "spec", "fingerprint", "state", "created_at"
 }  # fmt: skip
 

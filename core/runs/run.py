@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from core.config.run import RunSpec
@@ -72,6 +73,7 @@ class Run:
         log: Path of its log, on its machine.
         rewinds: Number of times its last metrics were deleted; readers then read all of them again.
         group: Key shared by the runs that start together, in one process.
+        folder: Its weights, predictions and log, in the workspace.
     """
 
     id: str
@@ -111,6 +113,7 @@ class Run:
     log: str | None = None
     rewinds: int = 0
     group: str | None = None
+    folder: Path = Path()
 
     @property
     def queue_key(self) -> tuple[int, int]:
@@ -127,6 +130,10 @@ class Run:
     def seconds_alone(self) -> float | None:
         """``seconds``; None if other runs shared the process, so that the time is not its own."""
         return None if (self.environment or {}).get("together") else self.seconds
+
+
+COLUMNS = tuple(field.name for field in fields(Run) if field.name != "folder")
+"""Fields of a run that are columns of the store."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +20,7 @@ from core.errors import RunError
 from core.runs import processes, queue_order, schema
 from core.runs.database import Database, count_change, open_database
 from core.runs.metrics import MAX_LISTED, MetricStore
-from core.runs.run import ACTIVE, Run, RunState
+from core.runs.run import ACTIVE, COLUMNS, Run, RunState
 from core.runs.transitions import REMEDIES, TRANSITIONS, changed_fields
 from core.workspace import Workspace
 
@@ -36,7 +35,7 @@ OUTLINE = (
 
 _runs = schema.runs
 _OUTLINE_COLUMNS = [_runs.c[name] for name in OUTLINE]
-_RUN_COLUMNS = [_runs.c[field.name].label(field.name) for field in fields(Run)]
+_RUN_COLUMNS = [_runs.c[name].label(name) for name in COLUMNS]
 
 
 def open_store(workspace: Workspace, create: bool) -> Store:
@@ -127,7 +126,7 @@ class Store(MetricStore):
             for matching in (_runs.c.id == name, _runs.c.name == name, _begins(_runs.c.id, name)):
                 rows = connection.execute(_select().where(matching).limit(MAX_LISTED)).all()
                 if len(rows) == 1:
-                    return _run(rows[0])
+                    return self._run(rows[0])
                 if rows:
                     ids = ", ".join(row.id for row in rows)
                     raise RunError(f"Several runs are named “{name}”.", f"Give an id: {ids}.")
@@ -144,7 +143,7 @@ class Store(MetricStore):
         if states is not None:
             query = query.where(_runs.c.state.in_([str(state) for state in states]))
         with self._database.read() as connection:
-            return [_run(row) for row in connection.execute(query)]
+            return [self._run(row) for row in connection.execute(query)]
 
     def outlines(self) -> Sequence[dict[str, Any]]:
         """The fields ``OUTLINE`` of all runs, the latest first; fast enough for frequent calls."""
@@ -371,7 +370,13 @@ class Store(MetricStore):
         row = connection.execute(_select().where(_runs.c.id == run_id)).first()
         if row is None:
             raise self._unknown(connection, run_id)
-        return _run(row)
+        return self._run(row)
+
+    def _run(self, row: sa.Row[Any]) -> Run:
+        values = dict(row._mapping)
+        values["spec"] = _spec(values["spec"])
+        values["state"] = RunState(values["state"])
+        return Run(**values, folder=self.workspace.run(values["id"]))
 
     def _next_place(self, connection: sa.Connection) -> int:
         highest = connection.execute(sa.select(sa.func.max(_runs.c.place))).scalar()
@@ -380,13 +385,6 @@ class Store(MetricStore):
 
 def _select() -> sa.Select[Any]:
     return sa.select(*_RUN_COLUMNS)
-
-
-def _run(row: sa.Row[Any]) -> Run:
-    values = dict(row._mapping)
-    values["spec"] = _spec(values["spec"])
-    values["state"] = RunState(values["state"])
-    return Run(**values)
 
 
 @lru_cache(maxsize=4096)

@@ -7,15 +7,14 @@ from core.errors import RunError
 from core.reporter import Reporter
 from core.runs import queue, worker
 from core.runs.run import Run, RunState
-from core.runs.store import Store
+from core.runs.store import open_store
 from core.training import trackers
-from core.workspace import Workspace
+from core.workspace import Workspace, open_workspace
 
 
 def run_in_process(
     spec: RunSpec,
-    store: Store,
-    workspace: Workspace,
+    workspace: Workspace | None = None,
     observer: Reporter | None = None,
     *,
     again: bool = False,
@@ -24,8 +23,8 @@ def run_in_process(
 
     Args:
         spec: The run.
-        store: The workspace's store.
-        workspace: Holds the run's folder and the cache.
+        workspace: Where the run is kept; by default the one of ``CXR_WORKSPACE``, or a folder of
+            the user's own.
         observer: Receives all reports as well, for example a progress bar.
         again: Repeat a run that is already completed; otherwise the completed run is returned.
 
@@ -35,10 +34,12 @@ def run_in_process(
     Raises:
         RunError: The run was stopped or failed, with the reason and the remedy.
     """
+    workspace = open_workspace() if workspace is None else workspace
+    store = open_store(workspace, create=True)
     if not again:
         fingerprint = spec.fingerprint()
         for run in store.list(states=[RunState.COMPLETED]):
-            if run.fingerprint == fingerprint and workspace.run(run.id).is_dir():
+            if run.fingerprint == fingerprint and run.folder.is_dir():
                 return run
     run = queue.claim_here(store, spec)
     worker.work(store, workspace, run.id, trackers.run, observer)

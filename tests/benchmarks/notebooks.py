@@ -1,9 +1,9 @@
 """Run the notebooks in full, say how long each took, and keep their outputs.
 
-    python -m tests.benchmarks.notebooks [--keep | --text] [NAME …]
+    python -m tests.benchmarks.notebooks [--keep] [NAME …]
 
-All share a new workspace, in their order. ``--keep`` writes them back with what they showed, less
-what belongs to this machine; ``--text`` runs none, but makes their text twins anew.
+All share a new workspace, in their order. ``--keep`` stores their outputs without what belongs to
+this machine.
 """
 
 import re
@@ -16,15 +16,11 @@ import nbformat
 from nbformat import NotebookNode
 
 from core.workspace import open_workspace
-from tests.test_notebooks import MOST_BYTES, NOTEBOOKS, execute, text_of, twin
+from tests.test_notebooks import MOST_BYTES, NOTEBOOKS, execute
 
 
 def main(arguments: list[str]) -> None:
     """Run those that are named, or all."""
-    if "--text" in arguments:
-        for path in NOTEBOOKS:
-            text_of(path).write_text(twin(path), encoding="utf-8")
-        return
     keep, names = "--keep" in arguments, [one for one in arguments if one[0] != "-"]
     with tempfile.TemporaryDirectory() as folder:
         workspace = open_workspace(folder)
