@@ -1,7 +1,6 @@
 """The layout of docs/architecture.md: floors, packages that load no torch, names of files."""
 
 import ast
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -178,15 +177,11 @@ def test_packages_without_torch_load_none() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_help_is_quick_and_loads_no_torch() -> None:
-    code = "import sys, core.cli.app; sys.exit('torch' in sys.modules or 'gradio' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-    times = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "core", "--help"], cwd=ROOT, check=True,
-                       capture_output=True)  # fmt: skip
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    # The aim is half a second on the clock, which other programs may hold up; this they cannot.
-    assert min(times) < 1.0
+def test_the_command_line_starts_with_few_libraries() -> None:
+    """What makes ``--help`` slow is what it imports; the time itself is measured by a benchmark."""
+    slow = {"gradio", "numpy", "pandas", "scipy", "sklearn", "sqlalchemy", "torch", "PIL"}
+    code = f"import sys, core.cli.app; print({slow} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "set()"

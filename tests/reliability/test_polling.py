@@ -69,8 +69,6 @@ def test_clients_are_answered_while_runs_write(
             assert all(writer.poll() is None for writer in writers)
             assert not faults, faults[0]
             assert len(times) >= clients
-            if ask is plainly:  # it is 2 ms; a page's own event takes more than ten times as much
-                assert each < 20
     finally:
         for writer in writers:
             writer.kill()

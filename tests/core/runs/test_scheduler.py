@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -217,10 +216,8 @@ def test_a_run_that_does_not_heed_is_killed_with_all_it_started(
     with serving(scheduler):
         until(lambda: (workspace.run(run.id) / "child.txt").exists())
         child = int((workspace.run(run.id) / "child.txt").read_text())
-        started = time.monotonic()
         queue.stop(store, run.id)
         until(lambda: store.get(run.id).state is RunState.STOPPED)
-        assert time.monotonic() - started < 5
         until(lambda: not processes.alive(child, None), 5)
     stopped = store.get(run.id)
     assert stopped.failure_reason is None
@@ -234,9 +231,7 @@ def test_the_terminal_stops_a_run_without_a_scheduler(
     run = queue.submit(store, counting(), name="deaf")
     with serving(Scheduler(store, workspace, command=command)):
         until(lambda: (workspace.run(run.id) / "child.txt").exists())
-    started = time.monotonic()
     assert queue.stop_now(store, run.id).state is RunState.STOPPED
-    assert time.monotonic() - started < 5
 
 
 def test_a_lost_run_is_resumed_by_itself_but_not_for_ever(
