@@ -88,7 +88,7 @@ def test_the_stem_is_not_part_of_the_blocks() -> None:
 
 @pytest.mark.parametrize("pattern", ["blocks.(", "*", "[a"])
 def test_an_invalid_regular_expression_is_rejected_with_the_specification(pattern: str) -> None:
-    with pytest.raises(ConfigurationError, match="no regular expression") as caught:
+    with pytest.raises(ConfigurationError, match="nor a valid regular expression") as caught:
         RunSpec.of(**{"adapter.targets": pattern})
     assert caught.value.field == "adapter.targets"
 

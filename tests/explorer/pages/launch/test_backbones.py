@@ -14,8 +14,8 @@ def test_the_list_says_where_the_weights_come_from() -> None:
     assert set(BACKBONES) < set(names)
     assert len(set(names)) == len(names)
     shown = {name: text for text, name in listed}
-    assert shown["mrm"].endswith("a file you fetch")
-    assert shown["rad-dino"].endswith("from the hub, or a file")
+    assert shown["mrm"].endswith("local file")
+    assert shown["rad-dino"].endswith("hub or local file")
     assert shown["timm:resnet50.a1_in1k"].endswith("photographs, from timm")
 
 
