@@ -27,6 +27,7 @@ from core.evaluation.verdict import (
 from core.evaluation.verdict import titles as settings_titles
 from core.evaluation.verdict import verdict as decide
 from core.experiments.cells import is_scored
+from core.formatting import capitalized
 from core.metrics import delong, intervals
 from core.metrics.auroc import per_finding
 from core.reporter import MEAN_AUROC
@@ -157,7 +158,7 @@ def compare(
 def titles(runs: Sequence[Run]) -> list[str]:
     """A short name for each run: the method and what differs, with seed or id where needed."""
     names = settings_titles([run.spec for run in runs])
-    names = [f"{name[:1].upper()}{name[1:]}" for name in names]
+    names = [capitalized(name) for name in names]
     suffixes: tuple[Callable[[Run], str], ...] = (
         lambda run: f"seed {run.spec.train.seed}",
         lambda run: run.id[:4],

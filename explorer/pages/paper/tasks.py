@@ -15,7 +15,7 @@ from core.experiments.paper.claims import Judgement, Status
 from core.experiments.paper.results import EVIDENCE
 from core.experiments.paper.tables import title as dataset_title
 from core.experiments.paper.tasks import PAPER_METHODS, REFERENCE, TITLE, UNPUBLISHED, URL, Task
-from core.formatting import DISCLAIMER, auroc, points, share
+from core.formatting import DISCLAIMER, auroc, capitalized, points, share
 from core.metrics.intervals import Interval
 from core.models.backbones.registry import BACKBONES, backbone_card
 from explorer.components.run_comparison import WANTED_SEEDS
@@ -136,7 +136,7 @@ def recipe(task: Task, method: str) -> str:
     epochs = f"{train.epochs} epoch{'s' if train.epochs > 1 else ''}"
     optimizer = {"sgd": "SGD", "adamw": "AdamW"}[train.optimizer]
     return (
-        f"{name[:1].upper()}{name[1:]}, {epochs}, {optimizer}, learning rate {train.lr:.3g}, "
+        f"{capitalized(name)}, {epochs}, {optimizer}, learning rate {train.lr:.3g}, "
         f"batch size {train.batch_size}. {task.recipes[method].source}"
     )
 
