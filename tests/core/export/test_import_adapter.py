@@ -94,7 +94,7 @@ def test_an_imported_run_is_compared_explained_and_exported(
     for format in ("peft", "merged"):
         assert export_run(back, format, tmp_path / format).difference < 1e-5
     card = (tmp_path / "peft" / "README.md").read_text()
-    assert "the adapter was trained elsewhere. Tested on A folder" in card
+    assert "the adapter was trained elsewhere. Tested on Your own folder" in card
     again = read_adapter(tmp_path / "peft")
     assert again.layers.keys() == read_adapter(run / "peft").layers.keys()
 
