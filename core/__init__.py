@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from core.evaluation.verdict import Trial, counterpart, grouped, verdict
     from core.experiments.sweep import grid as sweep
     from core.export.export import export_run
+    from core.formatting import DISCLAIMER
     from core.models.backbones.registry import BACKBONES
     from core.models.tuning.registry import TUNING_METHODS
     from core.reporter import NullReporter
@@ -58,6 +59,7 @@ _MODULES = {
     "core.evaluation.predictions": ("read_predictions",),
     "core.evaluation.verdict": ("Trial", "counterpart", "grouped", "verdict"),
     "core.export.export": ("export_run",),
+    "core.formatting": ("DISCLAIMER",),
     "core.models.backbones.registry": ("BACKBONES",),
     "core.models.tuning.registry": ("TUNING_METHODS",),
     "core.reporter": ("NullReporter",),
@@ -78,10 +80,10 @@ _PLACES = {name: (module, name) for module, names in _MODULES.items() for name i
 }
 
 __all__ = [
-    "BACKBONES", "DATASETS", "SALIENCY_METHODS", "TUNING_METHODS", "AdapterSpec", "ChestDataset",
-    "CoreError", "DataSpec", "ModelSpec", "NullReporter", "Run", "RunSpec", "RunState", "Store",
-    "TrainSpec", "Trained", "Trial", "Workspace", "as_text", "compare", "counterpart",
-    "difference_text", "draw", "estimate", "evaluate", "explain", "explain_image",
+    "BACKBONES", "DATASETS", "DISCLAIMER", "SALIENCY_METHODS", "TUNING_METHODS", "AdapterSpec",
+    "ChestDataset", "CoreError", "DataSpec", "ModelSpec", "NullReporter", "Run", "RunSpec",
+    "RunState", "Store", "TrainSpec", "Trained", "Trial", "Workspace", "as_text", "compare",
+    "counterpart", "difference_text", "draw", "estimate", "evaluate", "explain", "explain_image",
     "explain_study_of", "export_run", "grouped", "load_trained", "open_dataset", "open_store",
     "open_workspace", "read_predictions", "run", "sweep", "verdict",
 ]  # fmt: skip
