@@ -261,6 +261,22 @@ def test_the_readme_is_short_and_has_its_numbers_from_the_stored_results() -> No
         assert number in explained
 
 
+def test_architecture_names_every_file_of_the_tree() -> None:
+    tree = (DOCS / "architecture.md").read_text().split("```text")[1].split("```")[0]
+    named = set(re.findall(r"\w+", tree))
+    folders = ("core", *(f"core/{folder.name}" for folder in (ROOT / "core").iterdir()))
+    listed = [*folders, "explorer", "explorer/components", "explorer/server"]
+    unlisted = {"core/benchmarks", "core/build_assets", "core/cli"}  # described as a whole
+    files = [
+        file
+        for folder in listed
+        if folder not in unlisted
+        for file in (ROOT / folder).glob("*.py")
+        if not file.stem.startswith("_")
+    ]
+    assert not [str(file.relative_to(ROOT)) for file in files if file.stem not in named]
+
+
 def test_architecture_has_the_floors_that_are_tested() -> None:
     from tests.test_architecture import FLOORS
 
