@@ -143,6 +143,6 @@ def test_the_hardware_is_detected_equally_with_and_without_torch() -> None:
         "from core.hardware.available_memory import gpu;"
         "from core.hardware.precision import multiplies_bf16;"
         "before = multiplies_bf16(), gpu();"
-        "import torch; assert before == (multiplies_bf16(), gpu())"
+        "import sys, torch; sys.exit(before != (multiplies_bf16(), gpu()))"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+    assert subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT).returncode == 0

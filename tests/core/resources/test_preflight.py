@@ -42,4 +42,8 @@ def test_what_can_work_is_not_refused(
 ) -> None:
     (tmp_path / "own.pth").touch()
     monkeypatch.setenv("HOME", str(tmp_path))
-    preflight.check(tiny(model__weights=Path("~/own.pth")))
+    spec = tiny(model__weights=Path("~/own.pth"))
+    preflight.check(spec)
+    (tmp_path / "own.pth").unlink()
+    with pytest.raises(CoreError, match=r"own\.pth"):
+        preflight.check(spec)
