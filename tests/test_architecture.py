@@ -171,6 +171,7 @@ def test_tests_mirror_the_source() -> None:
         assert not missing
 
 
+@pytest.mark.slow
 def test_packages_without_torch_load_none() -> None:
     modules = [name for name in FILES if any(within(name, top) for top in WITHOUT_TORCH)]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"

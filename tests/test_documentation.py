@@ -179,6 +179,7 @@ def test_a_data_set_a_backbone_and_a_method_are_added_by_the_text_alone(
     assert 0 <= run.scores["test"]["auroc"] <= 1
 
 
+@pytest.mark.slow
 def test_an_export_loads_by_the_lines_of_its_page(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +322,7 @@ def test_the_workflow_runs_the_checks_and_forms_are_complete() -> None:
         assert len(set(ids)) == len(ids) > 1
 
 
+@pytest.mark.slow
 def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(
     tmp_path: Path,
 ) -> None:

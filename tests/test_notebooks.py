@@ -14,6 +14,8 @@ from core.runs.store import open_store
 from core.workspace import VARIABLE, Workspace, open_workspace
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SECONDS_A_CELL = 1200
 MOST_BYTES = 2_000_000

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from core.runs.store import open_store
 from core.workspace import open_workspace
 from tests.support.served import Explorer, keep
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def own(root: Path) -> Path:

@@ -17,7 +17,7 @@ from core.workspace import open_workspace
 from explorer import app
 from tests.core.conftest import radiographs
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 __all__ = ["radiographs"]
 PATIENCE = 180_000
 

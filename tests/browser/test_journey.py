@@ -18,7 +18,7 @@ from tests.support.served import (
     wait_until_drawn,
 )
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def fill_form(page: Any, method: str, epochs: int) -> None:

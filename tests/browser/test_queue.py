@@ -19,7 +19,7 @@ from core.runs.store import Store, open_store
 from core.workspace import open_workspace
 from tests.support.served import PATIENCE, Explorer, keep, leave
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def waiting(store: Store) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.served import Explorer, keep, launch, settle, wait_for_state, wait_until_drawn
 
-pytestmark = [pytest.mark.browser, pytest.mark.real]
+pytestmark = [pytest.mark.browser, pytest.mark.real, pytest.mark.slow]
 
 
 def test_nih_from_the_form_to_the_heat_map(

@@ -16,7 +16,7 @@ from explorer.server import change_events
 from explorer.server.store_version import StoreVersion
 from tests.support.served import polls, settle
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

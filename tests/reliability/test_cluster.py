@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from core.runs import queue
 from core.runs.run import RunState
@@ -22,7 +23,7 @@ from tests.support import cluster as cluster_of
 from tests.support.cluster import cluster
 
 __all__ = ["cluster", "radiographs", "until"]
-pytestmark = cluster_of.marks
+pytestmark = [cluster_of.marks, pytest.mark.slow]
 
 EPOCHS = 150
 

@@ -19,6 +19,8 @@ from tests.core.conftest import radiographs
 from tests.reliability.test_kills import end_of, spec_of
 from tests.support import training
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["radiographs"]
 
 

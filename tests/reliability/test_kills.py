@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from core.config.run import RunSpec
 from core.runs import queue
 from core.runs.lost_runs import reconcile
@@ -18,6 +20,8 @@ from core.runs.store import Store
 from core.workspace import RESULT, Workspace
 from tests.core.conftest import radiographs
 from tests.support import training
+
+pytestmark = pytest.mark.slow
 
 __all__ = ["radiographs"]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 import psutil
+import pytest
 
 from core.config.run import RunSpec
 from core.runs.store import Store
@@ -19,6 +20,8 @@ from core.workspace import Workspace
 from tests.reliability.test_writers import CODE
 from tests.support.paths import ROOT
 from tests.support.served import Explorer
+
+pytestmark = pytest.mark.slow
 
 RUNS = 4
 

@@ -21,6 +21,8 @@ from core.runs.store import Store
 from core.workspace import Workspace
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 SCHEDULING = ROOT / "tests" / "support" / "scheduling.py"
 RESTARTS, RESTARTS_LONG = 3, 20
 GOING = 4

@@ -19,6 +19,8 @@ from tests.core.conftest import radiographs
 from tests.reliability.conftest import LONG
 from tests.reliability.test_kills import spec_of
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["radiographs"]
 
 

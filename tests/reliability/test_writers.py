@@ -7,10 +7,14 @@ import sys
 import time
 from collections.abc import Callable
 
+import pytest
+
 from core.config.run import RunSpec
 from core.runs.store import open_store
 from core.workspace import Workspace
 from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.slow
 
 WRITERS, BATCH = 8, 20
 ROWS, ROWS_LONG = 500, 20_000

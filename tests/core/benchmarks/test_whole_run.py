@@ -50,6 +50,7 @@ def test_the_folder_has_the_shape(folder: Path) -> None:
     assert (opened.labels(ids) == labels).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [whole_run.train, conventional_loop.train, hf_trainer.train])
 def test_a_side_trains_and_validates_all_epochs(folder: Path, side: Callable[..., Any]) -> None:
     found = side(folder, SHAPE)
@@ -61,6 +62,7 @@ def test_a_side_trains_and_validates_all_epochs(folder: Path, side: Callable[...
         assert 0 < found["cache_seconds"] < found["seconds"]
 
 
+@pytest.mark.slow
 def test_a_seed_decides_the_new_weights() -> None:
     def adapter(seed: int) -> Tensor:
         state = conventional_loop.model(replace(SHAPE, seed=seed), 3).state_dict()
@@ -96,6 +98,7 @@ def test_standard_output_is_for_the_answer(capfd: pytest.CaptureFixture[str]) ->
     assert not out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [True, False])
 def test_all_ranks_are_trained_to_their_end(tmp_path: Path, together: bool) -> None:
     shape = joint_training.Sweep("embedded-mae", 64, train=16, held=12, epochs=1, repeats=1)

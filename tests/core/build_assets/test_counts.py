@@ -41,6 +41,7 @@ sys.exit(10 if "torch" in sys.modules else 0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("card", EMBEDDED, ids=lambda card: card.name)
 @pytest.mark.parametrize("findings", [1, 14, 300])
 def test_precomputed_parameters_equal_those_of_the_model(card: BackboneCard, findings: int) -> None:
@@ -55,6 +56,7 @@ def test_precomputed_parameters_equal_those_of_the_model(card: BackboneCard, fin
         assert count_parameters(card, AdapterSpec(rank=rank, alpha=7), findings) == now
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", TUNING_METHODS if os.environ.get("CXR_LONG") else ALWAYS)
 @pytest.mark.parametrize("precision", counts.PRECISIONS)
 def test_precomputed_memory_equals_counting_now(
@@ -67,6 +69,7 @@ def test_precomputed_memory_equals_counting_now(
     assert memory.footprint(spec, 14) == known
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("card", EMBEDDED, ids=lambda card: card.name)
 @pytest.mark.parametrize("method", TUNING_METHODS)
 def test_precomputed_targets_equal_those_of_the_model(card: BackboneCard, method: str) -> None:
@@ -85,6 +88,7 @@ def test_the_file_is_complete_and_its_operations_are_right() -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -113,6 +117,7 @@ def test_other_settings_are_counted_now(changes: dict[str, object]) -> None:
         )
 
 
+@pytest.mark.slow
 def test_without_the_file_everything_is_counted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -138,6 +143,7 @@ def test_estimates_for_the_embedded_backbones_load_no_torch(tmp_path: Path) -> N
     assert ended.returncode == (10 if available_memory.gpu() else 0)
 
 
+@pytest.mark.slow
 def test_the_hardware_is_detected_equally_with_and_without_torch() -> None:
     program = (
         "from core.hardware.available_memory import gpu;"

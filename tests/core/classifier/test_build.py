@@ -22,6 +22,7 @@ def test_the_centre_crop_keeps_its_share_at_any_input_size() -> None:
     assert build.evaluation_transform(backbone_card("mrm"), 128).resize == 128
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapted", [True, False])
 def test_random_weights_are_drawn_from_the_seed_and_not_changed_by_drop_path(adapted: bool) -> None:
     def digest(seed: int, **changes: Any) -> str:

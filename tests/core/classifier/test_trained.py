@@ -21,6 +21,7 @@ def test_a_run_without_weights_or_result_says_so(tmp_path: Path) -> None:
         trained.read_result(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["linear", "full"])
 def test_frozen_weights_have_to_be_those_of_the_run(tiny, tmp_path: Path, method: str) -> None:
     weights = tmp_path / "own.pth"

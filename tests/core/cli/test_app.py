@@ -103,6 +103,7 @@ def test_lists_are_one_json_value_or_a_table(
     assert names <= {line.split()[0] for line in table.out.splitlines()}
 
 
+@pytest.mark.slow
 def test_methods_are_counted_on_a_backbone(cli: Callable[..., Answer]) -> None:
     words = ["list", "methods", "--backbone", "timm:densenet121", "--findings", "3"]
     found = {one["name"]: one for one in cli(*words, "--json").json}
@@ -110,7 +111,7 @@ def test_methods_are_counted_on_a_backbone(cli: Callable[..., Answer]) -> None:
     assert found["lora"]["targets"] == ["all"]
     assert found["lora"]["options"]["rank"] == 4
     assert not found["vpt"]["fits"]
-    assert "patches" in found["vpt"]["why"]
+    assert "patch tokens" in found["vpt"]["why"]
     table = cli(*words)
     assert f"{found['lora']['trainable']:,}" in table.out
     assert cli("list", "methods", "--backbone", "mrn").code == 1
@@ -128,6 +129,7 @@ def test_a_recipe_sets_what_is_not_given(cli: Callable[..., Answer], tmp_path: P
     assert "It has: nih, chexpert, rsna." in none.err
 
 
+@pytest.mark.slow
 def test_a_shell_gets_json_on_one_stream_and_faults_on_the_other(tmp_path: Path) -> None:
     assert isinstance(shell("list", "methods", "--json").json, list)
     place = ["--workspace", tmp_path / "workspace"]
@@ -137,6 +139,7 @@ def test_a_shell_gets_json_on_one_stream_and_faults_on_the_other(tmp_path: Path)
     assert "Traceback" not in refused.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -221,6 +224,7 @@ def test_a_finished_run_is_scored_with_intervals(
     assert wrong.code == 1
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_exported(
     trained: tuple[Path, Answer], cli: Callable[..., Answer], tmp_path: Path
 ) -> None:
@@ -240,6 +244,7 @@ def test_a_finished_run_is_exported(
     assert "Did you mean merged?" in cli(*asked, "mergd").err
 
 
+@pytest.mark.slow
 def test_a_run_is_explained_on_a_study_and_on_a_picture_of_ones_own(
     trained: tuple[Path, Answer], cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
 ) -> None:
@@ -261,7 +266,7 @@ def test_a_run_is_explained_on_a_study_and_on_a_picture_of_ones_own(
     noise.write_bytes(np.random.default_rng(0).bytes(500))
     faults = [
         (["--image", noise], "noise.png"),
-        (["--image", tmp_path / "none.png"], "There is no file"),
+        (["--image", tmp_path / "none.png"], "none.png does not exist"),
         (["--study", "nobody"], "no study “nobody”"),
         ([], "Give either --study or --image."),
         (["--study", "test-02.png", "--method", "gradcam"], "Did you mean grad-cam"),
@@ -364,6 +369,7 @@ def test_a_data_set_is_cached_once_and_bad_pictures_are_named(
     assert "cannot be read: val-03.png: val-03.png is not an image" in told.out
 
 
+@pytest.mark.slow
 def test_a_running_run_is_stopped_resumed_and_completed(
     cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
 ) -> None:

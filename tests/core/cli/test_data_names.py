@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from core.config.run import DataSpec
 
 Cli = Callable[..., Any]
 
 
+@pytest.mark.slow
 def test_a_name_is_used_by_every_verb(cli: Cli, radiographs: Path, tmp_path: Path) -> None:
     words = ["data", "register", "ward", "--root", radiographs, "--labels", "Plate,Pneumonia=Ill"]
     assert "Registered ward: folder in" in cli(*words).out

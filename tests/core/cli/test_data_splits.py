@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from core.data import splits
 from core.data.datasets.registry import open_dataset
 from core.workspace import SUBSET
@@ -32,6 +34,7 @@ def test_a_fraction_is_written_as_a_list(cli: Cli, radiographs: Path, tmp_path: 
     assert "cannot be written" in str(cli(*words[:-1], tmp_path / "no" / "few.txt").fault)
 
 
+@pytest.mark.slow
 def test_a_run_s_subset_given_back_makes_the_same_run(
     cli: Cli, radiographs: Path, tmp_path: Path
 ) -> None:

@@ -37,6 +37,7 @@ def check(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
     return call
 
 
+@pytest.mark.slow
 def test_an_embedded_backbone_by_name_and_by_file(check: Check) -> None:
     code, out, _ = check("embedded-mae", "--json")
     assert code == 0
@@ -56,6 +57,7 @@ def test_an_embedded_backbone_by_name_and_by_file(check: Check) -> None:
     assert again["picture_sha256"] == value["picture_sha256"]
 
 
+@pytest.mark.slow
 def test_the_report_as_text(check: Check) -> None:
     code, out, _ = check("embedded-mae")
     assert code == 0
@@ -64,6 +66,7 @@ def test_the_report_as_text(check: Check) -> None:
         assert line in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mrm_tiny.pth", "cxr_mae_tiny.pth"])
 def test_a_golden_checkpoint_against_the_reference(name: str, check: Check) -> None:
     code, out, _ = check(GOLDEN / name, "--against", GOLDEN / "reference.safetensors", "--json")
@@ -87,6 +90,7 @@ def test_a_difference_ends_with_exit_code_1(check: Check, tmp_path: Path) -> Non
     assert "DIFFERENT" in out
 
 
+@pytest.mark.slow
 def test_a_file_that_fits_several_backbones_lists_them(check: Check, tmp_path: Path) -> None:
     model, _ = build_backbone(BACKBONES["mrm"], 1, pretrained=False)
     torch.save(model.state_dict(), tmp_path / "vit.pth")
@@ -95,6 +99,7 @@ def test_a_file_that_fits_several_backbones_lists_them(check: Check, tmp_path: P
     assert "also fits cxr-mae, medical-mae-b" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

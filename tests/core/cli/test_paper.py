@@ -36,6 +36,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp
     return run
 
 
+@pytest.mark.slow
 def test_a_dry_run_lists_every_run_with_its_specification_and_makes_none(
     call: Any, tmp_path: Path
 ) -> None:
@@ -85,6 +86,7 @@ def test_what_cannot_work_is_refused_before_anything_is_run(
     assert said in err
 
 
+@pytest.mark.slow
 def test_what_was_not_run_is_judged_as_such(call: Any, tmp_path: Path) -> None:
     out = [tmp_path / name for name in ("verdict.md", "verdict.svg", "verdict.tex")]
     places = [word for path in out for word in ("--out", path)]

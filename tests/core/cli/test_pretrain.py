@@ -46,6 +46,7 @@ def few_studies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collect_images, "PROBE_STUDIES", 24)
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_gives_weights_and_a_card(own: Path, tmp_path: Path) -> None:
     first = call(tmp_path, *QUICK, "--data", "folder", "--root", own, "--out", tmp_path / "first")
     assert first.exit_code == 0, first.output

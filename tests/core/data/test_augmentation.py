@@ -49,6 +49,7 @@ def test_a_shift_moves_by_the_magnitude() -> None:
     assert centre.item() == pytest.approx(50 - 0.45 * 0.9 * 100, abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_turn_brings_in_the_fill() -> None:
     white = torch.full((64, 64), 255.0)
     for seed in range(200):
@@ -59,6 +60,7 @@ def test_a_turn_brings_in_the_fill() -> None:
     assert turned[0, 0].item() == 90
 
 
+@pytest.mark.slow
 def test_half_of_the_operations_happen() -> None:
     image = RAMP.roll(9, 1) * 0.6 + 30
     unchanged = sum(torch.equal(rand_augment(image, seeded(seed)), image) for seed in range(400))

@@ -256,14 +256,14 @@ def test_published_lists_have_the_published_counts(real_data: Path) -> None:
         "RSNA_Pneumonia": (1, {"train": 25_184, "val": 1_500, "test": 3_000}),
     }
     for name, (labels, expected) in counts.items():
-        lists = splits.published(real_data / "med_peft_splits", name, name)
+        lists = splits.published(real_data / "med_peft_splits", name, name, labels)
         assert {split: len(one.files) for split, one in lists.items()} == expected
         assert all(one.labels.shape[1] == labels for one in lists.values())
         files = [set(one.files) for one in lists.values()]
         assert len(set.union(*files)) == sum(expected.values())
     official = real_data / "nih_official_lists"
     test = set(splits.read_list(official / "test_list.txt").files)
-    nih = splits.published(real_data / "med_peft_splits", "NIH_ChestX-ray", "NIH")
+    nih = splits.published(real_data / "med_peft_splits", "NIH_ChestX-ray", "NIH", 14)
     shared = {split: len(test & set(one.files)) for split, one in nih.items()}
     assert shared == {"train": 17_920, "val": 2_463, "test": 5_213}
 

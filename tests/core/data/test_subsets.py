@@ -140,6 +140,7 @@ class Listed(ChestDataset):
         return ""
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("folder", "pattern", "sizes"),

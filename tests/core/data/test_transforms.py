@@ -191,6 +191,7 @@ def test_an_unknown_augmentation_is_refused() -> None:
         TrainTransform(32, 0.5, 0.25, augmentation="crop")
 
 
+@pytest.mark.slow
 def test_an_image_costs_little() -> None:
     """The figure in the README comes from the benchmark; this guards its order of magnitude."""
     images = [noise(256, 256, k) for k in range(16)]

@@ -40,6 +40,7 @@ def scores(root: Path) -> dict[tuple[str, int], Any]:
     return {(run.spec.adapter.method, run.spec.train.seed): run.scores for run in runs}
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_ends_with_the_same_numbers(
     radiographs: Path, tmp_path: Path
 ) -> None:
@@ -115,6 +116,7 @@ class Worker:
         return {"scores": {"test": {"auroc": 0.7}}}
 
 
+@pytest.mark.slow
 def test_a_failure_does_not_keep_the_others_from_being_run(
     cells: list[Cell], store: Store, workspace: Workspace
 ) -> None:

@@ -36,6 +36,7 @@ def test_a_grid_has_each_combination_once() -> None:
     assert len(sweep.grid(base, seeds=[3, 3, 3])) == 1
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said_before_anything_is_queued(
     store: Store, workspace: Workspace
 ) -> None:

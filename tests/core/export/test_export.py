@@ -134,6 +134,7 @@ def difference(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).abs().max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_cards_code_gives_the_runs_logits(runs: Runs, tmp_path: Path, format: str) -> None:
     run, out = runs(), tmp_path / "out"
@@ -145,6 +146,7 @@ def test_the_cards_code_gives_the_runs_logits(runs: Runs, tmp_path: Path, format
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", TUNING_METHODS)
 def test_every_method_is_exported_or_rejected_with_a_remedy(
     runs: Runs, tmp_path: Path, method: str
@@ -191,6 +193,7 @@ def reloaded(folder: Path) -> torch.Tensor:
     return logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "method", "changes"),
     [
@@ -211,6 +214,7 @@ def test_other_architectures_are_exported(
         assert export_run(run, "peft", tmp_path / "peft").difference < 1e-4
 
 
+@pytest.mark.slow
 def test_weights_that_timm_downloads_are_not_exported(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +284,7 @@ def test_nothing_is_overwritten_without_force(runs: Runs, tmp_path: Path) -> Non
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "theirs"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["merged", "peft"])
 def test_a_full_disk_leaves_no_partial_export(runs: Runs, tmp_path: Path, format: str) -> None:
     done = subprocess.run(
@@ -306,6 +311,7 @@ def test_an_unfinished_run_is_rejected(runs: Runs, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_graph_accepts_any_batch_size(runs: Runs, tmp_path: Path) -> None:
     import onnxruntime
 

@@ -62,6 +62,7 @@ def import_run(adapter: Path, spec: RunSpec, folder: Path) -> dict[str, Any]:
     return fine_tune(complete, folder, folder.parent / "cache", NullReporter())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "dora", "lokr", "ia3", "ln-tuning"])
 def test_export_and_import_give_the_same_predictions(
     tiny: Tiny, exported: Callable[..., Path], tmp_path: Path, method: str
@@ -79,6 +80,7 @@ def test_export_and_import_give_the_same_predictions(
     assert 0 < result["trainable"] < result["total"]
 
 
+@pytest.mark.slow
 def test_an_imported_run_is_compared_explained_and_exported(
     tiny: Tiny, exported: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -146,6 +148,7 @@ def test_an_adapter_needs_its_weights_and_findings(
         prepare_import(run / "peft", source(tiny, run, **phantoms))
 
 
+@pytest.mark.slow
 def test_a_run_checks_that_its_adapter_is_unchanged(
     tiny: Tiny, exported: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -162,6 +165,7 @@ def test_a_run_checks_that_its_adapter_is_unchanged(
         load_trained(back)
 
 
+@pytest.mark.slow
 def test_the_command_stores_a_completed_run_or_none(
     tiny: Tiny,
     exported: Callable[..., Path],

@@ -90,6 +90,7 @@ def test_the_death_of_another_process_is_said(monkeypatch: pytest.MonkeyPatch) -
         fail()
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_learns(tiny: Callable[..., RunSpec], tmp_path: Path) -> None:
     plans = [
         ("lora", tiny(**LORA), None, False),
@@ -128,6 +129,7 @@ def test_two_processes_learn_what_one_learns(tiny: Callable[..., RunSpec], tmp_p
     assert agree(weights(tmp_path / "lora"), weights(tmp_path / "stopped"))
 
 
+@pytest.mark.slow
 def test_the_command_line_carries_out_one_run_in_two_processes(
     radiographs: Path, tmp_path: Path
 ) -> None:

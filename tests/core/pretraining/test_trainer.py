@@ -49,6 +49,7 @@ def autoencoder(settings: PretrainSettings = SMALL) -> MaskedAutoencoder:
     )
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_card_describes_the_training(tmp_path: Path) -> None:
     lines: list[str] = []
     settings = replace(SMALL, steps=80, lr=2e-3)
@@ -187,6 +188,7 @@ def test_pretraining_with_reports_resumes(tmp_path: Path) -> None:
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+@pytest.mark.slow
 def test_bf16_reaches_the_loss_of_fp32(tmp_path: Path) -> None:
     losses = {}
     for precision in ("fp32", "bf16"):

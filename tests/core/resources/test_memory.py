@@ -19,6 +19,7 @@ def vit(method: str = "full", **changes: object) -> ResolvedSpec:
     return RunSpec.of(**named).resolved()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", TUNING_METHODS)
 def test_every_method_is_counted(method: str) -> None:
     found = memory.footprint(vit(method), 2)
@@ -96,6 +97,7 @@ def test_nothing_is_counted_where_no_backbone_could_fill_half_the_memory(
     assert memory.micro_batches(RunSpec().resolved(), 14) == 1
 
 
+@pytest.mark.slow
 def test_the_command_line_refuses_before_a_run_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from core.errors import ConfigurationError, CoreError, DataError, ModelError
 from core.resources import preflight
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "kind", "field"),
     [

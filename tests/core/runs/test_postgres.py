@@ -18,6 +18,7 @@ def at(place: Path, address: str) -> Workspace:
     return Workspace(place, address)
 
 
+@pytest.mark.slow
 def test_many_may_make_the_store_at_once(tmp_path: Path, postgres: str) -> None:
     code = (
         "import sys; from core.runs.store import open_store; from core.config.run import RunSpec; "

@@ -42,6 +42,7 @@ def scheduler(store: Store, workspace: Workspace, command: Command) -> Scheduler
     return Scheduler(store, workspace, command=command)
 
 
+@pytest.mark.slow
 def test_two_schedulers_carry_out_each_run_once(
     store: Store, workspace: Workspace, command: Command, until: Until
 ) -> None:
@@ -59,6 +60,7 @@ def test_two_schedulers_carry_out_each_run_once(
         assert store.count_metrics(run.id) == 6
 
 
+@pytest.mark.slow
 def test_a_slot_is_never_shared(
     store: Store, workspace: Workspace, scheduler: Scheduler, until: Until
 ) -> None:
@@ -79,6 +81,7 @@ def test_a_slot_is_never_shared(
     assert ended == sorted(ended, key=lambda at: at or 0)
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_lost_and_goes_on_where_it_was(
     store: Store, workspace: Workspace, scheduler: Scheduler, until: Until
 ) -> None:
@@ -122,6 +125,7 @@ def test_a_running_run_is_stopped_with_a_checkpoint(
         queue.stop(store, run.id)
 
 
+@pytest.mark.slow
 def test_a_run_outlives_its_scheduler(
     store: Store, workspace: Workspace, command: Command, until: Until
 ) -> None:
@@ -168,6 +172,7 @@ def test_arguments_reach_the_process_as_they_are(
     assert (workspace.run(run.id) / "log.txt").read_text().strip() == nasty
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_another_to_be_completed(
     store: Store, workspace: Workspace, scheduler: Scheduler, until: Until
 ) -> None:
@@ -209,6 +214,7 @@ def test_runs_of_other_machines_are_left_to_them_while_they_are_heard_of(
     assert "elsewhere" in (store.get(run.id).failure_reason or "")
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_heed_is_killed_with_all_it_started(
     store: Store, workspace: Workspace, scheduler: Scheduler, until: Until
 ) -> None:
@@ -225,6 +231,7 @@ def test_a_run_that_does_not_heed_is_killed_with_all_it_started(
     assert queue.resume(store, run.id).state is RunState.QUEUED
 
 
+@pytest.mark.slow
 def test_the_terminal_stops_a_run_without_a_scheduler(
     store: Store, workspace: Workspace, command: Command, until: Until
 ) -> None:
@@ -234,6 +241,7 @@ def test_the_terminal_stops_a_run_without_a_scheduler(
     assert queue.stop_now(store, run.id).state is RunState.STOPPED
 
 
+@pytest.mark.slow
 def test_a_lost_run_is_resumed_by_itself_but_not_for_ever(
     store: Store, workspace: Workspace, command: Command, until: Until
 ) -> None:

@@ -237,6 +237,7 @@ def test_values_and_what_changes_with_them_are_stored_together_or_not_at_all(sto
         store.log_metrics("missing", [("val/auroc", 0.8, 2, 2)])
 
 
+@pytest.mark.slow
 def test_four_threads_write_without_losing_a_row(store: Store) -> None:
     runs = [store.create(SPEC) for _ in range(2)]
     faults: list[CoreError] = []

@@ -107,6 +107,7 @@ def test_its_runs_are_compared(verb: Verb) -> None:
     assert difference["macro"]["difference"]["value"] == pytest.approx(0.90625 - 1.0)
 
 
+@pytest.mark.slow
 def test_its_stopped_run_resumes_to_the_result_of_an_uninterrupted_one(
     stored: Workspace, verb: Verb
 ) -> None:

@@ -88,6 +88,7 @@ def test_faults_are_sentences(
     assert reason in (workspace.run(run.id) / "log.txt").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_the_run_with_a_checkpoint(
     store: Store, workspace: Workspace, command: Any, until: Any, number: int

@@ -16,6 +16,7 @@ from tests.support.reporters import Fatal, Killed, Notes
 Run = Callable[..., tuple[Path, dict[str, Any]]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "linear", "adalora", "lora+"])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(run: Run, method: str) -> None:
     whole, parts = Notes(), Notes()

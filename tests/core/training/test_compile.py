@@ -7,6 +7,7 @@ from torch import nn
 from core.training.compile import Compiled
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_network_runs_uncompiled() -> None:
     network, messages = nn.Sequential(nn.Linear(4, 3), nn.GELU()), []
     pixels = torch.randn(2, 4)

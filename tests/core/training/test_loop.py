@@ -62,6 +62,7 @@ def test_a_seed_decides_everything(run: Run) -> None:
     assert other["weights_sha256"] != result["weights_sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     ["full", "linear", "dora", "adalora", "vblora", "oft", "boft", "fourierft", "ssf", "vpt"],
@@ -87,6 +88,7 @@ def test_a_method_s_own_part_is_told_apart_from_the_loss(tiny, tmp_path: Path) -
     assert before > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("name", "folder"), [("nih", "nih_chestxray14"), ("rsna", "rsna_pneumonia")]

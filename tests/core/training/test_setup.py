@@ -37,7 +37,7 @@ def test_a_truncated_picture_is_named(run: Run, altered) -> None:
     root = altered()
     broken = root / "train-07.png"
     broken.write_bytes(broken.read_bytes()[:200])
-    with pytest.raises(DataError, match=r"1 of 52 pictures cannot be read \(train-07\.png"):
+    with pytest.raises(DataError, match=r"1 of 52 images cannot be read \(train-07\.png"):
         run(data__root=root)
 
 

@@ -44,6 +44,7 @@ def test_a_batch_in_parts_takes_the_step_of_the_whole(
     assert losses("parts", **given, train__accumulation=3) == pytest.approx(whole, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora", "vpt", "last-k"])
 def test_activations_computed_again_change_nothing(losses: Losses, method: str) -> None:
     given = {"adapter__method": method, "adapter__dropout": 0.1, "train__drop_path": 0.2}

@@ -41,6 +41,7 @@ def curve(notes: Notes, name: str) -> dict[float, float]:
     return {epoch: value for one, value, epoch, _ in notes.metrics if one == name}
 
 
+@pytest.mark.slow
 def test_the_part_the_wider_parts_and_the_whole_split_choose_in_turn(run: Run) -> None:
     paper, budget = Notes(), Notes()
     run("paper", paper)
@@ -114,6 +115,7 @@ def test_a_very_short_run_scores_its_part_now_and_then(
     assert len(curve(notes, "val/auroc")) == 1
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_exactly(run: Run) -> None:
     stop = 4
     whole, parts = Notes(), Notes(stop)
@@ -134,6 +136,7 @@ def test_a_stopped_run_goes_on_exactly(run: Run) -> None:
     assert not (folder / validation.CANDIDATES).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "adalora"])
 def test_a_killed_run_goes_on_exactly(
     run: Run, method: str, monkeypatch: pytest.MonkeyPatch

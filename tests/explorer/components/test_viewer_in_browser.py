@@ -214,6 +214,7 @@ def test_keys_request_the_next_study_but_not_while_typing(page):
     assert len(page.evaluate("() => window.asked")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*future.no_silent_downcasting")  # gradio 6.31 on pandas 3
 def test_gradio_shows_the_value_and_receives_the_keys(chromium):
     with gr.Blocks(analytics_enabled=False) as blocks:

@@ -161,6 +161,7 @@ def test_a_set_that_cannot_be_sent_is_decoded_here(
     assert cache.missing(ids[:40]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alone", [60.0, 0.0])
 def test_stopping_keeps_what_is_made(
     alone: float, dataset: Any, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -182,6 +183,7 @@ def _build(task: Path, folder: Path, alone: float) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alone", [60.0, 0.0])
 def test_a_killed_builder_loses_nothing_it_named(
     alone: float, dataset: Any, ids: list[str], tmp_path: Path
@@ -203,6 +205,7 @@ def test_a_killed_builder_loses_nothing_it_named(
     assert cache.ensure(ids)
 
 
+@pytest.mark.slow
 def test_two_builders_share_one_cache(dataset: Any, ids: list[str], tmp_path: Path) -> None:
     task = tmp_path / "task"
     task.write_bytes(pickle.dumps(dataset))
@@ -235,6 +238,7 @@ def test_threads_may_get_at_once(dataset: Any, ids: list[str], tmp_path: Path) -
     assert not faults
 
 
+@pytest.mark.slow
 def test_an_image_that_kills_the_decoder_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +288,7 @@ except DataError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alone", [60.0, 0.0])
 def test_a_disk_that_fills_up_is_explained(
     alone: float, dataset: Any, ids: list[str], tmp_path: Path
@@ -355,6 +360,7 @@ def test_a_real_disk_fills_up_and_once_it_is_larger_the_work_goes_on(
     assert again.ensure(ids)
 
 
+@pytest.mark.slow
 def test_the_cache_stays_within_its_limit(
     dataset: Any, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,7 @@ def test_the_search_finds_what_it_looks_for(tmp_path: Path) -> None:
     assert found["b.npz"] == {"ZZID-4711"}
 
 
+@pytest.mark.slow
 def test_nothing_of_a_header_reaches_the_workspace_or_the_screen(tmp_path: Path) -> None:
     root, workspace = tmp_path / "data", tmp_path / "workspace"
     for number in range(40):

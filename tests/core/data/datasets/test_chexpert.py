@@ -201,7 +201,7 @@ SUBSETS = {"train_1.txt": 2_234, "train_10.txt": 22_341}
 @pytest.mark.real
 def test_the_published_lists_have_the_known_counts(real_data: Path) -> None:
     folder = real_data / "med_peft_splits" / "CheXpert"
-    lists = splits.published(folder.parent, "CheXpert", "CheXpert", optional=("train",))
+    lists = splits.published(folder.parent, "CheXpert", "CheXpert", 5, optional=("train",))
     lists |= {name: splits.read_list(folder / name) for name in SUBSETS}
     counts = {"val": 234, "test": 668} | SUBSETS
     assert {name: read.labels.shape for name, read in lists.items()} == {

@@ -67,6 +67,7 @@ def answers(layout: Any, locked: Path, study: str) -> list[list[str]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nih", "rsna", "folder-flat", "folder-table"])
 def test_a_folder_without_read_permission_is_explained(name: str, open_place: Path) -> None:
     layout = LAYOUTS[name](open_place / "root")

@@ -25,6 +25,7 @@ def test_there_are_at_least_two_thousand_files() -> None:
     assert sum(FILES.values()) >= 2_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(FILES))
 def test_damaged_files_are_read_or_rejected_with_an_explanation(kind: str, tmp_path: Path) -> None:
     place = tmp_path / "place"

@@ -129,6 +129,7 @@ def test_a_counterfactual_differs_where_the_finding_is(many: Phantom, finding: s
         assert change[:12, :40].max() <= 12
 
 
+@pytest.mark.slow
 def test_masks_are_those_of_the_drawing_at_any_size(many: Phantom) -> None:
     one = max(many.ids("train"), key=lambda study: many.labels([study]).sum())
     drawn, masks = many.render(one).lesions, many.masks(one)
@@ -155,6 +156,7 @@ def test_boxes_enclose_the_mask(many: Phantom, finding: str) -> None:
     assert (mask & inside).sum() > 0.8 * mask.sum()
 
 
+@pytest.mark.slow
 def test_the_patients_of_phantom_5_lie_further_from_the_middle(many: Phantom) -> None:
     def strays(drawn: Phantom) -> float:
         """Deviation of the column in which the image's left and right halves weigh alike."""
@@ -197,6 +199,7 @@ def test_any_size_shows_the_same_patient(many: Phantom) -> None:
         assert np.corrcoef(coarse)[0, 1] > 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["phantom-14", "phantom-5", "phantom-1"])
 def test_nothing_lies_outside_the_window_it_is_drawn_in(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -242,6 +245,7 @@ def test_every_finding_can_be_drawn() -> None:
     assert len(SIDES) == 2
 
 
+@pytest.mark.slow
 def test_what_lies_beside_the_patient_is_where_it_was_drawn(many: Phantom) -> None:
     table = many.table
     bedside = [str(one) for one in table.index[table["view"] == "AP"][:30]]

@@ -92,6 +92,7 @@ def test_unknown_formats_are_refused(report: Report, tmp_path: Path) -> None:
         figure.draw(report, tmp_path / "figure.bmp")
 
 
+@pytest.mark.slow
 def test_the_figure_is_a_picture_and_a_drawing_with_words(report: Report, tmp_path: Path) -> None:
     figure.draw(report, tmp_path / "deep" / "figure.png")
     with Image.open(tmp_path / "deep" / "figure.png") as picture:

@@ -86,6 +86,7 @@ def test_runs_process_about_as_many_images(method: str, images: int, expected: i
     assert grid.epochs_for(method, images) == expected
 
 
+@pytest.mark.slow
 def test_the_table_gives_mean_interval_and_seeds(
     data: DataSpec, store: Store, workspace: Workspace
 ) -> None:

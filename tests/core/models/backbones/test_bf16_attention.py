@@ -68,6 +68,7 @@ def trained(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
     return logits.detach(), [one for one in found if one is not None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "patches", "fused"), [(128, 64, False), (256, 256, True), (512, 1024, True)]
 )

@@ -156,6 +156,7 @@ HUB = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), HUB.items())
 def test_weights_in_the_hubs_cache_are_used(
     name: str, size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -145,6 +145,7 @@ def test_safetensors_in_the_hubs_layout_under_the_authors_name(
         build_backbone(BACKBONES["eva-x-tiny"], 3)
 
 
+@pytest.mark.slow
 def test_a_file_finds_the_backbones_it_fits() -> None:
     def whole(name: str) -> dict[str, Tensor]:
         card = BACKBONES[name]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from core.models.backbones.registry import backbone_card
 from core.models.tuning.applicability import defaults, offers
 from core.models.tuning.registry import TUNING_METHODS
 
 
+@pytest.mark.slow
 def test_each_method_has_a_count_or_a_reason_why_it_does_not_fit() -> None:
     by_method = {
         offer.method.name: offer for offer in offers(backbone_card("timm:densenet121"), 3, 64)

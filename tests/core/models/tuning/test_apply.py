@@ -167,6 +167,7 @@ def test_the_count_on_the_meta_device_equals_the_models(method: str) -> None:
     assert count_parameters(backbone_card(VIT), spec, 3, 32) is counted
 
 
+@pytest.mark.slow
 def test_a_new_process_gives_the_same_logits(tmp_path: Path) -> None:
     model = adapted("lora", rank=2)
     train(model)
@@ -234,6 +235,7 @@ def test_other_transformers_are_split_and_fused_with_equal_outputs(name: str) ->
     assert apart(logits(model, name), before) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "method", "targets"),
     [

@@ -86,6 +86,7 @@ def spec(root: Path, network: str, method: str, **more: Any) -> RunSpec:
     return RunSpec.of(**{**fields, **more})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "method"), SUPPORTED)
 def test_two_steps_of_the_training_loop(trained: Trained, network: str, method: str) -> None:
     folder = trained(network, method)
@@ -111,6 +112,7 @@ def test_grad_cam_explains_the_tuned_model(trained: Trained, network: str, metho
     assert np.isfinite(maps).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_new_process_gives_the_same_probabilities(
     trained: Trained, radiographs: Path, tmp_path: Path, network: str

@@ -58,6 +58,7 @@ def example_input(name: str) -> torch.Tensor:
     return torch.randn(1, one.channels, one.input_size, one.input_size, generator=generator)
 
 
+@pytest.mark.slow
 def test_every_family_of_the_registry_is_tested() -> None:
     families = {type(network(one, 1, one.input_size)).__name__
                 for one, *_ in TINY.values()}  # fmt: skip
@@ -124,6 +125,7 @@ def test_an_adapted_backbone_keeps_its_layer_and_grid(name: str) -> None:
 GRADIENTS = ("grad-cam++", "layercam", "integrated-gradients", "smoothgrad")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_a_linear_probe_has_maps_although_only_its_head_is_trained(name: str) -> None:
     probe = apply_method(built(name), AdapterSpec(method="linear")).eval()

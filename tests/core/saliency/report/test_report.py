@@ -73,6 +73,7 @@ def place(boxed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_report_has_tables_differences_and_sheets(place: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = run_command(

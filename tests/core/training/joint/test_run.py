@@ -55,6 +55,7 @@ def near(one: Path, other: Path) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_each_result_is_that_of_the_run_alone(lora: Lora, tmp_path: Path) -> None:
     specs = [
         lora(adapter__rank=2),
@@ -98,6 +99,7 @@ def test_mixed_precision_learns_the_same_way(lora: Lora, tmp_path: Path) -> None
     assert float(torch.cosine_similarity(one, other, dim=0)) > 0.9
 
 
+@pytest.mark.slow
 def test_one_that_is_stopped_goes_on_alone_and_the_others_go_on(lora: Lora, tmp_path: Path) -> None:
     specs = [lora(adapter__rank=2), lora(adapter__rank=4), lora(adapter__rank=8, train__seed=1)]
     alone = [Notes() for _ in specs]

@@ -42,6 +42,7 @@ def words(spec: RunSpec, *more: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_runs_are_runs_of_their_own(lora: Lora, store: Store, workspace: Workspace) -> None:
     place = ["--workspace", str(workspace.root)]
     command_words = words(lora(train__epochs=1), "--ranks", "2,4", *place)
@@ -63,6 +64,7 @@ def test_the_runs_are_runs_of_their_own(lora: Lora, store: Store, workspace: Wor
     assert len(store.list()) == 2
 
 
+@pytest.mark.slow
 def test_those_of_a_killed_process_can_each_be_resumed_alone(
     lora: Lora, store: Store, workspace: Workspace
 ) -> None:
@@ -92,6 +94,7 @@ def test_those_of_a_killed_process_can_each_be_resumed_alone(
     assert store.get(runs[1].id).state is RunState.LOST
 
 
+@pytest.mark.slow
 def test_those_that_are_queued_start_in_one_process(
     lora: Lora, store: Store, workspace: Workspace
 ) -> None:

@@ -24,6 +24,7 @@ def test_every_notebook_has_its_topic_and_duration() -> None:
     assert all("of computing" in book.takes for book in books)
 
 
+@pytest.mark.slow
 def test_each_document_loads_nothing_from_another_host(client: TestClient) -> None:
     texts = [*documents.notebooks(), *documents.pages()]
     written = {path.name for path in (ROOT / "docs").glob("*.md")}

@@ -41,6 +41,7 @@ def test_full_fine_tuning_trains_everything(store: Store, workspace: Workspace) 
     assert "100%" in html
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "field"),
     [

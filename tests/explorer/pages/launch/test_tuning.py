@@ -28,6 +28,7 @@ def test_a_method_shows_only_its_own_settings(method: str) -> None:
     assert shown == supported & set(tuning.PATHS)
 
 
+@pytest.mark.slow
 def test_only_applicable_methods_and_targets_are_offered() -> None:
     methods, targets, table = tuning.applicable(
         filled(model__backbone="timm:densenet121", model__input_size=64)

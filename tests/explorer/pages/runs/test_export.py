@@ -62,6 +62,7 @@ def test_only_a_completed_run_can_be_exported(workspace: Workspace) -> None:
     assert "&lt;b&gt;" in message(run, "peft")
 
 
+@pytest.mark.slow
 def test_an_export_is_written_packed_and_reported(
     finished: tuple[Workspace, Store, Callable[[str], Run]], tmp_path: Path
 ) -> None:
@@ -82,6 +83,7 @@ def test_an_export_is_written_packed_and_reported(
     assert export_in_process(workspace, run, "peft") == exported  # replaces the earlier export
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_says_why(
     finished: tuple[Workspace, Store, Callable[[str], Run]],
 ) -> None:

@@ -191,6 +191,7 @@ def test_missing_weights(page: Page) -> None:
     assert message == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "pixels", "options"),
     [
