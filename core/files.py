@@ -39,10 +39,7 @@ def write_atomically(
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
         why = getattr(next(iter(errors), error), "strerror", None) or str(error).splitlines()[0]
-        raise WriteError(
-            f"{path.name} cannot be written ({why}).",
-            remedy,
-        ) from error
+        raise WriteError(f"{path.name} cannot be written ({why}).", remedy) from error
 
 
 class _ErrorRecorder:

@@ -12,19 +12,8 @@ from typing import Annotated
 
 import typer
 
-from core.cli import (
-    data_names,  # noqa: F401 - adds verbs to the group `data`
-    data_splits,  # noqa: F401 - adds verbs to the group `data`
-    evaluate,
-    export,
-    lists,
-    models,
-    queue,
-    runs,
-    train,
-)
+from core.cli import data, evaluate, export, lists, models, queue, runs, train
 from core.cli.bench import bench
-from core.cli.data import app as data
 from core.cli.paper import paper
 from core.cli.pretrain import pretrain
 from core.cli.saliency_report import saliency_report
@@ -72,7 +61,7 @@ def common_options(
 
 
 app.add_typer(lists.app, name="list")
-app.add_typer(data, name="data")
+app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 for verb in (
     paper, transfer, bench, train.train, train.submit, train.prepare, runs.runs, runs.show,

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 def export(
     run: Annotated[str, typer.Argument(help="Id, beginning of an id, or name of a finished run.")],
     format: Annotated[
-        str,
-        typer.Option(help="peft (adapter folder), merged (timm weights) or onnx (ONNX graph)."),
+        str, typer.Option(help="peft (adapter folder), merged (timm weights) or onnx (ONNX graph).")
     ] = "peft",
     out: Annotated[
         Path | None,

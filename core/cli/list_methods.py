@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 def list_methods(
     backbone: Annotated[
-        str | None,
-        typer.Option(help="Also count the trained parameters on this backbone."),
+        str | None, typer.Option(help="Also count the trained parameters on this backbone.")
     ] = None,
     findings: Annotated[int, typer.Option(min=1, help="Number of outputs of the classifier.")] = 14,
     as_json: AsJson = False,

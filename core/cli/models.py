@@ -25,8 +25,7 @@ app = typer.Typer(help="Check backbones and their weights.", no_args_is_help=Tru
 @app.command("check")
 def check_model(
     backbone: Annotated[
-        str,
-        typer.Argument(metavar="NAME|FILE", help="Name of a backbone, or a checkpoint file."),
+        str, typer.Argument(metavar="NAME|FILE", help="Name of a backbone, or a checkpoint file.")
     ],
     weights: Annotated[
         Path | None, typer.Option(help="A checkpoint to load instead of the backbone's weights.")

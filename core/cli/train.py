@@ -74,11 +74,7 @@ def submit(
 
 
 @with_settings()
-def prepare(
-    spec: RunSpec,
-    folder: Folder = None,
-    as_json: AsJson = False,
-) -> None:
+def prepare(spec: RunSpec, folder: Folder = None, as_json: AsJson = False) -> None:
     """Decode the images of a run now, so that it starts faster; see also ``data cache``."""
     from core.training import warm_cache
     from core.workspace import open_workspace

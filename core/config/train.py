@@ -107,10 +107,7 @@ class TrainSpec(Section):
         "split after each epoch, and the whole split only for the best epochs.",
     )
     validation_share: float = Field(
-        SHARE,
-        gt=0,
-        le=0.9,
-        description="Share of a run's work that validation by budget may use.",
+        SHARE, gt=0, le=0.9, description="Share of a run's work that validation by budget may use."
     )
 
     track: str | None = Field(

@@ -108,10 +108,7 @@ def draw(patients: Sequence[str], share: float, salt: str) -> NDArray[np.bool_]:
 
 
 def stratified(
-    patients: Sequence[str],
-    labels: NDArray[np.float32],
-    shares: Mapping[str, float],
-    salt: str,
+    patients: Sequence[str], labels: NDArray[np.float32], shares: Mapping[str, float], salt: str
 ) -> list[str]:
     """Assign patients to splits so that each split has its share of every finding.
 

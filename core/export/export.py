@@ -178,10 +178,7 @@ def _merged(trained: Trained, folder: Path) -> dict[str, Any]:
         loaded = timm.create_model(f"local-dir:{folder}", pretrained=True)
     except RuntimeError as error:  # its weights do not fit the plain architecture
         raise _not_supported("timm", str(error).splitlines()[0], remedy) from error
-    return {
-        "arguments": arguments,
-        "difference": sample.difference(loaded.eval(), "timm", remedy),
-    }
+    return {"arguments": arguments, "difference": sample.difference(loaded.eval(), "timm", remedy)}
 
 
 def _onnx(trained: Trained, folder: Path) -> dict[str, Any]:

@@ -131,11 +131,7 @@ def bootstrap_parts(
 
 
 def _bootstrap(
-    labels: Floats,
-    models: Sequence[Floats],
-    patients: ArrayLike | None,
-    draws: int,
-    seed: int,
+    labels: Floats, models: Sequence[Floats], patients: ArrayLike | None, draws: int, seed: int
 ) -> Floats:
     """Macro AUROC of shape (models, draws); each resample has the same weights for all models."""
     return _resampled([(labels, scores) for scores in models], patients, draws, seed)

@@ -75,11 +75,7 @@ class PretrainSettings:
                 "predicted must be above 0 and at most the value of masked",
                 "predicted",
             ),
-            (
-                not 0 < self.words_masked < 1,
-                "words_masked must be between 0 and 1",
-                "words_masked",
-            ),
+            (not 0 < self.words_masked < 1, "words_masked must be between 0 and 1", "words_masked"),
             (
                 not 0 < self.crop[0] <= self.crop[1] <= 1,
                 "the two values of crop must increase, within (0, 1]",

@@ -37,9 +37,7 @@ def check(spec: RunSpec) -> None:
     weights = spec.model.weights
     if weights is not None and not weights.expanduser().is_file():
         raise ModelError(
-            f"There is no file {weights}.",
-            "Give the path of a checkpoint.",
-            field="model.weights",
+            f"There is no file {weights}.", "Give the path of a checkpoint.", field="model.weights"
         )
     if spec.model.pretrained and card.source in ("file", "embedded"):
         locate_weights.locate(card, weights)

@@ -103,10 +103,7 @@ def _measure(chosen: Precision, *, gpu: bool) -> float:
     images = torch.zeros(BATCH, card.channels, card.input_size, card.input_size, device=device)
     times = []
     half = precision.half(chosen)
-    with (
-        torch.inference_mode(),
-        torch.autocast(device.type, half, enabled=half is not None),
-    ):
+    with torch.inference_mode(), torch.autocast(device.type, half, enabled=half is not None):
         for _ in range(3):
             start = time.perf_counter()
             float(model(images).sum())

@@ -116,10 +116,7 @@ class RayScheduler(scheduler.Scheduler):
         self._jobs: dict[str, Job] = {}
         self._failed_starts: dict[str, int] = {}
         super().__init__(
-            store,
-            workspace,
-            devices=ClusterSlots(cpus, self._placing),
-            resume_lost=True,
+            store, workspace, devices=ClusterSlots(cpus, self._placing), resume_lost=True
         )
 
     def step(self) -> None:

@@ -108,10 +108,7 @@ def _score(session: Session, split: str) -> dict[str, Any]:
 
 
 def _write_predictions(
-    session: Session,
-    split: str,
-    labels: NDArray[np.float32],
-    probabilities: NDArray[np.float32],
+    session: Session, split: str, labels: NDArray[np.float32], probabilities: NDArray[np.float32]
 ) -> None:
     buffer, ids = io.BytesIO(), session.ids[split]
     table = session.dataset.table.loc[ids]

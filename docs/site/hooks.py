@@ -35,10 +35,6 @@ def help_of_commands() -> str:
     """The help of every command, as Markdown."""
     program = [sys.executable, "-m", "typer", "core.cli.app", "utils", "docs"]
     written = subprocess.run(
-        [*program, "--name", "python -m core"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
+        [*program, "--name", "python -m core"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     return written.replace("\n# ", "\n## ").removeprefix("# ")

@@ -285,12 +285,7 @@ class ModelCache:
         return self._maps.get(key, make)
 
     def explain_image(
-        self,
-        run_id: str,
-        image: NDArray[np.uint8],
-        finding: str,
-        method: str,
-        layer: str | None,
+        self, run_id: str, image: NDArray[np.uint8], finding: str, method: str, layer: str | None
     ) -> ExplainedStudy:
         """Return where a run's model looks on an uploaded image, which is not kept.
 

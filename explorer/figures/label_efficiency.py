@@ -18,12 +18,7 @@ NAMES = {"lora": "LoRA", "full": "full fine-tuning", "linear": "linear probe"}
 
 
 def efficiency(
-    curves: Sequence[Curve],
-    *,
-    title: str,
-    named: bool = False,
-    width: int = 360,
-    height: int = 230,
+    curves: Sequence[Curve], *, title: str, named: bool = False, width: int = 360, height: int = 230
 ) -> Markup:
     """Draw label-efficiency curves.
 
@@ -70,12 +65,7 @@ def efficiency(
 
 
 def reliability(
-    bins: Sequence[ReliabilityBin],
-    style: Style,
-    *,
-    title: str,
-    width: int = 300,
-    height: int = 260,
+    bins: Sequence[ReliabilityBin], style: Style, *, title: str, width: int = 300, height: int = 260
 ) -> Markup:
     """Draw a reliability curve: observed share of positives against the predicted probability.
 

@@ -82,9 +82,7 @@ def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(pixels).save(root / name)
             rows.append((name, f"{split}{i // 2}", split, int(ill[one]), plate if i else ""))
     with (root / "labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(
-            [("path", "patient", "split", "Pneumonia", "Plate"), *rows],
-        )
+        csv.writer(file).writerows([("path", "patient", "split", "Pneumonia", "Plate"), *rows])
     return root
 
 

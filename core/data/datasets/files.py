@@ -93,10 +93,7 @@ class DicomDataset(FileDataset):
 
         attributes = read_attributes(self.path(study_id))
         return replace(
-            super().study(study_id),
-            sex=attributes.sex,
-            age=attributes.age,
-            view=attributes.view,
+            super().study(study_id), sex=attributes.sex, age=attributes.age, view=attributes.view
         )
 
 

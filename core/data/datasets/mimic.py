@@ -66,12 +66,7 @@ class Mimic(FileDataset):
     citation = "Johnson et al., MIMIC-CXR-JPG, arXiv 1901.07042"
 
     def __init__(
-        self,
-        root: Path,
-        *,
-        findings: str = "5",
-        uncertainty: str = "mixed",
-        views: str = "frontal",
+        self, root: Path, *, findings: str = "5", uncertainty: str = "mixed", views: str = "frontal"
     ) -> None:
         self.findings = {"5": CHEXPERT, "14": CHEXPERT_14}[findings]
         self.root = dataset_folder(Path(root), "files", FOLDERS, self.title, REMEDY)

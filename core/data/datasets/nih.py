@@ -13,13 +13,7 @@ from PIL import Image
 
 from core.data import findings, splits
 from core.data.base import Box
-from core.data.datasets.files import (
-    FileDataset,
-    check_files,
-    check_splits,
-    image_names,
-    subfolders,
-)
+from core.data.datasets.files import FileDataset, check_files, check_splits, image_names, subfolders
 from core.data.datasets.published_tables import read_table, require_table
 from core.data.datasets.registry import DATASETS
 from core.data.images.radiograph import Radiograph

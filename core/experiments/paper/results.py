@@ -137,8 +137,7 @@ def _outcome(
 ) -> Outcome:
     sides = {
         method: sorted(
-            by_recipe.get(recipe_key(task.spec(method)), []),
-            key=lambda run: run.spec.train.seed,
+            by_recipe.get(recipe_key(task.spec(method)), []), key=lambda run: run.spec.train.seed
         )
         for method in PAPER_METHODS
     }

@@ -72,13 +72,7 @@ def faithfulness(
 
 
 def deletion(
-    model: nn.Module,
-    image: Tensor,
-    values: Map,
-    finding: int,
-    *,
-    steps: int = STEPS,
-    seed: int = 0,
+    model: nn.Module, image: Tensor, values: Map, finding: int, *, steps: int = STEPS, seed: int = 0
 ) -> float:
     """Area under the probability while pixels become grey, the most salient first.
 
@@ -93,13 +87,7 @@ def deletion(
 
 
 def insertion(
-    model: nn.Module,
-    image: Tensor,
-    values: Map,
-    finding: int,
-    *,
-    steps: int = STEPS,
-    seed: int = 0,
+    model: nn.Module, image: Tensor, values: Map, finding: int, *, steps: int = STEPS, seed: int = 0
 ) -> float:
     """Area under the probability while a blurred image becomes sharp, the most salient first.
 
@@ -200,12 +188,7 @@ def order(values: Map, seed: int = 0) -> NDArray[np.intp]:
 
 
 def _area(
-    model: nn.Module,
-    start: Tensor,
-    end: Tensor,
-    ranked: NDArray[np.intp],
-    finding: int,
-    steps: int,
+    model: nn.Module, start: Tensor, end: Tensor, ranked: NDArray[np.intp], finding: int, steps: int
 ) -> float:
     """Area under the probability while ``start`` becomes ``end`` in ``steps`` equal steps."""
     images = start[None].repeat(steps + 1, 1, 1, 1).flatten(2)

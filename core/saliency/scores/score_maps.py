@@ -145,10 +145,7 @@ def score_maps(
             "Choose another finding or split, or keep the studies seen in training (--with-seen).",
         )
     return ScoredMaps(
-        pd.DataFrame(results.rows),
-        left_out,
-        _agreement(results.correlations),
-        tuple(results.notes),
+        pd.DataFrame(results.rows), left_out, _agreement(results.correlations), tuple(results.notes)
     )
 
 
@@ -162,8 +159,7 @@ def _check(runs: dict[str, Trained], dataset: ChestDataset, options: ScoringOpti
         saliency_method(method)
     if not (runs and options.methods and options.findings and options.split):
         raise ConfigurationError(
-            "There is nothing to explain.",
-            "Give at least one run, method, finding and split.",
+            "There is nothing to explain.", "Give at least one run, method, finding and split."
         )
     for finding in options.findings:
         if finding not in dataset.findings:

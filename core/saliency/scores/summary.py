@@ -113,11 +113,7 @@ def contrasts(rows: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> list[C
             right = b.loc[left.index]
             scores = {
                 name: patient_means.paired_difference(
-                    _table(left, name),
-                    _table(right, name),
-                    _patients(left),
-                    draws=draws,
-                    seed=seed,
+                    _table(left, name), _table(right, name), _patients(left), draws=draws, seed=seed
                 )
                 for name in score_maps.scores_of(rows)
             }

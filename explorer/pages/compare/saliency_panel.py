@@ -99,8 +99,7 @@ class SaliencyPanel:
         studies = _studies(dataset, finding)
         return [
             gr.Dropdown(
-                choices=[(name.replace("_", " "), name) for name in dataset.findings],
-                value=finding,
+                choices=[(name.replace("_", " "), name) for name in dataset.findings], value=finding
             ),
             gr.Dropdown(
                 choices=study_list.choices(dataset, studies),
@@ -165,10 +164,7 @@ class SaliencyPanel:
             difference=(runs[0].id, runs[1].id) if len(runs) == 2 else None,
         )
         value = viewer.viewer_value(
-            views,
-            study=study,
-            heading=study_views.heading(study, finding, METHOD),
-            steps=True,
+            views, study=study, heading=study_views.heading(study, finding, METHOD), steps=True
         )
         return [value, study_views.caveat(METHOD)]
 

@@ -319,11 +319,7 @@ def _view(dataset: ChestDataset, study_id: str, image: Radiograph) -> View:
         if study.findings[name] == 1 and (mask := dataset.mask(study_id, name)) is not None
     }
     return View(
-        image,
-        title=study_id,
-        boxes=study.boxes,
-        masks=masks,
-        facts=study_views.about(study),
+        image, title=study_id, boxes=study.boxes, masks=masks, facts=study_views.about(study)
     )
 
 

@@ -84,13 +84,7 @@ class RegisterForm:
 
 
 def register(
-    workspace: Workspace,
-    name: str,
-    root: str,
-    patient: str,
-    table: str,
-    labels: str,
-    *columns: str,
+    workspace: Workspace, name: str, root: str, patient: str, table: str, labels: str, *columns: str
 ) -> RegisteredDataset:
     """Register a folder under a name.
 

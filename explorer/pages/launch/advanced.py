@@ -17,10 +17,7 @@ AUGMENTATIONS = [
     ("crop and flip", "crop-flip"),
     ("RandAugment and erasing", "randaugment"),
 ]
-VALIDATIONS = [
-    ("full, every epoch", "every-epoch"),
-    ("limited share of time", "budget"),
-]
+VALIDATIONS = [("full, every epoch", "every-epoch"), ("limited share of time", "budget")]
 PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
 EMPTY = {
     "data.subset_seed": "the seed",

@@ -33,11 +33,7 @@ TONES: dict[Evidence, str] = {
     "undecided": "warn",
 }
 """Tone of the dot before the words of a verdict."""
-STATUS_TONES: dict[Status, str] = {
-    "holds": "good",
-    "does not hold": "bad",
-    "not decidable": "warn",
-}
+STATUS_TONES: dict[Status, str] = {"holds": "good", "does not hold": "bad", "not decidable": "warn"}
 """Tone of the dot before the words of a claim."""
 
 NAMES = {LORA: "LoRA", FULL: "Full"}

@@ -24,19 +24,12 @@ from explorer.components.study_views import RunView
 if TYPE_CHECKING:
     from core.saliency.request import ExplainedStudy  # loads PyTorch
 
-KINDS = {
-    "npy": "raw maps (.npy)",
-    "dcm": "as DICOM",
-}
+KINDS = {"npy": "raw maps (.npy)", "dcm": "as DICOM"}
 """Kinds of download, with the text of the button."""
 
 
 def pack(
-    kind: str,
-    run_views: Sequence[RunView],
-    radiograph: Radiograph,
-    study: str | None,
-    folder: Path,
+    kind: str, run_views: Sequence[RunView], radiograph: Radiograph, study: str | None, folder: Path
 ) -> Path:
     """Write the maps that are shown into one zip file.
 

@@ -409,10 +409,7 @@ def test_a_running_run_is_stopped_resumed_and_completed(
 
 
 def test_a_queued_run_is_stopped_and_deleted(
-    cli: Callable[..., Answer],
-    radiographs: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = ["--workspace", tmp_path / "workspace"]
     monkeypatch.chdir(radiographs.parent)

@@ -81,8 +81,7 @@ def test_only_shared_studies_count(predict) -> None:
     arrays = dict(np.load(path))
     rows = slice(0, 150)
     np.savez(
-        path,
-        **{key: value if key == "findings" else value[rows] for key, value in arrays.items()},
+        path, **{key: value if key == "findings" else value[rows] for key, value in arrays.items()}
     )
     assert evaluate.compare_runs(full, part, draws=50).studies == 150
 

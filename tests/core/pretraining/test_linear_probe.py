@@ -16,9 +16,7 @@ def test_the_probe_finds_a_label_that_the_features_contain() -> None:
     ).astype(np.uint8)
     probe = linear_probe((images[:160], labels[:160]), (images[160:], labels[160:]), input_size=32)
     shuffled = linear_probe(
-        (images[:160], rng.permutation(labels[:160])),
-        (images[160:], labels[160:]),
-        input_size=32,
+        (images[:160], rng.permutation(labels[:160])), (images[160:], labels[160:]), input_size=32
     )
     flat = torch.nn.Flatten()
     assert probe(flat) > 0.95

@@ -76,9 +76,7 @@ def test_captures_are_neither_too_small_nor_too_large(size: tuple[int, int]) -> 
     assert 512 <= max(found.shape[:2]) <= 2048 * 1.2
 
 
-def test_captures_can_be_read_and_maps_must_fit_the_image(
-    tmp_path: Path,
-) -> None:
+def test_captures_can_be_read_and_maps_must_fit_the_image(tmp_path: Path) -> None:
     path = tmp_path / "a.dcm"
     path.write_bytes(written())
     assert read_image(path).shape == overlay(GREY, None, LEGEND.lines()).shape[:2]
