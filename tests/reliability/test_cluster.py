@@ -23,7 +23,7 @@ from tests.support import cluster as cluster_of
 from tests.support.cluster import cluster
 
 __all__ = ["cluster", "radiographs", "until"]
-pytestmark = [cluster_of.marks, pytest.mark.slow]
+pytestmark = [*cluster_of.marks, pytest.mark.slow]
 
 EPOCHS = 150
 
