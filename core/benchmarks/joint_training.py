@@ -51,7 +51,7 @@ def seconds(folder: Path, shape: Sweep, together: bool) -> list[float]:
     from core.training.joint.run import run_together
     from core.training.loop import fine_tune
 
-    root, cache = folder / "pictures", folder / "cache"
+    root, cache = folder / "images", folder / "cache"
     counts = {"train": shape.train, "val": shape.held, "test": shape.held}
     save(Phantom("phantom-14", size=128, **counts), root)
     # Runs with one seed have the same random frozen weights, which joint training needs.

@@ -21,8 +21,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     "mlp": ("mlp",),
     "all": ("q", "k", "v", "proj", "mlp"),
 }
-"""The named choices of targets, each with the parts of a transformer block that it stands for. The
-patch embedding is never one of them. In a network without attention and MLP, ``all`` stands for the
+"""The named choices of targets, each with the parts of a transformer block that it selects. The
+patch embedding is never one of them. In a network without attention and MLP, ``all`` selects the
 convolutions of the blocks."""
 
 FIELD = "adapter.targets"
