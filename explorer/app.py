@@ -209,12 +209,7 @@ def show(
 
 
 def free_port(host: str, first: int, tries: int = 100) -> int:
-    """The first free port of a host.
-
-    Args:
-        host: Address of this machine.
-        first: First port to try.
-        tries: Number of ports to try.
+    """The first free port of a host, from ``first`` on.
 
     Raises:
         ConfigurationError: None of the ports is free, or the host is not one of this machine's.

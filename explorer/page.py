@@ -42,9 +42,6 @@ class Page:
 
     It adds the explorer's script to the head, where it sets the theme before the first paint,
     removes the tags that refer to other hosts, and sends a policy that forbids loading from them.
-
-    Args:
-        app: The application to wrap.
     """
 
     def __init__(self, app: Any) -> None:

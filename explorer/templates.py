@@ -67,8 +67,6 @@ def render_macro(template: str, macro: str, **values: Any) -> Markup:
 def error_message(error: CoreError, field: str = "") -> Markup:
     """An error as HTML: the cause, and the remedy below it.
 
-    Args:
-        error: The error.
-        field: Id of the form field that caused it; the page shows the message under that field.
+    The page shows it under the form field with the id ``field``.
     """
     return render("components/error_message.html.j2", error=error, field=field)

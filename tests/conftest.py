@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.envi
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from core.runs.store import Store, open_store
 from core.workspace import Workspace, open_workspace
 from tests.support import chromium as chromium_here
 
@@ -32,6 +33,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def workspace(tmp_path: Path) -> Workspace:
     """An empty workspace that is gone after the test."""
     return open_workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def store(workspace: Workspace) -> Store:
+    """An empty store of runs."""
+    return open_store(workspace, create=True)
 
 
 @pytest.fixture(scope="session")

@@ -23,10 +23,6 @@ def rows(task: Shape = TASK, seeds: int = REPEATS) -> list[Row]:
     crops. All sides validate after every epoch: this task is so small that a budget would allow it
     anyway (``tests.benchmarks.validation`` measures validation by budget).
 
-    Args:
-        task: Size of the task.
-        seeds: Number of repetitions.
-
     Returns:
         A row per baseline; ``difference_spread`` is the 95% interval of ours − baseline over the
         seeds.

@@ -75,11 +75,7 @@ def score(labels: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
 
 
 def train(root: Path, shape: Shape) -> dict[str, Any]:
-    """Train and validate.
-
-    Args:
-        root: Folder of PNG files.
-        shape: Size of the task.
+    """Train and validate on a folder of PNG files.
 
     Returns:
         Total ``seconds``, ``epochs`` with the seconds of each, best ``auroc``, ``peak_bytes``.

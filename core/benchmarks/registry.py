@@ -83,10 +83,7 @@ BENCHMARKS: dict[str, Callable[[Scale], list[Row]]] = {
 
 
 def chosen(only: str | None) -> Iterable[str]:
-    """Names of the benchmarks to run.
-
-    Args:
-        only: Name of a benchmark; None for all of them.
+    """Names of the benchmarks to run: ``only``, or all of them if it is None.
 
     Raises:
         ConfigurationError: The name is unknown.

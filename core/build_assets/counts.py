@@ -46,12 +46,7 @@ def backbone(card: BackboneCard) -> dict[str, Any]:
 
 
 def method(card: BackboneCard, adapter: AdapterSpec) -> dict[str, Any]:
-    """The entry of a method in the entry of a backbone.
-
-    Args:
-        card: The backbone.
-        adapter: The method and its settings.
-    """
+    """The entry of a method in the entry of a backbone."""
     one, two = (count_in_model(card, adapter, findings) for findings in (1, 2))
     lines = {
         "trainable": [2 * one.trainable - two.trainable, two.trainable - one.trainable],

@@ -72,10 +72,7 @@ class Trained:
 
 
 def load_trained(folder: Path) -> Trained:
-    """Load a run's model with the weights of its best epoch.
-
-    Args:
-        folder: The run's folder.
+    """Load the model in a run's folder with the weights of its best epoch.
 
     Raises:
         ModelError: The run has no weights yet, or its backbone's weights have changed since.

@@ -24,13 +24,7 @@ def digest(state: dict[str, Tensor]) -> str:
 
 
 def write_state(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors as safetensors, atomically.
-
-    Args:
-        path: The file.
-        state: Tensors by name.
-        metadata: Text by name, stored in the file's header.
-    """
+    """Write tensors and text metadata as safetensors, atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     write_atomically(path, safetensors.torch.save(plain, metadata=metadata))
 

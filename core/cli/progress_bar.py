@@ -15,11 +15,7 @@ from core.runs.run import Run
 
 
 class ProgressBar(NullReporter):
-    """Reporter that shows progress and validation AUROC on standard error.
-
-    Args:
-        title: Name of the run.
-    """
+    """Reporter that shows progress and validation AUROC on standard error."""
 
     def __init__(self, title: str) -> None:
         self._bar = Progress(
@@ -61,12 +57,7 @@ class ProgressBar(NullReporter):
 
 
 class SharedBar(ProgressBar):
-    """One bar for several simultaneous runs: their mean progress and the best AUROC.
-
-    Args:
-        title: Name of the group.
-        runs: Number of runs.
-    """
+    """One bar for several simultaneous runs: their mean progress and the best AUROC."""
 
     def __init__(self, title: str, runs: int) -> None:
         super().__init__(title)

@@ -83,11 +83,7 @@ class RunSpec(Section):
         )
 
     def without(self, *paths: str) -> RunSpec:
-        """The same specification with some settings left open again.
-
-        Args:
-            *paths: Dotted names of the settings that ``resolved`` is to fill in.
-        """
+        """The same specification with some settings, given by dotted names, left open again."""
         values = self.model_dump()
         for path in paths:
             section, _, name = path.partition(".")

@@ -73,12 +73,7 @@ def subset(dataset: ChestDataset, fraction: float, seed: int) -> list[str]:
 
 
 def positives(dataset: ChestDataset, ids: Sequence[str]) -> dict[str, int]:
-    """Count positive studies by finding, in the order of the data set's findings.
-
-    Args:
-        dataset: The data set.
-        ids: The studies to count in.
-    """
+    """Count positive studies by finding, in the order of the data set's findings."""
     counts = (dataset.labels(ids) == 1).sum(axis=0)
     return dict(zip(dataset.findings, map(int, counts), strict=True))
 
@@ -184,10 +179,6 @@ def part(
 
 def check_shared_patients(table: pd.DataFrame, title: str) -> None:
     """Check that no patient is in two splits.
-
-    Args:
-        table: With the columns ``patient`` and ``split``.
-        title: The displayed name of the data set.
 
     Raises:
         DataError: A patient is in two splits; the message names some of the patients.

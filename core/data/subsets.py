@@ -20,15 +20,9 @@ if TYPE_CHECKING:
 
 
 def labelled(dataset: ChestDataset, data: DataSpec) -> list[str]:
-    """Return the studies whose labels a run is trained on.
+    """Return the studies whose labels a run is trained on, in the data set's order.
 
-    Args:
-        dataset: The data set.
-        data: The studies are those of ``split_file``, or else drawn by ``label_fraction`` and
-            ``subset_seed``.
-
-    Returns:
-        Ids of studies, in the data set's order.
+    They are those of ``split_file``, or else drawn by ``label_fraction`` and ``subset_seed``.
 
     Raises:
         DataError: As ``listed`` and ``splits.subset``.

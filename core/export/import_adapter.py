@@ -79,10 +79,6 @@ def prepare_import(source: Path, spec: RunSpec) -> tuple[RunSpec, list[str]]:
 def copy_adapter(source: Path, folder: Path) -> None:
     """Copy an adapter's files into a run's folder.
 
-    Args:
-        source: The adapter's folder.
-        folder: The run's folder.
-
     Raises:
         OSError: A file cannot be read or written.
     """

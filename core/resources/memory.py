@@ -75,12 +75,7 @@ class Footprint:
     saving: int
 
     def peak(self, batch: int, micro_batches: int = 1) -> int:
-        """Peak memory of the run in bytes.
-
-        Args:
-            batch: Studies per step.
-            micro_batches: Micro-batches per batch.
-        """
+        """Peak memory of the run in bytes."""
         studies = -(-batch // micro_batches)
         # From the second micro-batch on, the accumulated gradients are in memory as well.
         accumulated = self.trainable if micro_batches > 1 else 0
@@ -200,10 +195,6 @@ def largest_batch(spec: ResolvedSpec, findings: int, limit: float) -> int:
 
 def check_memory(spec: ResolvedSpec, findings: int) -> None:
     """Refuse a run that needs more memory than its device has in total.
-
-    Args:
-        spec: The run.
-        findings: Outputs of the classifier.
 
     Raises:
         ConfigurationError: It does not fit; ``field`` is the batch size.

@@ -75,12 +75,7 @@ class ValidationRounds:
         return epoch == epochs or epoch % self.every == 0
 
     def studies(self, epochs: int, validation: int) -> int:
-        """Total number of predictions of studies.
-
-        Args:
-            epochs: Number of epochs of the run.
-            validation: Studies of the validation split.
-        """
+        """Total number of predictions of studies."""
         total, seen = math.ceil(epochs / self.every) * self.part, self.part
         for stage in (*self.middle, ValidationRound(self.full, validation)):
             # A candidate's predictions of the rounds before are reused.

@@ -30,10 +30,6 @@ Backend = sqlite.File | postgres.Server
 def open_database(workspace: Workspace, *, create: bool) -> Database:
     """Open the database of a workspace and migrate an earlier version to this one.
 
-    Args:
-        workspace: The workspace.
-        create: Create the database if there is none.
-
     Raises:
         StoreError: There is none and ``create`` is False, or it is damaged, unreadable or of a
             later version. It is left unchanged.
@@ -71,12 +67,7 @@ def _migrate(engine: sa.Engine, backend: Backend) -> None:
 
 
 class Database:
-    """Transactions on an open database; may be used by many threads.
-
-    Args:
-        engine: Its connections.
-        backend: Its kind and place.
-    """
+    """Transactions on an open database; may be used by many threads."""
 
     def __init__(self, engine: sa.Engine, backend: Backend) -> None:
         self._engine = engine

@@ -153,12 +153,7 @@ class SignalRouter:
 
 
 class HearingReporter(ForwardingReporter):
-    """Reporter of one run that also reacts to the signals of the shared process.
-
-    Args:
-        report: The reporter of the run.
-        router: Receives the signals.
-    """
+    """Reporter of one run that also reacts to the signals of the shared process."""
 
     def __init__(self, report: StoreReporter, router: SignalRouter) -> None:
         super().__init__(report)

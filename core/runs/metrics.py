@@ -26,9 +26,6 @@ _CHANGEABLE = set(COLUMNS) - {
 class MetricStore:
     """The part of the store that holds the curves.
 
-    Args:
-        database: The database.
-
     Raises:
         StoreError: By each method, if the database cannot be read or written.
     """

@@ -45,9 +45,6 @@ class Server:
     def open(self, *, create: bool) -> sa.Engine:
         """Connect to the database, and create the tables of the store if there are none.
 
-        Args:
-            create: Create the tables if they do not exist.
-
         Raises:
             StoreError: There are none and ``create`` is False, or the server cannot be reached.
             ConfigurationError: The driver is not installed.

@@ -78,14 +78,9 @@ def _device(spec: str) -> str:
 
 
 def moved(connection: sa.Connection, run_id: str, where: str) -> dict[str, dict[str, Any]]:
-    """Fields that change, by run, when a queued run is moved in the queue.
+    """Fields that change, by run, when a queued run is moved in the queue (see ``MOVES``).
 
     A run that is moved past another one takes its priority.
-
-    Args:
-        connection: The transaction.
-        run_id: The run.
-        where: One of ``MOVES``.
 
     Raises:
         RunError: It is not queued, or ``where`` is unknown.

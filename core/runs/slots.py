@@ -65,12 +65,7 @@ class Devices:
         return {**gpus, CPU: self._each}
 
     def environment(self, device: str, slot: str | None) -> dict[str, str]:
-        """Environment variables that make only the GPU of its slot visible to a run's process.
-
-        Args:
-            device: The device in its specification.
-            slot: Its slot.
-        """
+        """Environment variables that make only the GPU of its slot visible to a run's process."""
         if device not in ("auto", "cuda"):  # a device number counts all GPUs
             return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if self._gpus else {}
         chosen = [gpu.identity for gpu in self._gpus if gpu.slot == slot]

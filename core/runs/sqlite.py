@@ -19,11 +19,7 @@ BUSY_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class File:
-    """SQLite file of a store.
-
-    Attributes:
-        path: The file.
-    """
+    """SQLite file of a store."""
 
     path: Path
 
@@ -32,9 +28,6 @@ class File:
 
     def open(self, *, create: bool) -> sa.Engine:
         """Open the file, or create it if there is none.
-
-        Args:
-            create: Create the file if it does not exist.
 
         Raises:
             StoreError: There is no file and ``create`` is False, or it is empty.

@@ -39,11 +39,7 @@ _RUN_COLUMNS = [_runs.c[name].label(name) for name in COLUMNS]
 
 
 def open_store(workspace: Workspace, create: bool) -> Store:
-    """Open the store of a workspace.
-
-    Args:
-        workspace: The workspace.
-        create: Create the store if there is none; the process of a run never does.
+    """Open the store of a workspace; the process of a run never creates it.
 
     Raises:
         StoreError: There is none, or it is damaged or of a later version; it is left unchanged.
@@ -53,10 +49,6 @@ def open_store(workspace: Workspace, create: bool) -> Store:
 
 class Store(MetricStore):
     """The store of one workspace; may be used by many threads and processes at once.
-
-    Args:
-        workspace: The workspace.
-        database: Its database.
 
     Raises:
         StoreError: By each method, if the database cannot be read or written.
@@ -99,12 +91,7 @@ class Store(MetricStore):
             return self._insert(connection, spec, name, state, priority=priority, after=after)
 
     def create_group(self, specs: Sequence[RunSpec], *, priority: int = 0) -> Sequence[Run]:
-        """Add runs that start together, in one process.
-
-        Args:
-            specs: Their specifications.
-            priority: Runs with a higher priority start first.
-        """
+        """Add runs that start together, in one process."""
         group = secrets.token_hex(4)
         # One transaction: otherwise a scheduler could claim a part of the group.
         with self._database.write() as connection:
@@ -133,12 +120,7 @@ class Store(MetricStore):
             raise self._unknown(connection, name)
 
     def list(self, states: Iterable[RunState] | None = None, limit: int | None = None) -> list[Run]:
-        """List runs, the latest first.
-
-        Args:
-            states: Return only runs in one of these states.
-            limit: Maximum number of runs.
-        """
+        """List runs, the latest first: those in one of ``states``, and at most ``limit``."""
         query = _select().order_by(_runs.c.number.desc()).limit(limit)
         if states is not None:
             query = query.where(_runs.c.state.in_([str(state) for state in states]))
@@ -226,11 +208,7 @@ class Store(MetricStore):
             return [self._read_run(connection, run_id) for run_id in ids]
 
     def move(self, run_id: str, where: str) -> None:
-        """Move a queued run in the queue.
-
-        Args:
-            run_id: The run.
-            where: ``first``, ``up``, ``down`` or ``last``.
+        """Move a queued run in the queue: ``first``, ``up``, ``down`` or ``last``.
 
         Raises:
             RunError: There is no such run, or it is not queued.

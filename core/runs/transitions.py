@@ -44,13 +44,7 @@ _RESET_WHEN_QUEUED = (
 
 
 def changed_fields(run: Run, state: RunState, next_place: int) -> dict[str, Any]:
-    """Fields that change whenever a run enters a state.
-
-    Args:
-        run: The run, in its present state.
-        state: The state that it enters.
-        next_place: Place at the end of the queue.
-    """
+    """Fields that change whenever a run enters a state; ``next_place`` is the end of the queue."""
     now = time.time()
     match state:
         case RunState.QUEUED:

@@ -202,8 +202,7 @@ def _record_outcome(
 def signals(interrupt: Callable[[str], None]) -> Iterator[None]:
     """Let signals request a stop, so that the run writes a checkpoint; a second Ctrl-C ends it.
 
-    Args:
-        interrupt: Called with the name of the signal.
+    ``interrupt`` receives the name of the signal.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -16,12 +16,7 @@ Positions = NDArray[np.floating[Any]]
 def enlarge(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     """Enlarge maps bilinearly, with the value of each cell at the centre of its patch.
 
-    Args:
-        values: Shape (batch, rows, columns).
-        size: Height and width of the result.
-
-    Returns:
-        Shape (batch, height, width).
+    Shape (batch, rows, columns) becomes (batch, height, width).
     """
     height, width = size
     # Pixel centres lie at half integers in both grids: without the halves a map would be shifted

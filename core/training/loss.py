@@ -33,12 +33,7 @@ def known_labels(targets: Tensor) -> int:
 
 
 def not_finite(session: Session, what: str) -> NotFiniteError:
-    """The error for a loss that is NaN or infinite.
-
-    Args:
-        session: The run.
-        what: Name of the loss.
-    """
+    """The error for a loss that is NaN or infinite."""
     return NotFiniteError(
         f"The {what} is not finite at step {session.position.step}.",
         f"Lower the learning rate (now {session.spec.train.lr:g}) or train in fp32.",

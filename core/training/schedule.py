@@ -16,9 +16,6 @@ def learning_rate(
         min_lr: Learning rate at the end.
         warmup_epochs: Length of the warm-up, less than ``epochs``.
         epochs: Length of the run.
-
-    Returns:
-        The learning rate of the next step.
     """
     if epoch < warmup_epochs:
         return lr * epoch / warmup_epochs

@@ -135,11 +135,7 @@ class Session:
         return self.position.seconds + time.monotonic() - self.started
 
     def progress(self, batches: int = 1) -> tuple[float, float | None]:
-        """Progress of the run, 0 to ``TRAINED``, and the remaining seconds of training.
-
-        Args:
-            batches: Batches per epoch.
-        """
+        """Progress of the run, 0 to ``TRAINED``, and the remaining seconds of training."""
         position, epochs = self.position, self.spec.train.epochs
         done = (position.epoch + position.batch / batches) / epochs
         spent = self.elapsed()
@@ -147,10 +143,7 @@ class Session:
         return TRAINED * done, left
 
     def leave_out(self, faults: Mapping[str, str]) -> None:
-        """Skip some studies from now on.
-
-        Args:
-            faults: Reasons by study id.
+        """Skip studies from now on; ``faults`` has the reasons by study id.
 
         Raises:
             DataError: The remaining studies cannot be used for training or validation.

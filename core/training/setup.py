@@ -35,12 +35,6 @@ from core.training.session import Position, Session, Weights, check_usable, repo
 def setup(spec: ResolvedSpec, folder: Path, cache: Path, report: Reporter) -> Session:
     """Open the data set, build the model and its optimizer.
 
-    Args:
-        spec: The run.
-        folder: Its folder.
-        cache: Folder of decoded images.
-        report: Receives the progress.
-
     Raises:
         DataError: The data set is missing, or its labels cannot be used.
         ModelError: The backbone cannot be loaded.

@@ -97,13 +97,7 @@ def installed(name: str) -> bool:
 
 
 class TrackingReporter(ForwardingReporter):
-    """Forwards everything to a run's reporter, and its curves to trackers as well.
-
-    Args:
-        report: The run's reporter.
-        target: The run as the trackers know it.
-        spec: The run; the trackers also receive its settings.
-    """
+    """Forwards everything to a run's reporter, and its curves to trackers as well."""
 
     def __init__(self, report: Reporter, target: TrackedRun, spec: ResolvedSpec) -> None:
         super().__init__(report)

@@ -127,12 +127,10 @@ def budget(session: Session) -> Budget | None:
 def validate(session: Session, budget: Budget | None = None) -> None:
     """Score the epoch that has just ended, after the last one also the best; keep the best weights.
 
+    Without a budget the whole split is scored.
+
     The run's state changes only after all predictions, so that a run that is stopped meanwhile
     repeats the validation when it resumes.
-
-    Args:
-        session: The run.
-        budget: Its budget; by default the whole split is scored.
 
     Raises:
         Stopped: The user asked for it.

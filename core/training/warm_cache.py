@@ -45,11 +45,6 @@ class CacheSummary:
 def prepare(spec: RunSpec, cache: Path, progress: Progress | None = None) -> dict[str, int]:
     """Decode (or draw) the images that a run needs.
 
-    Args:
-        spec: The run.
-        cache: Folder of decoded images.
-        progress: Receives the numbers of finished and of all images.
-
     Returns:
         ``pictures``, the number of images of the run, and ``made``, of those decoded now.
 

@@ -85,11 +85,7 @@ class LoadedModel:
 
 
 class LruCache:
-    """Keeps the most recently used values.
-
-    Args:
-        size: Maximum number of values.
-    """
+    """Keeps the ``size`` most recently used values."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -115,12 +111,7 @@ class LruCache:
 
 
 class ModelCache:
-    """Loads models, data sets and radiographs, computes maps, and keeps the most recent ones.
-
-    Args:
-        workspace: The folders of the runs.
-        store: The store of the runs.
-    """
+    """Loads models, data sets and radiographs, computes maps, and keeps the most recent ones."""
 
     def __init__(self, workspace: Workspace, store: Store) -> None:
         self._workspace = workspace
@@ -173,10 +164,6 @@ class ModelCache:
 
     def radiograph(self, spec: DataSpec, study_id: str) -> Radiograph:
         """Return a study's radiograph; its file is decoded once for the viewer and for all models.
-
-        Args:
-            spec: The data set.
-            study_id: One of its studies.
 
         Raises:
             DataError: There is no such study, or its file is missing or cannot be read.

@@ -19,10 +19,6 @@ class PageLinks:
 
     A handler that may open one of them has ``outputs`` as its last outputs, and returns for them
     ``open(page, …)`` or ``stay()``.
-
-    Args:
-        context: The explorer.
-        pages: Names of the pages.
     """
 
     def __init__(self, context: Context, pages: Sequence[str]) -> None:

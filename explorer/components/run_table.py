@@ -30,14 +30,7 @@ def latest(runs: Sequence[Run]) -> Run | None:
 
 
 def table(store: Store, runs: Sequence[Run], selected: str | None, follow: bool) -> Markup:
-    """HTML of all runs.
-
-    Args:
-        store: Holds the runs' curves.
-        runs: The runs, in the order in which they are shown.
-        selected: Id of the run shown below the table.
-        follow: Whether the page follows the latest run.
-    """
+    """HTML of all runs with their curves; ``follow`` tells whether the latest run is followed."""
     active = sum(run.state in ACTIVE for run in runs)
     queued = sum(run.state is RunState.QUEUED for run in runs)
     counts = [f"{active} active", f"{queued} queued" if queued else "", f"{len(runs)} in total"]

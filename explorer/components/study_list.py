@@ -98,9 +98,6 @@ def studies(
         predictions: Predictions of the runs to sort by, the main run first. Studies without a
             prediction follow in the order of the data set.
         thresholds: Operating points of these runs for the finding; 0.5 if there is none.
-
-    Returns:
-        Ids in order.
     """
     ids = dataset.ids(split)
     if (present or marked) and finding in dataset.findings:

@@ -262,10 +262,7 @@ class _TableRow:
 def table(run_views: Sequence[RunView], finding: str, study: Study | None) -> Markup:
     """HTML of each run's probability of each finding, with label and operating point.
 
-    Args:
-        run_views: The results of the runs.
-        finding: The finding that is shown; its row is highlighted.
-        study: The study; None for an uploaded image.
+    The row of ``finding`` is highlighted; ``study`` is None for an uploaded image.
     """
     explained = [
         (result, result.explained.explanation.probabilities)

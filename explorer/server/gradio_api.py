@@ -24,12 +24,7 @@ from explorer.pages.runs.export import export_in_process
 
 
 class Endpoints:
-    """The endpoints; their docstrings are the descriptions on the API page.
-
-    Args:
-        store: The store of runs.
-        workspace: Place of the runs' folders.
-    """
+    """The endpoints; their docstrings are the descriptions on the API page."""
 
     def __init__(self, store: Store, workspace: Workspace) -> None:
         self._store, self._workspace = store, workspace

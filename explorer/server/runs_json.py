@@ -28,12 +28,7 @@ MAX_PAUSE_SECONDS = 2.0
 
 
 class Listing:
-    """JSON answer with the runs of a store, the latest first, cached by the store's version.
-
-    Args:
-        store: The store.
-        store_version: Its version.
-    """
+    """JSON answer with the runs of a store, the latest first, cached by the store's version."""
 
     def __init__(self, store: Store, store_version: StoreVersion) -> None:
         self._store = store

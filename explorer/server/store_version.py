@@ -12,11 +12,7 @@ REFRESH_SECONDS = 0.25
 
 
 class StoreVersion:
-    """Version of a store, read at most once per ``REFRESH_SECONDS`` for all requests.
-
-    Args:
-        store: The store.
-    """
+    """Version of a store, read at most once per ``REFRESH_SECONDS`` for all requests."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -1,6 +1,7 @@
 """Runs' predictions with a quality that is known, and radiographs that a tiny run learns from."""
 
 import csv
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,28 @@ from PIL import Image
 
 from core.config.run import RunSpec
 from core.data.phantoms.dataset import Phantom
+from tests.support.programs import Answer, Cli
 
 FINDINGS = ("Effusion", "Mass", "Hernia")
 Predict = Callable[..., Path]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Run the command line in this process, where torch is loaded already."""
+
+    def call(*words: object) -> Answer:
+        from core.cli.app import main
+
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["core", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return Answer(end.value.code if isinstance(end.value.code, int) else 0, out, err)
+
+    return call
 
 
 @pytest.fixture

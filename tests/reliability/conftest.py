@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from core.runs.store import Store, open_store
 from core.workspace import Workspace, open_workspace
 
 LONG = bool(os.environ.get("CXR_LONG"))
@@ -18,11 +17,6 @@ LONG = bool(os.environ.get("CXR_LONG"))
 def long() -> bool:
     """Whether the long version was asked for."""
     return LONG
-
-
-@pytest.fixture
-def store(workspace: Workspace) -> Store:
-    return open_store(workspace, create=True)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -70,6 +72,12 @@ def save(path: Path, pixels: NDArray[np.uint8], mode: str = "L") -> None:
     Image.fromarray(pixels).convert(mode).save(path)
 
 
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    packed = io.BytesIO()
+    image.save(packed, kind, **options)
+    return packed.getvalue()
+
+
 def save_deep(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Sixteen bits per pixel, of which twelve are used."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,8 +89,6 @@ def save_dicom(
     **attributes: Any,
 ) -> None:  # fmt: skip
     """A secondary capture; ``inverted`` stores it as MONOCHROME1."""
-    import io
-
     import pydicom
     from pydicom.encaps import encapsulate
     from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
@@ -106,9 +112,8 @@ def save_dicom(
     file.BitsAllocated, file.BitsStored, file.HighBit = bits, bits, bits - 1
     file.PixelRepresentation = int(stored.dtype.kind == "i")
     if jpeg:
-        packed = io.BytesIO()
-        Image.fromarray(stored.astype(np.uint8)).save(packed, "JPEG", quality=95)
-        file.PixelData = encapsulate([packed.getvalue()])
+        image = Image.fromarray(stored.astype(np.uint8))
+        file.PixelData = encapsulate([encoded(image, "JPEG", quality=95)])
         file["PixelData"].VR = "OB"
     else:
         file.PixelData = stored.tobytes()
@@ -562,6 +567,11 @@ def _medmnist(root: Path, flag: str, names: tuple[str, ...], *, compressed: bool
     root.mkdir(parents=True, exist_ok=True)
     (np.savez_compressed if compressed else np.savez)(root / f"{flag}.npz", **arrays)
     return layout
+
+
+def edit_table(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    """Change the cells of a CSV file, all read as text."""
+    change(pd.read_csv(path, dtype=str, keep_default_na=False)).to_csv(path, index=False)
 
 
 def _write_rows(

@@ -33,7 +33,7 @@ from core.data.datasets.registry import open_dataset
 from core.data.images.dicom import read_attributes
 from core.data.images.reader import read_image
 from core.errors import CoreError
-from tests.support.layouts import LAYOUTS, body_image, save_dicom
+from tests.support.layouts import LAYOUTS, body_image, encoded, save_dicom
 
 SECONDS_PER_FILE = 30
 MEMORY = 4 << 30
@@ -89,12 +89,6 @@ def damaged(content: bytes, draw: Draw) -> bytes:
 
 
 # --- images ------------------------------------------------------------------------------------
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    packed = io.BytesIO()
-    image.save(packed, kind, **options)
-    return packed.getvalue()
 
 
 def pngs() -> list[bytes]:

@@ -45,10 +45,7 @@ class Activations:
         self._locations: dict[str, Location] = {}
 
     def find(self, sources: Mapping[str, str]) -> set[str]:
-        """Return the names of arrays that exist and are intact.
-
-        Args:
-            sources: What each array must have been computed from, by name.
+        """Return the names of arrays that exist, are intact, and were computed from their source.
 
         Raises:
             DataError: The folder is damaged.

@@ -131,10 +131,6 @@ def batches(ids: Sequence[str], workers: int) -> list[list[str]]:
 class DecoderPool:
     """Worker processes that decode images.
 
-    Args:
-        task: What to decode.
-        workers: Number of processes.
-
     Raises:
         PoolStartError: The task cannot be pickled.
     """

@@ -67,11 +67,7 @@ class Location(NamedTuple):
 
 
 class ShardWriter:
-    """Appends images to a new file of pixels.
-
-    Args:
-        folder: The folder of the shards.
-    """
+    """Appends images to a new file of pixels in a folder of shards."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -122,10 +118,7 @@ class ShardWriter:
 
 
 class Shards:
-    """Reads and indexes the images of one folder.
-
-    Args:
-        folder: The folder; created if it does not exist.
+    """Reads and indexes the images of one folder, which is created if it does not exist.
 
     Raises:
         DataError: The folder cannot be created or written.

@@ -23,13 +23,7 @@ SMALLEST = 64
 def image_problems(
     dataset: ChestDataset, scan: ImageScan, should_stop: Callable[[], bool] | None = None
 ) -> Iterator[Problem]:
-    """Find the problems of the decoded images.
-
-    Args:
-        dataset: The data set.
-        scan: The result of decoding the images.
-        should_stop: Called regularly; the search for duplicates ends if it returns True.
-    """
+    """Find the problems of the decoded images; end early if ``should_stop`` returns True."""
     unreadable = [f"{study}: {reason}" for study, reason in scan.unreadable.items()]
     yield from problem(
         "unreadable images", unreadable, "{} {image|images} cannot be read.", RESTORE

@@ -180,15 +180,7 @@ def near_duplicates(
 
 
 def distinct(hashes: Sequence[bytes], known: Sequence[bytes]) -> list[int]:
-    """Return the images that are similar neither to a known one nor to an earlier one.
-
-    Args:
-        hashes: Perceptual hashes of the images.
-        known: Perceptual hashes of the known images.
-
-    Returns:
-        Indices in ``hashes``, ascending.
-    """
+    """Return the indices of hashes that are similar neither to a known nor to an earlier one."""
     signs = _signs([*known, *hashes])
     level, first = signs.shape[1] - 2 * NEAR, len(known)
     kept: list[int] = []

@@ -164,12 +164,7 @@ def images_below(folder: Path) -> Iterator[Path]:
 
 
 def existing_files(root: Path, files: Mapping[str, str]) -> dict[str, str]:
-    """Return the entries whose file exists.
-
-    Args:
-        root: The data set's folder.
-        files: Paths relative to it, by study id.
-    """
+    """Return the entries whose file, a path relative to ``root``, exists."""
     top = os.fspath(root)
     return {study: path for study, path in files.items() if os.path.isfile(f"{top}/{path}")}  # noqa: PTH113 - 377,110 Paths
 
@@ -192,12 +187,6 @@ def check_files(title: str, files: Mapping[str, str | None], remedy: str) -> dic
 
 def check_missing(title: str, missing: Sequence[str], listed: int, remedy: str) -> None:
     """Raise an error if listed files are missing.
-
-    Args:
-        title: The displayed name of the data set.
-        missing: Names of the missing files.
-        listed: Number of listed files.
-        remedy: What to do about it.
 
     Raises:
         DataError: Files are missing, with counts and examples.

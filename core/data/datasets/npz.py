@@ -27,10 +27,6 @@ SKIPPED_BYTES = 1 << 20
 class NpzImages:
     """One array of an npz file: uint8 of shape (images, height, width).
 
-    Args:
-        path: The file.
-        member: Name of the array.
-
     Raises:
         DataError: The file is not an npz file, or has no such array of images.
     """

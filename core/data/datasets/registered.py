@@ -26,12 +26,7 @@ SUFFIX = ".json"
 
 @dataclass(frozen=True)
 class RegisteredDataset:
-    """A data set with the name that a user gave it.
-
-    Attributes:
-        name: The name.
-        data: Data set, folder, split and options.
-    """
+    """A data set, with its folder, split and options, and the name that a user gave it."""
 
     name: str
     data: DataSpec

@@ -43,13 +43,7 @@ SENTENCES = {
 
 
 def decided(cells: pd.DataFrame, names: Sequence[str], policy: str, path: Path) -> pd.DataFrame:
-    """Convert the cells of a table to labels.
-
-    Args:
-        cells: Texts, with one column per finding.
-        names: The findings.
-        policy: A key of ``SENTENCES``.
-        path: The table, for messages.
+    """Convert the cells of a table to labels by a policy, a key of ``SENTENCES``.
 
     Returns:
         The same rows with the columns ``names``: 1, 0, or NaN if the label is ignored.

@@ -16,17 +16,9 @@ REMEDY = "Choose another folder, or free space on its disk."
 
 
 def save(dataset: ChestDataset, folder: Path, ids: Sequence[str] | None = None) -> Path:
-    """Write studies as PNG files and a table that the data set ``folder`` opens.
+    """Write studies, by default all, as PNG files and a table that the data set ``folder`` opens.
 
     The table is written last. A folder that contains it is complete and is not changed.
-
-    Args:
-        dataset: The data set.
-        folder: The folder to write; it is created.
-        ids: The studies; by default all.
-
-    Returns:
-        The folder.
 
     Raises:
         DataError: An image cannot be read, or the folder cannot be written.

@@ -30,13 +30,6 @@ def resize(image: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
     An image of at least four times the size is first reduced by averaging blocks of pixels. This
     takes a third of the time and changes a radiograph's pixels by less than one grey level in the
     mean.
-
-    Args:
-        image: Shape (height, width).
-        short_side: Pixels of the shorter side of the result.
-
-    Returns:
-        An image of the same aspect ratio, to the nearest pixel.
     """
     if min(image.shape) == short_side:
         return image

@@ -59,13 +59,7 @@ def patches(model: nn.Module) -> int:
 def chunked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Scaled dot-product attention, computed in chunks of images.
 
-    Args:
-        query: Shape (images, heads, tokens, width).
-        key: The same shape.
-        value: The same shape.
-
-    Returns:
-        The same shape.
+    All shapes are (images, heads, tokens, width).
     """
     attended: Tensor = _ChunkedAttention.apply(query, key, value)
     return attended

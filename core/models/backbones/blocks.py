@@ -36,10 +36,6 @@ def parse_blocks(text: str, total: int, model: str) -> set[int]:
 def last_block_parameters(parts: ModelMap, last: int) -> set[str]:
     """Names of the parameters of the last blocks, and of everything that follows them.
 
-    Args:
-        parts: Map of the model.
-        last: Number of blocks.
-
     Raises:
         ConfigurationError: The model has fewer blocks.
     """

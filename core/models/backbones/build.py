@@ -134,13 +134,7 @@ def checkpoint_activations(model: nn.Module, card: BackboneCard) -> None:
 
 
 def model_arguments(card: BackboneCard, findings: int, size: int) -> dict[str, Any]:
-    """Keyword arguments of ``timm.create_model`` for a card.
-
-    Args:
-        card: The backbone.
-        findings: Number of outputs of the classifier.
-        size: Side of the input in pixels.
-    """
+    """Keyword arguments of ``timm.create_model`` for a card."""
     family = _family(card)
     sized = {"img_size": size} if family in FAMILIES else {}
     basic = {"num_classes": findings, "in_chans": card.channels}
@@ -169,11 +163,7 @@ def translate_weights(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str
 
 
 def fitting_backbones(state: Mapping[str, Tensor]) -> list[BackboneCard]:
-    """The registered backbones whose encoder a checkpoint fits.
-
-    Args:
-        state: Tensors as returned by ``checkpoints.read``.
-    """
+    """The registered backbones whose encoder a checkpoint fits (see ``checkpoints.read``)."""
     shapes = {key: value.to("meta") for key, value in state.items()}
     fitting = []
     for card in BACKBONES.values():

@@ -44,12 +44,7 @@ class Fingerprint:
 def features(model: nn.Module, pixels: Tensor) -> Tensor:
     """The features that the classifier receives, in evaluation mode, before ``fc_norm``.
 
-    Args:
-        model: A timm classifier.
-        pixels: Input of shape [B, C, S, S].
-
-    Returns:
-        Features of shape [B, D], float32.
+    Pixels [B, C, S, S] give float32 features [B, D].
     """
     network: Any = model
     training = model.training
@@ -65,12 +60,7 @@ def features(model: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def fingerprint(model: nn.Module, pixels: Tensor) -> Fingerprint:
-    """Statistics of the features of one image.
-
-    Args:
-        model: A timm classifier.
-        pixels: Input of shape [1, C, S, S].
-    """
+    """Statistics of the features of one image [1, C, S, S]."""
     values = features(model, pixels)[0].double()
     wave = torch.cos(torch.arange(len(values), dtype=torch.float64))
     return Fingerprint(

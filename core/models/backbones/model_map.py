@@ -92,11 +92,7 @@ class ModelMap:
 
 
 def map_model(model: nn.Module) -> ModelMap:
-    """Map a timm classifier in one pass over its modules.
-
-    Args:
-        model: A timm classifier, with or without adapters.
-    """
+    """Map a timm classifier, with or without adapters, in one pass over its modules."""
     modules = dict(model.named_modules())
     classifier = {id(module) for module in classifier_modules(model)}
     heads = {name: module for name, module in modules.items() if id(module) in classifier}

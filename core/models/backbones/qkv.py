@@ -66,12 +66,7 @@ def fuse(parts: ModelMap) -> None:
 
 
 def projections(name: str, module: Any) -> dict[str, str]:
-    """Names of ``q``, ``k``, ``v`` and ``proj`` of an attention module after ``split``.
-
-    Args:
-        name: The attention module's name in the model.
-        module: The attention module.
-    """
+    """Names of ``q``, ``k``, ``v`` and ``proj`` of an attention module after ``split``."""
     pattern = f"{name}.{{}}_proj" if hasattr(module, "q_proj") else f"{name}.qkv.{{}}"
     return {part: pattern.format(part) for part in "qkv"} | {"proj": f"{name}.proj"}
 

@@ -27,13 +27,6 @@ def attach_adapter(model: nn.Module, adapter: ForeignAdapter) -> nn.Module:
 
     The parameters of the adapter are marked as trainable, as by ``apply_method``.
 
-    Args:
-        model: A timm classifier with the backbone's weights.
-        adapter: Result of ``read_adapter``.
-
-    Returns:
-        The same model.
-
     Raises:
         ModelError: The adapter was made for another backbone or another number of findings, or
             has no classifier.

@@ -82,13 +82,7 @@ def apply_method(model: nn.Module, spec: AdapterSpec) -> nn.Module:
 
 
 def training_hook(model: nn.Module, spec: AdapterSpec, steps: int) -> TrainingHook | None:
-    """The method's training hook; None for most methods.
-
-    Args:
-        model: The adapted model.
-        spec: The method and its settings.
-        steps: Number of optimizer steps of the run.
-    """
+    """The method's hook for a run of ``steps`` optimizer steps; None for most methods."""
     make = tuning_method(spec.method).hook
     return None if make is None else make(model, spec.filled(), steps)
 
@@ -96,21 +90,13 @@ def training_hook(model: nn.Module, spec: AdapterSpec, steps: int) -> TrainingHo
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
     """Tensors that a run has to save: trained parameters and batch statistics that change.
 
-    Args:
-        model: An adapted model.
-
-    Returns:
-        Tensors by name, detached, contiguous, on the CPU; always copies.
+    They are detached, contiguous copies on the CPU.
     """
     return {name: value.detach().cpu().clone() for name, value in _saved_tensors(model).items()}
 
 
 def load_trainable_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load the result of ``trainable_state`` into a model that was built and adapted alike.
-
-    Args:
-        model: An adapted model; it is changed.
-        state: Tensors by name.
 
     Raises:
         ModelError: A name or a shape differs: the weights belong to another model or method.
@@ -231,13 +217,7 @@ def count_in_model(
 
 
 def merge_adapter(model: nn.Module) -> nn.Module:
-    """Merge the adapters into the weights, in place: timm's layout, the same outputs.
-
-    Args:
-        model: An adapted model.
-
-    Returns:
-        The same model, without adapters and with all parameters frozen.
+    """Merge the adapters into the weights, in place: timm's layout, the same outputs, all frozen.
 
     Raises:
         ModelError: The method's parameters are not weights of the backbone.

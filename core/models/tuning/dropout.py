@@ -28,11 +28,7 @@ class ByteDropout(nn.Dropout):
 
 
 def use_byte_dropout(model: nn.Module) -> None:
-    """Replace every plain dropout of an adapter by ``ByteDropout``, in place.
-
-    Args:
-        model: A model, or an adapted layer.
-    """
+    """Replace every plain dropout of an adapter by ``ByteDropout``, in place."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout:

@@ -89,12 +89,7 @@ def frozen_share(card: BackboneCard, spec: AdapterSpec, size: int) -> float:
 
 
 def draws(model: nn.Module, block: int) -> bool:
-    """Whether anything before a block is random in training: dropout or stochastic depth.
-
-    Args:
-        model: A model with a list ``blocks``.
-        block: The block's number.
-    """
+    """Whether anything before a block is random in training: dropout or stochastic depth."""
     following = {id(module) for later in list(model.blocks)[block:] for module in later.modules()}  # type: ignore[arg-type]
     return any(id(module) not in following and _drop_rate(module) > 0 for module in model.modules())
 

@@ -21,12 +21,7 @@ FILE = PRECOMPUTED / "counts.json"
 
 @dataclass(frozen=True)
 class LinearCount:
-    """A number that grows linearly with the number of findings.
-
-    Attributes:
-        fixed: Its value for no finding.
-        each: What each finding adds.
-    """
+    """A number that grows linearly: ``fixed``, and ``each`` for every finding."""
 
     fixed: int
     each: int

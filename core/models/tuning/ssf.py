@@ -44,11 +44,7 @@ class ScaleShift(Scale):
 def add_scales_and_shifts(parts: ModelMap) -> set[str]:
     """Add a scale, and a shift if there is a bias, to every layer but the classifier, in place.
 
-    Args:
-        parts: Map of the model.
-
-    Returns:
-        The names of the added parameters.
+    Returns the names of the added parameters.
     """
     model = parts.model
     if any(getattr(module, "q_bias", None) is not None for module in parts.attentions.values()):

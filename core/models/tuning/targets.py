@@ -34,15 +34,7 @@ _KINDS: dict[LayerKind, str] = {
 
 
 def target_layers(parts: ModelMap, method: Method, spec: AdapterSpec) -> dict[str, Any]:
-    """The layers that a method adapts; fused query-key-value projections are split for it.
-
-    Args:
-        parts: Map of the model.
-        method: The method.
-        spec: Its settings.
-
-    Returns:
-        The layers by their names in the model.
+    """The layers that a method adapts, by name; fused query-key-value projections are split for it.
 
     Raises:
         ConfigurationError: The architecture has no such layers, or the method cannot adapt them.

@@ -57,12 +57,7 @@ def has_prompts(model: nn.Module) -> bool:
 
 
 def prompts_before_patches(model: nn.Module, layer: str) -> int:
-    """Number of prompt tokens before the patch tokens in a layer's output.
-
-    Args:
-        model: A ViT or EVA classifier, with or without prompts.
-        layer: The layer's name, such as ``blocks.11.norm1``.
-    """
+    """Number of prompt tokens before the patch tokens in a layer's output."""
     parts = layer.split(".")
     if parts[0] != "blocks" or len(parts) < 2:
         return 0

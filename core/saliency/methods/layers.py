@@ -218,10 +218,6 @@ def device(model: nn.Module) -> torch.device:
 def check_finite(values: NDArray[np.float32], source: str) -> NDArray[np.float32]:
     """Return values that are all finite.
 
-    Args:
-        values: Any shape.
-        source: What they were computed from, for the error message.
-
     Raises:
         NotFiniteError: A value is NaN or infinite.
     """

@@ -45,12 +45,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Row:
-    """The tiles of one run.
-
-    Attributes:
-        title: Text to the left of the tiles.
-        tiles: As many as in the other rows, or fewer.
-    """
+    """The tiles of one run, with a title to the left of them."""
 
     title: str
     tiles: tuple[Tile, ...]
@@ -60,10 +55,6 @@ def draw(rows: Sequence[Row], title: str) -> bytes:
     """Draw a contact sheet as a PNG.
 
     Each map is coloured from 0 to its own peak; with a map of zeros the image stays grey.
-
-    Args:
-        rows: From top to bottom.
-        title: Title of the sheet.
     """
     from matplotlib.figure import Figure
 

@@ -52,12 +52,7 @@ class Table:
 def write(report: Report, out: Path) -> list[Path]:
     """Write ``report.html``, ``report.md``, ``table.csv``, ``differences.csv`` and ``studies.csv``.
 
-    Args:
-        report: The report.
-        out: A folder; it is created if it does not exist.
-
-    Returns:
-        The files.
+    The folder ``out`` is created if it does not exist.
 
     Raises:
         WriteError: The folder cannot be written.

@@ -33,13 +33,7 @@ SHEET_STUDIES = 10
 
 @dataclass(frozen=True)
 class Run:
-    """A run of a report.
-
-    Attributes:
-        name: Unique in the report.
-        folder: The run's folder.
-        trained: Its model.
-    """
+    """A run of a report, with its folder, its model, and a name that is unique in the report."""
 
     name: str
     folder: Path
@@ -76,10 +70,7 @@ class Report:
 
 
 def load(folders: dict[str, Path]) -> list[Run]:
-    """Load the models of finished runs.
-
-    Args:
-        folders: The runs' folders by name.
+    """Load the models of finished runs from their folders, by name.
 
     Raises:
         ModelError: A run has no weights, or they do not fit; the message names the run.
@@ -151,11 +142,6 @@ def training_patients(
     runs: Sequence[Run], dataset: ChestDataset, data: DataSpec
 ) -> tuple[frozenset[str], tuple[str, ...]]:
     """Patients whose labels a run was trained on, as far as they are known.
-
-    Args:
-        runs: The runs.
-        dataset: The report's data set.
-        data: How it was opened.
 
     Returns:
         Patients of the data set, and a sentence for each run whose training studies are not known.

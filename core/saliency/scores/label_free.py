@@ -132,12 +132,7 @@ def score_all(
     images: Mapping[str, Sequence[NDArray[np.uint8]]],
     methods: Sequence[str],
 ) -> tuple[list[LabelFreeScores], list[str]]:
-    """Score every run and method that supports it, on the images of each finding.
-
-    Args:
-        runs: Models by name.
-        images: Images by finding.
-        methods: Keys of ``SALIENCY_METHODS``; paired methods are skipped.
+    """Score every run and method that supports it and is not paired, on the images of each finding.
 
     Returns:
         The scores, and a sentence for each combination that failed.

@@ -86,12 +86,7 @@ def region_of(boxes: Iterable[Box], shape: tuple[int, int]) -> Region:
 
 
 def border_of(shape: tuple[int, int], share: float = BORDER) -> Region:
-    """The border of an image as a mask, where there is no lung.
-
-    Args:
-        shape: Height and width of the image.
-        share: Width of the border as a share of each side.
-    """
+    """The border of an image as a mask, where there is no lung: a ``share`` of each side."""
     mask = np.ones(shape, dtype=np.bool_)
     rows, columns = (max(1, round(share * length)) for length in shape)
     mask[rows:-rows, columns:-columns] = False

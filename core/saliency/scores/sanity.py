@@ -46,11 +46,7 @@ class Sanity:
         return self.correlations[-1] >= FAILING_CORRELATION
 
     def sentence(self, title: str) -> str:
-        """The result in words.
-
-        Args:
-            title: The title of the method.
-        """
+        """The result in words."""
         last = self.correlations[-1]
         if np.isnan(last):
             return (

@@ -24,10 +24,7 @@ SHIFTS = ((0, 4), (0, -4), (4, 0), (-4, 0))
 def correlation(first: Map, second: Map, *, ranked: bool = True) -> float:
     """Correlation of two maps over the pixels where both are finite.
 
-    Args:
-        first: A map of any shape.
-        second: A map of the same shape.
-        ranked: Spearman's rank correlation, as in Adebayo et al. 2018; otherwise Pearson's.
+    Spearman's rank correlation, as in Adebayo et al. 2018, or Pearson's if not ``ranked``.
 
     Returns:
         −1 to 1; NaN if a map has the same value everywhere.

@@ -36,9 +36,6 @@ UNSUPPORTED = {"accumulation": (None, 1), "activation_checkpointing": (False,), 
 def check_compatible(specs: Sequence[RunSpec]) -> None:
     """Refuse runs that cannot be trained jointly.
 
-    Args:
-        specs: The runs.
-
     Raises:
         ConfigurationError: They differ in a shared setting, their adapters cannot be stacked, or
             the device has too little memory; ``field`` is the setting.

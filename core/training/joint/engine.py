@@ -172,11 +172,7 @@ class Engine:
 
 
 class SharedInputs:
-    """Validation batches, loaded once for all members that request the same studies.
-
-    Args:
-        inputs: Loads them.
-    """
+    """Validation batches, loaded once for all members that request the same studies."""
 
     def __init__(self, inputs: PixelInputs) -> None:
         self._inputs = inputs
@@ -199,12 +195,7 @@ class SharedInputs:
 
 
 class MemberInputs:
-    """A member's input source: training batches of its own, shared validation batches.
-
-    Args:
-        own: The member's images and augmentation.
-        shared: Validation batches of all members.
-    """
+    """A member's input source: training batches of its own, shared validation batches."""
 
     def __init__(self, own: PixelInputs, shared: SharedInputs) -> None:
         self._own, self._shared = own, shared

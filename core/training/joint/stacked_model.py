@@ -42,13 +42,7 @@ class BatchRows:
         self._device = torch.device("cpu")
 
     def set(self, members: Sequence[int], counts: Sequence[int], device: torch.device) -> None:
-        """Describe the next batch.
-
-        Args:
-            members: Numbers of the members, ascending.
-            counts: Studies of each.
-            device: Device of the model.
-        """
+        """Describe the next batch: ascending numbers of members, and the studies of each."""
         if (self.members, self.counts) != (tuple(members), tuple(counts)):
             self.members, self.counts = tuple(members), tuple(counts)
             each = [torch.full((n,), k) for k, n in zip(members, counts, strict=True)]
@@ -219,12 +213,7 @@ class StackedNorm(nn.Module):
 
 
 class PerMember(nn.Module):
-    """Modules that act only at random and in training, called separately for each member.
-
-    Args:
-        modules: The members' modules: dropout or stochastic depth.
-        rows: Rows of the current batch.
-    """
+    """Dropout or stochastic depth of the members, called separately for each member."""
 
     def __init__(self, modules: Sequence[nn.Module], rows: BatchRows) -> None:
         super().__init__()

@@ -77,9 +77,6 @@ class ComparePage:
 
     Each returns updates of the choice of runs, of the baseline, of the comparison, of the panel of
     radiographs, and a key of what is drawn.
-
-    Args:
-        context: The explorer.
     """
 
     def __init__(self, context: Context) -> None:

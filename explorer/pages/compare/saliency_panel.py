@@ -19,12 +19,7 @@ INVITATION = "Press “Show where each looks” to see the same radiograph under
 
 
 class SaliencyPanel:
-    """Saliency maps of one study, one per compared run.
-
-    Args:
-        context: The explorer; the panel is laid out where this is called.
-        runs: The choice of compared runs.
-    """
+    """Saliency maps of one study, one per compared run; laid out where this is called."""
 
     def __init__(self, context: Context, runs: gr.Dropdown) -> None:
         self._context = context

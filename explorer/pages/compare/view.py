@@ -82,11 +82,7 @@ def page(comparison: Comparison) -> Markup:
 
 
 def empty(completed: int) -> Markup:
-    """What to do while there is nothing to compare.
-
-    Args:
-        completed: Number of completed runs.
-    """
+    """What to do while there is nothing to compare."""
     return render(TEMPLATE, comparison=None, completed=completed)
 
 

@@ -97,15 +97,7 @@ class Checks:
         self._lock = threading.Lock()
 
     def start(self, data: DataSpec, *, pixels: bool) -> Check:
-        """Start the check of a data set, unless one is running.
-
-        Args:
-            data: The data set.
-            pixels: Whether every image is decoded.
-
-        Returns:
-            The new check, or the running one.
-        """
+        """Start the check of a data set and return it, or the one that is running."""
         data = data.source()
         with self._lock:
             known = self._known.pop(data, None)

@@ -45,9 +45,6 @@ class DataPage:
 
     The choice of a data set comes first, then the sheet of studies with the chosen study, then
     the tables. ``source`` names a data set: key or registered name, folder, version of the split.
-
-    Args:
-        context: The explorer.
     """
 
     def __init__(self, context: Context) -> None:

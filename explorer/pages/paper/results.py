@@ -97,12 +97,7 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class PaperResults:
-    """Everything that the page shows.
-
-    Attributes:
-        miniature: The scaled-down tasks.
-        tasks: The study's own tasks.
-    """
+    """Everything that the page shows: the scaled-down tasks, and the study's own tasks."""
 
     miniature: tuple[TaskResult, ...]
     tasks: tuple[TaskResult, ...]

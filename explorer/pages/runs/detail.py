@@ -75,14 +75,7 @@ class ScoreRow:
 
 
 def detail(store: Store, workspace: Workspace, run: Run, follow: bool) -> Markup:
-    """HTML of one run.
-
-    Args:
-        store: Holds its metrics.
-        workspace: Holds its folder.
-        run: The run.
-        follow: Whether the page follows the latest run; the page's address then names no run.
-    """
+    """HTML of one run; its address names no run if the page follows the latest one."""
     rows = _curve_readers.setdefault(store, Curves(store)).rows(run)
     folder = workspace.run(run.id)
     active = run.state in ACTIVE

@@ -81,16 +81,9 @@ def _error(stderr: str) -> str:
 
 
 def pack(exported: Exported, run: Run, format: str, parent: Path) -> Path:
-    """Write an export into one zip file, uncompressed because weights do not compress.
+    """Write an export into one zip file in a new folder below ``parent``.
 
-    Args:
-        exported: The export.
-        run: The run; its id is part of the file's name.
-        format: The format, also part of the name.
-        parent: The file is written into a new folder inside this one.
-
-    Returns:
-        Path of the zip file.
+    It is not compressed because weights do not compress.
 
     Raises:
         CoreError: The file cannot be written.

@@ -19,11 +19,7 @@ from explorer.templates import render
 
 
 class ExportPanel:
-    """The row below the table of runs in which an export is answered.
-
-    Args:
-        context: The explorer; the row is laid out where this is called.
-    """
+    """The row below the table of runs in which an export is answered; laid out where called."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

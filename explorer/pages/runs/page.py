@@ -74,11 +74,7 @@ def build(context: Context, tab: gr.Tab) -> None:
 
 
 class RunsPage:
-    """Handlers of the page.
-
-    Args:
-        context: The explorer.
-    """
+    """Handlers of the page."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

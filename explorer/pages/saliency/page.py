@@ -36,11 +36,7 @@ def build(context: Context, tab: gr.Tab) -> None:
 
 
 class SaliencyPage:
-    """The controls on the left, the viewer on the right, the text below it.
-
-    Args:
-        context: The explorer; the page is laid out where this is called.
-    """
+    """Controls on the left, viewer on the right, text below it; laid out where this is called."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

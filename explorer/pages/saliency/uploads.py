@@ -104,10 +104,6 @@ def is_coloured(content: bytes) -> bool:
 def keep(upload: Upload, folder: Path) -> Path:
     """Write the pixels of an image, and nothing else of its file, as PNG.
 
-    Args:
-        upload: The image.
-        folder: The folder of the file.
-
     Raises:
         DataError: The file cannot be written.
     """

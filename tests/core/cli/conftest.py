@@ -30,8 +30,11 @@ class Answer:
         return json.loads(self.out)
 
 
+Invoke = Callable[..., Answer]
+
+
 @pytest.fixture
-def cli(tmp_path: Path) -> Callable[..., Answer]:
+def invoke(tmp_path: Path) -> Invoke:
     """Run a verb in a workspace of the test's own."""
 
     def call(*words: object) -> Answer:

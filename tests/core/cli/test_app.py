@@ -1,70 +1,26 @@
 """The command line, as a shell uses it: answers, JSON, exit codes, no traceback."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from core.cli.app import main
 from core.runs.store import open_store
 from core.workspace import open_workspace
 from tests.support.paths import ROOT
+from tests.support.programs import Answer, Cli, environment, run_python
 
 
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The one JSON value that was printed."""
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
-def shell(*words: object, cwd: Path = ROOT) -> Answer:
+def shell(*words: object) -> Answer:
     """Run the command line in a process of its own."""
-    command = [sys.executable, "-m", "core", *map(str, words)]
-    done = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, env=environment(), timeout=300
-    )
-    return Answer(done.returncode, done.stdout, done.stderr)
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT)}
-
-
-@pytest.fixture
-def cli(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Answer]:
-    """Run the command line in this process, where torch is loaded already."""
-
-    def call(*words: object) -> Answer:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["core", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        code = end.value.code
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return Answer(code if isinstance(code, int) else 0, out, err)
-
-    return call
+    return run_python("-m", "core", *words)
 
 
 def options(radiographs: Path, **changes: object) -> list[str]:
@@ -94,9 +50,7 @@ def trained(radiographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
         ("methods", {"full", "linear", "lora"}),
     ],
 )
-def test_lists_are_one_json_value_or_a_table(
-    cli: Callable[..., Answer], what: str, names: set[str]
-) -> None:
+def test_lists_are_one_json_value_or_a_table(cli: Cli, what: str, names: set[str]) -> None:
     assert {one["name"] for one in cli("list", what, "--json").json} >= names
     table = cli("list", what)
     assert table.code == 0
@@ -104,7 +58,7 @@ def test_lists_are_one_json_value_or_a_table(
 
 
 @pytest.mark.slow
-def test_methods_are_counted_on_a_backbone(cli: Callable[..., Answer]) -> None:
+def test_methods_are_counted_on_a_backbone(cli: Cli) -> None:
     words = ["list", "methods", "--backbone", "timm:densenet121", "--findings", "3"]
     found = {one["name"]: one for one in cli(*words, "--json").json}
     assert found["full"]["share"] == 1
@@ -117,7 +71,7 @@ def test_methods_are_counted_on_a_backbone(cli: Callable[..., Answer]) -> None:
     assert cli("list", "methods", "--backbone", "mrn").code == 1
 
 
-def test_a_recipe_sets_what_is_not_given(cli: Callable[..., Answer], tmp_path: Path) -> None:
+def test_a_recipe_sets_what_is_not_given(cli: Cli, tmp_path: Path) -> None:
     words = ["submit", "--recipe", "paper", "--backbone", "mrm", "--label-fraction", "0.01"]
     place = ["--workspace", tmp_path / "workspace"]
     answer = cli(*words, "--data", "nih", "--root", "/nowhere", "--lr", "0.1", *place)
@@ -163,12 +117,7 @@ def test_a_shell_gets_json_on_one_stream_and_faults_on_the_other(tmp_path: Path)
 )
 @pytest.mark.parametrize("verb", ["train", "submit"])
 def test_what_cannot_work_is_refused_in_a_sentence(
-    cli: Callable[..., Answer],
-    radiographs: Path,
-    tmp_path: Path,
-    verb: str,
-    changes: dict[str, object],
-    said: str,
+    cli: Cli, radiographs: Path, tmp_path: Path, verb: str, changes: dict[str, object], said: str
 ) -> None:
     workspace = tmp_path / "workspace"
     answer = cli(verb, *options(radiographs, **changes), "--workspace", workspace, "--json")
@@ -179,7 +128,7 @@ def test_what_cannot_work_is_refused_in_a_sentence(
 
 
 def test_training_ends_with_the_test_auroc_of_each_finding(
-    trained: tuple[Path, Answer], cli: Callable[..., Answer]
+    trained: tuple[Path, Answer], cli: Cli
 ) -> None:
     workspace, answer = trained
     found = answer.json
@@ -206,9 +155,7 @@ def test_training_ends_with_the_test_auroc_of_each_finding(
     assert found["id"] in table
 
 
-def test_a_finished_run_is_scored_with_intervals(
-    trained: tuple[Path, Answer], cli: Callable[..., Answer]
-) -> None:
+def test_a_finished_run_is_scored_with_intervals(trained: tuple[Path, Answer], cli: Cli) -> None:
     workspace, answer = trained
     said = answer.json["scores"]
     for split in ("val", "test"):
@@ -225,9 +172,7 @@ def test_a_finished_run_is_scored_with_intervals(
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_exported(
-    trained: tuple[Path, Answer], cli: Callable[..., Answer], tmp_path: Path
-) -> None:
+def test_a_finished_run_is_exported(trained: tuple[Path, Answer], cli: Cli, tmp_path: Path) -> None:
     workspace, answer = trained
     asked = ["export", "first run", "--workspace", workspace, "--format"]
     out = tmp_path / "out"
@@ -246,7 +191,7 @@ def test_a_finished_run_is_exported(
 
 @pytest.mark.slow
 def test_a_run_is_explained_on_a_study_and_on_a_picture_of_ones_own(
-    trained: tuple[Path, Answer], cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
+    trained: tuple[Path, Answer], cli: Cli, radiographs: Path, tmp_path: Path
 ) -> None:
     workspace, _ = trained
     asked = ["explain", "first run", "--workspace", workspace, "--finding", "Plate"]
@@ -279,7 +224,7 @@ def test_a_run_is_explained_on_a_study_and_on_a_picture_of_ones_own(
 
 
 def test_a_picture_that_is_none_fails_the_run_by_name(
-    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
+    cli: Cli, radiographs: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "broken"
     shutil.copytree(radiographs, root)
@@ -300,7 +245,7 @@ def test_a_picture_that_is_none_fails_the_run_by_name(
 
 
 def test_a_run_that_may_goes_on_without_bad_pictures_and_records_which(
-    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
+    cli: Cli, radiographs: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "broken"
     shutil.copytree(radiographs, root)
@@ -336,7 +281,7 @@ def test_a_run_that_may_goes_on_without_bad_pictures_and_records_which(
 
 
 def test_a_data_set_is_cached_once_and_bad_pictures_are_named(
-    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
+    cli: Cli, radiographs: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "broken"
     shutil.copytree(radiographs, root)
@@ -371,7 +316,7 @@ def test_a_data_set_is_cached_once_and_bad_pictures_are_named(
 
 @pytest.mark.slow
 def test_a_running_run_is_stopped_resumed_and_completed(
-    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
+    cli: Cli, radiographs: Path, tmp_path: Path
 ) -> None:
     place = ["--workspace", tmp_path / "workspace"]
     words = [*options(radiographs, epochs=40), *place, "--name", "long", "--json"]
@@ -409,7 +354,7 @@ def test_a_running_run_is_stopped_resumed_and_completed(
 
 
 def test_a_queued_run_is_stopped_and_deleted(
-    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, radiographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = ["--workspace", tmp_path / "workspace"]
     monkeypatch.chdir(radiographs.parent)
@@ -426,7 +371,7 @@ def test_a_queued_run_is_stopped_and_deleted(
 
 
 def test_a_data_set_is_checked_with_an_exit_code(
-    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
+    cli: Cli, radiographs: Path, tmp_path: Path
 ) -> None:
     words = ["data", "check", "folder", "--root"]
     sound = cli(*words, radiographs, "--json").json
@@ -447,7 +392,7 @@ def test_a_data_set_is_checked_with_an_exit_code(
 
 
 @pytest.mark.parametrize("verb", ["show", "stop", "resume", "delete", "evaluate", "export", "work"])
-def test_an_unknown_run_is_said(cli: Callable[..., Answer], tmp_path: Path, verb: str) -> None:
+def test_an_unknown_run_is_said(cli: Cli, tmp_path: Path, verb: str) -> None:
     place = ["--workspace", tmp_path]
     cli("runs", *place)
     answer = cli(verb, "abcd1234", *place)
@@ -456,7 +401,7 @@ def test_an_unknown_run_is_said(cli: Callable[..., Answer], tmp_path: Path, verb
 
 
 def test_a_damaged_store_is_said_and_left_alone(
-    cli: Callable[..., Answer], radiographs: Path, tmp_path: Path
+    cli: Cli, radiographs: Path, tmp_path: Path
 ) -> None:
     workspace = open_workspace(tmp_path)
     workspace.store.write_bytes(b"this is no store of runs" * 100)
@@ -467,7 +412,7 @@ def test_a_damaged_store_is_said_and_left_alone(
     assert workspace.store.read_bytes().startswith(b"this is no store")
 
 
-def test_a_workspace_that_cannot_be_is_said(cli: Callable[..., Answer], tmp_path: Path) -> None:
+def test_a_workspace_that_cannot_be_is_said(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     answer = cli("runs", "--workspace", tmp_path / "file" / "workspace")
     assert answer.code == 1
@@ -475,7 +420,7 @@ def test_a_workspace_that_cannot_be_is_said(cli: Callable[..., Answer], tmp_path
 
 
 def test_the_workspace_may_stand_before_the_verb_and_the_verbs_own_wins(
-    cli: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXR_WORKSPACE", str(tmp_path / "default"))
     assert cli("--workspace", tmp_path / "before", "runs", "--json").json == []

@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from core.cli.app import main
 from core.models.backbones.build import build_backbone
 from core.models.backbones.locate_weights import locate
 from core.models.backbones.registry import BACKBONES, provenance
 from tests.support import paths
+from tests.support.programs import Cli
 
 GOLDEN = paths.GOLDEN / "models"
-Check = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def check(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Check:
-    """Run ``models check`` in this process; gives exit code, output and errors."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["core", "models", "check", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return end.value.code if isinstance(end.value.code, int) else 0, out, err
-
-    return call
+def check(cli: Cli) -> Cli:
+    return lambda *words: cli("models", "check", *words)
 
 
 @pytest.mark.slow
-def test_an_embedded_backbone_by_name_and_by_file(check: Check) -> None:
+def test_an_embedded_backbone_by_name_and_by_file(check: Cli) -> None:
     code, out, _ = check("embedded-mae", "--json")
     assert code == 0
     value: dict[str, Any] = json.loads(out)
@@ -58,7 +44,7 @@ def test_an_embedded_backbone_by_name_and_by_file(check: Check) -> None:
 
 
 @pytest.mark.slow
-def test_the_report_as_text(check: Check) -> None:
+def test_the_report_as_text(check: Cli) -> None:
     code, out, _ = check("embedded-mae")
     assert code == 0
     for line in ("matched     148", "missing     4  fc_norm.weight", "unexpected  0", "SHA-256",
@@ -68,7 +54,7 @@ def test_the_report_as_text(check: Check) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mrm_tiny.pth", "cxr_mae_tiny.pth"])
-def test_a_golden_checkpoint_against_the_reference(name: str, check: Check) -> None:
+def test_a_golden_checkpoint_against_the_reference(name: str, check: Cli) -> None:
     code, out, _ = check(GOLDEN / name, "--against", GOLDEN / "reference.safetensors", "--json")
     assert code == 0
     value = json.loads(out)
@@ -81,7 +67,7 @@ def test_a_golden_checkpoint_against_the_reference(name: str, check: Check) -> N
     assert out.count("equal") == 4
 
 
-def test_a_difference_ends_with_exit_code_1(check: Check, tmp_path: Path) -> None:
+def test_a_difference_ends_with_exit_code_1(check: Cli, tmp_path: Path) -> None:
     held = torch.load(GOLDEN / "cxr_mae_tiny.pth", weights_only=True)["model"]
     held["pos_embed"] += 0.1 * torch.randn_like(held["pos_embed"])
     torch.save({"model": held}, tmp_path / "other.pth")
@@ -91,7 +77,7 @@ def test_a_difference_ends_with_exit_code_1(check: Check, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_file_that_fits_several_backbones_lists_them(check: Check, tmp_path: Path) -> None:
+def test_a_file_that_fits_several_backbones_lists_them(check: Cli, tmp_path: Path) -> None:
     model, _ = build_backbone(BACKBONES["mrm"], 1, pretrained=False)
     torch.save(model.state_dict(), tmp_path / "vit.pth")
     code, out, _ = check(tmp_path / "vit.pth")
@@ -115,7 +101,7 @@ def test_a_file_that_fits_several_backbones_lists_them(check: Check, tmp_path: P
     ],
 )  # fmt: skip
 def test_errors_are_reported_without_a_traceback(
-    words: list[object], message: str, check: Check
+    words: list[object], message: str, check: Cli
 ) -> None:
     code, _, err = check(*words)
     assert code == 1

@@ -1,44 +1,28 @@
 """``python -m core paper``, as a shell uses it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from core.cli.app import main
 from core.config.run import RunSpec
 from core.experiments.paper.tasks import MINIATURE, find_task
 from core.runs.store import open_store
 from core.workspace import open_workspace
 from tests.support.measured import note_speed
-from tests.support.paths import ROOT
+from tests.support.programs import Cli, output_of
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
-    """Run the verb in this process; answers (exit code, standard output, standard error)."""
+def call(cli: Cli, tmp_path: Path) -> Cli:
+    """Run the verb in a workspace of the test's own."""
     note_speed(tmp_path / "ws" / "cache", cpu=1e11)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        place = ["--workspace", str(tmp_path / "ws")]
-        monkeypatch.setattr(sys, "argv", ["core", "paper", *map(str, words), *place])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return int(end.value.code or 0), out, err
-
-    return run
+    return lambda *words: cli("paper", *words, "--workspace", tmp_path / "ws")
 
 
 @pytest.mark.slow
 def test_a_dry_run_lists_every_run_with_its_specification_and_makes_none(
-    call: Any, tmp_path: Path
+    call: Cli, tmp_path: Path
 ) -> None:
     code, out, _ = call("--embedded", "--only", "phantom-1", "--seeds", 2, "--dry-run", "--json")
     assert code == 0
@@ -56,7 +40,7 @@ def test_a_dry_run_lists_every_run_with_its_specification_and_makes_none(
     assert open_store(open_workspace(tmp_path / "ws"), create=False).list() == []
 
 
-def test_the_paper_itself_needs_weights_and_data(call: Any) -> None:
+def test_the_paper_itself_needs_weights_and_data(call: Cli) -> None:
     code, out, _ = call("--only", "nih", "--fractions", "0.01", "--dry-run")
     assert code == 0
     assert "mrm-nih-1-lora-0" in out
@@ -79,7 +63,7 @@ def test_the_paper_itself_needs_weights_and_data(call: Any) -> None:
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_run(
-    call: Any, words: list[str], said: str
+    call: Cli, words: list[str], said: str
 ) -> None:
     code, out, err = call("--embedded", *words)
     assert (code, out) == (1, "")
@@ -87,7 +71,7 @@ def test_what_cannot_work_is_refused_before_anything_is_run(
 
 
 @pytest.mark.slow
-def test_what_was_not_run_is_judged_as_such(call: Any, tmp_path: Path) -> None:
+def test_what_was_not_run_is_judged_as_such(call: Cli, tmp_path: Path) -> None:
     out = [tmp_path / name for name in ("verdict.md", "verdict.svg", "verdict.tex")]
     places = [word for path in out for word in ("--out", path)]
     code, said, err = call("--embedded", "--judge", "--json", *places)
@@ -101,11 +85,5 @@ def test_what_was_not_run_is_judged_as_such(call: Any, tmp_path: Path) -> None:
 
 
 def test_help_is_quick_to_load() -> None:
-    code = (
-        "import sys, core.cli.paper;"
-        "sys.exit(any(n in sys.modules for n in ('torch', 'matplotlib', 'numpy')))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, check=False, env=os.environ | {"PYTHONPATH": "."}
-    )
-    assert done.returncode == 0
+    code = "import sys, core.cli.paper; print({'torch', 'matplotlib', 'numpy'} & set(sys.modules))"
+    assert output_of(code) == "set()\n"

@@ -10,15 +10,10 @@ from typer.testing import CliRunner
 from core.cli.app import app
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, RunError
-from core.runs.store import Store, open_store
+from core.runs.store import Store
 from core.workspace import Workspace
 
 Call = Callable[..., Any]
-
-
-@pytest.fixture
-def store(workspace: Workspace) -> Store:
-    return open_store(workspace, create=True)
 
 
 @pytest.fixture

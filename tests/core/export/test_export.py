@@ -25,6 +25,7 @@ from core.reporter import NullReporter
 from core.training.loop import fine_tune
 from core.workspace import BEST, RESULT
 from tests.support.paths import ROOT
+from tests.support.programs import output_of
 
 Runs = Callable[..., Path]
 
@@ -287,13 +288,9 @@ def test_nothing_is_overwritten_without_force(runs: Runs, tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["merged", "peft"])
 def test_a_full_disk_leaves_no_partial_export(runs: Runs, tmp_path: Path, format: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(runs()), format, str(tmp_path / "out")],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "cannot be written (" in done.stdout
-    assert "Free space on the disk" in done.stdout
+    printed = output_of(LIMITED, runs(), format, tmp_path / "out")
+    assert "cannot be written (" in printed
+    assert "Free space on the disk" in printed
     assert list(tmp_path.iterdir()) == []
 
 

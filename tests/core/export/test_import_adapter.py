@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import timm
 import torch
 
 from core.classifier.trained import load_trained, read_result
-from core.cli.app import main
 from core.config.run import RunSpec
 from core.errors import ConfigurationError, ModelError
 from core.evaluation import evaluate
@@ -29,6 +27,7 @@ from core.resources import preflight
 from core.saliency import request
 from core.training.loop import fine_tune
 from core.workspace import ADAPTER
+from tests.support.programs import Cli
 
 Tiny = Callable[..., RunSpec]
 EXACT = {"train__precision": "fp32"}
@@ -167,41 +166,22 @@ def test_a_run_checks_that_its_adapter_is_unchanged(
 
 @pytest.mark.slow
 def test_the_command_stores_a_completed_run_or_none(
-    tiny: Tiny,
-    exported: Callable[..., Path],
-    radiographs: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    exported: Callable[..., Path], radiographs: Path, tmp_path: Path, cli: Cli
 ) -> None:
     run = exported()
-
-    def cli(*words: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        place = ["--workspace", str(tmp_path / "workspace"), "--json"]
-        monkeypatch.setattr(sys, "argv", ["core", *map(str, words), *place])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return int(end.value.code or 0), out, err
-
+    place = ["--workspace", tmp_path / "workspace", "--json"]
     asked = [
         "import-adapter", run / "peft", "--data", "folder", "--root", radiographs,
         "--backbone", "timm:test_vit", "--input-size", 64, "--device", "cpu",
-        "--name", "from elsewhere", "--weights",
+        *place, "--name", "from elsewhere", "--weights",
     ]  # fmt: skip
     code, out, err = cli(*asked, run / "peft" / "none.safetensors")
     assert (code, out) == (1, "")
     assert "There is no file" in err
     assert not (tmp_path / "workspace").exists()
-    code, out, err = cli(*asked, run / "peft" / BACKBONE)
-    assert code == 0, err
-    found = json.loads(out)
+    found = cli(*asked, run / "peft" / BACKBONE).json
     assert (found["state"], found["name"]) == ("completed", "from elsewhere")
-    code, out, err = cli("show", "from elsewhere")
-    shown = json.loads(out)
+    shown = cli("show", "from elsewhere", *place).json
     assert shown["scores"]["test"]["studies"] == 16
     assert shown["spec"]["adapter"]["imported"]
-    code, out, err = cli("export", "from elsewhere", "--format", "merged")
-    assert code == 0, err
+    assert cli("export", "from elsewhere", "--format", "merged", *place).code == 0

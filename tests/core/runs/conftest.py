@@ -12,16 +12,11 @@ from core.config.run import RunSpec
 from core.reporter import Reporter
 from core.runs import queue, worker
 from core.runs.run import Run
-from core.runs.store import Store, open_store
+from core.runs.store import Store
 from core.workspace import Workspace
 from tests.support.paths import ROOT
 
 TINY = ROOT / "tests" / "support" / "tiny_run.py"
-
-
-@pytest.fixture
-def store(workspace: Workspace) -> Store:
-    return open_store(workspace, create=True)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from core.errors import ConfigurationError, StoreError
 from core.runs.store import open_store
 from core.workspace import Workspace, open_workspace
 from tests.support.paths import ROOT
+from tests.support.programs import run_python
 
 
 def at(place: Path, address: str) -> Workspace:
@@ -68,7 +69,5 @@ def test_the_environment_names_the_store(
 ) -> None:
     monkeypatch.setenv("CXR_STORE", postgres)
     run = open_store(open_workspace(tmp_path), create=True).create(RunSpec())
-    command = [sys.executable, "-m", "core", "runs", "--json", "--workspace", str(tmp_path)]
-    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    assert run.id in said
+    assert run.id in run_python("-m", "core", "runs", "--json", "--workspace", tmp_path).out
     assert not list(tmp_path.glob("*.sqlite"))

@@ -1,5 +1,5 @@
 import math
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.config.run import RunSpec
-from core.errors import CoreError, RunError, StoreError
+from core.errors import RunError, StoreError
 from core.runs.run import ACTIVE, MetricRow, RunState
 from core.runs.store import Store, open_store
 from core.runs.transitions import TRANSITIONS
@@ -240,24 +240,18 @@ def test_values_and_what_changes_with_them_are_stored_together_or_not_at_all(sto
 @pytest.mark.slow
 def test_four_threads_write_without_losing_a_row(store: Store) -> None:
     runs = [store.create(SPEC) for _ in range(2)]
-    faults: list[CoreError] = []
 
     def write(thread: int) -> None:
-        try:
-            for i in range(200):
-                store.log_metrics(runs[thread % 2].id, [(f"thread/{thread}", i, i, i)])
-        except CoreError as error:
-            faults.append(error)
+        for i in range(200):
+            store.log_metrics(runs[thread % 2].id, [(f"thread/{thread}", i, i, i)])
 
-    threads = [threading.Thread(target=write, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        store.list()
-        store.version()
-    for thread in threads:
-        thread.join()
-    assert not faults
+    with ThreadPoolExecutor(4) as pool:
+        written = [pool.submit(write, i) for i in range(4)]
+        while not all(one.done() for one in written):
+            store.list()
+            store.version()
+    for one in written:
+        one.result()
     for i in range(4):
         rows = store.metrics(runs[i % 2].id, names=[f"thread/{i}"])
         assert [row.step for row in rows] == list(range(200))
@@ -268,20 +262,17 @@ def test_every_change_by_any_process_raises_the_version(workspace: Workspace, st
     seen = [store.version()]
     run = other.create(SPEC)
     seen.append(store.version())
-    other.log_metrics(run.id, [("train/loss", 1.0, 1, 1)])
-    seen.append(store.version())
-    other.update(run.id, progress=0.1)
-    seen.append(store.version())
-    other.transition(run.id, RunState.STARTING)
-    seen.append(store.version())
-    other.request_stop(run.id)
-    seen.append(store.version())
-    other.truncate_metrics(run.id, 0)
-    seen.append(store.version())
-    other.transition(run.id, RunState.STOPPED)
-    seen.append(store.version())
-    other.delete(run.id)
-    seen.append(store.version())
+    for change in (
+        lambda: other.log_metrics(run.id, [("train/loss", 1.0, 1, 1)]),
+        lambda: other.update(run.id, progress=0.1),
+        lambda: other.transition(run.id, RunState.STARTING),
+        lambda: other.request_stop(run.id),
+        lambda: other.truncate_metrics(run.id, 0),
+        lambda: other.transition(run.id, RunState.STOPPED),
+        lambda: other.delete(run.id),
+    ):
+        change()
+        seen.append(store.version())
     assert seen == sorted(set(seen))
     assert store.version() == seen[-1]
 

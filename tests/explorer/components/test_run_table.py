@@ -2,18 +2,10 @@
 
 from dataclasses import replace
 
-import pytest
-
 from core.config.run import RunSpec
 from core.runs.run import RunState
-from core.runs.store import Store, open_store
-from core.workspace import Workspace
+from core.runs.store import Store
 from explorer.components import run_table
-
-
-@pytest.fixture
-def store(workspace: Workspace) -> Store:
-    return open_store(workspace, create=True)
 
 
 def test_an_empty_table_offers_the_example(store: Store) -> None:

@@ -5,15 +5,10 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from core.config.run import RunSpec
-from core.runs.store import Store, open_store
+from core.runs.store import Store
 from core.workspace import Workspace
 from explorer.server import change_events, store_version
 from explorer.server.store_version import StoreVersion
-
-
-@pytest.fixture
-def store(workspace: Workspace) -> Store:
-    return open_store(workspace, create=True)
 
 
 def client(store: Store) -> TestClient:

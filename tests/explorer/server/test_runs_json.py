@@ -4,16 +4,11 @@ from starlette.testclient import TestClient
 
 from core.config.run import RunSpec
 from core.runs.run import RunState
-from core.runs.store import Store, open_store
+from core.runs.store import Store
 from core.workspace import Workspace
 from explorer.server import runs_json, store_version
 from explorer.server.gradio_api import summary
 from explorer.server.store_version import StoreVersion
-
-
-@pytest.fixture
-def store(workspace: Workspace) -> Store:
-    return open_store(workspace, create=True)
 
 
 def client(store: Store) -> TestClient:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import shutil
@@ -12,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from core.data.cache.image_cache import ImageCache, cache_side
 from core.data.datasets.registry import open_dataset
 from core.errors import ConfigurationError, DataError
 from tests.support.paths import ROOT
+from tests.support.programs import output_of, run_python
 
 BUILD = """
 import pickle, sys, time
@@ -56,6 +57,28 @@ def ids(dataset: Any) -> list[str]:
     return list(dataset.table.index)
 
 
+@pytest.fixture
+def task(dataset: Any, tmp_path: Path) -> Path:
+    """The data set in a file, for another process."""
+    file = tmp_path / "task"
+    file.write_bytes(pickle.dumps(dataset))
+    return file
+
+
+@pytest.fixture
+def alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Seconds of decoding after which other processes help; by default they help at once."""
+    seconds: float = getattr(request, "param", 0.0)
+    monkeypatch.setattr(image_cache, "ALONE_SECONDS", seconds)
+    monkeypatch.setattr(image_cache, "WORTH_SECONDS", seconds)
+    return seconds
+
+
+def check_copies(cache: ImageCache, dataset: Any, ids: Iterable[str], side: int = 32) -> None:
+    for one in ids:
+        assert np.array_equal(cache.get(one), dataset.read(one, side))
+
+
 def test_cache_sides() -> None:
     assert [cache_side(one) for one in (128, 224, 320, 512)] == [144, 256, 368, 592]
 
@@ -69,9 +92,8 @@ def test_progress_counts_up_and_copies_are_right(
     assert calls[0] == (0, 60)
     assert calls[-1] == (60, 60)
     assert calls == sorted(calls)
-    for one in ids[:60:7]:
-        assert np.array_equal(cache.get(one), dataset.read(one, 32))
-        assert not cache.get(one).flags.writeable
+    check_copies(cache, dataset, ids[:60:7])
+    assert not any(cache.get(one).flags.writeable for one in ids[:60:7])
 
 
 @pytest.mark.parametrize(("count", "workers"), [(1, 1), (33, 1), (700, 2), (700, 16), (2_000, 3)])
@@ -135,26 +157,21 @@ def test_a_changed_source_and_a_new_reader_are_read_again(
     assert ImageCache(tmp_path, dataset, 20).missing(ids) == ids
 
 
-def test_processes_help_and_give_the_same(
-    dataset: Any, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(image_cache, "ALONE_SECONDS", 0.0)
-    monkeypatch.setattr(image_cache, "WORTH_SECONDS", 0.0)
+@pytest.mark.usefixtures("alone")
+def test_processes_help_and_give_the_same(dataset: Any, ids: list[str], tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, dataset, 32)
     assert cache.ensure(ids)
     writers = {place.shard.split("-")[0] for place in cache._locations.values()}
     assert len(writers) > 1
     assert str(os.getpid()) in writers
-    for one in ids[::17]:
-        assert np.array_equal(cache.get(one), dataset.read(one, 32))
+    check_copies(cache, dataset, ids[::17])
     assert ImageCache(tmp_path, dataset, 32).missing(ids) == []
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_set_that_cannot_be_sent_is_decoded_here(
     dataset: Any, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_cache, "ALONE_SECONDS", 0.0)
-    monkeypatch.setattr(image_cache, "WORTH_SECONDS", 0.0)
     monkeypatch.setattr(dataset, "unsendable", lambda: None, raising=False)
     cache = ImageCache(tmp_path, dataset, 32)
     assert cache.ensure(ids[:40])
@@ -162,12 +179,9 @@ def test_a_set_that_cannot_be_sent_is_decoded_here(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("alone", [60.0, 0.0])
-def test_stopping_keeps_what_is_made(
-    alone: float, dataset: Any, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(image_cache, "ALONE_SECONDS", alone)
-    monkeypatch.setattr(image_cache, "WORTH_SECONDS", alone)
+@pytest.mark.parametrize("alone", [60.0, 0.0], indirect=True)
+@pytest.mark.usefixtures("alone")
+def test_stopping_keeps_what_is_made(dataset: Any, ids: list[str], tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, dataset, 32)
     done: list[int] = []
     finished = cache.ensure(ids, lambda n, total: done.append(n), lambda: done[-1] > 0)
@@ -184,12 +198,10 @@ def _build(task: Path, folder: Path, alone: float) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("alone", [60.0, 0.0])
+@pytest.mark.parametrize("alone", [60.0, 0.0], indirect=True)
 def test_a_killed_builder_loses_nothing_it_named(
-    alone: float, dataset: Any, ids: list[str], tmp_path: Path
+    alone: float, task: Path, dataset: Any, ids: list[str], tmp_path: Path
 ) -> None:
-    task = tmp_path / "task"
-    task.write_bytes(pickle.dumps(dataset))
     builder = _build(task, tmp_path / "cache", alone)
     assert builder.stdout is not None
     for line in builder.stdout:
@@ -200,45 +212,31 @@ def test_a_killed_builder_loses_nothing_it_named(
     cache = ImageCache(tmp_path / "cache", dataset, 32)
     left = cache.missing(ids)
     assert len(left) < len(ids) - 40 + 1
-    for one in set(ids) - set(left):
-        assert np.array_equal(cache.get(one), dataset.read(one, 32))
+    check_copies(cache, dataset, set(ids) - set(left))
     assert cache.ensure(ids)
 
 
 @pytest.mark.slow
-def test_two_builders_share_one_cache(dataset: Any, ids: list[str], tmp_path: Path) -> None:
-    task = tmp_path / "task"
-    task.write_bytes(pickle.dumps(dataset))
+def test_two_builders_share_one_cache(
+    task: Path, dataset: Any, ids: list[str], tmp_path: Path
+) -> None:
     builders = [_build(task, tmp_path / "cache", alone) for alone in (0.0, 60.0)]
     outputs = [one.communicate(timeout=60)[0] for one in builders]
     assert [one.returncode for one in builders] == [0, 0]
     assert all(output.split()[-1] == str(len(ids)) for output in outputs)
     cache = ImageCache(tmp_path / "cache", dataset, 32)
     assert cache.missing(ids) == []
-    for one in ids[::11]:
-        assert np.array_equal(cache.get(one), dataset.read(one, 32))
+    check_copies(cache, dataset, ids[::11])
 
 
 def test_threads_may_get_at_once(dataset: Any, ids: list[str], tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, dataset, 32)
-    faults: list[BaseException] = []
-
-    def get(part: list[str]) -> None:
-        try:
-            for one in part:
-                assert min(cache.get(one).shape) == 32
-        except BaseException as error:
-            faults.append(error)
-
-    threads = [threading.Thread(target=get, args=(ids[k:30:3],)) for k in range(3)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert not faults
+    with ThreadPoolExecutor(3) as pool:
+        assert all(min(copy.shape) == 32 for copy in pool.map(cache.get, ids[:30]))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("alone")
 def test_an_image_that_kills_the_decoder_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,8 +255,6 @@ def test_an_image_that_kills_the_decoder_is_found(
         "        return np.full((short_side, short_side), 7, np.uint8)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(image_cache, "ALONE_SECONDS", 0.0)
-    monkeypatch.setattr(image_cache, "WORTH_SECONDS", 0.0)
     from deadly import Deadly  # type: ignore[import-not-found]
 
     dataset = Deadly()
@@ -289,29 +285,22 @@ except DataError as error:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("alone", [60.0, 0.0])
+@pytest.mark.parametrize("alone", [60.0, 0.0], indirect=True)
 def test_a_disk_that_fills_up_is_explained(
-    alone: float, dataset: Any, ids: list[str], tmp_path: Path
+    alone: float, task: Path, dataset: Any, ids: list[str], tmp_path: Path
 ) -> None:
-    task = tmp_path / "task"
-    task.write_bytes(pickle.dumps(dataset))
-    found = subprocess.run(
-        [sys.executable, "-c", FULL, str(task), str(tmp_path / "cache"), str(alone)],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert "is full" in found.stdout
-    assert "--workspace" in found.stdout
-    assert found.stderr == ""
+    code, out, err = run_python("-c", FULL, task, tmp_path / "cache", alone)
+    assert (code, err) == (0, "")
+    assert "is full" in out
+    assert "--workspace" in out
     cache = ImageCache(tmp_path / "cache", dataset, 64)
-    for one in set(ids) - set(cache.missing(ids)):
-        assert np.array_equal(cache.get(one), dataset.read(one, 64))
+    check_copies(cache, dataset, set(ids) - set(cache.missing(ids)), 64)
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_disk_that_is_too_small_is_said_before_it_is_filled(
     dataset: Any, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_cache, "ALONE_SECONDS", 0.0)
-    monkeypatch.setattr(image_cache, "WORTH_SECONDS", 0.0)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(DataError, match=r"GB are needed") as caught:
@@ -335,25 +324,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-@pytest.mark.parametrize(("alone", "words"), [(60.0, "is full"), (0.0, "GB are needed")])
+@pytest.mark.parametrize(
+    ("alone", "words"), [(60.0, "is full"), (0.0, "GB are needed")], indirect=["alone"]
+)
 def test_a_real_disk_fills_up_and_once_it_is_larger_the_work_goes_on(
-    alone: float,
-    words: str,
-    dataset: Any,
-    ids: list[str],
-    small_disk: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    alone: float, words: str, dataset: Any, ids: list[str], small_disk: Path
 ) -> None:
-    monkeypatch.setattr(image_cache, "ALONE_SECONDS", alone)
-    monkeypatch.setattr(image_cache, "WORTH_SECONDS", alone)
     cache = ImageCache(small_disk, dataset, 64)
     with pytest.raises(DataError, match=words) as caught:
         cache.ensure(ids)
     assert "already cached are kept" in caught.value.remedy
     there = set(ids) - set(ImageCache(small_disk, dataset, 64).missing(ids))
     assert there
-    for one in there:
-        assert np.array_equal(cache.get(one), dataset.read(one, 64))
+    check_copies(cache, dataset, there, 64)
     subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
     again = ImageCache(small_disk, dataset, 64)
     assert len(again.missing(ids)) == len(ids) - len(there)
@@ -361,11 +344,10 @@ def test_a_real_disk_fills_up_and_once_it_is_larger_the_work_goes_on(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("alone")
 def test_the_cache_stays_within_its_limit(
     dataset: Any, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_cache, "ALONE_SECONDS", 0.0)
-    monkeypatch.setattr(image_cache, "WORTH_SECONDS", 0.0)
     ImageCache(tmp_path, dataset, 32).ensure(ids[:100])
     monkeypatch.setenv(disk_space.LIMIT, "0.001")
     cache = ImageCache(tmp_path, dataset, 64)
@@ -451,16 +433,12 @@ except DataError as error:
 """
 
 
-def test_a_folder_without_permission_is_explained(dataset: Any, tmp_path: Path) -> None:
-    (tmp_path / "task").write_bytes(pickle.dumps(dataset))
+def test_a_folder_without_permission_is_explained(task: Path, tmp_path: Path) -> None:
     locked = tmp_path / "cache"
     locked.mkdir(mode=0o500)
-    found = subprocess.run(
-        [sys.executable, "-c", WITHOUT_RIGHTS, str(tmp_path / "task"), str(locked)],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert "cannot be written (Permission denied)" in found.stdout
-    assert "--workspace" in found.stdout
+    printed = output_of(WITHOUT_RIGHTS, task, locked)
+    assert "cannot be written (Permission denied)" in printed
+    assert "--workspace" in printed
 
 
 def test_a_file_in_the_way_is_explained(dataset: Any, tmp_path: Path) -> None:
@@ -506,13 +484,8 @@ def test_a_locked_index_is_waited_for(dataset: Any, ids: list[str], tmp_path: Pa
     other.close()
 
 
-def test_decoding_processes_load_no_torch(dataset: Any) -> None:
-    code = (
-        "import sys, json; from core.data.cache.decoder_pool import work;"
-        "import core.data.datasets.custom_folder;"
-        "print(json.dumps('torch' in sys.modules))"
+def test_decoding_processes_load_no_torch() -> None:
+    output_of(
+        "import sys; from core.data.cache.decoder_pool import work;"
+        "import core.data.datasets.custom_folder; assert 'torch' not in sys.modules"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert json.loads(found.stdout) is False

@@ -16,12 +16,9 @@ from core.data.base import SPLITS
 from core.data.datasets.registry import open_data, open_dataset
 from core.data.findings import CHEXPERT, CHEXPERT_14
 from core.errors import DataError
+from tests.support.layouts import edit_table
 
 Fresh = Callable[[str], Any]
-
-
-def edit(table: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    change(pd.read_csv(table, dtype=str, keep_default_na=False)).to_csv(table, index=False)
 
 
 @pytest.mark.parametrize("policy", ["mixed", "ones", "zeros", "ignore"])
@@ -127,7 +124,7 @@ def test_test_labels_of_whole_studies_hold_for_their_views(fresh: Fresh) -> None
         read["Path"] = "CheXpert-v1.0/" + read["Path"].str.rsplit("/", n=1).str[0]
         return read.rename(columns={"Path": "Study"})
 
-    edit(table, by_study)
+    edit_table(table, by_study)
     table.rename(table.with_name("groundtruth.csv"))
     pd.testing.assert_frame_equal(open_dataset("chexpert", layout.root).table, before)
 
@@ -135,7 +132,7 @@ def test_test_labels_of_whole_studies_hold_for_their_views(fresh: Fresh) -> None
 def test_missing_columns_are_named_all_at_once(fresh: Fresh) -> None:
     layout = fresh("chexpert")
     table = layout.root / "CheXpert-v1.0-small" / "train.csv"
-    edit(table, lambda read: read.drop(columns=["Sex", "Edema"]))
+    edit_table(table, lambda read: read.drop(columns=["Sex", "Edema"]))
     with pytest.raises(DataError, match="no column Sex, Edema") as caught:
         open_dataset("chexpert", layout.root)
     assert "Columns of the file: Path, Age" in caught.value.remedy
@@ -156,7 +153,7 @@ def test_missing_columns_are_named_all_at_once(fresh: Fresh) -> None:
 def test_paths_that_lead_elsewhere_are_refused(path: str, fresh: Fresh) -> None:
     layout = fresh("chexpert")
     table = layout.root / "CheXpert-v1.0-small" / "train.csv"
-    edit(table, lambda read: read.assign(Path=[path, *read["Path"][1:]]))
+    edit_table(table, lambda read: read.assign(Path=[path, *read["Path"][1:]]))
     with pytest.raises(DataError, match="paths that are not CheXpert's") as caught:
         open_dataset("chexpert", layout.root)
     assert path in str(caught.value)
@@ -166,9 +163,10 @@ def test_a_patient_in_two_splits_is_named(fresh: Fresh) -> None:
     layout = fresh("chexpert")
     folder = layout.root / "CheXpert-v1.0-small"
     (folder / "valid" / "patient00041").rename(folder / "valid" / "patient00001")
-    for name in ("valid.csv",):
-        edit(folder / name, lambda read: read.assign(
-            Path=read["Path"].str.replace("patient00041", "patient00001")))  # fmt: skip
+    edit_table(
+        folder / "valid.csv",
+        lambda read: read.assign(Path=read["Path"].str.replace("patient00041", "patient00001")),
+    )
     with pytest.raises(DataError, match="patient00001"):
         open_dataset("chexpert", layout.root)
 
@@ -177,7 +175,7 @@ def test_a_patient_in_two_splits_is_named(fresh: Fresh) -> None:
 def test_labels_that_are_none_are_refused(word: str, fresh: Fresh) -> None:
     layout = fresh("chexpert")
     table = layout.root / "CheXpert-v1.0-small" / "train.csv"
-    edit(table, lambda read: read.assign(Edema=[word, *read["Edema"][1:]]))
+    edit_table(table, lambda read: read.assign(Edema=[word, *read["Edema"][1:]]))
     with pytest.raises(DataError, match="are not labels") as caught:
         open_dataset("chexpert", layout.root)
     assert f"“{word}”" in str(caught.value)
@@ -187,10 +185,10 @@ def test_rows_twice_count_once_and_must_not_differ(fresh: Fresh) -> None:
     layout = fresh("chexpert")
     table = layout.root / "CheXpert-v1.0-small" / "train.csv"
     before = open_dataset("chexpert", layout.root).table
-    edit(table, lambda read: pd.concat([read, read[:3]]))
+    edit_table(table, lambda read: pd.concat([read, read[:3]]))
     pd.testing.assert_frame_equal(open_dataset("chexpert", layout.root).table, before)
-    edit(table, lambda read: pd.concat([read, read[:1].assign(Edema="0.0", Fracture="1.0"),
-                                        read[:1].assign(Edema="1.0")]))  # fmt: skip
+    edit_table(table, lambda read: pd.concat([read, read[:1].assign(Edema="0.0", Fracture="1.0"),
+                                              read[:1].assign(Edema="1.0")]))  # fmt: skip
     with pytest.raises(DataError, match="contradictory rows"):
         open_dataset("chexpert", layout.root)
 

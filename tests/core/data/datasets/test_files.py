@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,7 @@ from core.config.run import DataSpec
 from core.data.base import MISSING
 from core.data.datasets.registry import open_data
 from tests.support.layouts import LAYOUTS
-from tests.support.paths import ROOT
+from tests.support.programs import output_of
 
 OPEN = """
 import json, os, sys
@@ -58,13 +56,9 @@ def open_place() -> Iterator[Path]:
 
 
 def answers(layout: Any, locked: Path, study: str) -> list[list[str]]:
-    done = subprocess.run(
-        [sys.executable, "-c", OPEN, layout.name, str(layout.root), str(locked),
-         json.dumps(layout.options), study],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    options = json.dumps(layout.options)
+    printed = output_of(OPEN, layout.name, layout.root, locked, options, study)
+    return [json.loads(line) for line in printed.splitlines()]
 
 
 @pytest.mark.slow
@@ -85,13 +79,12 @@ def test_a_folder_without_read_permission_is_explained(name: str, open_place: Pa
 def test_an_image_without_read_permission_is_explained(open_place: Path) -> None:
     layout = LAYOUTS["folder-table"](open_place / "root")
     study = next(iter(layout.files))
-    done = subprocess.run(
-        [sys.executable, "-c", OPEN.replace("open_dataset(name, root, **json.loads(sys.argv[4]))\n"
-         "    print", "dataset.read(sys.argv[5])\n    print"), layout.name, str(layout.root),
-         str(layout.files[study]), "{}", study],
-        cwd=ROOT, capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
-    for line in done.stdout.splitlines():
+    program = OPEN.replace(
+        "open_dataset(name, root, **json.loads(sys.argv[4]))\n    print",
+        "dataset.read(sys.argv[5])\n    print",
+    )
+    printed = output_of(program, layout.name, layout.root, layout.files[study], "{}", study)
+    for line in printed.splitlines():
         assert "cannot be read (Permission denied)" in json.loads(line)[1]
 
 

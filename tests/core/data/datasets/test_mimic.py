@@ -15,14 +15,14 @@ from core.config.run import DataSpec
 from core.data.datasets.registry import open_data, open_dataset
 from core.data.findings import CHEXPERT, CHEXPERT_14
 from core.errors import DataError
+from tests.support.layouts import edit_table
 
 Fresh = Callable[[str], Any]
 TABLE = "mimic-cxr-2.0.0-{}.csv.gz"
 
 
 def edit(root: Path, what: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    path = root / TABLE.format(what)
-    change(pd.read_csv(path, dtype=str, keep_default_na=False)).to_csv(path, index=False)
+    edit_table(root / TABLE.format(what), change)
 
 
 @pytest.mark.parametrize("policy", ["mixed", "ones", "zeros", "ignore"])

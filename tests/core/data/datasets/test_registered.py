@@ -10,12 +10,7 @@ from core.config.run import DataSpec, RunSpec
 from core.data.datasets import registered
 from core.data.datasets.registered import RegisteredDataset
 from core.errors import ConfigurationError, DataError
-from core.workspace import Workspace, open_workspace
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return open_workspace(tmp_path / "workspace")
+from core.workspace import Workspace
 
 
 def test_a_name_is_kept_listed_and_forgotten(workspace: Workspace, radiographs: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,9 @@ from core.config.run import DataSpec
 from core.data.datasets.registry import open_data, open_dataset
 from core.data.findings import VINDR, VINDR_27
 from core.errors import DataError
+from tests.support.layouts import edit_table
 
 Fresh = Callable[[str], Any]
-
-
-def edit(table: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    change(pd.read_csv(table, dtype=str, keep_default_na=False)).to_csv(table, index=False)
 
 
 def test_most_readers_decide(made: Fresh) -> None:
@@ -73,14 +69,14 @@ def test_sex_age_and_view_come_from_the_header(made: Fresh) -> None:
 def test_damaged_tables_are_refused(fresh: Fresh) -> None:
     root = fresh("vindr").root
     table = root / "annotations" / "image_labels_train.csv"
-    edit(table, lambda read: read.assign(ILD=["2", *read["ILD"][1:]]))
+    edit_table(table, lambda read: read.assign(ILD=["2", *read["ILD"][1:]]))
     with pytest.raises(DataError, match="“ILD” are not labels"):
         open_dataset("vindr", root)
-    edit(table, lambda read: read.assign(ILD="0").drop(columns="Other diseases"))
+    edit_table(table, lambda read: read.assign(ILD="0").drop(columns="Other diseases"))
     open_dataset("vindr", root)
     with pytest.raises(DataError, match="no column Other diseases"):
         open_dataset("vindr", root, findings="27")
-    edit(table, lambda read: pd.concat([read, read[:1].assign(ILD="1")]))
+    edit_table(table, lambda read: pd.concat([read, read[:1].assign(ILD="1")]))
     with pytest.raises(DataError, match="contradictory rows"):
         open_dataset("vindr", root)
 
@@ -102,6 +98,6 @@ def test_an_image_in_both_parts_is_a_leak(fresh: Fresh) -> None:
     root = fresh("vindr").root
     tests = root / "annotations" / "image_labels_test.csv"
     trained = pd.read_csv(root / "annotations" / "image_labels_train.csv")["image_id"].iloc[0]
-    edit(tests, lambda read: read.assign(image_id=[trained, *read["image_id"][1:]]))
+    edit_table(tests, lambda read: read.assign(image_id=[trained, *read["image_id"][1:]]))
     with pytest.raises(DataError, match=trained):
         open_dataset("vindr", root)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,15 +15,9 @@ from core.data.images import grey
 from core.data.images.grey import MAX_PIXELS, resize
 from core.data.images.reader import read_image
 from core.errors import DataError
-from tests.support.layouts import body_image
+from tests.support.layouts import body_image, encoded
 
 GREY = body_image(7)
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    packed = io.BytesIO()
-    image.save(packed, kind, **options)
-    return packed.getvalue()
 
 
 def near(found: NDArray[np.uint8], expected: NDArray[np.uint8], tolerance: float = 0) -> bool:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from core.errors import ConfigurationError
 from core.models.backbones.registry import BACKBONES, backbone_card
 from core.models.backbones.timm_cards import SUGGESTED
+from tests.support.programs import output_of
 
 
 def test_names_and_cards_load_no_torch() -> None:
@@ -19,8 +17,7 @@ def test_names_and_cards_load_no_torch() -> None:
         "provenance('mrm'); registry.tuning_method('lora'); "
         "print([m for m in ('torch', 'timm', 'peft', 'transformers') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert output_of(code) == "[]\n"
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,7 @@ from core.models.tuning.apply import (
 )
 from core.models.tuning.registry import TUNING_METHODS
 from core.models.tuning.targets import PARTS
-from tests.support.paths import ROOT
+from tests.support.programs import output_of
 
 VIT = "timm:test_vit"
 SIZE = {"timm:eva02_tiny_patch14_224": 56, "timm:convnext_atto": 64, "timm:densenet121": 64}
@@ -187,7 +185,7 @@ pixels = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 with torch.inference_mode():
     save_file({{"logits": model.eval()(pixels)}}, {str(tmp_path / "logits.safetensors")!r})
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    output_of(code)
     from safetensors.torch import load_file
 
     assert torch.equal(load_file(tmp_path / "logits.safetensors")["logits"], logits(model))

@@ -10,8 +10,6 @@ import torch
 from core.config.run import RunSpec
 from core.models.backbones.build import network
 from core.models.backbones.registry import backbone_card
-from core.runs.store import Store, open_store
-from core.workspace import Workspace
 from tests.core.conftest import SIDE
 
 Lora = Callable[..., RunSpec]
@@ -34,9 +32,3 @@ def lora(tiny: Callable[..., RunSpec], tmp_path: Path) -> Lora:
         return tiny(**fixed | changes)
 
     return make
-
-
-@pytest.fixture
-def store(workspace: Workspace) -> Store:
-    """An empty store."""
-    return open_store(workspace, create=True)

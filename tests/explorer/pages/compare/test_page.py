@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.config.run import RunSpec
-from core.runs.store import Run, RunState, Store, open_store
+from core.runs.store import Run, RunState, Store
 from core.workspace import Workspace
 from explorer.components import run_comparison
 from explorer.context import Context
@@ -21,11 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:The value passed into gr.Dropdow
 
 Complete = Callable[..., Run]
 FULL = RunSpec.of(**{"adapter.method": "full"})
-
-
-@pytest.fixture
-def store(workspace: Workspace) -> Store:
-    return open_store(workspace, create=True)
 
 
 @pytest.fixture

@@ -9,15 +9,10 @@ from core.data.datasets import registered
 from core.errors import ConfigurationError, CoreError, DataError
 from core.models.tuning.registry import TUNING_METHODS
 from core.runs.run import RunState
-from core.runs.store import Store, open_store
+from core.runs.store import Store
 from core.workspace import Workspace
 from explorer.components import dataset_choice
 from explorer.pages.launch import form, preview
-
-
-@pytest.fixture
-def store(workspace: Workspace) -> Store:
-    return open_store(workspace, create=True)
 
 
 def filled(**changed: Any) -> dict[str, Any]:

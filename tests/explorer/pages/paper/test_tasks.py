@@ -16,7 +16,7 @@ from core.experiments.paper import tasks
 from core.experiments.paper.tasks import MINIATURE, TASKS
 from core.models.backbones.registry import BACKBONES
 from core.runs.run import Run, RunState
-from core.runs.store import Store, open_store
+from core.runs.store import Store
 from core.workspace import Workspace
 from explorer import app
 from explorer.context import Context
@@ -29,11 +29,6 @@ from tests.support.completed import completed
 
 TASK = results.FIRST
 Complete = Callable[..., Run]
-
-
-@pytest.fixture
-def store(workspace: Workspace) -> Store:
-    return open_store(workspace, create=True)
 
 
 @pytest.fixture

@@ -7,15 +7,10 @@ import pytest
 
 from core.config.run import RunSpec
 from core.export import export
-from core.runs.store import Run, RunState, Store, open_store
+from core.runs.store import Run, RunState, Store
 from core.workspace import Workspace
 from explorer.components import run_table
 from explorer.pages.runs import detail
-
-
-@pytest.fixture
-def store(workspace: Workspace) -> Store:
-    return open_store(workspace, create=True)
 
 
 def in_state(run: Run, state: RunState, **fields: object) -> Run:

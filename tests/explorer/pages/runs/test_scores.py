@@ -10,16 +10,11 @@ from core import formatting
 from core.config.run import RunSpec
 from core.evaluation import evaluate
 from core.runs.run import Run, RunState
-from core.runs.store import Store, open_store
+from core.runs.store import Store
 from core.workspace import Workspace
 from explorer.pages.runs.scores import scores
 
 Complete = Callable[..., Run]
-
-
-@pytest.fixture
-def store(workspace: Workspace) -> Store:
-    return open_store(workspace, create=True)
 
 
 @pytest.fixture
