@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from core.errors import DataError, unknown_name
 from core.evaluation.predictions import Predictions, aligned, read_predictions
 from core.evaluation.subgroups import Subgroups, all_subgroups
 from core.formatting import DISCLAIMER
-from core.metrics import calibration, delong, intervals, operating_point
-from core.metrics.auroc import average_precision
-from core.metrics.bootstrap import DRAWS, bootstrap_macro, paired_bootstrap
+from core.metrics import calibration, intervals, operating_point
+from core.metrics.auroc import auroc, average_precision
 from core.metrics.calibration import ReliabilityBin
 from core.metrics.intervals import Interval, OperatingPoint, PairedTest, Rule
+from core.metrics.patient_intervals import MIN_PATIENTS, auroc_difference, auroc_interval
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class FindingScore:
         finding: Its name.
         studies: Studies with a known label.
         positives: Positive studies among them.
-        auroc: AUROC with DeLong's interval, clustered by patient.
+        auroc: AUROC with its interval over patients.
         average_precision: Area under the precision-recall curve; by chance it is the prevalence.
         brier: Mean squared error of the probability.
         calibration_error: Expected calibration error over ten bins of equal count.
@@ -89,8 +90,9 @@ class FindingDifference:
     Attributes:
         finding: Its name.
         positives: Positive studies.
-        test: DeLong's paired test, clustered by patient.
-        holm_p: Its p-value with Holm's correction over all findings.
+        test: Paired test over patients; NaN with fewer than ``MIN_PATIENTS`` patients with or
+            without the finding.
+        holm_p: Its p-value with Holm's correction over the tested findings.
     """
 
     finding: str
@@ -107,7 +109,7 @@ class Difference:
         split: ``val`` or ``test``.
         studies: Number of studies that both predicted.
         patients: Number of their patients.
-        macro: Mean AUROC, tested by bootstrap over patients.
+        macro: Mean AUROC over the tested findings, tested over patients.
         findings: One entry per finding that both predict.
     """
 
@@ -124,8 +126,6 @@ def evaluate_run(
     *,
     rule: Rule = "youden",
     target: float = 0.9,
-    draws: int = DRAWS,
-    seed: int = 0,
     groups: bool = True,
 ) -> Scores:
     """Score a finished run on one split.
@@ -135,8 +135,6 @@ def evaluate_run(
         split: ``val`` or ``test``.
         rule: Rule for choosing operating points on the validation split.
         target: Sensitivity or specificity to reach, for the rules of that name.
-        draws: Resamples of the patients, for the interval of the macro AUROC.
-        seed: Seed of the resamples.
         groups: Whether to score subgroups as well.
 
     Raises:
@@ -154,9 +152,7 @@ def evaluate_run(
         split=split,
         studies=len(predictions.ids),
         patients=len(np.unique(predictions.patients)),
-        macro=bootstrap_macro(
-            predictions.labels, predictions.scores, predictions.patients, draws, seed
-        ),
+        macro=auroc_interval(predictions.labels, predictions.scores, predictions.patients),
         findings=tuple(
             _score(predictions, f, validation, rule, target, temperature)
             for f in range(len(predictions.findings))
@@ -164,7 +160,7 @@ def evaluate_run(
         rule=rule,
         target=target,
         temperature=temperature,
-        subgroups=all_subgroups(predictions, draws, seed) if groups else (),
+        subgroups=all_subgroups(predictions) if groups else (),
     )
 
 
@@ -188,7 +184,7 @@ def _score(
         finding=predictions.findings[f],
         studies=int((~np.isnan(labels)).sum()),
         positives=int((labels == 1).sum()),
-        auroc=delong.delong_interval(labels, scores, predictions.patients),
+        auroc=auroc_interval(labels, scores, predictions.patients),
         average_precision=average_precision(labels, scores),
         brier=calibration.brier(labels, scores),
         calibration_error=calibration.calibration_error(labels, scores),
@@ -199,43 +195,58 @@ def _score(
     )
 
 
-def compare_runs(
-    a: Path, b: Path, split: str = "test", *, draws: int = DRAWS, seed: int = 0
-) -> Difference:
+def compare_runs(a: Path, b: Path, split: str = "test") -> Difference:
     """Compare two finished runs on the studies and findings that both predicted.
 
     Args:
         a: The first run's folder.
         b: The second run's folder.
         split: ``val`` or ``test``.
-        draws: Resamples of the patients.
-        seed: Seed of the resamples.
 
     Raises:
         DataError: A run has no predictions, or the runs share no studies.
     """
     first, second = aligned([read_predictions(a, split), read_predictions(b, split)])
+    labels, patients = first.labels, first.patients
     tests = [
-        delong.delong_paired(
-            first.labels[:, f], first.scores[:, f], second.scores[:, f], first.patients
-        )
+        finding_test(labels[:, f], first.scores[:, f], second.scores[:, f], patients)
         for f in range(len(first.findings))
     ]
     corrected = intervals.holm([test.p for test in tests])
     return Difference(
         split=split,
         studies=len(first.ids),
-        patients=len(np.unique(first.patients)),
-        macro=paired_bootstrap(
-            first.labels, first.scores, second.scores, first.patients, draws, seed
-        ),
+        patients=len(np.unique(patients)),
+        macro=auroc_difference(labels, [first.scores], [second.scores], patients).test(),
         findings=tuple(
-            FindingDifference(finding, int((first.labels[:, f] == 1).sum()), test, float(p))
+            FindingDifference(finding, int((labels[:, f] == 1).sum()), test, float(p))
             for f, (finding, test, p) in enumerate(
                 zip(first.findings, tests, corrected, strict=True)
             )
         ),
     )
+
+
+def finding_test(
+    labels: ArrayLike, first: ArrayLike, second: ArrayLike, patients: ArrayLike
+) -> PairedTest:
+    """Test whether two models have equal AUROC on one finding.
+
+    Args:
+        labels: Shape (studies,): 1, 0 or NaN.
+        first: Scores of the first model, same shape.
+        second: Scores of the second model, same shape.
+        patients: Shape (studies,).
+
+    Returns:
+        Both AUROCs; interval and p are NaN with fewer than ``MIN_PATIENTS`` patients with or
+        without the finding.
+    """
+    test = auroc_difference(labels, [first], [second], patients).test()
+    if not math.isnan(test.first):
+        return test
+    a, b = auroc(labels, first), auroc(labels, second)
+    return PairedTest(a, b, Interval(a - b, math.nan, math.nan), math.nan, math.nan)
 
 
 def as_json(scores: Scores | Difference) -> dict[str, Any]:
@@ -302,8 +313,9 @@ def difference_text(difference: Difference) -> str:
     )
     about = (
         f"{difference.studies:,} studies of {difference.patients:,} patients that both predicted, "
-        f"{difference.split} split. Findings: paired DeLong, Holm over findings; mean: bootstrap "
-        "over patients. Other seeds are not covered."
+        f"{difference.split} split. Paired tests over patients, Holm over the findings that have "
+        f"{MIN_PATIENTS} patients with and without them; the mean is over these. Other seeds are "
+        "not covered."
     )
     return "\n".join([head, *rows, mean, about, f"{DISCLAIMER}."])
 

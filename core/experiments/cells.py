@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from core.config.run import RunSpec
-from core.evaluation.verdict import same_but_seed
+from core.evaluation.groups import same_but_seed
 from core.runs.run import ACTIVE, Run, RunState
 from core.workspace import Workspace
 

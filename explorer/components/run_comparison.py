@@ -14,21 +14,13 @@ from core.config.run import RunSpec
 from core.errors import CoreError
 from core.evaluation import evaluate
 from core.evaluation.evaluate import Scores
+from core.evaluation.groups import Differing, Group, Trial, differing, grouped, same_but_seed
+from core.evaluation.groups import titles as settings_titles
 from core.evaluation.predictions import aligned, read_predictions
-from core.evaluation.verdict import (
-    Differing,
-    Group,
-    Trial,
-    Verdict,
-    differing,
-    grouped,
-    same_but_seed,
-)
-from core.evaluation.verdict import titles as settings_titles
-from core.evaluation.verdict import verdict as decide
+from core.evaluation.verdict import Measured, Verdict, about_chance, decide, measure
 from core.experiments.cells import is_scored
 from core.formatting import capitalized
-from core.metrics import delong, intervals
+from core.metrics import intervals
 from core.metrics.auroc import per_finding
 from core.reporter import MEAN_AUROC
 from core.runs.run import Run, RunState
@@ -106,6 +98,11 @@ class Comparison:
     best: dict[str, str]
 
     @property
+    def about_chance(self) -> str:
+        """How many of the verdicts chance alone would name; empty for a single one."""
+        return about_chance([each.verdict for each in self.verdicts if each.verdict])
+
+    @property
     def scored(self) -> list[tuple[ComparedRun, Scores]]:
         """The runs that have scores, with these."""
         return [(compared, compared.scores) for compared in self.runs if compared.scores]
@@ -135,15 +132,19 @@ def compare(
     groups = tuple(_groups(store, workspace, runs))
     first_styles = {same_but_seed(each.run.spec): each.style for each in reversed(compared)}
     reference = _baseline(groups, store, baseline)
+    others = [group for group in groups if group is not reference] if reference else []
+    styles_of = [first_styles[same_but_seed(group.spec)] for group in others]
+    measured = [
+        _measured(group, reference, _finish_times(store, group, reference))
+        for group in others
+        if reference is not None
+    ]
+    decided = iter(decide([each for each in measured if isinstance(each, Measured)]))
     verdicts = tuple(
-        _verdict(
-            group,
-            reference,
-            first_styles[same_but_seed(group.spec)],
-            _finish_times(store, group, reference),
-        )
-        for group in groups
-        if reference is not None and group is not reference
+        GroupVerdict(group, style, None, each)
+        if isinstance(each, CoreError)
+        else GroupVerdict(group, style, next(decided), None)
+        for group, style, each in zip(others, styles_of, measured, strict=True)
     )
     return Comparison(
         compared,
@@ -266,14 +267,14 @@ def _finish_times(store: Store, *groups: Group) -> tuple[float | None, ...]:
 
 
 @lru_cache(maxsize=128)
-def _verdict(
-    group: Group, baseline: Group, style: Style, finished_at: tuple[float | None, ...]
-) -> GroupVerdict:
-    """The verdict on a group; ``finished_at`` is part of the cache's key only."""
+def _measured(
+    group: Group, baseline: Group, finished_at: tuple[float | None, ...]
+) -> Measured | CoreError:
+    """The test of a group; ``finished_at`` is part of the cache's key only."""
     try:
-        return GroupVerdict(group, style, decide(group, baseline, SPLIT), None)
+        return measure(group, baseline, SPLIT)
     except CoreError as error:
-        return GroupVerdict(group, style, None, error)
+        return error
 
 
 def _best(runs: Sequence[ComparedRun], workspace: Workspace) -> dict[str, str]:
@@ -288,8 +289,8 @@ def _best(runs: Sequence[ComparedRun], workspace: Workspace) -> dict[str, str]:
 def _clearly_best(runs: tuple[tuple[str, Path, float | None], ...]) -> dict[str, str]:
     """For each finding, the id of the run whose AUROC is clearly above that of all others.
 
-    The paired DeLong tests of the highest AUROC against the others are corrected over all findings
-    by Holm's method.
+    The paired tests of the highest AUROC against the others are corrected over all findings by
+    Holm's method; findings with few patients are not tested.
 
     Args:
         runs: Id, folder and finish time of each run.
@@ -309,7 +310,7 @@ def _clearly_best(runs: tuple[tuple[str, Path, float | None], ...]) -> dict[str,
             continue
         ahead = predictions[leader].scores[:, f]
         tests += [
-            delong.delong_paired(labels[:, f], ahead, other.scores[:, f], patients).p
+            evaluate.finding_test(labels[:, f], ahead, other.scores[:, f], patients).p
             for i, other in enumerate(predictions)
             if i != leader
         ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from core.config.model import ModelSpec
 from core.config.run import AdapterSpec, DataSpec, RunSpec, TrainSpec
@@ -89,10 +90,12 @@ class TransferResult:
     Attributes:
         auroc: Mean test AUROC, 0 to 1.
         share: Trainable share of the parameters, 0 to 1; None if unknown.
+        folder: Folder of the run with its predictions; None for a result of a file.
     """
 
     auroc: float
     share: float | None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,8 @@ def completed_results(
     for cell in cells:
         run = select_run(known.get(cell_key(cell.spec), ()), workspace)
         if run is not None and run.test_auroc is not None:
-            results[cell] = TransferResult(run.test_auroc, share_of([run]))
+            folder = workspace.run(run.id)
+            results[cell] = TransferResult(run.test_auroc, share_of([run]), folder)
     return results
 
 

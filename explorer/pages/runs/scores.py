@@ -26,7 +26,7 @@ from explorer.figures.palette import Style, method_style
 from explorer.templates import render
 
 COLUMNS = (
-    ("AUROC", "95% interval by DeLong; the studies of one patient form a cluster"),
+    ("AUROC", "95% interval over patients"),
     ("AP", "Average precision: area under the precision-recall curve; chance is the prevalence"),
     ("Sens.", "Sensitivity at the threshold chosen on the validation split (Youden)"),
     ("Spec.", "Specificity at the same threshold"),
