@@ -1,10 +1,10 @@
 """Difficulty of the phantoms: a linear probe on pixels, and a network trained on many of them.
 
-Run with ``python -m tests.benchmarks.phantoms --images 16000 --epochs 8 --lr 2e-3``. The aims, as mean
-AUROC over the findings of the test split: the probe is at most 0.75 with 4,000 images, the network
-is at least 0.90 with 16,000, and at least 0.80 for each finding. With
-``--data phantom-5`` or ``phantom-1`` the training images are the 4,000 of the data set;
-``--epochs 0`` runs the probe only. The network is a ResNet with random initial weights, which
+Run with ``python -m tests.benchmarks.phantoms --images 16000 --epochs 8 --lr 2e-3``. The aims, as
+mean AUROC over the findings of the test split: the probe is at most 0.75 with 4,000 images, the
+network is at least 0.90 with 16,000, and at least 0.80 for each finding. With ``--data phantom-5``
+or ``phantom-1`` the training images are the 4,000 of the data set; ``--epochs 0`` runs the probe
+only. The network is a ResNet with random initial weights, which
 learns from the images and labels only; ``--network embedded-mae`` uses an embedded backbone
 instead. With ``--masks`` a ResNet also learns the location of the findings; it is tested without.
 """
