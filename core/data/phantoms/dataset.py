@@ -53,7 +53,7 @@ PREVALENCE: dict[str, dict[str, float]] = {
 }  # fmt: skip
 """Share of the studies by finding, where it differs from the population's."""
 
-SPREAD = {"phantom-14": 1.8, "phantom-5": 2.2, "phantom-1": 1.8}
+SPREAD = {"phantom-14": 1.8, "phantom-5": 2.6, "phantom-1": 1.8}
 """Variation of position and exposure; see ``anatomy.Pose.draw``. Large findings, as most of
 ``phantom-5`` are, could be detected by the brightness of a fixed area of the image. A larger
 variation of the patients' position forces a model to look at the patient."""
