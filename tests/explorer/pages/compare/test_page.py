@@ -15,6 +15,7 @@ from explorer.context import Context
 from explorer.pages.compare import view
 from explorer.pages.compare.page import ComparePage
 from tests.support.completed import completed
+from tests.support.figures import traces
 
 # Outside an event, Gradio makes a whole component of an update, here without ``multiselect``.
 pytestmark = pytest.mark.filterwarnings("ignore:The value passed into gr.Dropdown")
@@ -59,6 +60,7 @@ def test_the_verdict_findings_and_settings_are_shown(
     lora, full = seeds(RunSpec(), 3.0), seeds(FULL, 0.5)
     comparison = run_comparison.compare(store, workspace, [lora[0], full[0]])
     html = view.page(comparison)
+    assert traces(html)["LoRA r 4"]["error_y"]["array"][0] > 0
     assert comparison.baseline is not None
     assert comparison.baseline.spec.adapter.method == "full"
     assert comparison.verdicts[0].verdict is not None
