@@ -190,6 +190,7 @@ def _curves(comparison: Comparison) -> Markup:
         xaxis={"range": [0, max(each.run.spec.train.epochs for each in comparison.runs)]},
         yaxis={"hoverformat": ".3f"},
         legend={"orientation": "h"},
+        height=_height(comparison),
     )
 
 
@@ -219,7 +220,13 @@ def _cost(comparison: Comparison) -> Markup | str:
         xaxis={"type": "log", "dtick": "D2", "tickformat": "~s"},
         legend={"orientation": "h"},
         showlegend=True,
+        height=_height(comparison),
     )
+
+
+def _height(comparison: Comparison) -> int:
+    """Height of a chart in pixels, with a line of its legend for each run and each mean."""
+    return 250 + 19 * (len(comparison.runs) + len(comparison.groups))
 
 
 # --- tables --------------------------------------------------------------------------------------

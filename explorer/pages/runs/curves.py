@@ -11,6 +11,9 @@ from core.runs.run import MetricRow, Run
 from explorer.figures.charts import chart, curve, mean_over_seeds
 from explorer.figures.palette import METHODS, OTHER, method_style
 
+HEIGHT = 380
+"""Height in pixels, with room for a legend of 14 findings."""
+
 
 def auroc_chart(
     run: Run, rows: Sequence[MetricRow], other_seeds: Sequence[Sequence[MetricRow]] = ()
@@ -73,7 +76,7 @@ def auroc_chart(
         title=title,
         description=description,
         x="epochs",
-        height=330,
+        height=HEIGHT,
         hovermode="x unified",
         xaxis={"range": [0, run.spec.train.epochs]},
         yaxis={"hoverformat": ".3f"},
@@ -94,7 +97,7 @@ def loss_chart(run: Run, rows: Sequence[MetricRow]) -> Markup:
         description="Training and validation loss"
         + (f", last {train[-1].value:.4f}" if train else ""),
         x="epochs",
-        height=330,
+        height=HEIGHT,
         meta="loss",
         hovermode="x unified",
         xaxis={"range": [0, run.spec.train.epochs]},
