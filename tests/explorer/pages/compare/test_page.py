@@ -115,3 +115,13 @@ def test_the_page_suggests_adds_and_keeps_runs(
         linear.id,
     ]
     assert compare_page.receive(request, [], key)[0].value[0] == linear.id
+
+
+def test_a_late_refresh_leaves_the_runs_that_are_shown(
+    complete: Complete, compare_page: ComparePage
+) -> None:
+    ids = [complete(RunSpec()).id, complete(FULL).id]
+    drawn = compare_page.receive({"runs": ids}, [], "")[4]
+    assert not hasattr(compare_page.refresh([], None, drawn)[0], "value")
+    complete(RunSpec.of(**{"adapter.method": "linear"}))
+    assert compare_page.refresh(ids, None, drawn)[0].value == ids
