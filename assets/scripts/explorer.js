@@ -297,7 +297,7 @@
       xaxis: { ...axis, showgrid: false, showline: true, ...layout.xaxis, title: { font: { size: 12 }, standoff: 8, ...layout.xaxis.title } },
       yaxis: { ...axis, ...layout.yaxis },
       legend: { tracegroupgap: 0, ...(narrow || layout.legend ? { orientation: "h", x: 0, y: 1, yanchor: "bottom" } : {}) },
-      hoverlabel: { bgcolor: colour("panel"), bordercolor: colour("edge"), font: { color: colour("ink") } },
+      hoverlabel: { bgcolor: colour("panel"), bordercolor: colour("edge"), namelength: -1, font: { color: colour("ink"), size: 11 } },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("muted"), activecolor: colour("accent") },
     };
   };
