@@ -9,7 +9,8 @@ from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
 
 from core.errors import ConfigurationError
 from core.formatting import DISCLAIMER
@@ -43,6 +44,8 @@ PAGES: dict[str, ModuleType] = {
 """The pages by their names in the address, in the order of the tabs."""
 
 HOUR = 3600
+PLOTLY = Mount("/plotly", StaticFiles(packages=[("plotly", "package_data")]))
+"""Serves ``plotly.min.js`` from the package plotly, for the charts."""
 
 
 def build(workspace: Workspace) -> gr.Blocks:
@@ -203,7 +206,7 @@ def show(
         css_paths=STYLE,
         footer_links=["api"],
         max_file_size="128mb",  # an image of 6,000 × 6,000 px with 16 bits has 72
-        app_kwargs={"middleware": [Middleware(Page)], "routes": list(routes)},
+        app_kwargs={"middleware": [Middleware(Page)], "routes": [PLOTLY, *routes]},
     )
     return str(url)
 

@@ -1,6 +1,6 @@
 """Jinja templates: ``*.html.j2`` files next to the modules that render them, with autoescape.
 
-A template gets values, never HTML made by hand; figures (SVG) and other rendered templates are
+A template gets values, never HTML made by hand; charts and other rendered templates are
 ``Markup`` and are not escaped again.
 """
 

@@ -1,4 +1,4 @@
-/* What the explorer does in the browser itself: theme, address, patching, hover over curves. */
+/* What the explorer does in the browser itself: theme, address, patching, charts. */
 (() => {
   "use strict";
   if (window.cxr) return;
@@ -22,6 +22,7 @@
   const toggleTheme = () => {
     remember("cxr-theme", theme() === "dark" ? "light" : "dark");
     applyTheme();
+    redraw();
   };
 
   /* --- the address says what is shown --------------------------------------------------------- */
@@ -68,7 +69,7 @@
     const follows = old.hasAttribute("data-follow")
       && old.scrollHeight - old.scrollTop - old.clientHeight < 24;
     patchAttributes(old, next);
-    patchChildren(old, next);
+    if (!old.dataset.figure) patchChildren(old, next);
     if (follows) old.scrollTop = old.scrollHeight;
   };
   const patchChildren = (old, next) => {
@@ -124,7 +125,7 @@
     placeFaults(region);
     tick();
     announce(region);
-    if (hovered && region.contains(hovered.chart)) point(hovered.chart, hovered.x);
+    drawCharts(region);
   };
 
   /* Each visible region may say what of it belongs into the address. */
@@ -247,90 +248,128 @@
   };
   setInterval(tick, 1000);
 
-  /* --- curves: a cross-hair and the values under the pointer ---------------------------------- */
-  let hovered = null;
-  const readout = (chart, clientX) => {
-    const svg = chart.querySelector("svg");
-    const data = JSON.parse(svg.dataset.series);
-    const box = svg.getBoundingClientRect();
-    const scale = data.width / box.width;
-    const x = (clientX - box.left) * scale;
-    const share = Math.min(1, Math.max(0, (x - data.left) / (data.right - data.left)));
-    const epoch = data.from + share * (data.to - data.from);
-    const rows = [];
-    let at = null;
-    for (const one of data.series) {
-      let best = -1, gap = Infinity;
-      one.x.forEach((value, index) => {
-        const distance = Math.abs(value - epoch);
-        if (distance < gap) { gap = distance; best = index; }
-      });
-      if (best < 0) continue;
-      rows.push({ name: one.name, colour: one.colour, dash: one.dash, value: one.y[best], main: one.main });
-      if (at === null || one.main) at = one.x[best];
-    }
-    return { data, rows, at, box, scale };
-  };
-  const point = (chart, clientX) => {
-    const { data, rows, at, box, scale } = readout(chart, clientX);
-    if (at === null) return;
-    const svg = chart.querySelector("svg");
-    const place = data.left + ((at - data.from) / (data.to - data.from || 1)) * (data.right - data.left);
-    let line = svg.querySelector(".cxr-cross");
-    if (!line) {
-      line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-      line.setAttribute("class", "cxr-cross");
-      svg.append(line);
-    }
-    for (const [name, value] of Object.entries({ x1: place, x2: place, y1: data.top, y2: data.bottom })) {
-      line.setAttribute(name, value);
-    }
-    let tip = chart.querySelector(".cxr-tip");
-    if (!tip) {
-      tip = document.createElement("div");
-      tip.className = "cxr-tip";
-      chart.append(tip);
-    }
-    rows.sort((a, b) => (b.main ? 1 : 0) - (a.main ? 1 : 0) || b.value - a.value);
-    tip.replaceChildren();
-    const head = document.createElement("b");
-    head.textContent = `Epoch ${Number(at.toFixed(2))}`;
-    tip.append(head);
-    for (const row of rows.slice(0, 16)) {
-      const entry = document.createElement("div");
-      if (row.main) entry.className = "cxr-tip-main";
-      const name = document.createElement("span");
-      name.textContent = row.name;
-      const value = document.createElement("span");
-      value.textContent = row.value.toFixed(data.digits);
-      const swatch = document.createElement("i");
-      swatch.style.background = row.colour;
-      entry.append(swatch, name, value);
-      tip.append(entry);
-    }
-    const left = (place / scale) + svg.offsetLeft;
-    const flip = left > box.width * 0.6;
-    tip.style.left = flip ? "auto" : `${left + 12}px`;
-    tip.style.right = flip ? `${box.width - left + 12}px` : "auto";
-  };
-  const clear = (chart) => chart.querySelectorAll(".cxr-cross, .cxr-tip").forEach((one) => one.remove());
-  const emphasise = (chart, name) => chart.querySelectorAll("[data-finding]").forEach((one) => {
-    one.classList.toggle("cxr-lit", name !== null && one.dataset.finding === name);
+  /* --- charts: Plotly draws the JSON in data-figure; zoom and hidden curves survive a redraw --- */
+  let loading = null;
+  const plotly = () => loading ||= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = "plotly/plotly.min.js";
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => { loading = null; reject(new Error("Plotly's script cannot be loaded.")); };
+    document.head.append(script);
   });
-  document.addEventListener("pointermove", (event) => {
-    if (!(event.target instanceof Element)) return;
-    const svg = event.target.closest(".cxr-chart svg[data-series]");
-    document.querySelectorAll(".cxr-chart .cxr-tip").forEach((tip) => {
-      if (!svg || !tip.parentElement.contains(svg)) clear(tip.parentElement);
+  const chosen = (name) => remembered(`cxr-chart-${name}`) || { smoothing: "0", axis: "epoch", log: "" }[name];
+
+  /* Exponential moving average without the bias of its start, as in TensorBoard. */
+  const smooth = (values, weight) => {
+    let sum = 0, total = 0;
+    return values.map((value) => {
+      sum = weight * sum + (1 - weight) * value;
+      total = weight * total + 1 - weight;
+      return sum / total;
     });
-    hovered = svg ? { chart: svg.closest(".cxr-chart"), x: event.clientX } : null;
-    if (hovered) point(hovered.chart, hovered.x);
-  });
+  };
+  const AXES = { step: "optimizer steps", images: "training images seen" };
+  /* Curves of runs have their steps in "meta"; other traces and axes stay as they are. */
+  const adapt = ({ data, layout }) => {
+    const axis = chosen("axis"), weight = Number(chosen("smoothing"));
+    const curves = data.filter((trace) => trace.meta && trace.meta.step);
+    for (const trace of curves) {
+      if (axis !== "epoch") trace.x = trace.meta.step.map((step) => step * (axis === "images" ? trace.meta.batch : 1));
+      if (weight && trace.mode === "lines") trace.y = smooth(trace.y, weight);
+    }
+    if (curves.length) layout.xaxis.uirevision = axis;
+    if (curves.length && axis !== "epoch") layout.xaxis = { title: { text: AXES[axis] }, uirevision: axis };
+    if (layout.meta === "loss") layout.yaxis = { ...layout.yaxis, type: chosen("log") ? "log" : "linear", uirevision: chosen("log") };
+  };
+  const themed = (layout, box) => {
+    const style = getComputedStyle(document.body);
+    const colour = (name) => style.getPropertyValue(`--cxr-${name}`).trim();
+    const axis = { gridcolor: colour("grid"), linecolor: colour("line"), zeroline: false, automargin: true };
+    const narrow = box.clientWidth < 520;
+    return {
+      ...layout,
+      width: box.clientWidth,
+      height: box.clientHeight,
+      margin: { l: 48, r: 8, t: 26, b: 40 },
+      font: { family: style.fontFamily, size: 12, color: colour("muted") },
+      paper_bgcolor: colour("panel"),
+      plot_bgcolor: colour("panel"),
+      xaxis: { ...axis, showgrid: false, showline: true, ...layout.xaxis, title: { font: { size: 12 }, standoff: 8, ...layout.xaxis.title } },
+      yaxis: { ...axis, ...layout.yaxis },
+      legend: { tracegroupgap: 0, ...(narrow || layout.legend ? { orientation: "h", x: 0, y: 1, yanchor: "bottom" } : {}) },
+      hoverlabel: { bgcolor: colour("panel"), bordercolor: colour("edge"), namelength: -1, font: { color: colour("ink"), size: 11 } },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("muted"), activecolor: colour("accent") },
+    };
+  };
+  const saveCsv = (box, name) => {
+    const cell = (value) => (/[",\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : value);
+    const rows = JSON.parse(box.dataset.figure).data.flatMap((trace) =>
+      trace.x.map((x, i) => [trace.name, x, trace.meta && trace.meta.step ? trace.meta.step[i] : "", trace.y[i]]));
+    const text = [["name", "x", "step", "y"], ...rows].map((row) => row.map(cell).join(",")).join("\n");
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text + "\n"], { type: "text/csv" }));
+    link.download = `${name}.csv`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
+  /* Made once for each chart: Plotly begins anew with a changed configuration. */
+  const config = (Plotly, box) => {
+    const name = box.closest("figure").querySelector("figcaption").textContent.trim();
+    const button = (title, icon, click) => ({ name: title, title, icon, click });
+    return {
+      displaylogo: false,
+      toImageButtonOptions: { filename: name, scale: 2 },
+      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+      modeBarButtonsToAdd: [
+        button("Download as SVG", Plotly.Icons["camera-retro"], (plot) => Plotly.downloadImage(plot, { format: "svg", filename: name })),
+        button("Download values as CSV", Plotly.Icons.disk, () => saveCsv(box, name)),
+      ],
+    };
+  };
+  const draw = async (box) => {
+    const Plotly = await plotly();
+    if (!box.clientWidth) return;
+    box.cxrFigure = box.dataset.figure;
+    const figure = JSON.parse(box.dataset.figure);
+    adapt(figure);
+    await Plotly.react(box.firstElementChild, figure.data, themed(figure.layout, box), box.cxrConfig ||= config(Plotly, box));
+  };
+  const redraw = () => document.querySelectorAll("[data-figure]").forEach(draw);
+  const sizes = new ResizeObserver((entries) => entries.forEach((entry) => draw(entry.target)));
+  const drawCharts = (region) => {
+    region.querySelectorAll("[data-figure]").forEach((box) => {
+      if (box.cxrFigure === undefined) sizes.observe(box);
+      else if (box.cxrFigure !== box.dataset.figure) draw(box);
+    });
+    region.querySelectorAll("[data-chart]").forEach((input) => {
+      if (input.cxrKnown) return;
+      input.cxrKnown = true;
+      if (input.type === "checkbox") input.checked = Boolean(chosen(input.dataset.chart));
+      else input.value = chosen(input.dataset.chart);
+    });
+  };
+  /* The curve of the finding under the pointer is drawn thicker. */
+  let emphasised = null;
+  const emphasise = (scope, name) => {
+    if (name === emphasised) return;
+    emphasised = name;
+    scope.querySelectorAll(".js-plotly-plot").forEach((plot) => {
+      const at = plot.data.flatMap((trace, i) => (trace.meta && trace.meta.thin ? [i] : []));
+      const widths = at.map((i) => (plot.data[i].name === name ? 3 : 1));
+      if (at.length) window.Plotly.restyle(plot, { "line.width": widths }, at);
+    });
+  };
   document.addEventListener("pointerover", (event) => {
     if (!(event.target instanceof Element)) return;
-    const finding = event.target.closest("[data-finding]");
     const scope = event.target.closest("[data-findings]");
+    const finding = event.target.closest("[data-finding]");
     if (scope) emphasise(scope, finding ? finding.dataset.finding : null);
+  });
+  document.addEventListener("input", (event) => {
+    const { dataset, type, checked, value } = event.target;
+    if (!dataset || !dataset.chart) return;
+    remember(`cxr-chart-${dataset.chart}`, type === "checkbox" ? (checked ? "on" : "") : value);
+    redraw();
   });
 
   /* --- start ---------------------------------------------------------------------------------- */

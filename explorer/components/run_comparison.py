@@ -23,7 +23,7 @@ from core.formatting import capitalized
 from core.metrics import intervals
 from core.metrics.auroc import per_finding
 from core.reporter import MEAN_AUROC
-from core.runs.run import Run, RunState
+from core.runs.run import MetricRow, Run, RunState
 from core.runs.store import Store
 from core.workspace import Workspace
 from explorer.figures.palette import Style, run_styles
@@ -45,8 +45,7 @@ class ComparedRun:
         run: The run.
         title: Short name that tells it from the other compared runs.
         style: Its style in every figure of the page.
-        epochs: Epochs of its validation curve.
-        curve: Validation AUROC at these epochs.
+        curve: Validation AUROC, mean over findings, by epoch.
         scores: Scores on the test split; None if there are none.
         fault: Why there are none; empty otherwise.
     """
@@ -54,8 +53,7 @@ class ComparedRun:
     run: Run
     title: str
     style: Style
-    epochs: tuple[float, ...]
-    curve: tuple[float, ...]
+    curve: tuple[MetricRow, ...]
     scores: Scores | None
     fault: str
 
@@ -84,6 +82,7 @@ class Comparison:
     Attributes:
         runs: The runs, in the order chosen.
         groups: Runs of equal settings, with every seed that the workspace holds.
+        seed_curves: For each group its style and the validation curves of its seeds.
         baseline: The group that the others are compared with; None with fewer than two groups.
         verdicts: One for each other group.
         differing: Settings in which the runs differ.
@@ -92,6 +91,7 @@ class Comparison:
 
     runs: tuple[ComparedRun, ...]
     groups: tuple[Group, ...]
+    seed_curves: tuple[tuple[Style, tuple[list[MetricRow], ...]], ...]
     baseline: Group | None
     verdicts: tuple[GroupVerdict, ...]
     differing: tuple[Differing, ...]
@@ -149,6 +149,13 @@ def compare(
     return Comparison(
         compared,
         groups,
+        tuple(
+            (
+                first_styles[same_but_seed(group.spec)],
+                tuple(store.metrics(trial.id, names=[MEAN_AUROC]) for trial in group.trials),
+            )
+            for group in groups
+        ),
         reference,
         verdicts,
         tuple(differing([run.spec for run in runs])) if len(runs) > 1 else (),
@@ -225,8 +232,7 @@ def _compared_run(
         scores = _scores(workspace.run(run.id), run.finished_at)
     except CoreError as error:
         fault = error.cause if run.state is RunState.COMPLETED else f"This run is {run.state}."
-    epochs = tuple(row.epoch for row in rows)
-    return ComparedRun(run, title, style, epochs, tuple(row.value for row in rows), scores, fault)
+    return ComparedRun(run, title, style, tuple(rows), scores, fault)
 
 
 @lru_cache(maxsize=64)

@@ -10,7 +10,6 @@ from markupsafe import Markup
 from core.reporter import MEAN_AUROC, PART_AUROC
 from core.runs.run import ACTIVE, Run, RunState
 from core.runs.store import Store
-from explorer.figures.curves import spark, swatch
 from explorer.figures.palette import method_style, state_dot
 from explorer.formatting import method_title
 from explorer.templates import render
@@ -46,10 +45,18 @@ def table(store: Store, runs: Sequence[Run], selected: str | None, follow: bool)
         curves=validation_curves(store, runs) if runs else {},
         method_style=method_style,
         method_title=method_title,
-        spark=spark,
+        spark=_spark,
         state_dot=state_dot,
-        swatch=swatch,
     )
+
+
+def _spark(values: Sequence[float]) -> list[tuple[float, float]]:
+    """Points of a spark line in a box of 76 × 20 px; none for fewer than two values."""
+    if len(values) < 2:
+        return []
+    low, high = min(values), max(values)
+    step, span = 70 / (len(values) - 1), (high - low) or 1.0
+    return [(3 + i * step, 17 - (value - low) / span * 14) for i, value in enumerate(values)]
 
 
 def validation_curves(store: Store, runs: Sequence[Run]) -> dict[str, list[float]]:

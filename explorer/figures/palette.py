@@ -22,7 +22,7 @@ class Style:
     Attributes:
         colour: Hexadecimal RGB.
         dasharray: Line style in SVG; empty is solid.
-        marker: Shape of the marker: ``circle`` or one of those in ``markers``.
+        marker: Shape of the marker, a symbol of Plotly; ``explorer.css`` draws the same shape.
     """
 
     colour: str

@@ -45,7 +45,7 @@ def test_the_main_job_from_the_first_click_to_the_heat_map(
 
     # Watch: the curve grows while the run works.
     wait_for_state(page, "running")
-    page.wait_for_selector("#runs-detail .cxr-chart polyline", state="attached", timeout=PATIENCE)
+    page.wait_for_selector("#runs-detail .scatterlayer path", state="attached", timeout=PATIENCE)
     keep(page, "2-running")
     run = explorer.runs()[0]
 

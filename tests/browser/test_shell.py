@@ -1,5 +1,6 @@
 """The explorer's shell in a real browser: offline, its theme, its address, its live tables."""
 
+import csv
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,15 +159,15 @@ def test_a_running_run_is_shown_live_and_keeps_what_the_user_touches(
     run = store.create(RunSpec(), name="live")
     advance(store, run.id, epochs=1)
     open_page(page, f"{url}?run={run.id}")
-    page.wait_for_selector("#runs-detail svg[data-series]")
+    page.wait_for_selector("#runs-detail .js-plotly-plot .main-svg")
     page.click("#runs-detail summary")
-    page.evaluate("window.before = document.querySelector('#runs-detail svg')")
+    page.evaluate("window.before = document.querySelector('#runs-detail .main-svg')")
     store.log_metrics(run.id, [("val/auroc", 0.777, 2, 2)])
     store.update(run.id, best_auroc=0.777, progress=0.4)
     page.wait_for_selector(f"#row-{run.id}:has-text('0.777')")
     page.wait_for_function("document.querySelector('#runs-detail').innerText.includes('40%')")
     assert page.evaluate("document.querySelector('#runs-detail details').open")
-    assert page.evaluate("document.querySelector('#runs-detail svg') === window.before")
+    assert page.evaluate("document.querySelector('#runs-detail .main-svg') === window.before")
     assert comes_to_rest(page)
     entered: list[str] = []
     page.on("request", lambda one: "/queue/join" in one.url and entered.append(one.post_data))
@@ -174,6 +175,57 @@ def test_a_running_run_is_shown_live_and_keeps_what_the_user_touches(
     page.wait_for_function("document.querySelector('#runs-detail').innerText.includes('41%')")
     polls(page)
     assert len(entered) == 1, "the browser computes on the run's cores: one handler, of this page"
+    store.transition(run.id, RunState.COMPLETED)
+    store.delete(run.id)
+
+
+def test_a_chart_keeps_zoom_and_choices_and_saves_its_values(
+    page: Any, served: tuple[str, Store, Workspace]
+) -> None:
+    url, store, _ = served
+    plot = "document.querySelector('#runs-detail .js-plotly-plot')"
+    run = store.create(RunSpec(), name="charted")
+    advance(store, run.id, epochs=0)
+
+    def log(epoch: int) -> None:
+        names = ("val/auroc", "val/auroc/Edema", "val/auroc/Mass")
+        value = 0.6 + epoch / 100
+        store.log_metrics(run.id, [(name, value, float(epoch), 20 * epoch) for name in names])
+
+    for epoch in range(1, 5):
+        log(epoch)
+    open_page(page, f"{url}?run={run.id}")
+    page.wait_for_function(f"{plot}?.data?.length === 3")
+    page.locator("#runs-detail .nsewdrag").first.scroll_into_view_if_needed()
+    area = page.locator("#runs-detail .nsewdrag").first.bounding_box()
+    middle = area["y"] + area["height"] / 2
+    page.mouse.move(area["x"] + 50, middle)
+    page.mouse.down()
+    page.mouse.move(area["x"] + 150, middle, steps=5)
+    page.mouse.up()
+    page.wait_for_function(f"{plot}.layout.xaxis.range[0] > 0")
+    zoomed = page.evaluate(f"{plot}.layout.xaxis.range")
+    page.evaluate(f"window.before = {plot}.querySelector('.main-svg')")
+    log(5)
+    page.wait_for_function(f"{plot}.data[0].x.length === 5")
+    assert page.evaluate(f"{plot}.querySelector('.main-svg') === window.before")
+    assert page.evaluate(f"{plot}.layout.xaxis.range") == zoomed
+
+    page.select_option("#runs-detail [data-chart=axis]", "images")
+    page.wait_for_function(f"{plot}.data[0].x[4] === 5 * 20 * 16")
+    page.locator("#runs-detail [data-chart=smoothing]").fill("0.9")
+    page.wait_for_function(f"{plot}.data[0].y[4] < 0.64")
+    log(6)
+    page.wait_for_function(f"{plot}.data[0].x.length === 6")
+    assert page.input_value("#runs-detail [data-chart=smoothing]") == "0.9"
+    assert page.evaluate(f"{plot}.data[0].y[5] < 0.64")
+
+    page.hover("#runs-detail .js-plotly-plot")
+    with page.expect_download() as download:
+        page.click("#runs-detail .modebar-btn[data-title='Download values as CSV'] >> nth=0")
+    rows = list(csv.DictReader(download.value.path().read_text().splitlines()))
+    assert len(rows) == 3 * 6
+    assert rows[5] == {"name": "mean", "x": "6", "step": "120", "y": "0.66"}
     store.transition(run.id, RunState.COMPLETED)
     store.delete(run.id)
 

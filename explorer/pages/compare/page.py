@@ -40,7 +40,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     choice = [runs, baseline, drawn]
     shown = [runs, baseline, body, saliency.column, drawn]
     inbox = context.inboxes["compare"]
-    context.pulses["compare"].click(page.show, choice, shown, **QUIET)
+    context.pulses["compare"].click(page.refresh, choice, shown, **QUIET)
     saliency.update_after(tab.select(page.open, [*choice, inbox], shown, **QUIET))
     saliency.update_after(inbox.change(page.receive, [inbox, runs, drawn], shown, **QUIET))
     saliency.update_after(runs.input(page.show, choice, shown, **QUIET))
@@ -106,7 +106,7 @@ class ComparePage:
             reference = comparison.baseline
             baseline = reference.trials[0].id if reference else None
         with_maps = len(ids) > 1 and completed.issuperset(ids)
-        key = str(hash((tuple(choices), tuple(ids), html, baseline, with_maps)))
+        key = f"{','.join(ids)} {hash((tuple(choices), html, baseline, with_maps))}"
         if key == drawn:
             return [gr.skip()] * 5
         return [
@@ -118,6 +118,16 @@ class ComparePage:
             gr.Column(visible=with_maps),
             key,
         ]
+
+    def refresh(self, ids: list[str] | None, baseline: str | None, drawn: str) -> list[Any]:
+        """Show the comparison after a change in the store.
+
+        Nothing changes if the page shows other runs by now: then the browser sent this request
+        before it received the answer to an earlier one.
+        """
+        if drawn and drawn.split(" ")[0] != ",".join(ids or []):
+            return [gr.skip()] * 5
+        return self.show(ids, baseline, drawn)
 
     def open(
         self,

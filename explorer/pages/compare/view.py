@@ -21,9 +21,8 @@ from explorer.components.run_comparison import (
     GroupVerdict,
     missing_seeds,
 )
-from explorer.figures.curves import Curve, chart
-from explorer.figures.dots import Dot, Point, Scale, axis, cost_and_score, dots
-from explorer.figures.markers import mark
+from explorer.figures.charts import Trace, chart, curve, line, mean_over_seeds, with_bars
+from explorer.figures.dots import Dot, Scale, axis, dots
 from explorer.templates import error_message, render
 
 TEMPLATE = "pages/compare/view.html.j2"
@@ -68,7 +67,7 @@ def page(comparison: Comparison) -> Markup:
         notes=_notes(comparison),
         missing=_missing(comparison),
         forest=_forest(comparison),
-        curves=_curves(comparison.runs),
+        curves=_curves(comparison),
         cost_title=COST_TITLE,
         cost=_cost(comparison),
         findings=_finding_rows(comparison, scale),
@@ -76,7 +75,6 @@ def page(comparison: Comparison) -> Markup:
         outcomes=[
             (name, [outcome(each) for each in comparison.runs]) for name, outcome in _OUTCOMES
         ],
-        mark=mark,
         error_message=error_message,
     )
 
@@ -166,37 +164,66 @@ def _bounds(interval: Interval) -> str:
 # --- figures -------------------------------------------------------------------------------------
 
 
-def _curves(runs: Sequence[ComparedRun]) -> str:
-    """Figure of the validation AUROC of each run by epoch."""
-    curves = [
-        Curve(each.title, each.epochs, each.curve, each.style, label=each.title)
-        for each in runs
-        if each.curve
-    ]
-    ends = "; ".join(f"{curve.name} ends at {curve.y[-1]:.3f}" for curve in curves)
+def _curves(comparison: Comparison) -> Markup:
+    """Chart of the validation AUROC of each run, and the mean of each group of several seeds."""
+    runs = [each for each in comparison.runs if each.curve]
+    ends = "; ".join(f"{each.title} ends at {each.curve[-1].value:.3f}" for each in runs)
+    traces: list[Trace] = []
+    repeated: set[str] = set()
+    for group, (style, seeds) in zip(comparison.groups, comparison.seed_curves, strict=True):
+        if len(seeds) > 1:
+            name = f"{group.title}, mean of {len(seeds)} seeds"
+            traces += mean_over_seeds(name, seeds, style, group.spec.train.batch_size)
+            repeated |= {trial.id for trial in group.trials}
+    for each in runs:
+        batch, thin = each.run.spec.train.batch_size, each.run.id in repeated
+        traces += curve(each.title, each.curve, each.style, batch, thin=thin)
     return chart(
-        curves,
+        traces,
         title="Validation AUROC (mean over findings)",
         description=f"Validation AUROC by epoch: {ends or 'no values yet'}",
-        epochs=max(each.run.spec.train.epochs for each in runs),
-        bounds=(0.0, 1.0),
+        x="epochs",
+        hovermode="x unified",
+        xaxis={"range": [0, max(each.run.spec.train.epochs for each in comparison.runs)]},
+        yaxis={"hoverformat": ".3f"},
+        legend={"orientation": "h"},
+        height=_height(comparison),
     )
 
 
-def _cost(comparison: Comparison) -> str:
-    """Figure of the test AUROC against trainable parameters; empty if no run has both."""
-    marks = []
+def _cost(comparison: Comparison) -> Markup | str:
+    """Chart of the test AUROC against trainable parameters; empty if no run has both."""
+    traces, titles = [], []
     for each, scores in comparison.scored:
         trainable, total = each.run.trainable, each.run.total
         if not trainable or math.isnan(scores.macro.value):
             continue
         of_model = f" ({share(trainable / total)})" if total else ""
-        title = (
+        titles.append(
             f"{each.title}: AUROC {_with_interval(scores.macro)}, {number(trainable)} trainable "
             f"parameters{of_model}"
         )
-        marks.append(Point(each.title, trainable, scores.macro, each.style, title))
-    return cost_and_score(marks, title=COST_TITLE) if marks else ""
+        point = line(
+            each.title, [trainable], [scores.macro.value], each.style, hovertext=titles[-1]
+        )
+        traces.append(with_bars({**point, "hoverinfo": "text"}, [scores.macro]))
+    if not traces:
+        return ""
+    return chart(
+        traces,
+        title=COST_TITLE,
+        description=f"{COST_TITLE}: {'; '.join(titles)}",
+        x="trainable parameters (logarithmic)",
+        xaxis={"type": "log", "dtick": "D2", "tickformat": "~s"},
+        legend={"orientation": "h"},
+        showlegend=True,
+        height=_height(comparison),
+    )
+
+
+def _height(comparison: Comparison) -> int:
+    """Height of a chart in pixels, with a line of its legend for each run and each mean."""
+    return 250 + 19 * (len(comparison.runs) + len(comparison.groups))
 
 
 # --- tables --------------------------------------------------------------------------------------

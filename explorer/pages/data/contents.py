@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,8 +19,6 @@ from core.data.base import SPLITS, ChestDataset
 from core.data.cache.image_cache import ImageCache
 from core.errors import CoreError
 from core.formatting import number, share
-from explorer.figures import prevalence
-from explorer.figures.prevalence import Count, Selection
 from explorer.templates import error_message, render_macro
 
 TEMPLATE = "pages/data/contents.html.j2"
@@ -30,6 +28,9 @@ THUMBNAIL = 144
 """Shorter side in pixels, as for training the embedded backbones: both use the same cache."""
 ANY, NONE = "", "-"
 """Choices of the finding that keep all studies, and studies without any finding."""
+FEW = 5
+"""Counts of positive images below this are marked: too few to train or to evaluate on."""
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,41 @@ class Filter:
 
     split: str = ""
     finding: str = ANY
+
+
+@dataclass(frozen=True)
+class Count:
+    """Count of one finding in one split.
+
+    Attributes:
+        positives: Positive studies.
+        known: Studies whose label is known.
+    """
+
+    positives: int
+    known: int
+
+    @property
+    def share(self) -> float:
+        """Prevalence, 0 to 1; 0 if no label is known."""
+        return self.positives / self.known if self.known else 0.0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The training subset of one label fraction.
+
+    Attributes:
+        fraction: In (0, 1].
+        images: Number of labelled training images.
+        patients: Number of their patients.
+        positives: Positive images by finding.
+    """
+
+    fraction: float
+    images: int
+    patients: int
+    positives: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -109,7 +145,7 @@ def about(dataset: ChestDataset) -> Markup:
     facts = [
         (len(dataset.table), "images"),
         (dataset.table["patient"].nunique(), "patients"),
-        *((len(dataset.ids(split)), prevalence.SPLITS[split]) for split in SPLITS),
+        *((len(dataset.ids(split)), SPLIT_NAMES[split]) for split in SPLITS),
         (findings, "finding" if findings == 1 else "findings"),
     ]
     return render_macro(TEMPLATE, "about", facts=facts, lines=_properties(dataset))
@@ -117,13 +153,18 @@ def about(dataset: ChestDataset) -> Markup:
 
 def tables(dataset: ChestDataset, seed: int) -> Markup:
     """Prevalences, and the training subsets drawn with a seed, as HTML."""
+    by_finding = counts(dataset)
+    shares = [count.share for by_split in by_finding.values() for count in by_split.values()]
     return render_macro(
         TEMPLATE,
         "tables",
-        prevalence=prevalence.prevalence(counts(dataset)),
-        selections=prevalence.selections(selections(dataset, seed), dataset.findings),
+        counts=by_finding,
+        splits={split: SPLIT_NAMES[split] for split in SPLITS if dataset.ids(split)},
+        top=max(shares, default=0) or 1.0,
+        selections=selections(dataset, seed),
+        findings=dataset.findings,
         seed=seed,
-        few=prevalence.FEW,
+        few=FEW,
     )
 
 
@@ -179,11 +220,11 @@ def _properties(dataset: ChestDataset) -> list[str]:
         f"{name.replace('_', ' ')} ({split})"
         for name, by_split in counts(dataset).items()
         for split, count in by_split.items()
-        if split != "train" and count.positives < prevalence.FEW
+        if split != "train" and count.positives < FEW
     ]
     if rare:
         lines.append(
-            f"Fewer than {prevalence.FEW} positive images: {', '.join(rare)}. AUROCs of these are "
+            f"Fewer than {FEW} positive images: {', '.join(rare)}. AUROCs of these are "
             "not reliable."
         )
     lines.append(f"{dataset.licence}. {dataset.citation}")

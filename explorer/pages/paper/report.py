@@ -16,11 +16,10 @@ from core.experiments.paper.results import FEWEST, Outcome
 from core.experiments.paper.results import efficiency as label_efficiency
 from core.experiments.paper.tables import Report
 from core.formatting import DISCLAIMER
-from core.metrics.label_efficiency import sentence
+from core.metrics.label_efficiency import Curve, percent, sentence
 from core.models.backbones.registry import backbone_card
 from core.workspace import Workspace
-from explorer.figures.label_efficiency import NAMES, efficiency
-from explorer.figures.markers import mark
+from explorer.figures.charts import Trace, chart, line, with_band
 from explorer.figures.palette import method_style
 from explorer.pages.paper.results import FULL, LORA, PaperResults, TaskResult
 from explorer.templates import render
@@ -36,6 +35,8 @@ FIGURES = (
     ("Figure (SVG)", "figure.svg", "image/svg+xml"),
 )
 """Files of the figure: label, name and media type."""
+
+NAMES = {LORA: "LoRA", FULL: "full fine-tuning"}
 
 MOST_SECTIONS = 8
 """Sections that are kept in memory."""
@@ -91,7 +92,7 @@ def page(results: PaperResults, workspace: Workspace) -> Markup:
     return render(
         "pages/paper/report.html.j2",
         sections=sections,
-        legend=[(mark(method_style(method)), NAMES[method]) for method in (LORA, FULL)],
+        legend=[(method_style(method), NAMES[method]) for method in (LORA, FULL)],
         disclaimer=DISCLAIMER,
     )
 
@@ -143,8 +144,42 @@ def _efficiency_curves(report: Report) -> list[tuple[Markup, str]]:
         conclusion = ""
         if each.needed is not None:
             conclusion = sentence(each.needed, NAMES[FULL], NAMES[LORA], FEWEST)
-        curves.append((efficiency(each.curves, title=title), conclusion))
+        curves.append((_efficiency(each.curves, title), conclusion))
     return curves
+
+
+def _efficiency(curves: Sequence[Curve], title: str) -> Markup:
+    """Chart of the test AUROC against the label fraction, with a band for each method."""
+    traces: list[Trace] = []
+    for each in curves:
+        fractions = [level.fraction for level in each.levels]
+        trace = line(
+            NAMES[each.method],
+            fractions,
+            [level.auroc.value for level in each.levels],
+            method_style(each.method),
+            mode="lines+markers",
+        )
+        traces += with_band(trace, [level.auroc for level in each.levels])
+    marks = sorted({level.fraction for each in curves for level in each.levels})
+    values = "; ".join(
+        f"{NAMES[each.method]} "
+        + ", ".join(
+            f"{level.auroc.value:.3f} with {percent(level.fraction)}" for level in each.levels
+        )
+        for each in curves
+    )
+    return chart(
+        traces,
+        title=title,
+        description=f"{title}: {values}",
+        x="share of the labels",
+        height=240,
+        xaxis={"type": "log", "tickvals": marks, "ticktext": [percent(mark) for mark in marks]},
+        yaxis={"hoverformat": ".3f"},
+        hovermode="x unified",
+        showlegend=False,
+    )
 
 
 def _table_files(report: Report) -> list[tuple[str, str, str]]:

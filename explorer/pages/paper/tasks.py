@@ -21,7 +21,6 @@ from core.metrics.intervals import Interval
 from core.models.backbones.registry import BACKBONES, backbone_card
 from explorer.components.run_comparison import WANTED_SEEDS
 from explorer.figures.dots import Dot, Scale, axis, dots
-from explorer.figures.markers import mark
 from explorer.figures.palette import OTHER, Style, method_style, state_dot
 from explorer.pages.paper import results
 from explorer.pages.paper.results import FIRST, FULL, LORA, PaperResults, TaskResult
@@ -118,7 +117,6 @@ def page(paper: PaperResults, judgements: tuple[Judgement, Judgement]) -> Markup
         evidence=EVIDENCE,
         disclaimer=DISCLAIMER,
         first_share=share(FIRST.fraction),
-        mark=mark,
         method_style=method_style,
         state_dot=state_dot,
         error_message=error_message,

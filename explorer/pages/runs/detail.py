@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from markupsafe import Markup
 
 from core.config.command_line import command_line
+from core.evaluation.verdict import same_but_seed
 from core.formatting import auroc, number, share
 from core.reporter import MEAN_AUROC, PART_AUROC
 from core.resources.memory import memory_message
@@ -76,7 +77,8 @@ class ScoreRow:
 
 def detail(store: Store, workspace: Workspace, run: Run, follow: bool) -> Markup:
     """HTML of one run; its address names no run if the page follows the latest one."""
-    rows = _curve_readers.setdefault(store, Curves(store)).rows(run)
+    curves = _curve_readers.setdefault(store, Curves(store))
+    rows = curves.rows(run)
     folder = workspace.run(run.id)
     active = run.state in ACTIVE
     return render(
@@ -90,13 +92,31 @@ def detail(store: Store, workspace: Workspace, run: Run, follow: bool) -> Markup
         failed=run.state in (RunState.FAILED, RunState.LOST) and bool(run.failure_reason),
         queue=_queue(store, run),
         facts=_facts(run, rows, folder),
-        charts=[auroc_chart(run, rows), loss_chart(run, rows)] if rows or active else [],
+        charts=[
+            auroc_chart(run, rows, [curves.rows(each) for each in _other_seeds(store, run)]),
+            loss_chart(run, rows),
+        ]
+        if rows or active
+        else [],
         scores=_scores(run),
         colour=method_style(run.spec.adapter.method).colour,
         log=tail(folder / LOG),
         settings=_settings(run),
         command=command_line(run.spec),
     )
+
+
+def _other_seeds(store: Store, run: Run) -> list[Run]:
+    """Completed runs that differ from this one only in the seed, one for each other seed."""
+    alike = [
+        other
+        for other in reversed(store.list(states=[RunState.COMPLETED]))
+        if other.spec.adapter == run.spec.adapter
+        and same_but_seed(other.spec) == same_but_seed(run.spec)
+    ]
+    by_seed = {other.spec.train.seed: other for other in alike}
+    by_seed.pop(run.spec.train.seed, None)
+    return list(by_seed.values())
 
 
 def tail(file: Path, size: int = LOG_BYTES) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,9 +21,9 @@ from core.metrics.intervals import Interval
 from core.runs.run import Run
 from core.workspace import Workspace
 from explorer.components.run_comparison import SPLIT
+from explorer.figures.charts import chart, line, with_bars
 from explorer.figures.dots import Dot, Scale, axis, dots
-from explorer.figures.label_efficiency import reliability
-from explorer.figures.palette import Style, method_style
+from explorer.figures.palette import OTHER, Style, method_style
 from explorer.templates import render
 
 COLUMNS = (
@@ -58,7 +59,7 @@ def scores(run: Run, workspace: Workspace) -> Markup:
         scores=scored,
         columns=COLUMNS,
         kinds=KINDS,
-        reliability=reliability(bins, style, title="Reliability, all findings pooled"),
+        reliability=_reliability(bins, style),
         group_dots={kind.by: _dots(kind, style, scale) for kind in scored.subgroups},
         axis=axis(scale, "AUROC"),
         isnan=math.isnan,
@@ -73,6 +74,36 @@ def _evaluate(
     predictions = read_predictions(folder, SPLIT)
     pooled = calibration.reliability(predictions.labels.ravel(), predictions.scores.ravel())
     return evaluate.evaluate_run(folder, SPLIT), pooled
+
+
+def _reliability(bins: Sequence[calibration.ReliabilityBin], style: Style) -> Markup:
+    """Chart of the observed share of positives against the predicted probability."""
+    end = min(1.0, 1.05 * max([0.1, *(max(each.observed.high, each.predicted) for each in bins)]))
+    diagonal = line("perfectly calibrated", [0, end], [0, end], OTHER, hoverinfo="skip")
+    points = line(
+        "observed",
+        [each.predicted for each in bins],
+        [each.observed.value for each in bins],
+        style,
+        mode="markers",
+        hoverinfo="text",
+        hovertext=[
+            f"predicted {each.predicted:.3f}, observed {each.observed.value:.3f} "
+            f"({each.observed.low:.3f} to {each.observed.high:.3f}) in {each.studies:,} studies"
+            for each in bins
+        ],
+    )
+    title = "Reliability, all findings pooled"
+    return chart(
+        [diagonal, with_bars(points, [each.observed for each in bins])],
+        title=title,
+        description=f"{title}: predicted against observed in {len(bins)} groups of equal size",
+        x="predicted probability",
+        height=260,
+        xaxis={"range": [0, end]},
+        yaxis={"range": [0, end]},
+        showlegend=False,
+    )
 
 
 def _dots(kind: Subgroups, style: Style, scale: Scale) -> list[str]:

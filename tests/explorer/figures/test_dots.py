@@ -1,13 +1,12 @@
-"""Rows of dots and the plane of trainable parameters and AUROC."""
+"""Rows of dots with intervals, and the marks of their axis."""
 
 import math
-import re
 
 import pytest
 
 from core.metrics.intervals import Interval
 from explorer.figures import dots
-from explorer.figures.dots import Dot, Point, Scale, cost_and_score
+from explorer.figures.dots import Dot, Scale
 from explorer.figures.palette import method_style
 
 LORA = method_style("lora")
@@ -51,18 +50,9 @@ def test_a_scale_holds_all_intervals_and_its_zero() -> None:
     assert Scale.around([], zero=3.0) == Scale(-0.04, 1.04, zero=3.0)
 
 
-def test_points_with_more_parameters_are_further_right_and_names_do_not_overlap() -> None:
-    points = [
-        Point(f"<run {i}>", 10 ** (3 + i), Interval(0.8, 0.78, 0.82), LORA, f"run {i}")
-        for i in range(3)
-    ]
-    html = cost_and_score(points, title="Cost")
-    centres = [float(x) for x in re.findall(r'<circle cx="([\d.]+)" cy="[\d.]+" r="14"', html)]
-    assert centres == sorted(centres)
-    assert len(set(centres)) == 3
-    assert html.count("&lt;run") == 3
-    same = [Point("name", 1000, Interval(0.8, 0.8, 0.8), LORA, "t") for _ in range(4)]
-    heights = re.findall(
-        r'class="cxr-label" x="[\d.]+" y="([\d.]+)"', cost_and_score(same, title="")
-    )
-    assert len(set(heights)) == 4
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0.61, 0.79, [0.65, 0.7, 0.75])],
+)
+def test_marks_are_round(low: float, high: float, expected: list[float]) -> None:
+    assert Scale(low, high).marks == pytest.approx(expected)

@@ -15,6 +15,7 @@ from explorer.context import Context
 from explorer.pages.compare import view
 from explorer.pages.compare.page import ComparePage
 from tests.support.completed import completed
+from tests.support.figures import traces
 
 # Outside an event, Gradio makes a whole component of an update, here without ``multiselect``.
 pytestmark = pytest.mark.filterwarnings("ignore:The value passed into gr.Dropdown")
@@ -54,6 +55,7 @@ def test_the_verdict_findings_and_settings_are_shown(
     lora, full = seeds(RunSpec(), 3.0), seeds(FULL, 0.5)
     comparison = run_comparison.compare(store, workspace, [lora[0], full[0]])
     html = view.page(comparison)
+    assert traces(html)["LoRA r 4"]["error_y"]["array"][0] > 0
     assert comparison.baseline is not None
     assert comparison.baseline.spec.adapter.method == "full"
     assert comparison.verdicts[0].verdict is not None
@@ -108,3 +110,13 @@ def test_the_page_suggests_adds_and_keeps_runs(
         linear.id,
     ]
     assert compare_page.receive(request, [], key)[0].value[0] == linear.id
+
+
+def test_a_late_refresh_leaves_the_runs_that_are_shown(
+    complete: Complete, compare_page: ComparePage
+) -> None:
+    ids = [complete(RunSpec()).id, complete(FULL).id]
+    drawn = compare_page.receive({"runs": ids}, [], "")[4]
+    assert not hasattr(compare_page.refresh([], None, drawn)[0], "value")
+    complete(RunSpec.of(**{"adapter.method": "linear"}))
+    assert compare_page.refresh(ids, None, drawn)[0].value == ids

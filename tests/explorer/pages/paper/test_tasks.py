@@ -26,6 +26,7 @@ from explorer.pages.paper.page import PaperPage
 from explorer.pages.paper.results import PaperResults, TaskResult
 from explorer.pages.paper.tasks import page, recipe
 from tests.support.completed import completed
+from tests.support.figures import traces
 
 TASK = results.FIRST
 Complete = Callable[..., Run]
@@ -314,5 +315,5 @@ def test_the_report_has_curves_files_and_the_figure(
     assert len(rows) == 1 + len(MINIATURE)
     assert rows[1].startswith(MINIATURE[0].name)
     assert "Full fine-tuning needs" in html
-    assert "<polygon" in html
+    assert {"LoRA", "LoRA, high", "full fine-tuning"} <= set(traces(html))
     assert report.page(gathered(store, workspace), workspace) is not None
