@@ -1,8 +1,8 @@
 """Outputs of the frozen prefix of a run's model, computed once per image and stored on disk.
 
 If only the head trains, these are its features or tokens; for a run whose first blocks are frozen,
-the tokens before the first block that trains. Runs with another seed, learning rate or label fraction reuse
-them.
+the tokens before the first block that trains. Runs with another seed, learning rate or label
+fraction reuse them.
 """
 
 from __future__ import annotations

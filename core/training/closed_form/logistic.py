@@ -23,9 +23,6 @@ INVERSE_PENALTIES = tuple(10.0**exponent for exponent in range(-5, 3))
 All findings share one value: a rare finding has too few positives in validation to choose its own.
 """
 
-MANY_FEATURES = 512
-"""Number of features above which Newton's method is slower than L-BFGS."""
-
 
 def fit_logistic(
     train: Studies, val: Studies, progress: Progress
@@ -65,16 +62,14 @@ def _fit(train: Studies, c: float) -> LinearFit:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    features = train.features.shape[1]
-    solver = "newton-cholesky" if features <= MANY_FEATURES else "lbfgs"
     findings = train.labels.shape[1]
-    weight, bias = np.zeros((findings, features)), np.zeros(findings)
+    weight, bias = np.zeros((findings, train.features.shape[1])), np.zeros(findings)
     for finding, labels in enumerate(train.labels.T):
         if not has_both(labels):
             bias[finding] = log_odds(labels)
             continue
         known = ~np.isnan(labels)
-        model = LogisticRegression(C=c, solver=solver, tol=1e-6, max_iter=1000)
+        model = LogisticRegression(C=c, tol=1e-6, max_iter=1000)
         with warnings.catch_warnings():
             # With almost no penalty the classes may be separable; the penalty is then not chosen.
             warnings.simplefilter("ignore", ConvergenceWarning)

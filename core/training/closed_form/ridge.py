@@ -17,7 +17,7 @@ from core.training.closed_form.selection import (
     mean_auroc,
 )
 
-PENALTIES = (10.0, 100.0, 1_000.0, 10_000.0)
+PENALTIES = (0.1, 1.0, 10.0, 100.0, 1_000.0, 10_000.0)
 """Penalties that are tried on grey levels from 0 to 1."""
 
 
