@@ -13,6 +13,12 @@ from core.workspace import Workspace
 from explorer.components import dataset_choice
 from explorer.pages.launch import advanced, datasets, form, preview, tuning
 
+OF_TRAINING = tuple(
+    path
+    for path in form.PATHS
+    if path in preview.OF_TRAINING and path not in advanced.RESOLVED and path != "train.momentum"
+)
+"""Settings that are hidden for methods in closed form alone."""
 PATHS = (
     "data.root",
     "data.split",
@@ -23,6 +29,7 @@ PATHS = (
     "adapter.alpha",
     *tuning.PATHS,
     "train.momentum",
+    *OF_TRAINING,
     *advanced.RESOLVED,
 )
 
@@ -36,7 +43,7 @@ def updates(workspace: Workspace, values: dict[str, Any]) -> list[Any]:
     """
     hidden = preview.unused(values)
     fields = _of_data(workspace, values) | _of_backbone(values)
-    for path in ("train.momentum", "adapter.rank", "adapter.alpha"):
+    for path in ("train.momentum", "adapter.rank", "adapter.alpha", *OF_TRAINING):
         fields[path] = gr.update(visible=path not in hidden)
     for path, properties in tuning.option_properties(values["adapter.method"]).items():
         fields[path] = gr.update(**properties)

@@ -48,7 +48,7 @@ def auroc_chart(run: Run, rows: Sequence[MetricRow]) -> str:
         [mean, *findings, *dots],
         title=title,
         description=description,
-        epochs=run.spec.train.epochs,
+        epochs=run.spec.resolved().train.epochs,
         bounds=(None, 1.0),
     )
 
@@ -64,7 +64,7 @@ def loss_chart(run: Run, rows: Sequence[MetricRow]) -> str:
         [replace(curve, label=curve.name) for curve in (train, validation)],
         title="Loss",
         description=f"Training and validation loss{last}",
-        epochs=run.spec.train.epochs,
+        epochs=run.spec.resolved().train.epochs,
         digits=4,
     )
 
