@@ -122,11 +122,10 @@ def vote_logits(similarity: Tensor, votes: Tensor, temperature: Tensor | float) 
     Returns:
         Shape (studies, findings).
     """
-    shares = (similarity / temperature).softmax(-1)
-    # Without any known label of a finding all similarities are −∞ and the shares NaN: undecided.
-    positive = torch.where(shares.isnan(), 0.5, shares * votes)
-    probability = positive.sum(-1).clamp(EPSILON, 1 - EPSILON)
-    return probability.logit()
+    empty = similarity.isneginf().all(-1, keepdim=True)  # no label of the finding is known
+    shares = (similarity.masked_fill(empty, 0.0) / temperature).softmax(-1)
+    probability = (shares * votes.masked_fill(empty, 0.5)).sum(-1)
+    return probability.clamp(EPSILON, 1 - EPSILON).logit()
 
 
 def install(parts: ModelMap) -> None:

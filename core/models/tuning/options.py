@@ -68,6 +68,7 @@ OPTIONS: dict[str, Option] = {
             "linear": "linear: on the pooled features",
             "attentive": "attentive: one query per finding pools the tokens",
         },
+        default="linear",
     ),
 }
 """The settings by their names in ``AdapterSpec``."""

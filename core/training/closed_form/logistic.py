@@ -69,7 +69,7 @@ def _fit(train: Studies, c: float) -> LinearFit:
             bias[finding] = log_odds(labels)
             continue
         known = ~np.isnan(labels)
-        model = LogisticRegression(C=c, tol=1e-6, max_iter=1000)
+        model = LogisticRegression(C=c, tol=1e-8, max_iter=1000)
         with warnings.catch_warnings():
             # With almost no penalty the classes may be separable; the penalty is then not chosen.
             warnings.simplefilter("ignore", ConvergenceWarning)
