@@ -55,7 +55,8 @@ def inputs_of(trained: Trained, dataset: ChestDataset, ids: list[str]) -> NDArra
 def test_a_run_without_epochs(run, method: str) -> None:
     notes = Notes()
     # Settings of the optimizer have no effect.
-    folder, result = run(report=notes, adapter__method=method, train__epochs=7, train__lr=0.5)
+    settings = {"train__epochs": 7, "train__lr": 0.5, "train__precision": "fp32"}
+    folder, result = run(report=notes, adapter__method=method, **settings)
     assert result["steps"] == 0
     assert result["best_epoch"] == 1
     assert result["scores"]["test"]["per_finding"]["Plate"] > (0.6 if method == "knn" else 0.9)
@@ -154,11 +155,10 @@ def test_a_stopped_run_gives_the_same_result(run, method: str, stop: int) -> Non
         assert stopped.asked < stop  # this method asks less often
 
 
-def test_a_finding_without_positives_is_named_and_constant(run, altered) -> None:
-    notes = Notes()
-    root = altered(("val",), "0")
+@pytest.mark.parametrize("method", METHODS)
+def test_validation_without_positives_is_refused(run, altered, method: str) -> None:
     with pytest.raises(DataError, match="no finding has both positive and negative studies in the"):
-        run(report=notes, adapter__method="logistic", data__root=root)
+        run(adapter__method=method, data__root=altered(("val",), "0"))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -39,6 +39,7 @@ def test_logistic_regression_is_that_of_scikit_learn(unknown: float) -> None:
     train, val = studies(300, 0, unknown), studies(200, 1)
     fit, aurocs = fit_logistic(train, val, quiet)
     assert tuple(aurocs) == INVERSE_PENALTIES
+    train = Studies(train.features.astype(np.float64), train.labels)
     scaler = StandardScaler().fit(train.features)
     for finding in range(FINDINGS):
         known = ~np.isnan(train.labels[:, finding])
