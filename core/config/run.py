@@ -51,6 +51,9 @@ TITLES = {
 }  # fmt: skip
 """Names of methods in the title of a run; those of the others are used as they are."""
 
+EFFECTIVE = ("seed", "device", "precision", "track")
+"""Settings of the section ``train`` that also matter to a method in closed form."""
+
 
 class RunSpec(Section):
     """All settings of a run."""
@@ -69,7 +72,7 @@ class RunSpec(Section):
         train, method = self.train, self.adapter.method
         if method in CLOSED_FORM:
             train = _without_optimizer(train, precise=method in WITHOUT_BACKBONE)
-        model = ModelSpec(pretrained=False) if method in WITHOUT_BACKBONE else self.model
+        model = ModelSpec() if method in WITHOUT_BACKBONE else self.model
         adamw, embedded = train.optimizer == "adamw", model.backbone.startswith(EMBEDDED)
         rates_of = RATES_LIKE.get(method, method)
         base = BASE_RATES.get((rates_of, train.optimizer), BASE_RATES["lora", train.optimizer])
@@ -98,6 +101,19 @@ class RunSpec(Section):
             adapter=adapter,
             train=ResolvedTrainSpec.model_construct(**dict(train) | filled),
         )
+
+    def without_effect(self) -> frozenset[str]:
+        """Dotted names of the settings without effect for the method of this run.
+
+        These are the settings of the optimizer and the epochs for a method in closed form, and
+        those of the backbone for a method without one.
+        """
+        paths: set[str] = set()
+        if self.adapter.method in CLOSED_FORM:
+            paths |= {f"train.{name}" for name in TrainSpec.model_fields if name not in EFFECTIVE}
+        if self.adapter.method in WITHOUT_BACKBONE:
+            paths |= {f"model.{name}" for name in ModelSpec.model_fields}
+        return frozenset(paths)
 
     def without(self, *paths: str) -> RunSpec:
         """The same specification with some settings left open again.
@@ -177,13 +193,8 @@ class RunSpec(Section):
 
 def _without_optimizer(train: TrainSpec, *, precise: bool) -> TrainSpec:
     """The settings that matter to a method in closed form; the others get their defaults."""
-    return TrainSpec(
-        epochs=1,
-        seed=train.seed,
-        device=train.device,
-        precision="fp32" if precise else train.precision,
-        track=train.track,
-    )
+    kept = {name: getattr(train, name) for name in EFFECTIVE}
+    return TrainSpec(**kept | {"epochs": 1} | ({"precision": "fp32"} if precise else {}))
 
 
 class ResolvedSpec(RunSpec):

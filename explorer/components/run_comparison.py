@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from core.config.run import RunSpec
 from core.errors import CoreError
 from core.evaluation import evaluate
 from core.evaluation.evaluate import Scores
+from core.evaluation.pixel_baseline import PIXELS, pixels_spec, sentence
 from core.evaluation.predictions import aligned, read_predictions
 from core.evaluation.verdict import (
     Differing,
@@ -96,6 +97,8 @@ class Comparison:
         verdicts: One for each other group.
         differing: Settings in which the runs differ.
         best: For each finding, the id of the run that is clearly the best.
+        pixels: For each group, whether it beats the baseline ``pixels`` on the same studies, as far
+            as the workspace has runs of it.
     """
 
     runs: tuple[ComparedRun, ...]
@@ -104,6 +107,7 @@ class Comparison:
     verdicts: tuple[GroupVerdict, ...]
     differing: tuple[Differing, ...]
     best: dict[str, str]
+    pixels: tuple[str, ...] = ()
 
     @property
     def scored(self) -> list[tuple[ComparedRun, Scores]]:
@@ -152,6 +156,7 @@ def compare(
         verdicts,
         tuple(differing([run.spec for run in runs])) if len(runs) > 1 else (),
         _best([each for each in compared if each.scores], workspace),
+        tuple(_against_pixels(store, workspace, groups, first_styles)),
     )
 
 
@@ -274,6 +279,27 @@ def _verdict(
         return GroupVerdict(group, style, decide(group, baseline, SPLIT), None)
     except CoreError as error:
         return GroupVerdict(group, style, None, error)
+
+
+def _against_pixels(
+    store: Store, workspace: Workspace, groups: Sequence[Group], styles: Mapping[str, Style]
+) -> Iterator[str]:
+    """Sentences on the groups whose studies a run of the baseline was also trained on."""
+    completed = store.list(states=[RunState.COMPLETED])
+    if not any(run.spec.adapter.method == PIXELS for run in completed):
+        return
+    keys = {run.id: same_but_seed(run.spec) for run in completed}
+    for group in groups:
+        wanted = same_but_seed(pixels_spec(group.spec))
+        own = [run for run in reversed(completed)
+               if keys[run.id] == wanted and is_scored(run, workspace)]  # fmt: skip
+        if not own or group.spec.adapter.method == PIXELS:
+            continue
+        pixels = grouped([Trial(run.id, run.spec, workspace.run(run.id)) for run in own])[0]
+        style = styles[same_but_seed(group.spec)]
+        decided = _verdict(group, pixels, style, _finish_times(store, group, pixels)).verdict
+        if decided is not None:
+            yield sentence(group.title, decided)
 
 
 def _best(runs: Sequence[ComparedRun], workspace: Workspace) -> dict[str, str]:

@@ -115,7 +115,7 @@ def _notes(comparison: Comparison) -> list[str]:
     """Notes on the verdicts, each once, and why runs have no scores."""
     notes = [note for each in comparison.verdicts if each.verdict for note in each.verdict.notes]
     notes += [f"{each.title}: {each.fault}" for each in comparison.runs if each.scores is None]
-    return list(dict.fromkeys(notes))
+    return list(dict.fromkeys([*notes, *comparison.pixels]))
 
 
 def _missing(comparison: Comparison) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from core.config.run import RunSpec
+from core.config.run import EFFECTIVE, RunSpec
 from core.errors import CoreError
 from core.models.backbones.registry import backbone_card
 from core.workspace import Workspace
@@ -16,7 +16,9 @@ from explorer.pages.launch import advanced, datasets, form, preview, tuning
 OF_TRAINING = tuple(
     path
     for path in form.PATHS
-    if path in preview.OF_TRAINING and path not in advanced.RESOLVED and path != "train.momentum"
+    if path.startswith("train.")
+    and path.partition(".")[2] not in EFFECTIVE
+    and path not in (*advanced.RESOLVED, "train.momentum")
 )
 """Settings that are hidden for methods in closed form alone."""
 PATHS = (

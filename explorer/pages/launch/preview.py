@@ -9,8 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from core.config import command_line
-from core.config.defaults import CLOSED_FORM, WITHOUT_BACKBONE
-from core.config.run import AdapterSpec, DataSpec, ModelSpec, RunSpec, TrainSpec
+from core.config.run import AdapterSpec, DataSpec, RunSpec
 from core.data.datasets import registered
 from core.data.datasets.registry import DATASETS
 from core.errors import ConfigurationError, CoreError
@@ -28,10 +27,6 @@ from explorer.templates import error_message, render_macro
 
 TEMPLATE = "pages/launch/preview.html.j2"
 MOST_SEEDS = 20
-OF_TRAINING = frozenset(f"train.{name}" for name in TrainSpec.model_fields) - {
-    "train.seed", "train.device", "train.precision", "train.track",
-}  # fmt: skip
-"""Settings without effect for a method in closed form, which has no epochs and no optimizer."""
 ADAPTER_PATHS = frozenset(f"adapter.{name}" for name in AdapterSpec.model_fields) - {
     "adapter.method"
 }
@@ -52,11 +47,8 @@ def unused(values: Mapping[str, Any]) -> set[str]:
         hidden |= {"data.root", "data.split"}
     if values["train.optimizer"] != "sgd":
         hidden.add("train.momentum")
-    if values["adapter.method"] in CLOSED_FORM:
-        hidden |= OF_TRAINING
-    if values["adapter.method"] in WITHOUT_BACKBONE:
-        hidden |= {f"model.{name}" for name in ModelSpec.model_fields}
-    return hidden
+    method = AdapterSpec.model_construct(method=values["adapter.method"])
+    return hidden | RunSpec.model_construct(adapter=method).without_effect()
 
 
 def spec_of(values: Mapping[str, Any], percent: float | None) -> RunSpec:

@@ -58,9 +58,7 @@ def test_unknown_labels_are_ignored(run, altered) -> None:
     root = altered(("train",), "")
     table = (root / "labels.csv").read_text().splitlines()
     original = [line.rsplit(",", 2) for line in table]
-    rows = [
-        ",".join((a, str(i % 2) if b == "" else b, c)) for i, (a, b, c) in enumerate(original)
-    ]
+    rows = [",".join((a, str(i % 2) if b == "" else b, c)) for i, (a, b, c) in enumerate(original)]
     (root / "labels.csv").write_text("\n".join(rows) + "\n")
     folder, result = run(**PROBE, data__root=root, train__weight_decay=0.0)
     head = load_trained(folder).model.get_classifier()  # type: ignore[operator]

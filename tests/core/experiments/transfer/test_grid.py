@@ -82,8 +82,12 @@ def test_a_grid_of_nothing_is_refused(data: DataSpec) -> None:
 @pytest.mark.parametrize(
     ("method", "images", "expected"),
     [
-        ("lora", 40, 12), ("full", 400, 8), ("lora", 4000, 1), ("lora", 90_000, 1),
-        ("linear", 9, 30), ("pixels", 40, 1),
+        ("lora", 40, 12),
+        ("full", 400, 8),
+        ("lora", 4000, 1),
+        ("lora", 90_000, 1),
+        ("linear", 9, 30),
+        ("pixels", 40, 1),
     ],  # fmt: skip
 )
 def test_runs_process_about_as_many_images(method: str, images: int, expected: int) -> None:

@@ -70,7 +70,10 @@ def test_it_starts_with_the_mean_of_the_patch_tokens() -> None:
 
 
 def test_only_the_head_trains_and_other_methods_may_have_it_too() -> None:
-    frozen, tuned = model_of("timm:test_vit"), model_of("timm:test_vit", method="linear", head="attentive")
+    frozen, tuned = (
+        model_of("timm:test_vit"),
+        model_of("timm:test_vit", method="linear", head="attentive"),
+    )
     names = [name for name, p in frozen.named_parameters() if p.requires_grad]
     assert names == [name for name, p in tuned.named_parameters() if p.requires_grad]
     assert all(name.startswith("head.") for name in names)
@@ -84,7 +87,9 @@ def test_only_the_head_trains_and_other_methods_may_have_it_too() -> None:
     load_trainable_state(again, trainable_state(lora))
     with torch.inference_mode():
         assert torch.equal(again(pixels("timm:test_vit")), lora(pixels("timm:test_vit")))
-        assert torch.equal(copy.deepcopy(lora)(pixels("timm:test_vit")), lora(pixels("timm:test_vit")))
+        assert torch.equal(
+            copy.deepcopy(lora)(pixels("timm:test_vit")), lora(pixels("timm:test_vit"))
+        )
 
 
 def test_a_network_without_tokens_and_feature_map_is_rejected() -> None:

@@ -58,7 +58,9 @@ def test_a_high_temperature_counts_the_neighbours(features: torch.Tensor) -> Non
 def test_a_finding_without_a_known_label_is_undecided(features: torch.Tensor) -> None:
     truth = labels()
     truth[:, 1] = torch.nan
-    assert torch.equal(torch.sigmoid(fitted(features, truth)(features))[:, 1], torch.full((50,), 0.5))
+    assert torch.equal(
+        torch.sigmoid(fitted(features, truth)(features))[:, 1], torch.full((50,), 0.5)
+    )
 
 
 def test_fewer_studies_than_neighbours_all_vote(features: torch.Tensor) -> None:

@@ -6,7 +6,9 @@ import torch
 from core.models.tuning.pixel_ridge import PixelRidge, small_images
 
 
-@pytest.mark.parametrize(("mean", "std", "channels"), [(0.5, 0.25, 1), ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0), 3)])
+@pytest.mark.parametrize(
+    ("mean", "std", "channels"), [(0.5, 0.25, 1), ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0), 3)]
+)
 def test_its_features_are_mean_grey_levels_of_squares(
     mean: float | tuple[float, ...], std: float | tuple[float, ...], channels: int
 ) -> None:

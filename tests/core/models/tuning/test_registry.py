@@ -103,9 +103,7 @@ def test_two_steps_of_the_training_loop(trained: Trained, network: str, method: 
     assert {p.dtype for p in run.model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize(
-    ("network", "method"), [pair for pair in SUPPORTED if pair[1] != "pixels"]
-)
+@pytest.mark.parametrize(("network", "method"), [pair for pair in SUPPORTED if pair[1] != "pixels"])
 def test_grad_cam_explains_the_tuned_model(trained: Trained, network: str, method: str) -> None:
     run = load_trained(trained(network, method))
     size = NETWORKS[network][2]

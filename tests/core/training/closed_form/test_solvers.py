@@ -77,7 +77,9 @@ def test_a_finding_with_one_class_gets_its_prevalence() -> None:
 def test_no_finding_with_both_classes_is_an_error(fit) -> None:
     train = studies(20, 0)
     train.labels[:] = (1, 0, np.nan)
-    with pytest.raises(DataError, match="both positive and negative studies among the 20") as caught:
+    with pytest.raises(
+        DataError, match="both positive and negative studies among the 20"
+    ) as caught:
         fit(train, studies(20, 1), quiet)
     assert caught.value.field == "data.label_fraction"
 
