@@ -26,7 +26,7 @@ ADAPTER_PASSES = 2.3
 SLOWER_IN_BF16 = 1.25
 """Factor of these on a CPU in bf16, where the backward pass gains less than the forward pass: see
 ``core.hardware.precision.multiplies_bf16``."""
-FIT_MILLISECONDS = {"logistic": 0.7, "knn": 1.0, "pixels": 0.6}
+FIT_MILLISECONDS = {"logistic": 1.5, "knn": 1.0, "pixels": 0.6}
 """Time per labelled image to fit a method in closed form, with 14 findings."""
 START_SECONDS = 8.0
 MILLISECONDS_PER_IMAGE = 0.4

@@ -23,6 +23,9 @@ INVERSE_PENALTIES = tuple(10.0**exponent for exponent in range(-5, 3))
 All findings share one value: a rare finding has too few positives in validation to choose its own.
 """
 
+MANY_FEATURES = 512
+"""Number of features above which Newton's method is slower than L-BFGS."""
+
 
 def fit_logistic(
     train: Studies, val: Studies, progress: Progress
@@ -61,16 +64,19 @@ def fit_logistic(
 def _fit(train: Studies, c: float) -> LinearFit:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
-    findings = train.labels.shape[1]
-    weight, bias = np.zeros((findings, train.features.shape[1])), np.zeros(findings)
+    findings, features = train.labels.shape[1], train.features.shape[1]
+    solver = "newton-cholesky" if features <= MANY_FEATURES else "lbfgs"
+    weight, bias = np.zeros((findings, features)), np.zeros(findings)
     for finding, labels in enumerate(train.labels.T):
         if not has_both(labels):
             bias[finding] = log_odds(labels)
             continue
         known = ~np.isnan(labels)
-        model = LogisticRegression(C=c, tol=1e-8, max_iter=1000)
-        with warnings.catch_warnings():
+        model = LogisticRegression(C=c, solver=solver, tol=1e-8, max_iter=1000)
+        # The matrices are small: several threads would mostly wait for each other.
+        with warnings.catch_warnings(), threadpool_limits(1, "blas"):
             # With almost no penalty the classes may be separable; the penalty is then not chosen.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(train.features[known], labels[known])

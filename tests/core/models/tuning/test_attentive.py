@@ -74,9 +74,9 @@ def test_only_the_head_trains_and_other_methods_may_have_it_too() -> None:
         model_of("timm:test_vit"),
         model_of("timm:test_vit", method="linear", head="attentive"),
     )
-    names = [name for name, p in frozen.named_parameters() if p.requires_grad]
-    assert names == [name for name, p in tuned.named_parameters() if p.requires_grad]
-    assert all(name.startswith("head.") for name in names)
+    names = [n for n, p in frozen.named_parameters() if p.requires_grad]
+    assert names == [n for n, p in tuned.named_parameters() if p.requires_grad]
+    assert all(n.startswith("head.") for n in names)
     lora = model_of("timm:test_vit", method="lora", rank=2, head="attentive")
     assert attentive_head(lora) is not None
     assert {n.split(".")[0] for n, p in lora.named_parameters() if p.requires_grad} == {
