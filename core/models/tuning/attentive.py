@@ -43,17 +43,19 @@ class AttentiveHead(nn.Module):
         Args:
             tokens: Shape (studies, tokens, D).
         """
-        return self._weights(self.norm(tokens))
+        weights: Tensor = self._weights(self.norm(tokens))
+        return weights
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of shape (studies, findings) of tokens of shape (studies, tokens, D)."""
         normal = self.norm(tokens)
         # The output of each token is weighted, not the tokens: the same sum with less memory.
         outputs = normal @ self.weight.T
-        return (self._weights(normal) * outputs.transpose(1, 2)).sum(-1) + self.bias
+        logits: Tensor = (self._weights(normal) * outputs.transpose(1, 2)).sum(-1) + self.bias
+        return logits
 
     def _weights(self, normal: Tensor) -> Tensor:
-        scores = self.queries @ normal.transpose(1, 2) / normal.shape[-1] ** 0.5
+        scores: Tensor = self.queries @ normal.transpose(1, 2) / normal.shape[-1] ** 0.5
         return scores.softmax(-1)
 
 
@@ -80,7 +82,8 @@ def install(parts: ModelMap) -> None:
     assert isinstance(former, nn.Linear)
     head = AttentiveHead(width, former.out_features)
     if former.weight.shape == head.weight.shape:
-        head.weight, head.bias = former.weight, former.bias
+        head.weight = former.weight
+        head.bias = former.bias
     model.set_submodule(name, head.to(former.weight.device))
     if hasattr(model, "fc_norm"):
         model.fc_norm = None  # the head has a norm of its own

@@ -1,4 +1,4 @@
-"""Runs with an attentive head: cached tokens, unknown labels, exact resume, its attention as map."""
+"""Runs with an attentive head: cached tokens, unknown labels, exact resume, attention as map."""
 
 from __future__ import annotations
 

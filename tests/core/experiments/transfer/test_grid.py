@@ -88,7 +88,7 @@ def test_a_grid_of_nothing_is_refused(data: DataSpec) -> None:
         ("lora", 90_000, 1),
         ("linear", 9, 30),
         ("pixels", 40, 1),
-    ],  # fmt: skip
+    ],
 )
 def test_runs_process_about_as_many_images(method: str, images: int, expected: int) -> None:
     assert grid.epochs_for(method, images) == expected
