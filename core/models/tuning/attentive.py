@@ -82,8 +82,7 @@ def install(parts: ModelMap) -> None:
     assert isinstance(former, nn.Linear)
     head = AttentiveHead(width, former.out_features)
     if former.weight.shape == head.weight.shape:
-        head.weight = former.weight
-        head.bias = former.bias
+        head.load_state_dict(former.state_dict(), strict=False)  # its own norm and queries stay
     model.set_submodule(name, head.to(former.weight.device))
     if hasattr(model, "fc_norm"):
         model.fc_norm = None  # the head has a norm of its own
