@@ -17,10 +17,12 @@ from core.classifier.trained import Trained, load_trained, read_result
 from core.data import subsets
 from core.data.base import ChestDataset
 from core.data.datasets.registry import open_data
-from core.errors import ConfigurationError, DataError, Stopped
+from core.errors import ConfigurationError, DataError, ModelError, Stopped
 from core.hardware.distributed import Processes
 from core.models.tuning.nearest_neighbours import NearestNeighboursHead
 from core.models.tuning.pixel_ridge import PixelRidge
+from core.saliency import out_of_distribution
+from core.saliency.explain import explain_study
 from core.training import setup
 from core.training.closed_form.logistic import INVERSE_PENALTIES
 from core.training.closed_form.ridge import PENALTIES
@@ -187,3 +189,17 @@ def test_the_label_control_fits_shuffled_labels(run) -> None:
     _, plain = run("plain", adapter__method="logistic")
     _, control = run("control", adapter__method="logistic", data__shuffle_labels=True)
     assert control["weights_sha256"] != plain["weights_sha256"]
+
+
+def test_pixels_have_no_layer_but_maps_of_the_input(run) -> None:
+    folder, _ = run(adapter__method="pixels")
+    trained = load_trained(folder)
+    dataset = open_data(trained.spec.data)
+    image = dataset.read("test-02.png", trained.side)
+    with pytest.raises(ModelError, match="No layer of PixelRidge forms a grid"):
+        explain_study(trained, image, "Plate", "grad-cam")
+    with pytest.raises(ModelError, match="No layer of PixelRidge forms a grid"):
+        out_of_distribution.features(trained, [image])
+    # The bright plate is in the top left corner.
+    shown = explain_study(trained, image, "Plate", "integrated-gradients").map
+    assert shown[: len(shown) // 2, : len(shown) // 2].sum() > 0.5 * shown.sum()
