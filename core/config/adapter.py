@@ -11,6 +11,7 @@ from core.config.defaults import METHOD_DEFAULTS
 from core.config.section import Section
 
 PromptDepth = Literal["shallow", "deep"]
+Head = Literal["linear", "attentive"]
 
 TARGETS = ("qv", "qkv", "attn", "mlp", "all")
 """Named choices of target modules; any other text is a regular expression for module names."""
@@ -95,6 +96,11 @@ class AdapterSpec(Section):
         description="vpt: new prompts before every block (deep, the default) or only before the "
         "first one (shallow).",
     )
+    head: Head | None = Field(
+        None,
+        description="Classification head: linear, on the pooled features (the default), or "
+        "attentive, a learnt query per finding that pools the tokens by cross-attention.",
+    )
 
     imported: str | None = Field(
         None,
@@ -114,6 +120,11 @@ class AdapterSpec(Section):
                 f"expression ({error})"
             ) from error
         return targets
+
+    @field_validator("head")
+    @classmethod
+    def _linear_head_is_the_default(cls, head: Head | None) -> Head | None:
+        return None if head == "linear" else head
 
     @field_validator("blocks")
     @classmethod

@@ -27,13 +27,15 @@ def check(spec: RunSpec) -> None:
             "Import it with python -m core import-adapter DIR, or choose a method.",
             field="adapter.imported",
         )
-    tuning_method(spec.adapter.method)  # names first: they are checked at once
+    method = tuning_method(spec.adapter.method)  # names first: they are checked at once
     card = backbone_card(spec.model.backbone)
     dataset = open_cached(spec.data)
     count_parameters(card, spec.adapter, len(dataset.findings), spec.model.input_size)
     memory.check_memory(spec.resolved(), len(dataset.findings))
     if spec.data.split_file is not None:
         subsets.listed(dataset, spec.data.split_file)
+    if method.network is not None:
+        return  # it needs no weights of a backbone
     weights = spec.model.weights
     if weights is not None and not weights.expanduser().is_file():
         raise ModelError(

@@ -2,6 +2,7 @@
 
 LoRA, full fine-tuning and the linear probe differ only in the parameters that train, so that a
 comparison of methods compares nothing else. The recipe is that of the paper (arXiv 2401.12215).
+Methods in closed form are fitted once instead (see ``core.training.closed_form``).
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from core.config.run import RunSpec
 from core.data import splits, subsets
 from core.files import write_atomically
 from core.hardware.distributed import explain_lost_process
+from core.models.tuning.registry import tuning_method
 from core.reporter import Reporter
 from core.training import checkpoint, validation
 from core.training.batches import batches, micro_batch_slices, prefetched, step_seed
 from core.training.checkpoint import saved_on_stop
+from core.training.closed_form.fit import fit_closed_form
 from core.training.loss import known_labels, masked_loss, not_finite
 from core.training.memory_errors import explain_out_of_memory
 from core.training.prepare import prepare
@@ -87,6 +90,9 @@ def fit(session: Session) -> None:
     """Train to the last epoch, validate after each epoch and keep the best weights."""
     spec, position = session.spec, session.position
     prepare(session, "train", "val")
+    if tuning_method(spec.adapter.method).closed_form:
+        fit_closed_form(session)
+        return
     ids = session.ids["train"]
     session.started = time.monotonic()  # decoding does not count: it would distort the time left
     labels = dict(zip(ids, subsets.labels(session.dataset, ids, spec.data), strict=True))
@@ -155,7 +161,7 @@ def training_step(session: Session, inputs: Tensor, targets: Tensor, batch: int)
     # that a resumed run draws the same numbers without a saved generator state.
     processes, train = session.processes, session.spec.train
     torch.manual_seed(step_seed(train.seed, session.position.epoch, batch) + processes.index)
-    session.parallel.train(session.spec.adapter.method != "linear")
+    session.parallel.train(not tuning_method(session.spec.adapter.method).frozen_backbone)
     device, hook = session.accelerator.device, session.hook
     known, local = known_labels(targets), targets[processes.part(len(targets))]
     # All processes use the same number of micro-batches: each backward pass exchanges gradients,

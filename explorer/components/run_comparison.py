@@ -16,6 +16,7 @@ from core.evaluation import evaluate
 from core.evaluation.evaluate import Scores
 from core.evaluation.groups import Differing, Group, Trial, differing, grouped, same_but_seed
 from core.evaluation.groups import titles as settings_titles
+from core.evaluation.pixel_baseline import PIXELS, pixels_spec, sentence
 from core.evaluation.predictions import aligned, read_predictions
 from core.evaluation.verdict import Measured, Verdict, about_chance, decide, measure
 from core.experiments.cells import is_scored
@@ -87,6 +88,8 @@ class Comparison:
         verdicts: One for each other group.
         differing: Settings in which the runs differ.
         best: For each finding, the id of the run that is clearly the best.
+        pixels: For each group, whether it beats the baseline ``pixels`` on the same studies, as far
+            as the workspace has runs of it.
     """
 
     runs: tuple[ComparedRun, ...]
@@ -96,6 +99,7 @@ class Comparison:
     verdicts: tuple[GroupVerdict, ...]
     differing: tuple[Differing, ...]
     best: dict[str, str]
+    pixels: tuple[str, ...] = ()
 
     @property
     def about_chance(self) -> str:
@@ -160,6 +164,7 @@ def compare(
         verdicts,
         tuple(differing([run.spec for run in runs])) if len(runs) > 1 else (),
         _best([each for each in compared if each.scores], workspace),
+        _against_pixels(store, workspace, groups),
     )
 
 
@@ -281,6 +286,29 @@ def _measured(
         return measure(group, baseline, SPLIT)
     except CoreError as error:
         return error
+
+
+def _against_pixels(store: Store, workspace: Workspace, groups: Sequence[Group]) -> tuple[str, ...]:
+    """Sentences on the groups whose studies a run of the baseline was also trained on."""
+    completed = store.list(states=[RunState.COMPLETED])
+    if not any(run.spec.adapter.method == PIXELS for run in completed):
+        return ()
+    keys = {run.id: same_but_seed(run.spec) for run in completed}
+    measured = []
+    for group in groups:
+        wanted = same_but_seed(pixels_spec(group.spec))
+        own = [run for run in reversed(completed)
+               if keys[run.id] == wanted and is_scored(run, workspace)]  # fmt: skip
+        if not own or group.spec.adapter.method == PIXELS:
+            continue
+        pixels = grouped([Trial(run.id, run.spec, workspace.run(run.id)) for run in own])[0]
+        each = _measured(group, pixels, _finish_times(store, group, pixels))
+        if isinstance(each, Measured):
+            measured.append(each)
+    return tuple(
+        sentence(each.first.title, decided)
+        for each, decided in zip(measured, decide(measured), strict=True)
+    )
 
 
 def _best(runs: Sequence[ComparedRun], workspace: Workspace) -> dict[str, str]:

@@ -22,7 +22,6 @@ import numpy as np
 import timm
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from core.data.base import ChestDataset
@@ -32,13 +31,14 @@ from core.metrics.auroc import macro, per_finding
 from core.models.backbones import bf16_attention
 from core.models.backbones.build import build_backbone
 from core.models.backbones.registry import BACKBONES, backbone_card
+from core.models.tuning.pixel_ridge import small_images
 from core.pretraining import collect_images
+from core.training.closed_form.ridge import fit_ridge
+from core.training.closed_form.selection import Studies
 from core.workspace import open_workspace
 from tests.benchmarks import localizer
 
 SIDE = 128
-PROBE_SIDE = 32
-PENALTIES = (10.0, 100.0, 1_000.0, 10_000.0)
 BATCH = 64
 
 Each = NDArray[np.float64]
@@ -50,20 +50,14 @@ def pixel_probe(
     val: tuple[NDArray[np.uint8], NDArray[np.float32]],
     test: tuple[NDArray[np.uint8], NDArray[np.float32]],
 ) -> Each:
-    """Test AUROC per finding of ridge regression on small images, its penalty by validation."""
+    """Test AUROC per finding of the method ``pixels``."""
 
-    def small(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        tensor = torch.from_numpy(images)[:, None].float() / 255
-        scaled = nn.functional.interpolate(tensor, PROBE_SIDE, mode="area")
-        return scaled.flatten(1).numpy()
+    def studies(part: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> Studies:
+        grey = torch.from_numpy(part[0])[:, None].float() / 255
+        return Studies(small_images(grey).numpy(), part[1])
 
-    def judge(model: Ridge, part: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> Each:
-        scores = model.predict(small(part[0])).reshape(part[1].shape)  # one finding comes flat
-        return per_finding(part[1], scores)
-
-    models = [Ridge(penalty).fit(small(train[0]), train[1]) for penalty in PENALTIES]
-    best = models[int(np.argmax([macro(judge(model, val)) for model in models]))]
-    return judge(best, test)
+    model, _ = fit_ridge(studies(train), studies(val), lambda done, total: None)
+    return per_finding(test[1], model.scores(studies(test).features))
 
 
 def augmented(

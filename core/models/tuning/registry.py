@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from core.config.defaults import CLOSED_FORM, FROZEN_BACKBONE
 from core.config.run import AdapterSpec
 from core.errors import unknown_name
 from core.models.tuning import peft_configs
@@ -18,13 +19,15 @@ from core.models.tuning.peft_configs import Arguments
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from core.models.backbones.card import BackboneCard
     from core.models.backbones.model_map import ModelMap
 
 LayerKind = Literal["linear", "pointwise", "convolution"]
 """Linear layers; also 1 × 1 convolutions; also any convolution that is not depthwise."""
 
-TARGETS = options("targets", "blocks")
-LOW_RANK = options("rank", "alpha", "dropout", "targets", "blocks")
+HEAD = options("head")
+TARGETS = options("targets", "blocks") | HEAD
+LOW_RANK = options("rank", "alpha", "dropout") | TARGETS
 
 
 class TrainingHook(Protocol):
@@ -69,6 +72,10 @@ class Method:
         freezes: Substring of the names of adapter parameters that keep their initial values.
         rates: Factor on the learning rate of a parameter, given its name.
         hook: Makes the method's training hook, given the adapted model and the number of steps.
+        head: Replaces the classifier in place, before any parameter is frozen; by default the
+            classifier stays linear.
+        network: For methods without a backbone: makes the whole network from the card, which says
+            how the input is normalised, and the number of findings.
         starts_as_backbone: Whether the outputs equal the backbone's before the first step.
         merges: Whether the adapter can be merged into the backbone's weights.
     """
@@ -90,8 +97,20 @@ class Method:
     hook: Callable[[nn.Module, AdapterSpec, int], TrainingHook] | None = field(
         default=None, repr=False
     )
+    head: Callable[[ModelMap], None] | None = field(default=None, repr=False)
+    network: Callable[[BackboneCard, int], nn.Module] | None = field(default=None, repr=False)
     starts_as_backbone: bool = True
     merges: bool = True
+
+    @property
+    def frozen_backbone(self) -> bool:
+        """Whether only the head is trained or fitted; the backbone is in evaluation mode."""
+        return self.name in FROZEN_BACKBONE
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether it is fitted once, without epochs and without an optimizer."""
+        return self.name in CLOSED_FORM
 
 
 def _in_norm(_: str, module: nn.Module) -> bool:
@@ -120,6 +139,24 @@ def _last_blocks(parts: ModelMap, spec: AdapterSpec) -> set[str]:
     return last_block_parameters(parts, spec.last_blocks)
 
 
+def _attentive(parts: ModelMap) -> None:
+    from core.models.tuning.attentive import install
+
+    install(parts)
+
+
+def _nearest_neighbours(parts: ModelMap) -> None:
+    from core.models.tuning.nearest_neighbours import install
+
+    install(parts)
+
+
+def _pixel_ridge(card: BackboneCard, findings: int) -> nn.Module:
+    from core.models.tuning.pixel_ridge import network
+
+    return network(card, findings)
+
+
 def _rank_budget(model: nn.Module, spec: AdapterSpec, steps: int) -> TrainingHook:
     from core.models.tuning.adalora import RankBudget
 
@@ -137,6 +174,7 @@ TUNING_METHODS: dict[str, Method] = {
         name="full",
         title="Full fine-tuning",
         sentence="Trains every parameter of the backbone.",
+        options=HEAD,
         trains=lambda name, module: True,
     ),
     "linear": Method(
@@ -144,6 +182,7 @@ TUNING_METHODS: dict[str, Method] = {
         title="Linear probe",
         sentence="Trains only the classifier on the features of the frozen backbone.",
         paper="Alain & Bengio 2016 (arXiv 1610.01644)",
+        options=HEAD,
     ),
     "lora": Method(
         name="lora",
@@ -234,7 +273,7 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="Adds a trainable update that is the elementwise (Hadamard) product of two "
         "low-rank matrices.",
         paper="Hyeon-Woo et al. 2022 (arXiv 2108.06098)",
-        options=options("rank", "alpha", "targets", "blocks"),
+        options=options("rank", "alpha") | TARGETS,
         config="LoHaConfig",
         arguments=peft_configs.rank_and_alpha,
     ),
@@ -244,7 +283,7 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="Adds a trainable update that is the Kronecker product of a small matrix and a "
         "low-rank matrix.",
         paper="Yeh et al. 2024 (arXiv 2309.14859)",
-        options=options("rank", "alpha", "targets", "blocks"),
+        options=options("rank", "alpha") | TARGETS,
         config="LoKrConfig",
         arguments=peft_configs.rank_and_alpha,
     ),
@@ -254,7 +293,7 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="LoRA with two fixed random matrices that all layers share; only scaling vectors "
         "of each layer train.",
         paper="Kopiczko et al. 2024 (arXiv 2310.11454)",
-        options=options("rank", "dropout", "targets", "blocks"),
+        options=options("rank", "dropout") | TARGETS,
         config="VeraConfig",
         arguments=peft_configs.vera,
         kind="linear",
@@ -265,7 +304,7 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="LoRA whose matrices are composed of vectors from one trainable bank that all "
         "layers share. Before training, its outputs differ from the backbone's.",
         paper="Li et al. 2024 (arXiv 2405.15179)",
-        options=options("rank", "dropout", "targets", "blocks", "vectors", "vector_length"),
+        options=options("rank", "dropout") | TARGETS | options("vectors", "vector_length"),
         config="VBLoRAConfig",
         arguments=peft_configs.vblora,
         kind="linear",
@@ -311,7 +350,7 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="Trains one scale per channel of the keys, the values and the hidden layer of "
         "the MLP.",
         paper="Liu et al. 2022 (arXiv 2205.05638)",
-        options=options("blocks"),
+        options=options("blocks") | HEAD,
         config="IA3Config",
         arguments=peft_configs.ia3,
         parts=("k", "v", "mlp"),
@@ -322,6 +361,7 @@ TUNING_METHODS: dict[str, Method] = {
         title="BitFit",
         sentence="Trains only the biases.",
         paper="Ben Zaken et al. 2022 (arXiv 2106.10199)",
+        options=HEAD,
         trains=lambda name, module: name.endswith("bias"),
     ),
     "ln-tuning": Method(
@@ -329,6 +369,7 @@ TUNING_METHODS: dict[str, Method] = {
         title="Norm tuning",
         sentence="Trains only the scale and shift of the normalisation layers.",
         paper="Zhao et al. 2024 (arXiv 2312.11420)",
+        options=HEAD,
         trains=_in_norm,
     ),
     "ssf": Method(
@@ -337,6 +378,7 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="Adds a trainable scale and shift to each output channel of every layer of the "
         "backbone.",
         paper="Lian et al. 2022 (arXiv 2210.08823)",
+        options=HEAD,
         prepare=_scales_and_shifts,
     ),
     "vpt": Method(
@@ -345,7 +387,7 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="Adds trainable tokens to the patch tokens of the blocks. Before training, its "
         "outputs differ from the backbone's.",
         paper="Jia et al. 2022 (arXiv 2203.12119)",
-        options=options("prompts", "prompt_depth"),
+        options=options("prompts", "prompt_depth") | HEAD,
         prepare=_prompts,
         starts_as_backbone=False,
         merges=False,
@@ -354,8 +396,46 @@ TUNING_METHODS: dict[str, Method] = {
         name="last-k",
         title="Last blocks",
         sentence="Trains only the last blocks of the backbone.",
-        options=options("last_blocks"),
+        options=options("last_blocks") | HEAD,
         prepare=_last_blocks,
+    ),
+    "attentive": Method(
+        name="attentive",
+        title="Attentive probe",
+        sentence="Trains only a head in which one query per finding pools the tokens of the frozen "
+        "backbone by cross-attention. Before training, its outputs differ from the backbone's.",
+        paper="Psomas et al. 2025 (arXiv 2506.10178)",
+        head=_attentive,
+        starts_as_backbone=False,
+        merges=False,
+    ),
+    "logistic": Method(
+        name="logistic",
+        title="Logistic regression",
+        sentence="Fits a logistic regression per finding on the standardised features of the "
+        "frozen backbone, its penalty chosen on the validation split. It has no epochs.",
+        paper="scikit-learn, Pedregosa et al. 2011 (JMLR 12)",
+    ),
+    "knn": Method(
+        name="knn",
+        title="k nearest neighbours",
+        sentence="Predicts the weighted share of positives among the training studies with the "
+        "most similar features; k and temperature are chosen on the validation split. It has no "
+        "epochs.",
+        paper="Wu et al. 2018 (arXiv 1805.01978)",
+        head=_nearest_neighbours,
+        starts_as_backbone=False,
+        merges=False,
+    ),
+    "pixels": Method(
+        name="pixels",
+        title="Ridge on pixels",
+        sentence="Fits a ridge regression on 32 × 32 grey values, without any backbone: the "
+        "baseline that another method has to beat. It has no epochs.",
+        paper="Hoerl & Kennard 1970 (Technometrics 12)",
+        network=_pixel_ridge,
+        starts_as_backbone=False,
+        merges=False,
     ),
 }
 """The methods by name, in the order in which they are listed."""

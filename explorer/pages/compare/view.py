@@ -110,7 +110,7 @@ def _notes(comparison: Comparison) -> list[str]:
     notes = [note for each in comparison.verdicts if each.verdict for note in each.verdict.notes]
     notes.append(comparison.about_chance)
     notes += [f"{each.title}: {each.fault}" for each in comparison.runs if each.scores is None]
-    return [note for note in dict.fromkeys(notes) if note]
+    return [note for note in dict.fromkeys([*notes, *comparison.pixels]) if note]
 
 
 def _missing(comparison: Comparison) -> dict[str, Any] | None:

@@ -160,6 +160,7 @@ def _run(key: results_csv.Key) -> grid.TransferRun:
         start
         for start in grid.STARTS
         if (start.backbone, start.pretrained) == (backbone, pretrained == "yes")
+        and method in start.methods
     )
     names = {entry.title: name for name, entry in DATASETS.items()}
     # A registered folder is known by its registered name alone.
@@ -178,7 +179,7 @@ def _gap_of_random(rows: list[grid.Row], data: str, fraction: float) -> float:
     means = [
         (row.start == "random weights", round(level.auroc.value, 3))
         for row in rows
-        if row.data == data and (level := row.curve.at(fraction))
+        if row.data == data and row.start != grid.NO_BACKBONE and (level := row.curve.at(fraction))
     ]
     random = max(mean for is_random, mean in means if is_random)
     return min(mean for is_random, mean in means if not is_random) - random

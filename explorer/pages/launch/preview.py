@@ -47,7 +47,8 @@ def unused(values: Mapping[str, Any]) -> set[str]:
         hidden |= {"data.root", "data.split"}
     if values["train.optimizer"] != "sgd":
         hidden.add("train.momentum")
-    return hidden
+    method = AdapterSpec.model_construct(method=values["adapter.method"])
+    return hidden | RunSpec.model_construct(adapter=method).without_effect()
 
 
 def spec_of(values: Mapping[str, Any], percent: float | None) -> RunSpec:

@@ -26,7 +26,8 @@ def scored(
     known = {}
     for cell in cells:
         seed, method = cell.spec.train.seed, cell.spec.adapter.method
-        own = {"lora": gain + jitter * (seed - 1), "full": 0.0, "linear": gain}[method]
+        gains = {"lora": gain + jitter * (seed - 1), "full": 0.0, "linear": gain, "pixels": 0.0}
+        own = gains[method]
         known[cell] = TransferResult(0.5 + 0.1 * seed + own, 0.01)
     return known
 

@@ -72,6 +72,20 @@ def test_the_verdict_findings_and_settings_are_shown(
     assert other.baseline.spec.adapter.method == "lora"
 
 
+def test_runs_are_compared_with_the_pixels_of_the_workspace(
+    store: Store, workspace: Workspace, complete: Complete
+) -> None:
+    lora = complete(RunSpec(), skill=0.5)
+    alone = run_comparison.compare(store, workspace, [lora.id])
+    assert alone.pixels == ()
+    complete(RunSpec.of(**{"adapter.method": "pixels"}), skill=3.0)
+    complete(RunSpec.of(**{"adapter.method": "pixels", "data.label_fraction": 1.0}), skill=0.1)
+    comparison = run_comparison.compare(store, workspace, [lora.id])
+    (sentence,) = comparison.pixels
+    assert sentence.startswith("LoRA r 4 does not beat a ridge regression on 32 × 32 pixels")
+    assert sentence in view.page(comparison)
+
+
 def test_runs_without_scores_say_why(store: Store, workspace: Workspace) -> None:
     runs = [store.create(RunSpec(), name="<i>"), store.create(FULL)]
     html = view.page(run_comparison.compare(store, workspace, [run.id for run in runs]))
