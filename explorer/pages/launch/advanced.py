@@ -17,6 +17,12 @@ AUGMENTATIONS = [
     ("crop and flip", "crop-flip"),
     ("RandAugment and erasing", "randaugment"),
 ]
+LOSSES = [
+    ("binary cross-entropy", "bce"),
+    ("focal (Lin 2017)", "focal"),
+    ("asymmetric (Ridnik 2021)", "asymmetric"),
+]
+CLASS_WEIGHTS = [("none", "none"), ("balanced by finding", "balanced")]
 VALIDATIONS = [("full, every epoch", "every-epoch"), ("limited share of time", "budget")]
 PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
 EMPTY = {
@@ -34,6 +40,9 @@ RESOLVED = (
 )
 """Settings whose default depends on other settings."""
 CHECKBOXES = {
+    "train.crop": "Random crops (off: the centre)",
+    "train.flip": "Flips (off: no mirrored chest)",
+    "train.erase": "Random erasing, with RandAugment",
     "train.activation_checkpointing": "Activation checkpointing: recompute activations in the "
     "backward pass; much less memory, about a third more computation",
     "train.compile": "Compile the model (torch.compile): takes up to a minute at the start, "
@@ -63,6 +72,14 @@ def group(fields: dict[str, Any], start: dict[str, Any]) -> None:
         )
         fields["train.augmentation"] = _dropdown(
             "train.augmentation", "Augmentation", AUGMENTATIONS, form.DEFAULTED
+        )
+    with gr.Row():
+        for path in ("train.crop", "train.flip", "train.erase"):
+            fields[path] = _checkbox(path, start[path])
+    with gr.Row():
+        fields["train.loss"] = _dropdown("train.loss", "Loss", LOSSES, start["train.loss"])
+        fields["train.class_weight"] = _dropdown(
+            "train.class_weight", "Class weight", CLASS_WEIGHTS, start["train.class_weight"]
         )
     with gr.Row():
         for path, label in form.NUMBERS.items():
