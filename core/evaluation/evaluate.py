@@ -7,6 +7,7 @@ the model nor torch is needed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from core.errors import DataError, unknown_name
-from core.evaluation.predictions import Predictions, aligned, read_predictions
+from core.evaluation.predictions import Predictions, aligned, read_joined, read_predictions
 from core.evaluation.subgroups import Subgroups, all_subgroups
 from core.formatting import DISCLAIMER
 from core.metrics import calibration, intervals, operating_point
@@ -127,6 +128,7 @@ def evaluate_run(
     rule: Rule = "youden",
     target: float = 0.9,
     groups: bool = True,
+    others: Sequence[Path] = (),
 ) -> Scores:
     """Score a finished run on one split.
 
@@ -136,13 +138,14 @@ def evaluate_run(
         rule: Rule for choosing operating points on the validation split.
         target: Sensitivity or specificity to reach, for the rules of that name.
         groups: Whether to score subgroups as well.
+        others: Folders of the other folds of a cross-validation, whose predictions are joined.
 
     Raises:
         DataError: As for ``read_predictions``.
     """
-    predictions = read_predictions(folder, split)
+    predictions = read_joined((folder, *others), split)
     try:
-        validation: Predictions | None = read_predictions(folder, "val")
+        validation: Predictions | None = read_joined((folder, *others), "val")
     except DataError:
         validation = None
     temperature = math.nan

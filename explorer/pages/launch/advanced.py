@@ -103,6 +103,11 @@ def group(fields: dict[str, Any], start: dict[str, Any]) -> None:
         placeholder="/lists/NIH_ChestX-ray/train_1.txt",
         elem_id=form.element_id("data.split_file"),
     )
+    fields["data.fold"] = gr.Textbox(
+        label="Fold of a cross-validation over patients, instead of the data set's splits",
+        placeholder="1/5",
+        elem_id=form.element_id("data.fold"),
+    )
     fields["model.pretrained"] = _checkbox("model.pretrained", start["model.pretrained"])
     fields["train.track"] = gr.CheckboxGroup(
         tracker_choices(),
