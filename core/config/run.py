@@ -158,6 +158,8 @@ class RunSpec(Section):
         if adapter.method in RANKED:
             method += f" r {adapter.rank}"
         start = self.model.backbone if self.model.pretrained else f"random {self.model.backbone}"
+        if adapter.combined:
+            return f"{adapter.kind().capitalize()} runs · {start} · {self.data.title()}"
         if adapter.imported:
             return f"{method}, imported · {start} · {self.data.name}"
         return f"{method} · {start} · {self.data.title()} · seed {self.train.seed}"

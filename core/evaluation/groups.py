@@ -109,6 +109,10 @@ def same_but_seed(spec: RunSpec) -> str:
         section, name = path.split(".")
         if path != "data.root" or spec.data.name != FOLDER:
             plain[section][name] = None
+    if spec.adapter.combined is not None:
+        # Another seed of an ensemble has other members; the rank of a soup follows from them.
+        plain["adapter"] = {"method": spec.adapter.method, "combined": spec.adapter.kind()}
+        return repr(plain)
     method = TUNING_METHODS.get(spec.adapter.method)
     for name in list(plain["adapter"]):
         if method is not None and name not in ("method", *method.options):
@@ -165,6 +169,8 @@ def titles(specs: Sequence[RunSpec]) -> list[str]:
 
 def adapter(spec: RunSpec) -> str:
     """The method as it is written in a sentence: ``LoRA r 4``, ``full fine-tuning``."""
+    if spec.adapter.combined is not None:
+        return f"{spec.adapter.kind()} runs"
     method = TUNING_METHODS.get(spec.adapter.method)
     if method is None:
         return spec.adapter.method

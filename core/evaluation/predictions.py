@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import DataError
+from core.files import write_atomically
 
 PREDICTED = ("val", "test")
 """Splits that a run predicts."""
@@ -70,6 +72,23 @@ def read_predictions(folder: Path, split: str = "test") -> Predictions:
             f"The predictions {path.name} of this run cannot be read ({error}).",
             "Train the run again.",
         ) from error
+
+
+def write_predictions(folder: Path, split: str, predictions: Predictions) -> None:
+    """Write predictions into a run's folder, as ``read_predictions`` reads them."""
+    buffer = io.BytesIO()
+    known = {name: getattr(predictions, name) for name in ("sex", "age", "view")}
+    np.savez_compressed(
+        buffer,
+        ids=predictions.ids,
+        patients=predictions.patients,
+        **{name: values for name, values in known.items() if values is not None},
+        findings=np.array(predictions.findings),
+        labels=predictions.labels,
+        scores=predictions.scores,
+    )
+    (folder / "predictions").mkdir(exist_ok=True)
+    write_atomically(folder / "predictions" / f"{split}.npz", buffer.getvalue())
 
 
 def read_joined(folders: Sequence[Path], split: str = "test") -> Predictions:

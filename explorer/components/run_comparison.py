@@ -204,6 +204,8 @@ def missing_seeds(groups: Sequence[Group], wanted: int = WANTED_SEEDS) -> list[R
     """Runs that bring each group to ``wanted`` seeds, the same seeds for all where possible."""
     missing = []
     for group in groups:
+        if group.spec.adapter.combined or group.spec.adapter.imported:
+            continue  # not trained
         present = {trial.spec.train.seed for trial in group.trials}
         free = [seed for seed in range(wanted + len(present)) if seed not in present]
         for seed in free[: max(0, wanted - len(present))]:
