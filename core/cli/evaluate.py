@@ -28,6 +28,13 @@ def evaluate(
             min=0, max=1, help="Sensitivity or specificity that the rule of that name reaches."
         ),
     ] = 0.9,
+    prevalence: Annotated[
+        float | None,
+        typer.Option(
+            help="Prevalence of the findings where the model is used, for PPV, NPV and net "
+            "benefit, such as 0.02; by default that of each finding in the split."
+        ),
+    ] = None,
     folds: Annotated[
         bool,
         typer.Option("--folds", help="Join the predictions of all folds of its cross-validation."),
@@ -54,7 +61,12 @@ def evaluate(
         )
         return
     scores = evaluation.evaluate_run(
-        run_folder, split, rule=evaluation.rule_of(rule), target=target, others=others
+        run_folder,
+        split,
+        rule=evaluation.rule_of(rule),
+        target=target,
+        others=others,
+        prevalence=prevalence,
     )
     value = evaluation.as_json(scores)
     answer(value, as_json, lambda: typer.echo(evaluation.as_text(scores)))
