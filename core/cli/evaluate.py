@@ -47,10 +47,9 @@ def evaluate(
     from core.experiments.folds import joined_trial
 
     workspace, store = opened(folder)
-    run_folder, others = workspace.run(store.get(run).id), ()
+    run_folder, others = workspace.run(store.get(run).id), list[Path]()
     if folds:
-        trial = joined_trial(store.get(run).spec, store, workspace)
-        run_folder, others = trial.folder, trial.others
+        run_folder, *others = joined_trial(store.get(run).spec, store, workspace).folders
     if against is not None:
         other = workspace.run(store.get(against).id)
         difference = evaluation.compare_runs(run_folder, other, split)

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -218,8 +218,7 @@ def _data(spec: RunSpec) -> Any:
 def _mean(predictions: Sequence[Predictions], split: str) -> Predictions:
     first = predictions[0]
     order = np.argsort(first.ids, kind="stable")
-    scores = np.empty_like(first.scores, dtype=np.float64)
-    scores[:] = 0
+    scores = np.zeros(first.scores.shape)
     for each in predictions:
         own = np.argsort(each.ids, kind="stable")
         if each.findings != first.findings or not np.array_equal(each.ids[own], first.ids[order]):
@@ -228,11 +227,7 @@ def _mean(predictions: Sequence[Predictions], split: str) -> Predictions:
                 "Give runs on the same data, without skipped images.",
             )
         scores[order] += each.scores[own] / len(predictions)
-    names = ("ids", "patients", "findings", "labels")
-    return Predictions(
-        *(getattr(first, name) for name in names),
-        scores.astype(np.float32), first.sex, first.age, first.view,
-    )  # fmt: skip
+    return replace(first, scores=scores.astype(np.float32))
 
 
 def _scores(predictions: Predictions) -> dict[str, Any]:

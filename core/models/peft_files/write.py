@@ -111,7 +111,8 @@ def mean_update(updates: Sequence[Update | None]) -> Update:
     if len(down) <= min(len(up), down[0].numel()):
         return Update(down, up)
     change = up.double() @ down.flatten(1).double()
-    return Update(*_factors(*torch.linalg.svd(change, full_matrices=False), down.shape[1:]))
+    left, values, right = torch.linalg.svd(change, full_matrices=False)
+    return Update(*_factors(left, values, right, down.shape[1:]))
 
 
 def write_updates(
