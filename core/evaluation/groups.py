@@ -148,6 +148,13 @@ def fold_count(spec: RunSpec) -> int:
     return int(spec.data.fold.partition("/")[2]) if spec.data.fold else 0
 
 
+def folds_of(spec: RunSpec) -> list[RunSpec]:
+    """The specifications of all folds of a run's cross-validation; the run's own without one."""
+    count = fold_count(spec)
+    datas = [spec.data.model_copy(update={"fold": f"{k}/{count}"}) for k in range(1, count + 1)]
+    return [spec.model_copy(update={"data": data}) for data in datas] or [spec]
+
+
 def _joined(folds: Mapping[str, Trial]) -> Trial | None:
     """The runs of one seed as one trial; None if folds are missing."""
     parts = [folds[fold] for fold in sorted(folds, key=lambda fold: int(f"0{fold.split('/')[0]}"))]
@@ -216,7 +223,8 @@ def counterpart(spec: RunSpec, method: str) -> RunSpec:
     supported = TUNING_METHODS[method].options if method in TUNING_METHODS else {}
     foreign = [f"adapter.{name}" for name in spec.adapter.own() if name not in supported]
     opened = spec.without(*defaults, *foreign)
-    adapter = opened.adapter.model_copy(update={"method": method})
+    changes = {"method": method, "imported": None, "combined": None}
+    adapter = opened.adapter.model_copy(update=changes)
     return opened.model_copy(update={"adapter": adapter})
 
 
