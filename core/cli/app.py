@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from core.cli import data, evaluate, export, lists, models, queue, runs, train
+from core.cli import combine, data, evaluate, export, lists, models, queue, runs, train
 from core.cli.bench import bench
 from core.cli.paper import paper
 from core.cli.pretrain import pretrain
@@ -66,8 +66,8 @@ app.add_typer(models.app, name="models")
 for verb in (
     paper, transfer, bench, train.train, train.submit, train.prepare, runs.runs, runs.show,
     runs.delete, evaluate.evaluate, evaluate.explain, saliency_report, export.export,
-    export.import_adapter, sweep, queue.queue, queue.move, queue.after, queue.stop, queue.resume,
-    queue.serve, train.work, pretrain,
+    export.import_adapter, combine.ensemble, combine.soup, sweep, queue.queue, queue.move,
+    queue.after, queue.stop, queue.resume, queue.serve, train.work, pretrain,
 ):  # fmt: skip
     app.command()(verb)
 

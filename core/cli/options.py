@@ -17,7 +17,7 @@ Verb = Callable[..., None]
 
 SUBSET_FIELDS = (
     "data.label_fraction", "data.subset_seed", "data.split_file", "data.skip_bad",
-    "data.shuffle_labels", "data.called",
+    "data.fold",    "data.shuffle_labels", "data.called",
 )  # fmt: skip
 """Settings of a run's part of a data set, which verbs on whole data sets do not have."""
 

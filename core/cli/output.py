@@ -22,6 +22,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 Priority = Annotated[int, typer.Option(help="Runs with a higher priority start first.")]
 NewName = Annotated[str | None, typer.Option(help="Name of the run; by default its main settings.")]
 RunName = Annotated[str, typer.Argument(help="Id, start of an id, or name of a run.")]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        help="Train one run per fold of a cross-validation over patients, and join their "
+        "predictions."
+    ),
+]
 Folder = Annotated[
     Path | None,
     typer.Option(

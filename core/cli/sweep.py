@@ -10,7 +10,7 @@ import typer
 
 from core.cli.execution import execute_jointly
 from core.cli.options import with_settings
-from core.cli.output import AsJson, Folder, Priority, answer, opened, summary, table
+from core.cli.output import AsJson, Folder, Folds, Priority, answer, opened, summary, table
 from core.config.run import RunSpec
 from core.formatting import auroc, duration
 
@@ -51,6 +51,7 @@ def sweep(
     ranks: Annotated[str, typer.Option(help="Ranks: 4,8,16.")] = "",
     fractions: Annotated[str, typer.Option(help="Label fractions: 0.01,0.1,1.")] = "",
     seeds: Annotated[str, typer.Option(help="Seeds: 0,1,2 or 0-4.")] = "",
+    folds: Folds = None,
     of: List = None,
     again: Again = False,
     dry_run: DryRun = False,
@@ -70,7 +71,7 @@ def sweep(
     from core.experiments.sweep import grid, plan, read_list, submit
 
     workspace, store = opened(folder)
-    if of is not None and (methods or ranks or fractions or seeds):
+    if of is not None and (methods or ranks or fractions or seeds or folds is not None):
         raise ConfigurationError("Both a list of runs and a grid are given.", "Give one of them.")
     if of is not None:
         specs = read_list(spec, of)
@@ -81,6 +82,7 @@ def sweep(
             numbers(ranks, int, "--ranks"),
             numbers(fractions, float, "--fractions"),
             numbers(seeds, int, "--seeds"),
+            folds,
         )
     planned = plan(specs, store, workspace.cache, again=again)
     if together:

@@ -109,6 +109,13 @@ class AdapterSpec(Section):
         json_schema_extra={"chosen": False},
     )
 
+    combined: str | None = Field(
+        None,
+        pattern=r"^(ensemble|soup)( [0-9a-f]{8})+$",
+        description="An ensemble or soup of other runs, with their ids; it does not train.",
+        json_schema_extra={"chosen": False},
+    )
+
     @field_validator("targets")
     @classmethod
     def _targets_can_match(cls, targets: str) -> str:
@@ -133,6 +140,15 @@ class AdapterSpec(Section):
             raise ValueError("blocks must be numbers and ranges, such as 8-11 or 0,2,5-7")
         return blocks
 
+    def members(self) -> tuple[str, ...]:
+        """Ids of the runs that an ensemble or soup combines; none for other runs."""
+        return tuple((self.combined or "").split()[1:])
+
+    def kind(self) -> str:
+        """``ensemble of 3`` or ``soup from 3``; empty for other runs."""
+        name = (self.combined or "").partition(" ")[0]
+        return f"{name} {'of' if name == 'ensemble' else 'from'} {len(self.members())}" * bool(name)
+
     def own(self) -> dict[str, Any]:
         """Method-specific settings that were chosen, by name."""
         chosen = {name: getattr(self, name) for name in OWN}
@@ -154,5 +170,6 @@ class AdapterSpec(Section):
 
 
 COMMON = ("method", "rank", "alpha", "dropout", "targets")
-OWN = tuple(name for name in AdapterSpec.model_fields if name not in (*COMMON, "imported"))
+NOT_CHOSEN = ("imported", "combined")
+OWN = tuple(name for name in AdapterSpec.model_fields if name not in (*COMMON, *NOT_CHOSEN))
 """Fields that only some methods support (see ``core.models.tuning.registry``)."""

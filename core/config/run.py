@@ -87,7 +87,15 @@ class RunSpec(Section):
             "warmup_epochs": min(5.0, train.epochs / 10),
             "augmentation": "none" if plain and train.augmented_copies is None else "crop-flip",
         }
+        if not (train.crop or train.flip):
+            defaults["augmentation"] = "none"
         filled = {name: value for name, value in defaults.items() if getattr(train, name) is None}
+        # Switches without an effect get their default, so that equal runs have one fingerprint.
+        augmentation = filled.get("augmentation", train.augmentation)
+        if augmentation == "none":
+            filled |= {"crop": True, "flip": True}
+        if augmentation != "randaugment":
+            filled["erase"] = True
         seed = self.data.subset_seed
         data = self.data.model_copy(update={"subset_seed": train.seed if seed is None else seed})
         adapter = self.adapter.filled()
@@ -188,6 +196,8 @@ class RunSpec(Section):
         if adapter.method in WITHOUT_BACKBONE:
             return f"{method} · {self.data.title()} · seed {self.train.seed}"
         start = self.model.backbone if self.model.pretrained else f"random {self.model.backbone}"
+        if adapter.combined:
+            return f"{adapter.kind().capitalize()} runs · {start} · {self.data.title()}"
         if adapter.imported:
             return f"{method}, imported · {start} · {self.data.name}"
         return f"{method} · {start} · {self.data.title()} · seed {self.train.seed}"

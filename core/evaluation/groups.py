@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ LABELS = {
     "data.table": "label table",
     "data.columns": "columns of the label table",
     "data.labels": "label columns",
+    "data.fold": "fold",
     "data.split_file": "list of training studies",
     "data.skip_bad": "bad images skipped",
     "data.shuffle_labels": "shuffled labels",
@@ -45,17 +46,24 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Trial:
-    """A completed run.
+    """A completed run, or the runs of all folds of a cross-validation with one seed.
 
     Attributes:
-        id: The run's id.
+        id: The run's id; with folds, that of the first.
         spec: Its specification.
         folder: Its folder, with its predictions.
+        others: Folders of the other folds.
     """
 
     id: str
     spec: RunSpec
     folder: Path
+    others: tuple[Path, ...] = ()
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders of the run, or of all folds."""
+        return (self.folder, *self.others)
 
 
 @dataclass(frozen=True)
@@ -91,14 +99,20 @@ class Differing:
 
 
 def same_but_seed(spec: RunSpec) -> str:
-    """A key that is equal for runs that differ only in the seed."""
+    """A key that is equal for runs that differ only in the seed, and in the fold of as many."""
     plain = spec.resolved().model_dump(mode="json")
+    if spec.data.fold is not None:
+        plain["data"]["fold"] = fold_count(spec)
     if plain["data"]["subset_seed"] == plain["train"]["seed"]:
         plain["data"]["subset_seed"] = None
     for path in REPETITION:
         section, name = path.split(".")
         if path != "data.root" or spec.data.name != FOLDER:
             plain[section][name] = None
+    if spec.adapter.combined is not None:
+        # Another seed of an ensemble has other members; the rank of a soup follows from them.
+        plain["adapter"] = {"method": spec.adapter.method, "combined": spec.adapter.kind()}
+        return repr(plain)
     method = TUNING_METHODS.get(spec.adapter.method)
     for name in list(plain["adapter"]):
         if method is not None and name not in ("method", *method.options):
@@ -109,17 +123,45 @@ def same_but_seed(spec: RunSpec) -> str:
 def grouped(trials: Iterable[Trial]) -> list[Group]:
     """Group runs that differ only in the seed, in the order of their first members.
 
-    Of two runs with the same seed the later one in ``trials`` is used.
+    Of two runs with the same seed the later one in ``trials`` is used. The folds of a
+    cross-validation are joined, so that its out-of-fold predictions count as one model per seed;
+    seeds without all folds are left out.
     """
-    by_key: dict[str, dict[int, Trial]] = {}
+    by_key: dict[str, dict[int, dict[str, Trial]]] = {}
     for trial in trials:
-        by_key.setdefault(same_but_seed(trial.spec), {})[trial.spec.train.seed] = trial
-    members = [tuple(seeds[seed] for seed in sorted(seeds)) for seeds in by_key.values()]
+        seeds = by_key.setdefault(same_but_seed(trial.spec), {})
+        seeds.setdefault(trial.spec.train.seed, {})[trial.spec.data.fold or ""] = trial
+    joined = [
+        tuple(filter(None, (_joined(seeds[seed]) for seed in sorted(seeds))))
+        for seeds in by_key.values()
+    ]
+    members = [trials_of for trials_of in joined if trials_of]
     specs = [trials_of[0].spec for trials_of in members]
     return [
         Group(title, spec, own)
         for title, spec, own in zip(titles(specs), specs, members, strict=True)
     ]
+
+
+def fold_count(spec: RunSpec) -> int:
+    """Number of folds of a run's cross-validation; 0 without one."""
+    return int(spec.data.fold.partition("/")[2]) if spec.data.fold else 0
+
+
+def folds_of(spec: RunSpec) -> list[RunSpec]:
+    """The specifications of all folds of a run's cross-validation; the run's own without one."""
+    count = fold_count(spec)
+    datas = [spec.data.model_copy(update={"fold": f"{k}/{count}"}) for k in range(1, count + 1)]
+    return [spec.model_copy(update={"data": data}) for data in datas] or [spec]
+
+
+def _joined(folds: Mapping[str, Trial]) -> Trial | None:
+    """The runs of one seed as one trial; None if folds are missing."""
+    parts = [folds[fold] for fold in sorted(folds, key=lambda fold: int(f"0{fold.split('/')[0]}"))]
+    first = parts[0]
+    if len(parts) < fold_count(first.spec):
+        return None
+    return replace(first, others=tuple(part.folder for part in parts[1:]))
 
 
 def titles(specs: Sequence[RunSpec]) -> list[str]:
@@ -134,6 +176,8 @@ def titles(specs: Sequence[RunSpec]) -> list[str]:
 
 def adapter(spec: RunSpec) -> str:
     """The method as it is written in a sentence: ``LoRA r 4``, ``full fine-tuning``."""
+    if spec.adapter.combined is not None:
+        return f"{spec.adapter.kind()} runs"
     method = TUNING_METHODS.get(spec.adapter.method)
     if method is None:
         return spec.adapter.method
@@ -179,7 +223,8 @@ def counterpart(spec: RunSpec, method: str) -> RunSpec:
     supported = TUNING_METHODS[method].options if method in TUNING_METHODS else {}
     foreign = [f"adapter.{name}" for name in spec.adapter.own() if name not in supported]
     opened = spec.without(*defaults, *foreign)
-    adapter = opened.adapter.model_copy(update={"method": method})
+    changes = {"method": method, "imported": None, "combined": None}
+    adapter = opened.adapter.model_copy(update=changes)
     return opened.model_copy(update={"adapter": adapter})
 
 

@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from core.evaluation.groups import REPETITION, Group, differing
-from core.evaluation.predictions import aligned, read_predictions
+from core.evaluation.groups import REPETITION, Group, differing, fold_count
+from core.evaluation.predictions import aligned, read_joined
 from core.formatting import capitalized, percent, points, share
 from core.metrics.intervals import Interval, holm
 from core.metrics.patient_intervals import MIN_PATIENTS
@@ -93,9 +93,7 @@ def measure(first: Group, second: Group, split: str = "test") -> Measured:
         [trial for trial in group.trials if not shared or trial.spec.train.seed in shared]
         for group in (first, second)
     ]
-    predictions = aligned(
-        [read_predictions(trial.folder, split) for side in sides for trial in side]
-    )
+    predictions = aligned([read_joined(trial.folders, split) for side in sides for trial in side])
     scores, cut = [each.scores for each in predictions], len(sides[0])
     labels, patients = predictions[0].labels, predictions[0].patients
     test = difference_test(labels, scores[:cut], scores[cut:], patients, paired=bool(shared))
@@ -224,6 +222,10 @@ def _notes(measured: Measured) -> Iterable[str]:
             if decided
             else "Both score equally with every seed."
         )
+    folds = fold_count(first.spec), fold_count(second.spec)
+    if any(folds):
+        counts = " and ".join(f"{count} folds" if count else "one split" for count in set(folds))
+        yield f"Out-of-fold predictions of {counts}, joined per seed."
     if not measured.paired:
         yield "They have no seed in common; the seeds are compared as two unpaired groups."
     if not test.parts:

@@ -58,6 +58,7 @@ def grid(
     ranks: Sequence[int] = (),
     fractions: Sequence[float] = (),
     seeds: Sequence[int] = (),
+    folds: int | None = None,
 ) -> list[RunSpec]:
     """All combinations, each once; a method without a rank is not repeated for each rank.
 
@@ -67,9 +68,10 @@ def grid(
         ranks: Ranks of low-rank updates.
         fractions: Label fractions in (0, 1].
         seeds: Seeds; each draws its own labelled subset unless ``base`` names one.
+        folds: Number of folds of a cross-validation, each of which is a run.
 
     Returns:
-        The runs, with the seeds of one setting next to each other.
+        The runs, with the seeds and folds of one setting next to each other.
 
     Raises:
         ConfigurationError: A value is unknown or out of range, or there are too many runs.
@@ -80,9 +82,10 @@ def grid(
     ):
         options = tuning_method(method).options
         unsupported = {f"adapter.{n}": None for n in base.adapter.own() if n not in options}
-        for rank, seed in itertools.product(
+        for rank, seed, fold in itertools.product(
             ranks if ranks and "rank" in options else [base.adapter.rank],
             seeds or [base.train.seed],
+            fold_names(base, folds),
         ):
             spec = _with_changes(
                 base,
@@ -92,11 +95,23 @@ def grid(
                     "adapter.rank": rank,
                     "data.label_fraction": fraction,
                     "train.seed": seed,
+                    "data.fold": fold,
                 },
             )
             specs[spec.fingerprint()] = spec
             _check_count(len(specs))
     return list(specs.values())
+
+
+def fold_names(base: RunSpec, folds: int | None) -> list[str | None]:
+    """The folds of a cross-validation, ``1/5`` to ``5/5``; that of ``base`` without a number."""
+    if folds is None:
+        return [base.data.fold]
+    if base.data.fold is not None:
+        raise ConfigurationError(
+            "Both --fold and --folds are given.", "Give one of them.", field="data.fold"
+        )
+    return [f"{k}/{folds}" for k in range(1, max(1, folds) + 1)]
 
 
 def read_list(base: RunSpec, file: Path) -> list[RunSpec]:
@@ -157,7 +172,7 @@ def plan(
     costs: dict[str, estimate.Cost] = {}
     seconds = 0.0
     for spec in new:
-        same = _with_seed(spec, 0).fingerprint()
+        same = _first_fold(spec, 0).fingerprint()
         if same not in costs:
             if check:
                 preflight.check(spec)
@@ -190,10 +205,13 @@ def _with_changes(base: RunSpec, changes: dict[str, Any]) -> RunSpec:
     return RunSpec.of(**(fields | changes))
 
 
-def _with_seed(spec: RunSpec, seed: int) -> RunSpec:
+def _first_fold(spec: RunSpec, seed: int) -> RunSpec:
+    """The specification with another seed, and the first fold of its cross-validation."""
     data = spec.data
     if data.subset_seed == spec.train.seed:
         data = data.model_copy(update={"subset_seed": None})
+    if data.fold is not None:
+        data = data.model_copy(update={"fold": f"1/{data.fold.partition('/')[2]}"})
     train = spec.train.model_copy(update={"seed": seed})
     return spec.model_copy(update={"train": train, "data": data})
 

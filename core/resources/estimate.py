@@ -200,6 +200,7 @@ def _earlier_time(spec: ResolvedSpec, earlier: Iterable[tuple[RunSpec, float]]) 
     def kind(one: RunSpec) -> Any:
         return (
             one.data.name, one.data.label_fraction, one.data.split_file,
+            one.data.fold and one.data.fold.partition("/")[2], one.adapter.combined,
             one.model.backbone, one.model.input_size,
             one.adapter.method, one.train.epochs, one.train.batch_size, one.train.device,
             one.train.validation, one.train.augmented_copies,

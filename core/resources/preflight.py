@@ -21,6 +21,12 @@ def check(spec: RunSpec) -> None:
     from core.models.backbones import locate_weights
     from core.models.tuning.apply import count_parameters
 
+    if spec.adapter.combined is not None:
+        raise ConfigurationError(
+            "An ensemble or soup is made of finished runs and is not trained.",
+            "Make it with python -m core ensemble RUN RUN, or soup RUN RUN.",
+            field="adapter.combined",
+        )
     if spec.adapter.imported is not None:
         raise ConfigurationError(
             "An imported adapter is evaluated, not trained.",

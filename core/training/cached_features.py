@@ -270,12 +270,12 @@ def input_source(
         log: Receives a message if frozen blocks have to be computed at each step.
     """
     size, train = spec.model.input_size or card.input_size, spec.train
-    pixels = PixelInputs(
-        images,
-        TrainTransform(size, card.mean, card.std, card.channels, augmentation=train.augmentation),
-        evaluation_transform(card, size),
-        train.augmented_copies,
-    )
+    evaluate = evaluation_transform(card, size)
+    augment = TrainTransform(
+        size, card.mean, card.std, card.channels, train.augmentation,
+        crop=train.crop, flip=train.flip, erase=train.erase, resize=evaluate.resize,
+    )  # fmt: skip
+    pixels = PixelInputs(images, augment, evaluate, train.augmented_copies)
     copies = None if train.augmentation == "none" else train.augmented_copies
     new_each_epoch = train.augmentation != "none" and copies is None
     if new_each_epoch or accelerator.num_processes > 1 or spec.adapter.imported is not None:

@@ -14,7 +14,15 @@ from core.config.run import RunSpec
 from core.errors import CoreError
 from core.evaluation import evaluate
 from core.evaluation.evaluate import Scores
-from core.evaluation.groups import Differing, Group, Trial, differing, grouped, same_but_seed
+from core.evaluation.groups import (
+    Differing,
+    Group,
+    Trial,
+    differing,
+    folds_of,
+    grouped,
+    same_but_seed,
+)
 from core.evaluation.groups import titles as settings_titles
 from core.evaluation.pixel_baseline import PIXELS, pixels_spec, sentence
 from core.evaluation.predictions import aligned, read_predictions
@@ -216,15 +224,17 @@ def missing_seeds(groups: Sequence[Group], wanted: int = WANTED_SEEDS) -> list[R
     """Runs that bring each group to ``wanted`` seeds, the same seeds for all where possible."""
     missing = []
     for group in groups:
+        if group.spec.adapter.combined or group.spec.adapter.imported:
+            continue  # not trained
         present = {trial.spec.train.seed for trial in group.trials}
         free = [seed for seed in range(wanted + len(present)) if seed not in present]
         for seed in free[: max(0, wanted - len(present))]:
-            spec = group.spec
-            data = spec.data
-            if data.subset_seed == spec.train.seed:
-                data = data.model_copy(update={"subset_seed": None})
-            train = spec.train.model_copy(update={"seed": seed})
-            missing.append(spec.model_copy(update={"data": data, "train": train}))
+            for spec in folds_of(group.spec):
+                data = spec.data
+                if data.subset_seed == spec.train.seed:
+                    data = data.model_copy(update={"subset_seed": None})
+                train = spec.train.model_copy(update={"seed": seed})
+                missing.append(spec.model_copy(update={"data": data, "train": train}))
     return missing
 
 

@@ -67,8 +67,8 @@ def with_registered_name(workspace: Workspace, spec: RunSpec) -> RunSpec:
     name = registered.name_of(workspace, spec.data)
     data = spec.data.model_copy(update={"called": None})
     if name is not None:
-        subset = ("label_fraction", "subset_seed", "split_file", "skip_bad")
-        data = DataSpec(name=name, **{field: getattr(data, field) for field in subset})
+        of_run = {field: getattr(data, field) for field in registered.OF_RUN}
+        data = DataSpec(name=name, **of_run)
     return spec.model_copy(update={"data": data})
 
 

@@ -31,6 +31,12 @@ COLUMNS = (
     ("AP", "Average precision: area under the precision-recall curve; chance is the prevalence"),
     ("Sens.", "Sensitivity at the threshold chosen on the validation split (Youden)"),
     ("Spec.", "Specificity at the same threshold"),
+    (
+        "PPV",
+        "Positive predictive value at this threshold and the prevalence of the split; at another "
+        "prevalence: python -m core evaluate RUN --prevalence 0.02",
+    ),
+    ("NPV", "Negative predictive value, likewise"),
     ("Brier", "Brier score: mean squared error of the probability"),
     ("ECE", "Expected calibration error, ten bins of equal size"),
     ("scaled", "ECE after temperature scaling, fitted on the validation split"),

@@ -44,3 +44,12 @@ def test_the_terminal_asks_first(terminal: Any, store: Store) -> None:
     assert (again["runs"], again["known"], again["queued"]) == (0, 6, [])
     assert len(json.loads(terminal(*words, "--yes", "--again", "--json").stdout)["queued"]) == 6
     assert isinstance(terminal("--ranks", "4,x").exception, ConfigurationError)
+
+
+def test_folds_are_a_part_of_the_grid(terminal: Any, store: Store) -> None:
+    words = ["--methods", "lora,linear", "--seeds", "0,1", "--folds", "3"]
+    assert len(json.loads(terminal(*words, "--yes", "--json").stdout)["queued"]) == 12
+    assert {run.spec.data.fold for run in store.list()} == {"1/3", "2/3", "3/3"}
+    refused = terminal("--folds", "3", "--fold", "1/5").exception
+    assert "Both --fold and --folds" in str(refused)
+    assert "2 folds are not possible" in str(terminal("--folds", "2").exception)

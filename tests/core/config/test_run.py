@@ -181,3 +181,35 @@ def test_an_unknown_name_is_answered_with_the_nearest_known_ones() -> None:
     error = unknown_name("backbone", "embeded-mae", ["mrm", "embedded-mae", "cxr-mae"])
     assert "Did you mean embedded-mae?" in str(error)
     assert "mrm" in str(error)
+
+
+def test_a_switch_of_the_augmentation_counts_where_it_has_an_effect() -> None:
+    crops = {"train.augmentation": "crop-flip"}
+    usual, still = RunSpec.of(**crops), RunSpec.of(**crops, **{"train.flip": False})
+    assert still.fingerprint() != usual.fingerprint()
+    assert RunSpec.from_json(still.to_json()) == still
+    assert not {"flip", "crop", "erase"} & usual.model_dump()["train"].keys()
+    for without in ({"train.augmentation": "none", "train.flip": False}, {"train.flip": False}):
+        off = RunSpec.of(**without)  # the default backbone is trained without augmentation
+        assert off.fingerprint() == RunSpec().fingerprint()
+        assert off.resolved().resolved() == off.resolved()
+    assert RunSpec.of(**crops, **{"train.erase": False}).fingerprint() == usual.fingerprint()
+    erasing = {"train.augmentation": "randaugment"}
+    whole = RunSpec.of(**erasing, **{"train.erase": False})
+    assert whole.fingerprint() != RunSpec.of(**erasing).fingerprint()
+    neither = {"train.flip": False, "train.crop": False, "model.backbone": "mrm"}
+    assert RunSpec.of(**neither).resolved().train.augmentation == "none"
+    for refused in ({"train.augmentation": "crop-flip"}, {"train.augmented_copies": 3}):
+        with pytest.raises(ConfigurationError, match=r"nothing of crop-flip|are the same"):
+            RunSpec.of(**neither, **refused)
+
+
+def test_loss_and_class_weight_are_part_of_a_run_where_they_are_not_the_default() -> None:
+    specs = [
+        RunSpec.of(**{"train.loss": loss, "train.class_weight": weight})
+        for loss in ("bce", "focal", "asymmetric")
+        for weight in ("none", "balanced")
+    ]
+    assert specs[0].fingerprint() == RunSpec().fingerprint()
+    assert len({spec.fingerprint() for spec in specs}) == 6
+    assert [RunSpec.from_json(spec.to_json()) for spec in specs] == specs

@@ -157,3 +157,22 @@ def test_rules_have_names() -> None:
     assert evaluate.rule_of("specificity") == "specificity"
     with pytest.raises(ConfigurationError, match="youden"):
         evaluate.rule_of("yuoden")
+
+
+def test_predictive_values_and_net_benefit_at_a_stated_prevalence(predict) -> None:
+    folder = predict("a", skill=1.5)
+    own, stated = evaluate.evaluate_run(folder), evaluate.evaluate_run(folder, prevalence=0.02)
+    effusion, rare = own.findings[0], stated.findings[0]
+    assert effusion.prevalence == pytest.approx(effusion.positives / effusion.studies)
+    assert (effusion.point, effusion.auroc) == (rare.point, rare.auroc)
+    assert rare.ppv < effusion.ppv
+    assert rare.npv > effusion.npv
+    plain = evaluate.as_json(stated)
+    assert plain["prevalence"] == plain["findings"][0]["prevalence"] == 0.02
+    assert plain["findings"][0]["net_benefit"][0].keys() == {"threshold", "model", "treat_all"}
+    assert plain["findings"][2]["net_benefit"] == []
+    assert "PPV and NPV at a prevalence of 2%." in evaluate.as_text(stated)
+    assert "PPV and NPV at the prevalence of the test split." in evaluate.as_text(own)
+    for impossible in (0, 1, -0.1, math.nan):
+        with pytest.raises(ConfigurationError, match="prevalence"):
+            evaluate.evaluate_run(folder, prevalence=impossible)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from core.config.run import RunSpec
+from core.evaluation.groups import Group, Trial, same_but_seed
 from core.evaluation.pixel_baseline import against_pixels, pixels_spec
-from core.evaluation.verdict import Group, Trial, same_but_seed
 
 
 @pytest.fixture

@@ -220,3 +220,35 @@ def test_a_counterpart_takes_its_own_rates_but_keeps_what_was_chosen() -> None:
         assert full.data.label_fraction == 0.05
         assert full.train.seed == 3
         assert full.resolved().data.subset_seed == 3
+
+
+def test_the_folds_of_a_seed_count_as_one_model(predict, tmp_path) -> None:
+    trials, whole = [], []
+    for method, skill in (("lora", 2.0), ("full", 1.0)):
+        for seed in range(3):
+            folder = predict(f"{method}-{seed}", skill=skill, seed=seed + 10 * (method == "full"))
+            whole.append(Trial(f"{method}{seed}", spec(method, seed), folder))
+            for k in (2, 1, 3):
+                part = tmp_path / f"{method}-{seed}-{k}"
+                for split in ("val", "test"):
+                    with np.load(folder / "predictions" / f"{split}.npz") as file:
+                        values = dict(file)
+                    inside = np.array([int(p[1:]) % 3 == k - 1 for p in values["patients"]])
+                    names = {name: v if name == "findings" else v[inside]
+                             for name, v in values.items()}  # fmt: skip
+                    (part / "predictions").mkdir(parents=True, exist_ok=True)
+                    np.savez(part / "predictions" / f"{split}.npz", **names)
+                fold = spec(method, seed, **{"data.fold": f"{k}/3"})
+                trials.append(Trial(f"{method}{seed}{k}", fold, part))
+    lora, full = joined = grouped(trials)
+    assert [group.title for group in joined] == ["LoRA r 4", "full fine-tuning"]
+    assert [[len(trial.folders) for trial in group.trials] for group in joined] == [[3] * 3] * 2
+    assert [path.name for path in lora.trials[0].folders] == [f"lora-0-{k}" for k in (1, 2, 3)]
+    folds, one = verdict(lora, full), verdict(*grouped(whole))
+    assert folds.sentence == one.sentence
+    assert folds.difference.value == pytest.approx(one.difference.value)
+    assert "Out-of-fold predictions of 3 folds, joined per seed." in folds.notes
+    assert not any("fold" in note for note in one.notes)
+    # A seed without all folds is left out, and so is a group without such a seed.
+    assert [len(group.trials) for group in grouped(trials[1:])] == [2, 3]
+    assert [group.spec.adapter.method for group in grouped(trials[7:])] == ["full"]
