@@ -93,11 +93,12 @@ def grid(
     for method, fraction in itertools.product(methods, fractions or [base.data.label_fraction]):
         options = tuning_method(method).options
         unsupported = {f"adapter.{n}": None for n in base.adapter.own() if n not in options}
+        rates: Sequence[float | None] = lrs or [base.train.lr]
         low_rank = _ranks_and_alphas(base, method, ranks, alphas, alphas_over_rank)
         for (rank, alpha), lr, seed in itertools.product(
-            low_rank, lrs or [base.train.lr], seeds or [base.train.seed]
+            low_rank, rates, seeds or [base.train.seed]
         ):
-            spec = _with_changes(
+            spec = with_changes(
                 base,
                 {
                     **unsupported,
@@ -140,7 +141,7 @@ def read_list(base: RunSpec, file: Path) -> list[RunSpec]:
     specs: dict[str, RunSpec] = {}
     for number, entry in enumerate(entries, 1):
         try:
-            spec = _with_changes(base, entry)
+            spec = with_changes(base, entry)
         except ConfigurationError as error:
             raise ConfigurationError(
                 f"Entry {number} of {file.name}: {error.cause}", error.remedy, field=error.field
@@ -172,7 +173,7 @@ def plan(
     costs: dict[str, estimate.Cost] = {}
     seconds = 0.0
     for spec in new:
-        same = _with_seed(spec, 0).fingerprint()
+        same = with_seed(spec, 0).fingerprint()
         if same not in costs:
             if check:
                 preflight.check(spec)
@@ -234,7 +235,12 @@ def _ranks_and_alphas(
     return [(rank, quotient * rank) for rank, quotient in itertools.product(chosen, quotients)]
 
 
-def _with_changes(base: RunSpec, changes: dict[str, Any]) -> RunSpec:
+def with_changes(base: RunSpec, changes: dict[str, Any]) -> RunSpec:
+    """The specification with other values of some settings, by dotted name.
+
+    Raises:
+        ConfigurationError: A value is not valid.
+    """
     fields: dict[str, Any] = {}
     for section in RunSpec.model_fields:
         inner = getattr(base, section)
@@ -242,7 +248,8 @@ def _with_changes(base: RunSpec, changes: dict[str, Any]) -> RunSpec:
     return RunSpec.of(**(fields | changes))
 
 
-def _with_seed(spec: RunSpec, seed: int) -> RunSpec:
+def with_seed(spec: RunSpec, seed: int) -> RunSpec:
+    """The same run with another seed, which also draws the labelled subset unless one is given."""
     data = spec.data
     if data.subset_seed == spec.train.seed:
         data = data.model_copy(update={"subset_seed": None})

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from core.config.run import AdapterSpec
 from core.errors import unknown_name
-from core.models.tuning import peft_configs
+from core.models.tuning import peft_configs, search
 from core.models.tuning.options import Option, options
 from core.models.tuning.peft_configs import Arguments
+from core.models.tuning.search import Searches
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -71,6 +72,7 @@ class Method:
         hook: Makes the method's training hook, given the adapted model and the number of steps.
         starts_as_backbone: Whether the outputs equal the backbone's before the first step.
         merges: Whether the adapter can be merged into the backbone's weights.
+        searches: Values that ``tune`` tries, by name of the setting; empty if nothing is tuned.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Method:
     )
     starts_as_backbone: bool = True
     merges: bool = True
+    searches: Searches = field(default_factory=dict, repr=False)
 
 
 def _in_norm(_: str, module: nn.Module) -> bool:
@@ -138,12 +141,14 @@ TUNING_METHODS: dict[str, Method] = {
         title="Full fine-tuning",
         sentence="Trains every parameter of the backbone.",
         trains=lambda name, module: True,
+        searches=search.FULL,
     ),
     "linear": Method(
         name="linear",
         title="Linear probe",
         sentence="Trains only the classifier on the features of the frozen backbone.",
         paper="Alain & Bengio 2016 (arXiv 1610.01644)",
+        searches=search.LINEAR,
     ),
     "lora": Method(
         name="lora",
@@ -154,6 +159,7 @@ TUNING_METHODS: dict[str, Method] = {
         options=LOW_RANK,
         config="LoraConfig",
         arguments=peft_configs.lora,
+        searches=search.LORA,
     ),
     "rslora": Method(
         name="rslora",
@@ -164,6 +170,7 @@ TUNING_METHODS: dict[str, Method] = {
         options=LOW_RANK,
         config="LoraConfig",
         arguments=peft_configs.lora_variant(use_rslora=True),
+        searches=search.RSLORA,
     ),
     "dora": Method(
         name="dora",
@@ -174,6 +181,7 @@ TUNING_METHODS: dict[str, Method] = {
         options=LOW_RANK,
         config="LoraConfig",
         arguments=peft_configs.lora_variant(use_dora=True),
+        searches=search.PRODUCT,
     ),
     "pissa": Method(
         name="pissa",
@@ -185,6 +193,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="LoraConfig",
         arguments=peft_configs.lora_variant(init_lora_weights="pissa"),
         kind="linear",
+        searches=search.INITIALISED,
     ),
     "olora": Method(
         name="olora",
@@ -195,6 +204,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="LoraConfig",
         arguments=peft_configs.lora_variant(init_lora_weights="olora"),
         kind="linear",
+        searches=search.INITIALISED,
     ),
     "lora+": Method(
         name="lora+",
@@ -205,6 +215,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="LoraConfig",
         arguments=peft_configs.lora,
         rates=_rate_of_b,
+        searches=search.LORA_PLUS,
     ),
     "lora-fa": Method(
         name="lora-fa",
@@ -215,6 +226,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="LoraConfig",
         arguments=peft_configs.lora,
         freezes=".lora_A.",
+        searches=search.PRODUCT,
     ),
     "adalora": Method(
         name="adalora",
@@ -227,6 +239,7 @@ TUNING_METHODS: dict[str, Method] = {
         freezes=".ranknum.",
         arguments=peft_configs.adalora,
         hook=_rank_budget,
+        searches=search.ADALORA,
     ),
     "loha": Method(
         name="loha",
@@ -237,6 +250,7 @@ TUNING_METHODS: dict[str, Method] = {
         options=options("rank", "alpha", "targets", "blocks"),
         config="LoHaConfig",
         arguments=peft_configs.rank_and_alpha,
+        searches=search.PRODUCT,
     ),
     "lokr": Method(
         name="lokr",
@@ -247,6 +261,7 @@ TUNING_METHODS: dict[str, Method] = {
         options=options("rank", "alpha", "targets", "blocks"),
         config="LoKrConfig",
         arguments=peft_configs.rank_and_alpha,
+        searches=search.PRODUCT,
     ),
     "vera": Method(
         name="vera",
@@ -258,6 +273,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="VeraConfig",
         arguments=peft_configs.vera,
         kind="linear",
+        searches=search.VERA,
     ),
     "vblora": Method(
         name="vblora",
@@ -270,6 +286,7 @@ TUNING_METHODS: dict[str, Method] = {
         arguments=peft_configs.vblora,
         kind="linear",
         starts_as_backbone=False,
+        searches=search.VBLORA,
     ),
     "oft": Method(
         name="oft",
@@ -281,6 +298,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="OFTConfig",
         arguments=peft_configs.oft,
         kind="pointwise",
+        searches=search.ROTATION,
     ),
     "boft": Method(
         name="boft",
@@ -292,6 +310,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="BOFTConfig",
         arguments=peft_configs.boft,
         kind="pointwise",
+        searches=search.ROTATION,
     ),
     "fourierft": Method(
         name="fourierft",
@@ -304,6 +323,7 @@ TUNING_METHODS: dict[str, Method] = {
         arguments=peft_configs.fourierft,
         kind="linear",
         starts_as_backbone=False,
+        searches=search.FOURIER,
     ),
     "ia3": Method(
         name="ia3",
@@ -316,6 +336,7 @@ TUNING_METHODS: dict[str, Method] = {
         arguments=peft_configs.ia3,
         parts=("k", "v", "mlp"),
         skips=("fc1", "fc1_g", "fc1_x"),
+        searches=search.FEW,
     ),
     "bitfit": Method(
         name="bitfit",
@@ -323,6 +344,7 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="Trains only the biases.",
         paper="Ben Zaken et al. 2022 (arXiv 2106.10199)",
         trains=lambda name, module: name.endswith("bias"),
+        searches=search.FEW,
     ),
     "ln-tuning": Method(
         name="ln-tuning",
@@ -330,6 +352,7 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="Trains only the scale and shift of the normalisation layers.",
         paper="Zhao et al. 2024 (arXiv 2312.11420)",
         trains=_in_norm,
+        searches=search.FEW,
     ),
     "ssf": Method(
         name="ssf",
@@ -338,6 +361,7 @@ TUNING_METHODS: dict[str, Method] = {
         "backbone.",
         paper="Lian et al. 2022 (arXiv 2210.08823)",
         prepare=_scales_and_shifts,
+        searches=search.FEW,
     ),
     "vpt": Method(
         name="vpt",
@@ -349,6 +373,7 @@ TUNING_METHODS: dict[str, Method] = {
         prepare=_prompts,
         starts_as_backbone=False,
         merges=False,
+        searches=search.PROMPTS,
     ),
     "last-k": Method(
         name="last-k",
@@ -356,6 +381,7 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="Trains only the last blocks of the backbone.",
         options=options("last_blocks"),
         prepare=_last_blocks,
+        searches=search.LAST_BLOCKS,
     ),
 }
 """The methods by name, in the order in which they are listed."""
