@@ -9,8 +9,11 @@ from itertools import product
 from typing import Any
 
 from core.config.run import RunSpec, TrainSpec
+from core.data.datasets.opened import open_cached
 from core.errors import ConfigurationError, CoreError, unknown_name
 from core.experiments import sweep
+from core.models.backbones.registry import backbone_card
+from core.models.tuning.apply import count_parameters
 from core.models.tuning.registry import TUNING_METHODS, tuning_method
 from core.models.tuning.search import ALPHA_OVER_RANK, RATE, Search
 from core.resources import preflight
@@ -208,8 +211,10 @@ def _fits(spec: RunSpec, name: str, value: Value) -> bool:
     path = path_of(name)
     if not path.startswith("adapter.") or name == ALPHA_OVER_RANK:
         return True
+    changed = sweep.with_changes(spec, {path: value})
+    card, findings = backbone_card(spec.model.backbone), open_cached(spec.data).findings
     try:
-        preflight.check(sweep.with_changes(spec, {path: value}))
+        count_parameters(card, changed.adapter, len(findings), spec.model.input_size)
     except CoreError:
         return False
     return True

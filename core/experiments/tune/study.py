@@ -160,7 +160,7 @@ class MethodStudy:
 
         Args:
             trial: The trial.
-            epochs: Epochs of its runs; none is stopped in the first third.
+            epochs: Epochs of its runs; none is stopped before a third of them.
         """
         pruner = optuna.pruners.MedianPruner(PRUNE_AFTER, n_warmup_steps=max(1, epochs // 3))
         return pruner.prune(self.study, self.frozen(trial.number))

@@ -223,6 +223,7 @@ class MethodTrials:
             self._end(trial, None, "A run of the trial was deleted.")
             return
         pruned = PRUNED in trial.user_attrs
+        epoch = None if pruned else self._record_epochs(trial, runs)
         wrong = [run for run in runs if has_ended(run) and run.state is not RunState.COMPLETED]
         if wrong and not pruned:
             self._stop(runs)
@@ -239,8 +240,8 @@ class MethodTrials:
             self._stop(runs)
             if all(map(has_ended, runs)):
                 self._end(trial, None)
-        elif self.plan.prune and self._falls_behind(trial, runs):
-            self.study.note(trial, PRUNED, max(self.study.frozen(trial.number).intermediate_values))
+        elif epoch is not None and self._falls_behind(trial, epoch, runs):
+            self.study.note(trial, PRUNED, epoch)
             self._stop(runs)
 
     def _present_runs(self, trial: FrozenTrial) -> list[Run] | None:
@@ -253,15 +254,18 @@ class MethodTrials:
         except RunError:
             return None
 
-    def _falls_behind(self, trial: FrozenTrial, runs: Sequence[Run]) -> bool:
-        """Record the epochs that all runs have, and say whether the trial is to be stopped."""
+    def _record_epochs(self, trial: FrozenTrial, runs: Sequence[Run]) -> int | None:
+        """Record the epochs that all runs have; returns the last one if it is new."""
         curves = [self._best_by_epoch(run) for run in runs]
-        epochs = runs[0].spec.train.epochs
         shared = sorted(set.intersection(*(set(curve) for curve in curves)))
         fresh = [epoch for epoch in shared if epoch not in trial.intermediate_values]
         for epoch in fresh:
             self.study.report(trial, epoch, sum(curve[epoch] for curve in curves) / len(curves))
-        return bool(fresh) and fresh[-1] < epochs and self.study.should_prune(trial, epochs)
+        return fresh[-1] if fresh else None
+
+    def _falls_behind(self, trial: FrozenTrial, epoch: int, runs: Sequence[Run]) -> bool:
+        epochs = runs[0].spec.train.epochs
+        return self.plan.prune and epoch < epochs and self.study.should_prune(trial, epochs)
 
     def _best_by_epoch(self, run: Run) -> dict[int, float]:
         """Best validation AUROC up to each epoch of a run."""

@@ -28,7 +28,7 @@ from core.runs.run import Run, RunState
 from core.runs.store import Store
 from core.workspace import Workspace
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
 
 
 class Tuning:
