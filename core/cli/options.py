@@ -12,6 +12,7 @@ import typer
 
 from core.config.fields import Field, fields
 from core.config.run import DataSpec, RunSpec
+from core.config.tuned import with_tuned_defaults
 
 Verb = Callable[..., None]
 GIVEN = "given"
@@ -30,7 +31,8 @@ def with_settings(*, recipes: bool = False) -> Callable[[Verb], Verb]:
     If it has a parameter ``given``, it also receives the names of the settings that were given.
 
     Args:
-        recipes: Add the option ``--recipe``, which sets the options that are not given.
+        recipes: Add the option ``--recipe``, which sets the options that are not given; without
+            a recipe, settings that are left open have their tuned defaults, if there are any.
     """
     return lambda verb: _wrapped(
         verb, "spec", lambda path: True, lambda spec: spec, recipes=recipes
@@ -96,6 +98,8 @@ def _wrapped(
         spec = _resolve_data(RunSpec.of(**values), given.get("folder"))
         if recipe != "default":
             spec = _with_recipe(recipe, spec, chosen)
+        elif recipes:
+            spec = _with_tuned_defaults(spec)
         extra = {GIVEN: chosen} if GIVEN in signature else {}
         verb(**{receives: part(spec)}, **extra, **given)
 
@@ -168,6 +172,15 @@ def _with_recipe(recipe: str, spec: RunSpec, given: set[str]) -> RunSpec:
     followed = follow(recipe, spec, given)
     typer.echo(str(followed), err=True)
     return followed.spec
+
+
+def _with_tuned_defaults(spec: RunSpec) -> RunSpec:
+    """The specification with tuned values where it leaves settings open; prints that it is so."""
+    tuned = with_tuned_defaults(spec)
+    if tuned != spec:
+        rate = tuned.resolved().train.lr
+        typer.echo(f"Tuned defaults are used for {spec.title()}: learning rate {rate:g}.", err=True)
+    return tuned
 
 
 def _absolute(value: Any) -> Any:

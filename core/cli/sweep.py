@@ -12,6 +12,7 @@ from core.cli.execution import execute_jointly
 from core.cli.options import with_settings
 from core.cli.output import AsJson, Folder, Priority, answer, opened, summary, table
 from core.config.run import RunSpec
+from core.config.tuned import with_tuned_defaults
 from core.formatting import auroc, duration
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def sweep(
             alphas=numbers(alphas, float, "--alphas"),
             alphas_over_rank=numbers(alpha_over_rank, float, "--alpha-over-rank"),
         )
-    planned = plan(specs, store, workspace.cache, again=again)
+    planned = plan(map(with_tuned_defaults, specs), store, workspace.cache, again=again)
     if together:
         _check_together(planned)
     value: dict[str, Any] = planned.as_json()

@@ -18,7 +18,7 @@ from core.experiments.tune.space import Params, Setting, combinations, defaults
 from core.runs.postgres import DRIVER
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from core.workspace import Workspace
 
@@ -48,7 +48,7 @@ def open_storage(workspace: Workspace) -> RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if workspace.database:
         url = sa.make_url(workspace.database).set(drivername=DRIVER)
-        options: dict[str, Any] = {"pool_pre_ping": True}
+        options: dict[str, Any] = {}
     else:
         url = sa.URL.create("sqlite", database=str(workspace.store))
         # A statement that writes takes its turn at once, instead of failing after it has read.
@@ -56,7 +56,10 @@ def open_storage(workspace: Workspace) -> RDBStorage:
     address = url.render_as_string(hide_password=False)
     try:
         # Optuna formats the address.
-        return RDBStorage(address.replace("{", "{{").replace("}", "}}"), engine_kwargs=options)
+        return RDBStorage(
+            address.replace("{", "{{").replace("}", "}}"),
+            engine_kwargs={"poolclass": sa.pool.NullPool, **options},
+        )
     except (sa.exc.SQLAlchemyError, RuntimeError) as error:
         message = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StoreError(
@@ -234,13 +237,15 @@ def open_study(
         study.set_user_attr(SPACE, [asdict(setting) for setting in space])
     if before is None:
         study.set_user_attr(PLAN, plan.as_json())
-    kept = tuple(
-        Setting(**setting | {"choices": tuple(setting["choices"])})
-        for setting in study.user_attrs[SPACE]
-    )
+    kept = space_from_json(study.user_attrs[SPACE])
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(defaults(kept))
     return MethodStudy(method, kept, study, storage)
+
+
+def space_from_json(value: Iterable[dict[str, Any]]) -> tuple[Setting, ...]:
+    """The search space that a study recorded."""
+    return tuple(Setting(**each | {"choices": tuple(each["choices"])}) for each in value)
 
 
 def params_of(trial: FrozenTrial) -> Params:

@@ -89,14 +89,13 @@ class Tuning:
             Whether all final runs are completed; False if the user stopped one, or one failed.
         """
         with self._owned():
-            while not all(method.done for method in self.methods):
-                reconcile(self._store)
-                for method in self.methods:
-                    method.step()
-                wait(POLL_SECONDS)
-            for method in self.methods:
-                method.study.choose()
+            self._run_trials(wait)
             return self._run_finals(wait)
+
+    def choose(self, wait: Callable[[float], None] = time.sleep) -> None:
+        """Run the trials to their end and choose, without final runs; see ``run``."""
+        with self._owned():
+            self._run_trials(wait)
 
     def final_runs(self, study: MethodStudy) -> dict[int, Run]:
         """The final runs of a method that were queued, by seed."""
@@ -105,6 +104,15 @@ class Tuning:
             with contextlib.suppress(RunError):  # it was deleted
                 runs[int(seed)] = self._store.get(run_id)
         return runs
+
+    def _run_trials(self, wait: Callable[[float], None]) -> None:
+        while not all(method.done for method in self.methods):
+            reconcile(self._store)
+            for method in self.methods:
+                method.step()
+            wait(POLL_SECONDS)
+        for method in self.methods:
+            method.study.choose()
 
     def _run_finals(self, wait: Callable[[float], None]) -> bool:
         for method in self.methods:

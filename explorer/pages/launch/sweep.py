@@ -10,6 +10,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from core.config.run import LABEL_FRACTIONS
+from core.config.tuned import with_tuned_defaults
 from core.data.datasets import registered
 from core.errors import ConfigurationError, CoreError
 from core.experiments import sweep
@@ -149,7 +150,7 @@ def plan(
             choice.alphas_over_rank, float, "values of alpha / r", "Type numbers: 1, 2, 8."
         ),
     )
-    planned = sweep.plan(specs, store, store.workspace.cache)
+    planned = sweep.plan(map(with_tuned_defaults, specs), store, store.workspace.cache)
     if choice.joint and planned.new:
         compatibility.check_compatible(planned.new)
     return planned
