@@ -223,7 +223,7 @@ def _run(
 def _print_plan(plan: Plan, spaces: dict[str, tuple[Setting, ...]], seconds: float) -> None:
     from core.models.tuning.registry import TUNING_METHODS
 
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (TUNING_METHODS[method].title, setting.name, _values(setting), setting.source)
         for method, space in spaces.items()
         for setting in space

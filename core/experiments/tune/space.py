@@ -93,7 +93,7 @@ def space_of(
         fixed = f"; {', '.join(wanted)} is given" if wanted else ""
         raise ConfigurationError(
             f"{entry.title} has no free setting to tune{fixed}.",
-            f"Search one of {', '.join(entry.searches)} and leave its own option out.",
+            f"Search one of {', '.join(entry.searches)}, and do not give its value.",
             field="adapter.method",
         )
     settings = [_setting(spec, name, entry.searches[name]) for name in free]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 import sqlalchemy as sa
+import sqlalchemy.orm  # otherwise imported by Optuna, while other threads use SQLAlchemy
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState

@@ -58,9 +58,13 @@ def test_settings_that_are_given_are_not_tuned() -> None:
 
 
 def test_values_that_do_not_fit_the_backbone_are_left_out() -> None:
-    ranks = named(space.space_of(SMALL, "vera", ("rank",)))["rank"].choices
-    assert 4 in ranks
-    assert 256 not in ranks  # the layers of this network are 64 wide
+    network = RunSpec.of(
+        **{"model.backbone": "timm:test_resnet", "model.pretrained": False,
+           "adapter.targets": "all"}
+    )  # fmt: skip
+    assert set(named(space.space_of(network, "lora", ("rank", "targets")))) == {"rank"}
+    with pytest.raises(ConfigurationError, match="Only one value of targets fits LoRA"):
+        space.space_of(network, "lora", ("targets",))
     with pytest.raises(ConfigurationError):
         space.space_of(RunSpec.of(**{"model.backbone": "timm:test_resnet"}), "vpt")
 
