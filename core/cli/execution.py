@@ -60,7 +60,7 @@ def open_scheduler(
     slots: int,
     address: str,
     cpus: int,
-    resume_lost: bool,
+    resume_lost: bool = False,
 ) -> Scheduler:
     """A scheduler that executes queued runs, not yet started.
 

@@ -156,7 +156,7 @@ def _tune(planned: Mapping[tuple[str, str], Plan], store: Store, workspace: Work
     """Run the trials of the recipes that are not published."""
     from core.experiments.paper.tuned import tune
 
-    scheduler = open_scheduler(store, workspace, "processes", 1, "auto", 1, True)
+    scheduler = open_scheduler(store, workspace, "processes", 1, "auto", 1)
     scheduler.start()
     try:
         tune(planned, store, workspace, lambda line: typer.echo(line, err=True))

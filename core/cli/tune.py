@@ -125,7 +125,7 @@ def tune(
     joint = Joint(parallel, trainable_together if together else None)
     scheduler = None
     if executor != "none":
-        scheduler = open_scheduler(store, workspace, executor, slots, address, cpus, True)
+        scheduler = open_scheduler(store, workspace, executor, slots, address, cpus)
     result = _run(plan, store, workspace, name, joint, scheduler)
     if write is not None:
         _write(result, plan, write)
@@ -190,9 +190,10 @@ def _expected_seconds(plan: Plan, store: Store, workspace: Workspace) -> float:
 
     total = 0.0
     for method in plan.methods:
-        one = sweep.plan([method_spec(plan.base, method)], store, workspace.cache, again=True)
-        trials = (plan.trials or 0) * len(plan.seeds) * one.seconds
-        total += (plan.budget or trials) + len(plan.final_seeds) * one.seconds
+        spec = method_spec(plan.base, method)
+        seconds = sweep.plan([spec], store, workspace.cache, again=True, check=False).seconds
+        trials = (plan.trials or 0) * len(plan.seeds) * seconds
+        total += (plan.budget or trials) + len(plan.final_seeds) * seconds
     return total
 
 

@@ -112,7 +112,7 @@ def _tune(root: str) -> None:
     def command(*runs: Run) -> list[str]:
         return [sys.executable, __file__, *(run.id for run in runs), root]
 
-    scheduler = Scheduler(store, workspace, command=command, resume_lost=True)
+    scheduler = Scheduler(store, workspace, command=command)
     scheduler.start()
     tuning = Tuning(plan(), store, workspace, report=lambda line: print(line, flush=True))
     print("complete", tuning.run(), flush=True)
