@@ -13,13 +13,23 @@ from optuna.trial import FrozenTrial, TrialState
 from core.errors import CoreError
 from core.evaluation.verdict import Group, Trial, Verdict, adapter, verdict
 from core.experiments.cells import scores_of
-from core.experiments.tune.space import Value, method_spec, written
-from core.experiments.tune.study import ENDED, RUNS, params_of
+from core.experiments.tune.plan import Plan
+from core.experiments.tune.space import Value, apply, method_spec, written
+from core.experiments.tune.study import (
+    ENDED,
+    RUNS,
+    MethodStudy,
+    open_storage,
+    params_of,
+    plan_named,
+    stored_studies,
+)
 from core.experiments.tune.trials import MethodTrials
 from core.experiments.tune.tune import Tuning
 from core.formatting import auroc, capitalized, duration
 from core.metrics.bootstrap import DRAWS
 from core.runs.run import Run, RunState
+from core.workspace import Workspace
 
 COLUMNS = (
     "Method", "Trials", "Stopped early", "Failed", "Training", "Chosen settings",
@@ -135,12 +145,21 @@ def result_of(tuning: Tuning, draws: int = DRAWS) -> Result:
     return Result(tuning.name, methods, pairs)
 
 
-def rate_points(tuning: Tuning) -> dict[str, tuple[RatePoint, ...]]:
+def rate_points(workspace: Workspace, name: str) -> dict[str, tuple[RatePoint, ...]]:
     """Validation AUROC over learning rate, by the method's name, in the order of the rates.
 
     Data of a figure that marks the default and the chosen settings; nothing of the test split.
+
+    Args:
+        workspace: The workspace.
+        name: Name of a tuning in it, finished or not (see ``study.stored_names``).
+
+    Raises:
+        ConfigurationError: There is no tuning of this name.
     """
-    return {method.study.method: _rate_points(method) for method in tuning.methods}
+    storage = open_storage(workspace)
+    plan = plan_named(storage, name)
+    return {study.method: _rate_points(plan, study) for study in stored_studies(storage, name)}
 
 
 def rows(result: Result) -> list[tuple[str, ...]]:
@@ -269,12 +288,11 @@ def _verdict(first: Group, second: Group, draws: int) -> Verdict | CoreError:
         return error
 
 
-def _rate_points(method: MethodTrials) -> tuple[RatePoint, ...]:
-    study = method.study
-    winner = study.winner
+def _rate_points(plan: Plan, study: MethodStudy) -> tuple[RatePoint, ...]:
+    winner, spec = study.winner, method_spec(plan.base, study.method)
     points = [
         RatePoint(
-            method.spec_of(trial, method.plan.seeds[0]).resolved().train.lr,
+            apply(spec, study.space, params_of(trial)).resolved().train.lr,
             trial.value,
             trial.state is TrialState.COMPLETE,
             trial.number == 0,

@@ -244,6 +244,18 @@ def open_study(
     return MethodStudy(method, kept, study, storage)
 
 
+def stored_studies(storage: RDBStorage, name: str) -> list[MethodStudy]:
+    """The studies of a tuning in the store, in the order of their creation."""
+    studies = []
+    for summary in optuna.get_all_study_summaries(storage):
+        prefix, _, method = summary.study_name.rpartition("/")
+        if prefix == name and SPACE in summary.user_attrs:
+            study = optuna.load_study(study_name=summary.study_name, storage=storage)
+            space = space_from_json(summary.user_attrs[SPACE])
+            studies.append(MethodStudy(method, space, study, storage))
+    return studies
+
+
 def space_from_json(value: Iterable[dict[str, Any]]) -> tuple[Setting, ...]:
     """The search space that a study recorded."""
     return tuple(Setting(**each | {"choices": tuple(each["choices"])}) for each in value)

@@ -155,7 +155,7 @@ def test_no_test_result_is_read_before_the_choice(
     tuning = tuned(store, workspace, plan())
     assert choices == ["lora", "full"]
     assert not reads, reads
-    assert results.rate_points(tuning)
+    assert results.rate_points(workspace, tuning.name)
     assert not reads, reads
     results.result_of(tuning, DRAWS)
     assert "test" in reads  # the spy works
@@ -209,7 +209,11 @@ def test_hopeless_trials_are_stopped_early(
         values = sorted(value for value in others if value is not None)
         assert trial.intermediate_values[epoch] <= values[len(values) // 2]
         assert 2 <= epoch < 6
-    assert not [p for p in results.rate_points(tuning)["lora"] if p.chosen and not p.complete]
+    assert not [
+        p
+        for p in results.rate_points(workspace, tuning.name)["lora"]
+        if p.chosen and not p.complete
+    ]
 
 
 def test_failed_stopped_and_deleted_runs_are_counted(store: Store, workspace: Workspace) -> None:
@@ -450,7 +454,12 @@ def test_a_store_in_postgresql_holds_the_studies(in_postgres: Workspace) -> None
 
 def test_the_figure_marks_default_and_choice(store: Store, workspace: Workspace) -> None:
     tuning = tuned(store, workspace, plan(trials=6))
-    for method, points in results.rate_points(tuning).items():
+    curves = results.rate_points(workspace, tuning.name)
+    assert list(curves) == ["lora", "full"]
+    with pytest.raises(ConfigurationError, match="Unknown tuning"):
+        results.rate_points(workspace, "another")
+    for method, points in curves.items():
+        assert len(points) == 6
         assert [point.rate for point in points] == sorted(point.rate for point in points)
         assert sum(point.default for point in points) == 1
         (chosen,) = (point for point in points if point.chosen)
