@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from core.experiments.tune.plan import Plan
     from core.experiments.tune.result import Result
     from core.experiments.tune.space import Setting
+    from core.experiments.tune.trials import Joint
+    from core.runs.scheduler import Scheduler
     from core.runs.store import Store
     from core.workspace import Workspace
 
@@ -104,6 +107,7 @@ def tune(
     same command, or --name alone, continues.
     """
     from core.errors import unknown_name
+    from core.experiments.tune import result as results
     from core.experiments.tune.plan import check
     from core.experiments.tune.trials import Joint
 
@@ -116,11 +120,11 @@ def tune(
     expected = _expected_seconds(plan, store, workspace)
     if dry_run:
         value = {"name": name or plan.name, "seconds": expected, "plan": plan.as_json()}
-        value["spaces"] = {method: _space_json(space) for method, space in spaces.items()}
+        value["spaces"] = {name: list(map(asdict, space)) for name, space in spaces.items()}
         answer(value, as_json, lambda: _print_plan(plan, spaces, expected))
         return
     if not yes:
-        _print_plan(plan, spaces, expected)
+        _print_plan(plan, spaces, expected, err=True)
         typer.confirm("Start?", abort=True, err=True)
     joint = Joint(parallel, trainable_together if together else None)
     scheduler = None
@@ -129,7 +133,7 @@ def tune(
     result = _run(plan, store, workspace, name, joint, scheduler)
     if write is not None:
         _write(result, plan, write)
-    answer(_result_json(result), as_json, lambda: _print_result(result))
+    answer(results.as_json(result), as_json, lambda: _print_result(result))
     if not result.complete:
         raise typer.Exit(1)
 
@@ -198,7 +202,12 @@ def _expected_seconds(plan: Plan, store: Store, workspace: Workspace) -> float:
 
 
 def _run(
-    plan: Plan, store: Store, workspace: Workspace, name: str | None, joint: Any, scheduler: Any
+    plan: Plan,
+    store: Store,
+    workspace: Workspace,
+    name: str | None,
+    joint: Joint,
+    scheduler: Scheduler | None,
 ) -> Result:
     from core.experiments.tune.result import result_of
     from core.experiments.tune.tune import Tuning
@@ -221,7 +230,9 @@ def _run(
     return result_of(tuning)
 
 
-def _print_plan(plan: Plan, spaces: dict[str, tuple[Setting, ...]], seconds: float) -> None:
+def _print_plan(
+    plan: Plan, spaces: dict[str, tuple[Setting, ...]], seconds: float, *, err: bool = False
+) -> None:
     from core.models.tuning.registry import TUNING_METHODS
 
     rows: list[tuple[str, ...]] = [
@@ -229,11 +240,12 @@ def _print_plan(plan: Plan, spaces: dict[str, tuple[Setting, ...]], seconds: flo
         for method, space in spaces.items()
         for setting in space
     ]
-    table(("method", "setting", "values", "source"), rows)
+    table(("method", "setting", "values", "source"), rows, err=err)
     seeds, final = (", ".join(map(str, each)) for each in (plan.seeds, plan.final_seeds))
     typer.echo(
         f"{plan.limit} of each method with the seeds {seeds}; then the chosen settings with the "
-        f"seeds {final}. About {duration(seconds)} of training."
+        f"seeds {final}. About {duration(seconds)} of training.",
+        err=err,
     )
 
 
@@ -241,18 +253,6 @@ def _values(setting: Setting) -> str:
     if setting.choices:
         return ", ".join(map(str, setting.choices))
     return f"{setting.low:.3g} to {setting.high:.3g}{', log scale' if setting.log else ''}"
-
-
-def _space_json(space: tuple[Setting, ...]) -> list[dict[str, Any]]:
-    from dataclasses import asdict
-
-    return [asdict(setting) for setting in space]
-
-
-def _result_json(result: Result) -> dict[str, Any]:
-    from core.experiments.tune.result import as_json
-
-    return as_json(result)
 
 
 def _print_result(result: Result) -> None:

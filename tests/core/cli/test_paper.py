@@ -109,3 +109,35 @@ def test_help_is_quick_to_load() -> None:
         [sys.executable, "-c", code], cwd=ROOT, check=False, env=os.environ | {"PYTHONPATH": "."}
     )
     assert done.returncode == 0
+
+
+def test_assumed_settings_are_tuned_on_request(cli: Any, tmp_path: Path) -> None:
+    from core.experiments.paper import tuned
+    from core.experiments.paper.grid import select_tasks
+    from core.experiments.tune.tune import Tuning
+    from core.runs.store import open_store
+    from core.workspace import open_workspace
+    from tests.support.tuned_run import served
+
+    words = ["paper", "--embedded", "--only", "rsna", "--fractions", "1", "--backbones",
+             "embedded-mae", "--tuned", "--trials", "2"]  # fmt: skip
+    before = cli(*words, "--dry-run", "--json").json
+    assert [cell["spec"]["train"]["lr"] for cell in before["cells"]] == [None, None]
+    (task,) = select_tasks(
+        embedded=True, only=["rsna"], fractions=[1.0], backbones=["embedded-mae"]
+    )
+    workspace = open_workspace(tmp_path / "workspace")
+    store = open_store(workspace, create=True)
+    planned = tuned.plans([task], trials=2)
+    with served(store, workspace):
+        for plan in planned.values():
+            Tuning(plan, store, workspace).choose(wait=lambda seconds: None)
+    chosen = tuned.tuned_tasks([task], planned, workspace)[0]
+    cells = cli(*words, "--dry-run", "--json").json["cells"]
+    assert {cell["method"]: cell["spec"]["train"]["lr"] for cell in cells} == {
+        method: recipe.lr for method, recipe in chosen.recipes.items()
+    }
+    report = cli(*words, "--judge", "--json").json
+    assert report["tasks"][0]["settings"] == {"lora": "tuned", "full": "tuned"}
+    assert "--tuned" in report["command"]
+    assert "both tuned" in cli(*words, "--judge").out
