@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ import pytest
 
 from core.cli.app import main
 from core.config.run import RunSpec
+from core.experiments.paper import tuned
+from core.experiments.paper.grid import select_tasks
 from core.experiments.paper.tasks import MINIATURE, find_task
+from core.experiments.tune.tune import Tuning
 from core.runs.store import open_store
 from core.workspace import open_workspace
 from tests.support.measured import note_speed
 from tests.support.paths import ROOT
+from tests.support.tuned_run import served
 
 
 @pytest.fixture
@@ -112,15 +117,9 @@ def test_help_is_quick_to_load() -> None:
 
 
 def test_assumed_settings_are_tuned_on_request(cli: Any, tmp_path: Path) -> None:
-    from core.experiments.paper import tuned
-    from core.experiments.paper.grid import select_tasks
-    from core.experiments.tune.tune import Tuning
-    from core.runs.store import open_store
-    from core.workspace import open_workspace
-    from tests.support.tuned_run import served
-
     words = ["paper", "--embedded", "--only", "rsna", "--fractions", "1", "--backbones",
              "embedded-mae", "--tuned", "--trials", "2"]  # fmt: skip
+    note_speed(tmp_path / "workspace" / "cache", cpu=1e11)
     before = cli(*words, "--dry-run", "--json").json
     assert [cell["spec"]["train"]["lr"] for cell in before["cells"]] == [None, None]
     (task,) = select_tasks(
@@ -131,7 +130,7 @@ def test_assumed_settings_are_tuned_on_request(cli: Any, tmp_path: Path) -> None
     planned = tuned.plans([task], trials=2)
     with served(store, workspace):
         for plan in planned.values():
-            Tuning(plan, store, workspace).choose(wait=lambda seconds: None)
+            Tuning(plan, store, workspace).choose(wait=lambda seconds: time.sleep(0.02))
     chosen = tuned.tuned_tasks([task], planned, workspace)[0]
     cells = cli(*words, "--dry-run", "--json").json["cells"]
     assert {cell["method"]: cell["spec"]["train"]["lr"] for cell in cells} == {
