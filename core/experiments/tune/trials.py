@@ -186,7 +186,9 @@ class MethodTrials:
         return len(self.study.trials(TrialState.RUNNING))
 
     def _has_budget(self) -> bool:
-        """Whether another trial may start."""
+        """Whether another trial may start; none does after the choice."""
+        if self.study.winner is not None:
+            return False
         trials = self.study.trials()
         asked = [trial for trial in trials if trial.state is not TrialState.WAITING]
         last = [trial.state for trial in asked if trial.state in FINISHED][-FAILURES:]

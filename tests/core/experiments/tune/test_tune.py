@@ -24,9 +24,11 @@ from core.experiments.tune import trials as trial_runs
 from core.experiments.tune.plan import Plan
 from core.experiments.tune.trials import Joint
 from core.experiments.tune.tune import Tuning
+from core.reporter import MEAN_AUROC, Reporter
 from core.runs import queue
 from core.runs.run import Run, RunState
 from core.runs.store import Store, open_store
+from core.training.loop import fine_tune
 from core.workspace import Workspace, open_workspace
 from tests.support import tuned_run
 from tests.support.paths import ROOT
@@ -100,6 +102,27 @@ def test_each_method_is_tuned_with_the_same_budget(store: Store, workspace: Work
     assert len(results.rows(result)[0]) == len(results.COLUMNS)
     again = tuned(store, workspace, plan(trials=6, seeds=(0, 9)))
     assert results.as_json(results.result_of(again, DRAWS)) == results.as_json(result)
+
+
+@pytest.mark.slow
+def test_real_runs_are_tuned(store: Store, workspace: Workspace, tiny: Any) -> None:
+    def train(
+        spec: RunSpec, folder: Path, cache: Path, report: Reporter, resume: bool
+    ) -> dict[str, Any]:
+        return fine_tune(spec, folder, cache, report, resume=resume)
+
+    made = Plan(tiny(), ("lora", "linear"), trials=2, final_seeds=(1, 2))
+    tuning = tuned(store, workspace, made, train)
+    result = results.result_of(tuning, DRAWS)
+    assert result.complete
+    for run in of_trials(tuning, store):
+        assert run.best_auroc == max(
+            row.value for row in store.metrics(run.id, names=[MEAN_AUROC]) if row.value == row.value
+        )
+    for method, each in zip(tuning.methods, result.methods, strict=True):
+        assert [len(trial.intermediate_values) for trial in method.study.trials()] == [2, 2]
+        assert each.test == pytest.approx(sum(run.test_auroc or 0 for run in each.finals) / 2)
+    assert "(tuned, 2 trials)" in result.pairs[0].verdict.sentence  # type: ignore[union-attr]
 
 
 def test_no_test_result_is_read_before_the_choice(
