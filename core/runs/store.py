@@ -90,16 +90,25 @@ class Store(MetricStore):
                 self._number(connection, after)
             return self._insert(connection, spec, name, state, priority=priority, after=after)
 
-    def create_group(self, specs: Sequence[RunSpec], *, priority: int = 0) -> Sequence[Run]:
-        """Add runs that start together, in one process."""
+    def create_group(
+        self, specs: Sequence[RunSpec], names: Sequence[str] = (), *, priority: int = 0
+    ) -> Sequence[Run]:
+        """Add runs that start together, in one process.
+
+        Args:
+            specs: Their specifications.
+            names: Their names; by default the titles of the specifications.
+            priority: Runs with a higher priority start first.
+        """
         group = secrets.token_hex(4)
+        given: Sequence[str | None] = names or [None] * len(specs)
         # One transaction: otherwise a scheduler could claim a part of the group.
         with self._database.write() as connection:
             return [
                 self._insert(
-                    connection, spec, None, RunState.QUEUED, priority=priority, group=group
+                    connection, spec, name, RunState.QUEUED, priority=priority, group=group
                 )
-                for spec in specs
+                for spec, name in zip(specs, given, strict=True)
             ]
 
     def get(self, name: str) -> Run:

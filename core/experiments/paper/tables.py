@@ -15,7 +15,7 @@ from core.errors import unknown_name
 from core.evaluation.verdict import Evidence, about_chance
 from core.experiments.paper.claims import Judgement
 from core.experiments.paper.results import EVIDENCE, FEWEST, FULL, LORA, Efficiency, Outcome
-from core.experiments.paper.tasks import PAPER_METHODS
+from core.experiments.paper.tasks import PAPER_METHODS, Task
 from core.formatting import DISCLAIMER, auroc, percent, points, share
 from core.metrics.intervals import Interval
 from core.metrics.label_efficiency import sentence
@@ -23,16 +23,16 @@ from core.models.backbones.registry import backbone_card
 
 HEAD = (
     "Backbone", "Data", "Labels", "LoRA", "Full", "LoRA − full", "Interval", "over", "Seeds",
-    "Evidence", "Published LoRA", "Published full", "Published difference",
+    "Evidence", "Settings", "Published LoRA", "Published full", "Published difference",
 )  # fmt: skip
 
-NUMBERS = (3, 4, 5, 6, 8, 10, 11, 12)
+NUMBERS = (3, 4, 5, 6, 8, 11, 12, 13)
 """Columns that hold numbers."""
 
 DIFFERENCE = 5
 COLOURED = (DIFFERENCE, 9)
 """Columns that are coloured by evidence."""
-ALWAYS_SHOWN = 10
+ALWAYS_SHOWN = 11
 """Number of columns that are shown even if they are empty."""
 
 COLOURS: dict[Evidence, str] = {
@@ -96,6 +96,7 @@ def row(outcome: Outcome) -> tuple[str, ...]:
         _over(outcome),
         str(outcome.seeds) if outcome.seeds else "–",
         evidence,
+        _settings(task),
         *published,
         "–" if task.gain is None else points(task.gain),
     )
@@ -199,6 +200,7 @@ def _task_json(outcome: Outcome) -> dict[str, Any]:
         "evidence": verdict.evidence if verdict else None,
         "sentence": verdict.sentence if verdict else None,
         "trainable_share": outcome.share,
+        "settings": {method: task.recipes[method].kind for method in PAPER_METHODS},
         "published": dict(task.published),
         "published_difference": task.gain,
     }
@@ -271,7 +273,7 @@ def _csv(report: Report) -> str:
     writer.writerow([
         "task", "backbone", "data", "label_fraction", "lora_auroc", "full_auroc", "difference",
         "low", "high", "patients_low", "patients_high", "seeds", "evidence",
-        "trainable_share", "published_lora", "published_full",
+        "trainable_share", "published_lora", "published_full", "lora_settings", "full_settings",
     ])  # fmt: skip
     for outcome in report.judgement.outcomes:
         verdict, task = outcome.verdict, outcome.task
@@ -284,6 +286,7 @@ def _csv(report: Report) -> str:
             *(_six(outcome.mean(method)) for method in PAPER_METHODS), *map(_six, spans),
             outcome.seeds, verdict.evidence if verdict else "", _six(outcome.share),
             *(_six(task.published[method]) for method in PAPER_METHODS),
+            *(task.recipes[method].kind for method in PAPER_METHODS),
         ])  # fmt: skip
     return stream.getvalue().rstrip("\n")
 
@@ -325,6 +328,12 @@ SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".txt": "text"}
 
 
 # --- texts of cells ------------------------------------------------------------------------------
+
+
+def _settings(task: Task) -> str:
+    """Whether the settings of both methods are published, assumed or tuned."""
+    lora, full = (task.recipes[method].kind for method in PAPER_METHODS)
+    return f"both {lora}" if lora == full else f"LoRA {lora}, full {full}"
 
 
 def _missing(outcome: Outcome) -> str:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from core.config.defaults import CLOSED_FORM, FROZEN_BACKBONE
 from core.config.run import AdapterSpec
 from core.errors import unknown_name
-from core.models.tuning import peft_configs
+from core.models.tuning import peft_configs, search
 from core.models.tuning.options import Option, options
 from core.models.tuning.peft_configs import Arguments
+from core.models.tuning.search import Searches
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,6 +79,7 @@ class Method:
             how the input is normalised, and the number of findings.
         starts_as_backbone: Whether the outputs equal the backbone's before the first step.
         merges: Whether the adapter can be merged into the backbone's weights.
+        searches: Values that ``tune`` tries, by name of the setting; empty if nothing is tuned.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Method:
     network: Callable[[BackboneCard, int], nn.Module] | None = field(default=None, repr=False)
     starts_as_backbone: bool = True
     merges: bool = True
+    searches: Searches = field(default_factory=dict, repr=False)
 
     @property
     def frozen_backbone(self) -> bool:
@@ -176,6 +179,7 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="Trains every parameter of the backbone.",
         options=HEAD,
         trains=lambda name, module: True,
+        searches=search.FULL,
     ),
     "linear": Method(
         name="linear",
@@ -183,6 +187,7 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="Trains only the classifier on the features of the frozen backbone.",
         paper="Alain & Bengio 2016 (arXiv 1610.01644)",
         options=HEAD,
+        searches=search.LINEAR,
     ),
     "lora": Method(
         name="lora",
@@ -193,6 +198,7 @@ TUNING_METHODS: dict[str, Method] = {
         options=LOW_RANK,
         config="LoraConfig",
         arguments=peft_configs.lora,
+        searches=search.LORA,
     ),
     "rslora": Method(
         name="rslora",
@@ -203,6 +209,7 @@ TUNING_METHODS: dict[str, Method] = {
         options=LOW_RANK,
         config="LoraConfig",
         arguments=peft_configs.lora_variant(use_rslora=True),
+        searches=search.RSLORA,
     ),
     "dora": Method(
         name="dora",
@@ -213,6 +220,7 @@ TUNING_METHODS: dict[str, Method] = {
         options=LOW_RANK,
         config="LoraConfig",
         arguments=peft_configs.lora_variant(use_dora=True),
+        searches=search.PRODUCT,
     ),
     "pissa": Method(
         name="pissa",
@@ -224,6 +232,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="LoraConfig",
         arguments=peft_configs.lora_variant(init_lora_weights="pissa"),
         kind="linear",
+        searches=search.INITIALISED,
     ),
     "olora": Method(
         name="olora",
@@ -234,6 +243,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="LoraConfig",
         arguments=peft_configs.lora_variant(init_lora_weights="olora"),
         kind="linear",
+        searches=search.INITIALISED,
     ),
     "lora+": Method(
         name="lora+",
@@ -244,6 +254,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="LoraConfig",
         arguments=peft_configs.lora,
         rates=_rate_of_b,
+        searches=search.LORA_PLUS,
     ),
     "lora-fa": Method(
         name="lora-fa",
@@ -254,6 +265,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="LoraConfig",
         arguments=peft_configs.lora,
         freezes=".lora_A.",
+        searches=search.PRODUCT,
     ),
     "adalora": Method(
         name="adalora",
@@ -266,6 +278,7 @@ TUNING_METHODS: dict[str, Method] = {
         freezes=".ranknum.",
         arguments=peft_configs.adalora,
         hook=_rank_budget,
+        searches=search.ADALORA,
     ),
     "loha": Method(
         name="loha",
@@ -276,6 +289,7 @@ TUNING_METHODS: dict[str, Method] = {
         options=options("rank", "alpha") | TARGETS,
         config="LoHaConfig",
         arguments=peft_configs.rank_and_alpha,
+        searches=search.PRODUCT,
     ),
     "lokr": Method(
         name="lokr",
@@ -286,6 +300,7 @@ TUNING_METHODS: dict[str, Method] = {
         options=options("rank", "alpha") | TARGETS,
         config="LoKrConfig",
         arguments=peft_configs.rank_and_alpha,
+        searches=search.PRODUCT,
     ),
     "vera": Method(
         name="vera",
@@ -297,6 +312,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="VeraConfig",
         arguments=peft_configs.vera,
         kind="linear",
+        searches=search.VERA,
     ),
     "vblora": Method(
         name="vblora",
@@ -309,6 +325,7 @@ TUNING_METHODS: dict[str, Method] = {
         arguments=peft_configs.vblora,
         kind="linear",
         starts_as_backbone=False,
+        searches=search.VBLORA,
     ),
     "oft": Method(
         name="oft",
@@ -320,6 +337,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="OFTConfig",
         arguments=peft_configs.oft,
         kind="pointwise",
+        searches=search.ROTATION,
     ),
     "boft": Method(
         name="boft",
@@ -331,6 +349,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="BOFTConfig",
         arguments=peft_configs.boft,
         kind="pointwise",
+        searches=search.ROTATION,
     ),
     "fourierft": Method(
         name="fourierft",
@@ -343,6 +362,7 @@ TUNING_METHODS: dict[str, Method] = {
         arguments=peft_configs.fourierft,
         kind="linear",
         starts_as_backbone=False,
+        searches=search.FOURIER,
     ),
     "ia3": Method(
         name="ia3",
@@ -355,6 +375,7 @@ TUNING_METHODS: dict[str, Method] = {
         arguments=peft_configs.ia3,
         parts=("k", "v", "mlp"),
         skips=("fc1", "fc1_g", "fc1_x"),
+        searches=search.FEW,
     ),
     "bitfit": Method(
         name="bitfit",
@@ -363,6 +384,7 @@ TUNING_METHODS: dict[str, Method] = {
         paper="Ben Zaken et al. 2022 (arXiv 2106.10199)",
         options=HEAD,
         trains=lambda name, module: name.endswith("bias"),
+        searches=search.FEW,
     ),
     "ln-tuning": Method(
         name="ln-tuning",
@@ -371,6 +393,7 @@ TUNING_METHODS: dict[str, Method] = {
         paper="Zhao et al. 2024 (arXiv 2312.11420)",
         options=HEAD,
         trains=_in_norm,
+        searches=search.FEW,
     ),
     "ssf": Method(
         name="ssf",
@@ -380,6 +403,7 @@ TUNING_METHODS: dict[str, Method] = {
         paper="Lian et al. 2022 (arXiv 2210.08823)",
         options=HEAD,
         prepare=_scales_and_shifts,
+        searches=search.FEW,
     ),
     "vpt": Method(
         name="vpt",
@@ -391,6 +415,7 @@ TUNING_METHODS: dict[str, Method] = {
         prepare=_prompts,
         starts_as_backbone=False,
         merges=False,
+        searches=search.PROMPTS,
     ),
     "last-k": Method(
         name="last-k",
@@ -398,6 +423,7 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="Trains only the last blocks of the backbone.",
         options=options("last_blocks") | HEAD,
         prepare=_last_blocks,
+        searches=search.LAST_BLOCKS,
     ),
     "attentive": Method(
         name="attentive",
