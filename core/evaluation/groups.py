@@ -203,7 +203,7 @@ def differing(specs: Sequence[RunSpec]) -> list[Differing]:
         compared = {value for value, effect in zip(values, used, strict=True) if effect}
         if len(compared) < 2:
             continue
-        given = not all(_is_default(spec, setting.path) for spec in resolved)
+        given = not all(is_default(spec, setting.path) for spec in resolved)
         texts = tuple(
             _text(setting.path, value) if effect else "–"
             for value, effect in zip(values, used, strict=True)
@@ -218,7 +218,7 @@ def counterpart(spec: RunSpec, method: str) -> RunSpec:
     defaults = [
         setting.path
         for setting in fields()
-        if setting.path.startswith(("data.", "train.")) and _is_default(spec, setting.path)
+        if setting.path.startswith(("data.", "train.")) and is_default(spec, setting.path)
     ]
     supported = TUNING_METHODS[method].options if method in TUNING_METHODS else {}
     foreign = [f"adapter.{name}" for name in spec.adapter.own() if name not in supported]
@@ -237,7 +237,7 @@ def _has_effect(spec: RunSpec, path: str) -> bool:
     return not (path == "train.momentum" and spec.train.optimizer == "adamw")
 
 
-def _is_default(spec: RunSpec, path: str) -> bool:
+def is_default(spec: RunSpec, path: str) -> bool:
     """Whether a value is the default that depends on the run's other settings."""
     section, name = path.split(".")
     part = getattr(spec, section)

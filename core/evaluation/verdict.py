@@ -14,12 +14,14 @@ from typing import Literal
 
 import numpy as np
 
-from core.evaluation.groups import REPETITION, Group, differing, fold_count
+from core.config.tuned import RATE, tuned_for
+from core.evaluation.groups import REPETITION, Group, differing, fold_count, is_default
 from core.evaluation.predictions import aligned, read_joined
 from core.formatting import capitalized, percent, points, share
 from core.metrics.intervals import Interval, holm
 from core.metrics.patient_intervals import MIN_PATIENTS
 from core.metrics.seeds_and_patients import MIN_SEEDS, DifferenceTest, difference_test
+from core.models.tuning.registry import tuning_method
 
 Evidence = Literal["above", "below", "unclear", "undecided"]
 
@@ -212,6 +214,13 @@ def _notes(measured: Measured) -> Iterable[str]:
     if len(chosen) > 1:
         named = ", ".join(each.label for each in chosen)
         yield f"They differ in {named}: the difference cannot be attributed to one of them."
+    if first.spec.adapter.method != second.spec.adapter.method:
+        untuned = [each.title for each in (first, second) if _is_untuned(each)]
+        if untuned:
+            yield (
+                f"The learning rate of {' and of '.join(untuned)} is the default and was not tuned "
+                "for this data; “tune” compares each method at its own best setting."
+            )
     seeds = test.seeds
     if measured.paired and seeds.count > 1:
         decided = seeds.count - seeds.ties
@@ -239,6 +248,12 @@ def _notes(measured: Measured) -> Iterable[str]:
         )
     if measured.patients < 50:
         yield f"The split has only {measured.patients} patients."
+
+
+def _is_untuned(group: Group) -> bool:
+    """Whether a group was trained with a default learning rate that was not tuned for its data."""
+    closed_form = tuning_method(group.spec.adapter.method).closed_form
+    return not closed_form and is_default(group.spec, RATE) and not tuned_for(group.spec)
 
 
 def _seeds(group: Group) -> set[int]:

@@ -11,7 +11,8 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from core.errors import CoreError
-from core.evaluation.verdict import Group, Trial, Verdict, adapter, verdict
+from core.evaluation.groups import Group, Trial, adapter
+from core.evaluation.verdict import Measured, Verdict, decide, measure
 from core.experiments.cells import scores_of
 from core.experiments.tune.plan import Plan
 from core.experiments.tune.space import Value, apply, method_spec, written
@@ -27,7 +28,6 @@ from core.experiments.tune.study import (
 from core.experiments.tune.trials import MethodTrials
 from core.experiments.tune.tune import Tuning
 from core.formatting import auroc, capitalized, duration
-from core.metrics.bootstrap import DRAWS
 from core.runs.run import Run, RunState
 from core.workspace import Workspace
 
@@ -129,18 +129,18 @@ class Result:
         return not any(method.problem for method in self.methods)
 
 
-def result_of(tuning: Tuning, draws: int = DRAWS) -> Result:
-    """The result of a tuning, as far as it has come.
-
-    Args:
-        tuning: The tuning.
-        draws: Bootstrap samples of the patients.
-    """
+def result_of(tuning: Tuning) -> Result:
+    """The result of a tuning, as far as it has come; verdicts are corrected for their number."""
     methods = tuple(_method_result(tuning, method) for method in tuning.methods)
     groups = {each.method: _group(each) for each in methods if not each.problem}
-    pairs = tuple(
-        Pair(first, second, _verdict(groups[first], groups[second], draws))
+    measured = {
+        (first, second): _measured(groups[first], groups[second])
         for first, second in itertools.combinations(groups, 2)
+    }
+    decided = iter(decide([each for each in measured.values() if isinstance(each, Measured)]))
+    pairs = tuple(
+        Pair(*names, next(decided) if isinstance(each, Measured) else each)
+        for names, each in measured.items()
     )
     return Result(tuning.name, methods, pairs)
 
@@ -281,9 +281,9 @@ def _group(result: MethodResult) -> Group:
     return Group(result.title, result.finals[0].spec, trials)
 
 
-def _verdict(first: Group, second: Group, draws: int) -> Verdict | CoreError:
+def _measured(first: Group, second: Group) -> Measured | CoreError:
     try:
-        return verdict(first, second, "test", draws=draws)
+        return measure(first, second)
     except CoreError as error:
         return error
 

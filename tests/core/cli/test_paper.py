@@ -94,7 +94,7 @@ def test_help_is_quick_to_load() -> None:
     assert output_of(code) == "set()\n"
 
 
-def test_assumed_settings_are_tuned_on_request(cli: Any, tmp_path: Path) -> None:
+def test_assumed_settings_are_tuned_on_request(cli: Cli, tmp_path: Path) -> None:
     words = ["paper", "--embedded", "--only", "rsna", "--fractions", "1", "--backbones",
              "embedded-mae", "--tuned", "--trials", "2"]  # fmt: skip
     note_speed(tmp_path / "workspace" / "cache", cpu=1e11)

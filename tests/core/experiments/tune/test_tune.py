@@ -35,7 +35,6 @@ from tests.support.paths import ROOT
 from tests.support.tuned_run import BEST, execute, plan, quality, served
 
 PROGRAM = ROOT / "tests" / "support" / "tuned_run.py"
-DRAWS = 50
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +66,7 @@ def of_trials(tuning: Tuning, store: Store) -> list[Run]:
 def test_each_method_is_tuned_with_the_same_budget(store: Store, workspace: Workspace) -> None:
     lines: list[str] = []
     tuning = tuned(store, workspace, plan(trials=6, seeds=(0, 9)), report=lines.append)
-    result = results.result_of(tuning, DRAWS)
+    result = results.result_of(tuning)
     assert result.complete
     assert [(each.method, each.trials, each.failed) for each in result.methods] == [
         ("lora", 6, 0), ("full", 6, 0),
@@ -101,7 +100,7 @@ def test_each_method_is_tuned_with_the_same_budget(store: Store, workspace: Work
     assert results.as_json(result)["complete"]
     assert len(results.rows(result)[0]) == len(results.COLUMNS)
     again = tuned(store, workspace, plan(trials=6, seeds=(0, 9)))
-    assert results.as_json(results.result_of(again, DRAWS)) == results.as_json(result)
+    assert results.as_json(results.result_of(again)) == results.as_json(result)
 
 
 @pytest.mark.slow
@@ -113,7 +112,7 @@ def test_real_runs_are_tuned(store: Store, workspace: Workspace, tiny: Any) -> N
 
     made = Plan(tiny(), ("lora", "linear"), trials=2, final_seeds=(1, 2))
     tuning = tuned(store, workspace, made, train)
-    result = results.result_of(tuning, DRAWS)
+    result = results.result_of(tuning)
     assert result.complete
     for run in of_trials(tuning, store):
         assert run.best_auroc == max(
@@ -180,7 +179,7 @@ def test_no_test_result_is_read_before_the_choice(
     assert not reads, reads
     assert results.rate_points(workspace, tuning.name)
     assert not reads, reads
-    results.result_of(tuning, DRAWS)
+    results.result_of(tuning)
     assert "test" in reads  # the spy works
     assert "val" not in reads
 
@@ -192,7 +191,7 @@ def test_the_choice_ignores_the_test_split(store: Store, workspace: Workspace) -
         return result | {"scores": {"test": test}}
 
     tuning = tuned(store, workspace, plan(methods=("lora",), trials=5), reversed_test)
-    (method,) = results.result_of(tuning, DRAWS).methods
+    (method,) = results.result_of(tuning).methods
     best = max(run.best_auroc or 0 for run in of_trials(tuning, store))
     assert method.chosen == best
 
@@ -206,7 +205,7 @@ def test_a_training_time_is_a_budget(store: Store, workspace: Workspace) -> None
         return result
 
     tuning = tuned(store, workspace, plan(trials=None, budget=150.0), a_minute)
-    lora, full = results.result_of(tuning, DRAWS).methods
+    lora, full = results.result_of(tuning).methods
     assert (lora.trials, full.trials) == (3, 5)
     assert lora.seconds == pytest.approx(180, abs=10)
     assert full.seconds == pytest.approx(150, abs=10)
@@ -219,7 +218,7 @@ def test_hopeless_trials_are_stopped_early(
     base = RunSpec.of(**{"train.epochs": 6, "train.device": "cpu"})
     made = Plan(base, ("lora",), trials=12, final_seeds=(1,), prune=True)
     tuning = tuned(store, workspace, made)
-    (method,) = results.result_of(tuning, DRAWS).methods
+    (method,) = results.result_of(tuning).methods
     assert method.trials == 12
     assert method.pruned
     study = tuning.methods[0].study
@@ -251,7 +250,7 @@ def test_failed_stopped_and_deleted_runs_are_counted(store: Store, workspace: Wo
         return execute(spec, folder, *given)
 
     tuning = tuned(store, workspace, plan(methods=("lora",), trials=5), troubled)
-    (method,) = results.result_of(tuning, DRAWS).methods
+    (method,) = results.result_of(tuning).methods
     assert (method.trials, method.failed, method.problem) == (5, 2, "")
     reasons = [
         trial.user_attrs[studies.ENDED] for trial in tuning.methods[0].study.trials(TrialState.FAIL)
@@ -266,7 +265,7 @@ def test_a_method_that_only_fails_is_given_up(store: Store, workspace: Workspace
         return execute(spec, *given)
 
     tuning = tuned(store, workspace, plan(trials=6), refused)
-    result = results.result_of(tuning, DRAWS)
+    result = results.result_of(tuning)
     lora, full = result.methods
     assert (lora.problem, full.trials, full.test) == ("", trial_runs.FAILURES, None)
     assert "no trial is completed. The last one: There are no radiographs." in full.problem
@@ -290,7 +289,7 @@ def test_trials_start_together_in_groups(store: Store, workspace: Workspace) -> 
     groups = Counter(run.group for run in of_trials(tuning, store))
     assert groups.pop(None) == 4
     assert list(groups.values()) == [2, 2]
-    assert all(method.trials == 4 for method in results.result_of(tuning, DRAWS).methods)
+    assert all(method.trials == 4 for method in results.result_of(tuning).methods)
 
 
 def test_a_name_belongs_to_one_plan(store: Store, workspace: Workspace) -> None:
@@ -451,7 +450,7 @@ def test_a_killed_process_continues(tmp_path: Path, after: int) -> None:
     said, _ = again.communicate(timeout=400)
     assert said.splitlines()[-1] == "complete True"
     tuning = Tuning(plan(), store, workspace)
-    result = results.result_of(tuning, DRAWS)
+    result = results.result_of(tuning)
     assert [(each.trials, each.failed) for each in result.methods] == [(4, 0), (4, 0)]
     runs = store.list()
     assert {run.state for run in runs} == {RunState.COMPLETED}
@@ -466,7 +465,7 @@ def in_postgres(tmp_path: Path, postgres: str) -> Workspace:
 def test_a_store_in_postgresql_holds_the_studies(in_postgres: Workspace) -> None:
     store = open_store(in_postgres, create=True)
     tuning = tuned(store, in_postgres, plan(trials=3))
-    assert results.result_of(tuning, DRAWS).complete
+    assert results.result_of(tuning).complete
     engine = sa.create_engine(in_postgres.database or "", poolclass=sa.pool.NullPool)
     with engine.connect() as connection:
         assert {"runs", "studies", "trials"} <= set(sa.inspect(connection).get_table_names())
