@@ -59,7 +59,7 @@ def _knn(session: Session, train: Studies, val: Studies) -> None:
     assert isinstance(head, NearestNeighboursHead)
     train.check_learnable()
     head.fit(
-        *(torch.from_numpy(part).to(head.bank.device) for part in (train.features, train.labels))
+        *(torch.tensor(part, device=head.bank.device) for part in (train.features, train.labels))
     )
     aurocs = choose_neighbours(head, val, _progress(session, "choosing the neighbours"))
     _log_choice(session, aurocs, "{} neighbours, temperature {:g}")
