@@ -68,7 +68,8 @@ def combined_spec(kind: str, runs: Sequence[Run]) -> RunSpec:
                 f"Give runs on the same data: a {kind} counts as a run on it.",
             )
     seed = min(run.spec.train.seed for run in runs)
-    adapter = first.adapter.model_copy(update={"combined": " ".join([kind, *members])})
+    combined = {"combined": " ".join([kind, *members]), "imported": None}
+    adapter = first.adapter.model_copy(update=combined)
     return RunSpec(
         data=first.data.model_copy(update={"subset_seed": seed}),
         model=first.model,
@@ -190,6 +191,7 @@ def greedy_soup(runs: Sequence[Run], workspace: Workspace, folder: Path, score: 
             backbone weights than the first.
         ModelError: A run's weights cannot be read.
     """
+    runs = list({run.id: run for run in runs}.values())
     base = combined_spec("soup", runs)
     for run in runs:
         if run.spec.adapter.method not in RANKED or run.spec.adapter.imported is not None:

@@ -41,6 +41,12 @@ def setup(spec: ResolvedSpec, folder: Path, cache: Path, report: Reporter) -> Se
         ModelError: The backbone cannot be loaded.
         ConfigurationError: The settings do not fit together or do not fit this machine.
     """
+    if spec.adapter.combined is not None and spec.adapter.imported is None:
+        raise ConfigurationError(
+            "An ensemble is made of finished runs and is not trained.",
+            "Make it again: python -m core ensemble RUN RUN.",
+            field="adapter.combined",
+        )
     accelerator, processes = _accelerator(spec)
     report.progress(0.0, None, "opening the data set")
     dataset = open_data(spec.data)

@@ -13,14 +13,17 @@ import torch
 
 from core.classifier.build import build_classifier
 from core.classifier.trained import load_trained
-from core.errors import CoreError
+from core.errors import ConfigurationError, CoreError
 from core.evaluation.groups import Trial, grouped
 from core.evaluation.predictions import read_predictions
 from core.evaluation.verdict import measure
 from core.models.backbones.build import network
 from core.models.backbones.registry import backbone_card
 from core.models.tuning.apply import merge_adapter
+from core.reporter import NullReporter
+from core.resources import preflight
 from core.runs.store import open_store
+from core.training.loop import fine_tune
 from core.workspace import open_workspace
 from tests.core.conftest import SIDE
 
@@ -78,6 +81,10 @@ def test_an_ensemble_is_a_run_with_the_mean_of_the_probabilities(
     study = ("--finding", "Plate", "--study", "test-00.png", "--out", tmp_path / "map.png")
     refused = cli("explain", run.id, *study)
     assert f"Choose one of its members: {ids[0]}, {ids[1]}." in str(refused.fault)
+    with pytest.raises(ConfigurationError, match="is not trained"):
+        fine_tune(run.spec, tmp_path / "again", workspace.cache, NullReporter(), resume=True)
+    with pytest.raises(ConfigurationError, match="is not trained"):
+        preflight.check(run.spec)
     assert "consists of other runs itself" in str(cli("ensemble", run.id, ids[0]).fault)
 
 
@@ -85,7 +92,7 @@ def test_a_soup_averages_updates_and_is_evaluated_explained_and_exported(
     cli: Callable[..., Any], train: Callable[..., str], tmp_path: Path
 ) -> None:
     ids = [train("--seed", 0), train("--seed", 1), train("--seed", 2, "--method", "pissa")]
-    made = cli("soup", *ids, "--json").json
+    made = cli("soup", *ids, ids[0], "--json").json
     workspace = open_workspace(tmp_path / "workspace")
     used = [each["id"] for each in made["used"]]
     store = open_store(workspace, create=False)
