@@ -20,7 +20,7 @@ from core.evaluation.predictions import Predictions, aligned, read_joined, read_
 from core.evaluation.subgroups import Subgroups, all_subgroups
 from core.formatting import DISCLAIMER, share
 from core.metrics import calibration, intervals, operating_point
-from core.metrics.auroc import auroc, average_precision
+from core.metrics.auroc import average_precision
 from core.metrics.calibration import ReliabilityBin
 from core.metrics.decision_curve import NetBenefit, decision_curve
 from core.metrics.intervals import Interval, OperatingPoint, PairedTest, Rule
@@ -242,7 +242,7 @@ def compare_runs(a: Path, b: Path, split: str = "test") -> Difference:
     first, second = aligned([read_predictions(a, split), read_predictions(b, split)])
     labels, patients = first.labels, first.patients
     tests = [
-        finding_test(labels[:, f], first.scores[:, f], second.scores[:, f], patients)
+        auroc_test(labels[:, f], first.scores[:, f], second.scores[:, f], patients)
         for f in range(len(first.findings))
     ]
     corrected = intervals.holm([test.p for test in tests])
@@ -250,7 +250,7 @@ def compare_runs(a: Path, b: Path, split: str = "test") -> Difference:
         split=split,
         studies=len(first.ids),
         patients=len(np.unique(patients)),
-        macro=auroc_difference(labels, [first.scores], [second.scores], patients).test(),
+        macro=auroc_test(labels, first.scores, second.scores, patients),
         findings=tuple(
             FindingDifference(finding, int((labels[:, f] == 1).sum()), test, float(p))
             for f, (finding, test, p) in enumerate(
@@ -260,25 +260,25 @@ def compare_runs(a: Path, b: Path, split: str = "test") -> Difference:
     )
 
 
-def finding_test(
+def auroc_test(
     labels: ArrayLike, first: ArrayLike, second: ArrayLike, patients: ArrayLike
 ) -> PairedTest:
-    """Test whether two models have equal AUROC on one finding.
+    """Test whether two models have equal AUROC, on one finding or on the mean over findings.
 
     Args:
-        labels: Shape (studies,): 1, 0 or NaN.
+        labels: Shape (studies,) or (studies, findings): 1, 0 or NaN.
         first: Scores of the first model, same shape.
         second: Scores of the second model, same shape.
         patients: Shape (studies,).
 
     Returns:
-        Both AUROCs; interval and p are NaN with fewer than ``MIN_PATIENTS`` patients with or
-        without the finding.
+        AUROCs over the findings that ``MIN_PATIENTS`` patients have, and do not have. If there is
+        none, the AUROCs are those over all findings, and interval and p are NaN.
     """
     test = auroc_difference(labels, [first], [second], patients).test()
     if not math.isnan(test.first):
         return test
-    a, b = auroc(labels, first), auroc(labels, second)
+    a, b = (auroc_interval(labels, scores).value for scores in (first, second))
     return PairedTest(a, b, Interval(a - b, math.nan, math.nan), math.nan, math.nan)
 
 

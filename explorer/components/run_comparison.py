@@ -354,7 +354,7 @@ def _clearly_best(runs: tuple[tuple[str, Path, float | None], ...]) -> dict[str,
             continue
         ahead = predictions[leader].scores[:, f]
         tests += [
-            evaluate.finding_test(labels[:, f], ahead, other.scores[:, f], patients).p
+            evaluate.auroc_test(labels[:, f], ahead, other.scores[:, f], patients).p
             for i, other in enumerate(predictions)
             if i != leader
         ]

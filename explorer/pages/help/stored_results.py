@@ -80,6 +80,8 @@ def transfer_values() -> dict[str, str]:
         ordered = sorted(summary.tests, key=lambda test: test.difference.value)
         values |= {
             name: pairwise_tests.sentence(summary),
+            f"{name}-wins": f"{summary.ahead} of {len(summary.tests)}",
+            f"{name}-clear": str(len(summary.significant)),
             f"{name}-largest": _difference(ordered[-1]),
             f"{name}-smallest": _difference(ordered[0]),
         }

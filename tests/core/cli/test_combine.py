@@ -29,7 +29,7 @@ from tests.core.conftest import SIDE
 
 
 @pytest.fixture
-def train(cli: Callable[..., Any], radiographs: Path, tmp_path: Path) -> Callable[..., str]:
+def train(invoke: Callable[..., Any], radiographs: Path, tmp_path: Path) -> Callable[..., str]:
     """Train a tiny run and return its id."""
     weights = tmp_path / "weights.pth"
     torch.manual_seed(3)
@@ -41,7 +41,7 @@ def train(cli: Callable[..., Any], radiographs: Path, tmp_path: Path) -> Callabl
     )
 
     def call(*options: object) -> str:
-        return str(cli("train", "--json", *fixed.split(), *options).json["id"])
+        return str(invoke("train", "--json", *fixed.split(), *options).json["id"])
 
     return call
 
@@ -53,10 +53,10 @@ def merged(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_an_ensemble_is_a_run_with_the_mean_of_the_probabilities(
-    cli: Callable[..., Any], train: Callable[..., str], tmp_path: Path
+    invoke: Callable[..., Any], train: Callable[..., str], tmp_path: Path
 ) -> None:
     ids = [train("--seed", 0), train("--seed", 1, "--method", "linear")]
-    made = cli("ensemble", *ids, "--json").json
+    made = invoke("ensemble", *ids, "--json").json
     workspace = open_workspace(tmp_path / "workspace")
     store = open_store(workspace, create=False)
     run = store.get(made["id"])
@@ -69,30 +69,30 @@ def test_an_ensemble_is_a_run_with_the_mean_of_the_probabilities(
         assert mean == pytest.approx((one + other) / 2, abs=1e-6)
         assert (parts[2].ids == parts[0].ids).all()
         assert parts[2].sex is not None
-    scores = cli("evaluate", run.id, "--json").json
+    scores = invoke("evaluate", run.id, "--json").json
     assert scores["macro"]["value"] == pytest.approx(made["scores"]["test"]["auroc"])
-    assert "macro" in cli("evaluate", run.id, "--against", ids[0], "--json").json
-    assert [each["id"] for each in cli("show", run.id, "--json").json["members"]] == ids
+    assert "macro" in invoke("evaluate", run.id, "--against", ids[0], "--json").json
+    assert [each["id"] for each in invoke("show", run.id, "--json").json["members"]] == ids
     groups = grouped(Trial(i, store.get(i).spec, workspace.run(i)) for i in (run.id, ids[0]))
     assert [group.title for group in groups] == ["ensemble of 2 runs", "LoRA r 4"]
     assert measure(*groups).paired
-    cli("delete", ids[1])
-    assert cli("show", run.id, "--json").json["members"][1] == {"id": ids[1], "name": None}
+    invoke("delete", ids[1])
+    assert invoke("show", run.id, "--json").json["members"][1] == {"id": ids[1], "name": None}
     study = ("--finding", "Plate", "--study", "test-00.png", "--out", tmp_path / "map.png")
-    refused = cli("explain", run.id, *study)
+    refused = invoke("explain", run.id, *study)
     assert f"Choose one of its members: {ids[0]}, {ids[1]}." in str(refused.fault)
     with pytest.raises(ConfigurationError, match="is not trained"):
         fine_tune(run.spec, tmp_path / "again", workspace.cache, NullReporter(), resume=True)
     with pytest.raises(ConfigurationError, match="is not trained"):
         preflight.check(run.spec)
-    assert "consists of other runs itself" in str(cli("ensemble", run.id, ids[0]).fault)
+    assert "consists of other runs itself" in str(invoke("ensemble", run.id, ids[0]).fault)
 
 
 def test_a_soup_averages_updates_and_is_evaluated_explained_and_exported(
-    cli: Callable[..., Any], train: Callable[..., str], tmp_path: Path
+    invoke: Callable[..., Any], train: Callable[..., str], tmp_path: Path
 ) -> None:
     ids = [train("--seed", 0), train("--seed", 1), train("--seed", 2, "--method", "pissa")]
-    made = cli("soup", *ids, ids[0], "--json").json
+    made = invoke("soup", *ids, ids[0], "--json").json
     workspace = open_workspace(tmp_path / "workspace")
     used = [each["id"] for each in made["used"]]
     store = open_store(workspace, create=False)
@@ -102,27 +102,27 @@ def test_a_soup_averages_updates_and_is_evaluated_explained_and_exported(
     assert aurocs[used[0]] == max(aurocs.values())
     assert (run.best_auroc or 0) >= (aurocs[used[0]] or 1) - 1e-9
     study = ("--finding", "Plate", "--study", "test-00.png", "--out", tmp_path / "map.png")
-    cli("explain", run.id, *study)
+    invoke("explain", run.id, *study)
     assert (tmp_path / "map.png").exists()
-    assert "macro" in cli("evaluate", run.id, "--json").json
-    assert cli("export", run.id, "--json").json["difference"] < 1e-4
+    assert "macro" in invoke("evaluate", run.id, "--json").json
+    assert invoke("export", run.id, "--json").json["difference"] < 1e-4
     assert f"Soup of {store.get(used[0]).name} ({used[0]})" in Path(run.log or "").read_text()
 
 
 def test_the_soup_keeps_what_helps_and_averages_the_change_of_each_weight(
-    cli: Callable[..., Any],
+    invoke: Callable[..., Any],
     train: Callable[..., str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     methods = ("lora", "dora", "pissa", "lora")
     ids = [train("--seed", seed, "--method", method) for seed, method in enumerate(methods)]
-    best = {i: cli("show", i, "--json").json["best_auroc"] for i in ids}
+    best = {i: invoke("show", i, "--json").json["best_auroc"] for i in ids}
     order = sorted(ids, key=lambda i: -best[i])
     top = best[order[0]]
     answers = iter([top - 0.01, top, top + 0.01])
     monkeypatch.setattr("core.training.imported.validation_auroc", lambda *rest: next(answers))
-    made = cli("soup", *ids, "--json").json
+    made = invoke("soup", *ids, "--json").json
     used = [each["id"] for each in made["used"]]
     assert used == [order[0], order[2], order[3]]
     workspace = open_workspace(tmp_path / "workspace")
@@ -141,14 +141,14 @@ def test_the_soup_keeps_what_helps_and_averages_the_change_of_each_weight(
 
 
 def test_what_does_not_fit_is_refused_with_a_sentence(
-    cli: Callable[..., Any], train: Callable[..., str]
+    invoke: Callable[..., Any], train: Callable[..., str]
 ) -> None:
     lora = train()
     linear, fewer = train("--method", "linear"), train("--label-fraction", 0.5)
     other = train("--no-pretrained")
 
     def fault(*words: str) -> str:
-        raised = cli(*words).fault
+        raised = invoke(*words).fault
         assert isinstance(raised, CoreError)
         return str(raised)
 
@@ -156,4 +156,4 @@ def test_what_does_not_fit_is_refused_with_a_sentence(
     assert "same data set, split and label fraction" in fault("ensemble", lora, fewer)
     assert "no low-rank adapter" in fault("soup", lora, linear)
     assert "has other backbone weights" in fault("soup", lora, other)
-    assert len(json.loads(cli("runs", "--json").out)) == 4  # nothing was stored
+    assert len(json.loads(invoke("runs", "--json").out)) == 4  # nothing was stored

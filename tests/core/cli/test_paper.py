@@ -13,6 +13,7 @@ from core.experiments.paper.tasks import MINIATURE, find_task
 from core.experiments.tune.tune import Tuning
 from core.runs.store import open_store
 from core.workspace import open_workspace
+from tests.core.cli.conftest import Invoke
 from tests.support.measured import note_speed
 from tests.support.programs import Cli, output_of
 from tests.support.tuned_run import served
@@ -94,11 +95,11 @@ def test_help_is_quick_to_load() -> None:
     assert output_of(code) == "set()\n"
 
 
-def test_assumed_settings_are_tuned_on_request(cli: Cli, tmp_path: Path) -> None:
+def test_assumed_settings_are_tuned_on_request(invoke: Invoke, tmp_path: Path) -> None:
     words = ["paper", "--embedded", "--only", "rsna", "--fractions", "1", "--backbones",
              "embedded-mae", "--tuned", "--trials", "2"]  # fmt: skip
     note_speed(tmp_path / "workspace" / "cache", cpu=1e11)
-    before = cli(*words, "--dry-run", "--json").json
+    before = invoke(*words, "--dry-run", "--json").json
     assert [cell["spec"]["train"]["lr"] for cell in before["cells"]] == [None, None]
     (task,) = select_tasks(
         embedded=True, only=["rsna"], fractions=[1.0], backbones=["embedded-mae"]
@@ -110,11 +111,11 @@ def test_assumed_settings_are_tuned_on_request(cli: Cli, tmp_path: Path) -> None
         for plan in planned.values():
             Tuning(plan, store, workspace).choose(wait=lambda seconds: time.sleep(0.02))
     chosen = tuned.tuned_tasks([task], planned, workspace)[0]
-    cells = cli(*words, "--dry-run", "--json").json["cells"]
+    cells = invoke(*words, "--dry-run", "--json").json["cells"]
     assert {cell["method"]: cell["spec"]["train"]["lr"] for cell in cells} == {
         method: recipe.lr for method, recipe in chosen.recipes.items()
     }
-    report = cli(*words, "--judge", "--json").json
+    report = invoke(*words, "--judge", "--json").json
     assert report["tasks"][0]["settings"] == {"lora": "tuned", "full": "tuned"}
     assert "--tuned" in report["command"]
-    assert "both tuned" in cli(*words, "--judge").out
+    assert "both tuned" in invoke(*words, "--judge").out

@@ -22,9 +22,9 @@ def words(root: Path) -> list[object]:
 
 
 def test_the_folds_are_runs_and_their_predictions_are_joined(
-    cli: Callable[..., Any], radiographs: Path, tmp_path: Path
+    invoke: Callable[..., Any], radiographs: Path, tmp_path: Path
 ) -> None:
-    value = cli("train", "--json", "--folds", 3, *words(radiographs)).json
+    value = invoke("train", "--json", "--folds", 3, *words(radiographs)).json
     assert (value["completed_now"], value["failed"]) == (3, [])
     workspace = open_workspace(tmp_path / "workspace")
     runs = open_store(workspace, create=False).list()
@@ -33,13 +33,13 @@ def test_the_folds_are_runs_and_their_predictions_are_joined(
     ids = [str(study) for each in tested for study in each.ids]
     assert len(ids) == len(set(ids)) == value["joined"]["studies"] == 52  # 40 + 12 studies
     assert not any(study.startswith("test") for study in ids)
-    again = cli("train", "--json", "--folds", 3, *words(radiographs)).json
+    again = invoke("train", "--json", "--folds", 3, *words(radiographs)).json
     assert (again["completed_now"], again["joined"]) == (0, value["joined"])
-    scores = cli("evaluate", runs[0].id, "--folds", "--json").json
+    scores = invoke("evaluate", runs[0].id, "--folds", "--json").json
     assert scores["macro"] == value["joined"]["macro"]
-    assert cli("evaluate", runs[0].id, "--json").json["studies"] < 52
-    plain = cli("train", "--json", *words(radiographs)).json
-    assert "not a fold" in str(cli("evaluate", plain["id"], "--folds").fault)
+    assert invoke("evaluate", runs[0].id, "--json").json["studies"] < 52
+    plain = invoke("train", "--json", *words(radiographs)).json
+    assert "not a fold" in str(invoke("evaluate", plain["id"], "--folds").fault)
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,13 @@ def test_the_folds_are_runs_and_their_predictions_are_joined(
     ],
 )
 def test_folds_that_are_not_possible_are_refused_before_a_run_exists(
-    cli: Callable[..., Any], radiographs: Path, tmp_path: Path, options: list[object], message: str
+    invoke: Callable[..., Any],
+    radiographs: Path,
+    tmp_path: Path,
+    options: list[object],
+    message: str,
 ) -> None:
-    assert message in str(cli("train", *options, *words(radiographs)).fault)
+    assert message in str(invoke("train", *options, *words(radiographs)).fault)
     assert not (tmp_path / "workspace" / "runs").exists() or not list(
         (tmp_path / "workspace" / "runs").iterdir()
     )

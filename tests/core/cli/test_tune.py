@@ -29,13 +29,15 @@ def speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return workspace
 
 
-def test_the_plan_is_shown_before_anything_runs(cli: Callable[..., Any], speed: Workspace) -> None:
-    shown = cli(*WORDS, "--search", "lr,rank", "--rank", "8", "--dry-run", "--json").json
+def test_the_plan_is_shown_before_anything_runs(
+    invoke: Callable[..., Any], speed: Workspace
+) -> None:
+    shown = invoke(*WORDS, "--search", "lr,rank", "--rank", "8", "--dry-run", "--json").json
     assert shown["name"].startswith("tune-")
     assert shown["seconds"] > 0
     assert [setting["name"] for setting in shown["spaces"]["lora"]] == ["lr"]  # the rank is given
     assert shown["plan"]["final_seeds"] == [1, 2]
-    text = cli(*WORDS, "--dry-run").out
+    text = invoke(*WORDS, "--dry-run").out
     assert "2 trials of each method with the seeds 0" in text
     assert "0.0002 to 0.04, log scale" in text
     assert open_store(speed, create=True).list() == []
@@ -59,9 +61,9 @@ def test_the_plan_is_shown_before_anything_runs(cli: Callable[..., Any], speed: 
     ],
 )
 def test_what_cannot_work_is_refused(
-    cli: Callable[..., Any], speed: Workspace, words: tuple[str, ...], message: str
+    invoke: Callable[..., Any], speed: Workspace, words: tuple[str, ...], message: str
 ) -> None:
-    answer = cli("tune", *words, "--yes")
+    answer = invoke("tune", *words, "--yes")
     assert answer.fault is not None
     assert message in str(answer.fault)
     assert answer.fault.remedy
@@ -69,16 +71,16 @@ def test_what_cannot_work_is_refused(
 
 
 def test_a_tuning_is_run_written_and_continued(
-    cli: Callable[..., Any], speed: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    invoke: Callable[..., Any], speed: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "defaults.json"
     words = (*WORDS, "--name", "mine", "--yes")
     store = open_store(speed, create=True)
     with served(store, speed):
-        first = cli(*words, "--json", "--write", file)
-        again = cli("tune", "--name", "mine", "--executor", "none", "--yes", "--json")
-        text = cli("tune", "--name", "mine", "--executor", "none", "--yes").out
-        other = cli(*WORDS, "--name", "mine", "--trials", "3", "--yes")
+        first = invoke(*words, "--json", "--write", file)
+        again = invoke("tune", "--name", "mine", "--executor", "none", "--yes", "--json")
+        text = invoke("tune", "--name", "mine", "--executor", "none", "--yes").out
+        other = invoke(*WORDS, "--name", "mine", "--trials", "3", "--yes")
     assert first.code == 0
     assert first.json["complete"]
     assert first.json == again.json
@@ -90,12 +92,12 @@ def test_a_tuning_is_run_written_and_continued(
     monkeypatch.setattr(tuned, "FILE", file)
     assert len(json.loads(file.read_text())["defaults"]) == 2
     rate = first.json["methods"][0]["settings"]["lr"]
-    queued = cli("submit", "--epochs", "2", "--device", "cpu", "--json").json
+    queued = invoke("submit", "--epochs", "2", "--device", "cpu", "--json").json
     stored = store.get(queued["id"])
     assert stored.spec.train.lr == pytest.approx(rate, rel=0.01)
-    kept = cli("submit", "--lr", "0.5", "--device", "cpu", "--json").json
+    kept = invoke("submit", "--lr", "0.5", "--device", "cpu", "--json").json
     assert store.get(kept["id"]).spec.train.lr == 0.5
-    swept = cli("sweep", "--methods", "lora,full", "--seeds", "7", "--yes", "--json").json
+    swept = invoke("sweep", "--methods", "lora,full", "--seeds", "7", "--yes", "--json").json
     rates = {run.spec.adapter.method: run.spec.train.lr
              for run in map(store.get, (each["id"] for each in swept["queued"]))}  # fmt: skip
     assert rates["lora"] == stored.spec.train.lr

@@ -22,7 +22,7 @@ def test_a_finished_tuning_becomes_the_default(
     tuning = Tuning(made, store, workspace)
     with served(store, workspace):
         tuning.run()
-    result = results.result_of(tuning, 20)
+    result = results.result_of(tuning)
     file = tmp_path / "tuned" / "defaults.json"
     assert defaults.write_defaults(result, made, file) == 2
     first = file.read_text()
