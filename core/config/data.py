@@ -15,6 +15,10 @@ LABEL_FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 OPTIONS = ("findings", "uncertainty", "views", "patient", "table", "columns", "labels")
 """Fields of ``DataSpec`` that only some data sets support (see ``core.data.datasets.registry``)."""
 
+PHANTOM_EDITION = 2
+"""Edition of the generated data sets. It is raised when their pixels change, so that cached images
+and features, fingerprints of runs and checkpoints of two editions are never mixed."""
+
 LATER = (*OPTIONS, "split_file", "called")
 """Fields of ``DataSpec`` that are left out of its JSON where they are not set."""
 
@@ -96,6 +100,10 @@ class DataSpec(Section):
         """A short display name: ``nih 10%``, or ``nih train_1.txt`` where a list is given."""
         part = self.split_file.name if self.split_file else f"{self.label_fraction * 100:g}%"
         return f"{self.called or self.name} {part}{', shuffled' if self.shuffle_labels else ''}"
+
+    def edition(self) -> int | None:
+        """Edition of the generated data set; None for data sets that are not generated."""
+        return PHANTOM_EDITION if self.name.startswith("phantom-") else None
 
     def source(self) -> DataSpec:
         """The whole data set: equal for runs that use different labels of it."""

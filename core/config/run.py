@@ -95,7 +95,10 @@ class RunSpec(Section):
         return RunSpec.model_validate(values)
 
     def fingerprint(self) -> str:
-        """Hash of the resolved specification: 16 hexadecimal digits, equal for equal runs."""
+        """Hash of the resolved specification: 16 hexadecimal digits, equal for equal runs.
+
+        Runs on two editions of the phantoms have different fingerprints.
+        """
         # Display names and trackers do not change what a run computes.
         ignored: dict[str, Any] = {"track": None}
         if self.train.validation == "every-epoch":
@@ -104,8 +107,11 @@ class RunSpec(Section):
             "data": self.data.model_copy(update={"called": None}),
             "train": self.train.model_copy(update=ignored),
         }
-        plain = self.model_copy(update=hashed).resolved()
-        return hashlib.sha256(plain.to_json().encode()).hexdigest()[:16]
+        text = self.model_copy(update=hashed).resolved().to_json()
+        edition = self.data.edition()
+        if edition is not None:
+            text += f" edition {edition}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
         """The specification as canonical JSON, which ``from_json`` reads."""

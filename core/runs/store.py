@@ -362,6 +362,9 @@ class Store(MetricStore):
     ) -> Run:
         place = self._next_place(connection) if state is RunState.QUEUED else run.place
         values = changed_fields(run, state, place) | dict(changed or {})
+        if state is RunState.RUNNING and not run.attempts:
+            # It may have been queued before the present edition of the phantoms.
+            values["fingerprint"] = run.spec.fingerprint()
         statement = _runs.update().where(_runs.c.id == run.id)
         connection.execute(statement.values(state=state, **values))
         return self._read_run(connection, run.id)
@@ -374,7 +377,7 @@ class Store(MetricStore):
 
     def _run(self, row: sa.Row[Any]) -> Run:
         values = dict(row._mapping)
-        values["spec"] = _spec(values["spec"])
+        values["spec"] = _spec(values["spec"], values["fingerprint"])
         values["state"] = RunState(values["state"])
         return Run(**values, folder=self.workspace.run(values["id"]))
 
@@ -388,8 +391,14 @@ def _select() -> sa.Select[Any]:
 
 
 @lru_cache(maxsize=4096)
-def _spec(text: str) -> RunSpec:
-    return RunSpec.from_json(text)
+def _spec(text: str, fingerprint: str) -> RunSpec:
+    """Read a specification; its data set says if the run used an earlier edition of phantoms."""
+    spec = RunSpec.from_json(text)
+    data = spec.data
+    if data.edition() is not None and spec.fingerprint() != fingerprint:
+        called = f"{data.called or data.name}, earlier edition"
+        return spec.model_copy(update={"data": data.model_copy(update={"called": called})})
+    return spec
 
 
 def _begins(column: sa.Column[Any], start: str) -> sa.ColumnElement[bool]:

@@ -114,7 +114,7 @@ def draw_scene(
     for name in drawn:
         reshape = PATHOLOGY[name].reshape
         if reshape is not None:
-            reshape(shape, random(f"shape {name}", nth_of(name)), severity[name])
+            reshape(shape, random(name, nth_of(name)), severity[name])
     frame = anatomy.Frame(size, body, pose, shape)
     lesions = {
         name: PATHOLOGY[name].draw(frame, random(name, nth_of(name)), severity[name])

@@ -205,8 +205,10 @@ def table_rows(
 
 
 def data_title(data: DataSpec) -> str:
-    """Title of a data set in the table."""
-    return data.called or DATASETS[data.name].title
+    """Title of a data set in the table, with the edition of a generated one."""
+    edition = data.edition()
+    title = data.called or DATASETS[data.name].title
+    return title if edition is None or data.called else f"{title} (edition {edition})"
 
 
 def column_names(fractions: Sequence[float]) -> tuple[str, ...]:
