@@ -22,7 +22,10 @@ Out = Annotated[Path, typer.Option(help="Folder for checkpoint, weights and card
 Images = Annotated[int, typer.Option(min=0, max=99_999, help="Number of phantom radiographs.")]
 Data = Annotated[
     list[str] | None,
-    typer.Option(help="A data set of real radiographs to add; can be given several times."),
+    typer.Option(
+        help="A data set of real radiographs to add, or unlabelled for a folder of images without "
+        "labels; can be given several times."
+    ),
 ]
 Roots = Annotated[list[Path] | None, typer.Option(help="Folder of each --data, in the same order.")]
 Patients = Annotated[
@@ -103,7 +106,11 @@ def pretrain(
         share=real_share, reports=reports, dense=dense, progress=_print_progress,
     )  # fmt: skip
     probes = {"phantom-14": collect_images.make_probe(cache, size)}
-    probes |= {dataset.title: collect_images.make_probe(cache, size, dataset) for dataset in real}
+    probes |= {
+        dataset.title: collect_images.make_probe(cache, size, dataset)
+        for dataset in real
+        if dataset.findings
+    }
     typer.echo("\n".join(map(_describe, collection.sets)), err=True)
     weights = pretrain(
         collection.images,
@@ -134,6 +141,7 @@ def _open_real(names: list[str], roots: list[Path], patterns: list[str]) -> list
     """Open the data sets of real radiographs."""
     from core.config.run import DataSpec
     from core.data.datasets.registry import open_data
+    from core.data.datasets.unlabelled import Unlabelled
 
     if len(names) != len(roots):
         raise ConfigurationError(
@@ -149,7 +157,9 @@ def _open_real(names: list[str], roots: list[Path], patterns: list[str]) -> list
         )
     remaining = list(patterns)
     return [
-        open_data(
+        Unlabelled(folder.expanduser().absolute())
+        if name == Unlabelled.name
+        else open_data(
             DataSpec(
                 name=name,
                 root=folder.expanduser().absolute(),
