@@ -8,7 +8,7 @@ radiographs cannot, such as what the same patient looks like without a finding.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -231,11 +231,26 @@ class Phantom(ChestDataset):
         Raises:
             DataError: There is no such study.
         """
-        scene = self._scene(study_id, without=without)
+        scene = self._scene(study_id, without=() if without is None else (without,))
         return RenderedPhantom(scene.image(), scene.lesions)
 
+    def twins(self, study_id: str, size: int) -> tuple[Scene, Scene]:
+        """A study, and the same patient, pose, devices and noise without any finding.
+
+        Args:
+            study_id: The study.
+            size: Side of the maps in pixels.
+
+        Raises:
+            DataError: There is no such study.
+        """
+        return (
+            self._scene(study_id, size=size),
+            self._scene(study_id, size=size, without=tuple(PATHOLOGY)),
+        )
+
     def _scene(
-        self, study_id: str, *, size: int | None = None, without: str | None = None
+        self, study_id: str, *, size: int | None = None, without: Collection[str] = ()
     ) -> Scene:
         seed = (self.seed, self._salt)
         return draw_scene(
