@@ -230,6 +230,8 @@ def counterpart(spec: RunSpec, method: str) -> RunSpec:
 
 def _has_effect(spec: RunSpec, path: str) -> bool:
     """Whether a setting has an effect in this run."""
+    if path in spec.without_effect():
+        return False
     section, name = path.split(".")
     method = TUNING_METHODS.get(spec.adapter.method)
     if section == "adapter" and name != "method" and method is not None:
