@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from core.evaluation.evaluate import as_text, difference_text
     from core.evaluation.evaluate import compare_runs as compare
     from core.evaluation.evaluate import evaluate_run as evaluate
+    from core.evaluation.groups import Trial, counterpart, grouped
     from core.evaluation.predictions import read_predictions
-    from core.evaluation.verdict import Trial, counterpart, grouped, verdict
+    from core.evaluation.verdict import verdict
     from core.experiments.sweep import grid as sweep
     from core.export.export import export_run
     from core.formatting import DISCLAIMER
@@ -57,7 +58,8 @@ _MODULES = {
     "core.errors": ("CoreError",),
     "core.evaluation.evaluate": ("as_text", "difference_text"),
     "core.evaluation.predictions": ("read_predictions",),
-    "core.evaluation.verdict": ("Trial", "counterpart", "grouped", "verdict"),
+    "core.evaluation.groups": ("Trial", "counterpart", "grouped"),
+    "core.evaluation.verdict": ("verdict",),
     "core.export.export": ("export_run",),
     "core.formatting": ("DISCLAIMER",),
     "core.models.backbones.registry": ("BACKBONES",),

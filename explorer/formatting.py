@@ -9,6 +9,8 @@ from core.runs.run import Run
 
 def method_title(spec: RunSpec) -> str:
     """The method, with its rank if it has one: ``LoRA r 4``, ``Full fine-tuning``."""
+    if spec.adapter.combined is not None:
+        return spec.adapter.kind()
     method = TUNING_METHODS.get(spec.adapter.method)
     title = method.title if method else spec.adapter.method
     has_rank = method is not None and "rank" in method.options

@@ -42,7 +42,8 @@ A package imports lower floors only, and no other package of its own floor.
 INSIDE: dict[str, list[set[str]]] = {
     "core.data": [
         {"problems", "findings", "augmentation"}, {"images"}, {"base"},
-        {"transforms", "splits", "phantoms"}, {"datasets"}, {"cache", "checks", "subsets"},
+        {"transforms", "splits", "phantoms"}, {"folds"}, {"datasets"},
+        {"cache", "checks", "subsets"},
     ],
     "core.models": [{"backbones"}, {"tuning"}, {"peft_files", "parity"}],
     "core.saliency": [

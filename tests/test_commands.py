@@ -48,6 +48,7 @@ ENDINGS: dict[str, list[str]] = {
     "pretrain": ["--images", "24", "--steps", "2", "--batch-size", "8"],
     "transfer": ["--seeds", "1", "--fractions", "1"],
     "sweep": ["--yes"],
+    "tune": [*SHORT, *HERE, "--trials", "1", "--final-seeds", "1", "--yes"],
     "sweep --together": [*SHORT[:-2], *HERE, *TINY, "--fractions", "1", "--seeds", "0", "--yes"],
     "paper --embedded": ["--only", "rsna", "--fractions", "1"],
     "paper --only": ["--dry-run"],

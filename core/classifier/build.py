@@ -22,6 +22,7 @@ from core.models.peft_files.attach import attach_adapter
 from core.models.peft_files.read import read_adapter
 from core.models.peft_files.write import classifier_names
 from core.models.tuning.apply import apply_method
+from core.models.tuning.registry import tuning_method
 from core.workspace import ADAPTER
 
 
@@ -74,7 +75,10 @@ def build_classifier(
     if not meta:
         # Frozen random weights are not saved: the seed must draw the same ones at every build.
         torch.manual_seed(spec.train.seed)
+    without_backbone = tuning_method(spec.adapter.method).network
     with torch.device("meta") if meta else contextlib.nullcontext():
+        if without_backbone is not None:
+            return Classifier(without_backbone(card, findings), card, LoadReport())
         model, loaded = build_backbone(
             card,
             findings,

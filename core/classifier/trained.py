@@ -77,6 +77,14 @@ def load_trained(folder: Path) -> Trained:
     Raises:
         ModelError: The run has no weights yet, or its backbone's weights have changed since.
     """
+    spec_file = folder / SPEC
+    if spec_file.exists() and not (folder / BEST).exists():
+        members = RunSpec.from_json(spec_file.read_text()).adapter.members()
+        if members:
+            raise ModelError(
+                "This run is an ensemble: it has predictions, but no weights of its own.",
+                f"Choose one of its members: {', '.join(members)}.",
+            )
     if not ((folder / BEST).exists() and (folder / SPEC).exists()):
         raise ModelError(
             "This run has no weights yet.", "Wait for its first validation, or start it again."

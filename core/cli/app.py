@@ -12,13 +12,14 @@ from typing import Annotated
 
 import typer
 
-from core.cli import data, evaluate, export, lists, models, queue, runs, train
+from core.cli import combine, data, evaluate, export, lists, models, queue, runs, train
 from core.cli.bench import bench
 from core.cli.paper import paper
 from core.cli.pretrain import pretrain
 from core.cli.saliency_report import saliency_report
 from core.cli.sweep import sweep
 from core.cli.transfer import transfer
+from core.cli.tune import tune
 from core.errors import CoreError
 from core.formatting import DISCLAIMER
 from core.startup import relax_garbage_collection
@@ -66,8 +67,8 @@ app.add_typer(models.app, name="models")
 for verb in (
     paper, transfer, bench, train.train, train.submit, train.prepare, runs.runs, runs.show,
     runs.delete, evaluate.evaluate, evaluate.explain, saliency_report, export.export,
-    export.import_adapter, sweep, queue.queue, queue.move, queue.after, queue.stop, queue.resume,
-    queue.serve, train.work, pretrain,
+    export.import_adapter, combine.ensemble, combine.soup, sweep, tune, queue.queue, queue.move,
+    queue.after, queue.stop, queue.resume, queue.serve, train.work, pretrain,
 ):  # fmt: skip
     app.command()(verb)
 

@@ -28,14 +28,28 @@ def evaluate(
             min=0, max=1, help="Sensitivity or specificity that the rule of that name reaches."
         ),
     ] = 0.9,
+    prevalence: Annotated[
+        float | None,
+        typer.Option(
+            help="Prevalence of the findings where the model is used, for PPV, NPV and net "
+            "benefit, such as 0.02; by default that of each finding in the split."
+        ),
+    ] = None,
+    folds: Annotated[
+        bool,
+        typer.Option("--folds", help="Join the predictions of all folds of its cross-validation."),
+    ] = False,
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a completed run on a split: AUROC with 95% intervals, calibration, subgroups."""
     from core.evaluation import evaluate as evaluation
+    from core.experiments.folds import joined_trial
 
     workspace, store = opened(folder)
-    run_folder = workspace.run(store.get(run).id)
+    run_folder, others = workspace.run(store.get(run).id), list[Path]()
+    if folds:
+        run_folder, *others = joined_trial(store.get(run).spec, store, workspace).folders
     if against is not None:
         other = workspace.run(store.get(against).id)
         difference = evaluation.compare_runs(run_folder, other, split)
@@ -46,7 +60,12 @@ def evaluate(
         )
         return
     scores = evaluation.evaluate_run(
-        run_folder, split, rule=evaluation.rule_of(rule), target=target
+        run_folder,
+        split,
+        rule=evaluation.rule_of(rule),
+        target=target,
+        others=others,
+        prevalence=prevalence,
     )
     value = evaluation.as_json(scores)
     answer(value, as_json, lambda: typer.echo(evaluation.as_text(scores)))

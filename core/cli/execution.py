@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from core.reporter import Reporter
     from core.runs.joint_worker import Member, Result
     from core.runs.run import Run
+    from core.runs.scheduler import Scheduler
+    from core.runs.store import Store
+    from core.workspace import Workspace
+
+EXECUTORS = ("processes", "ray")
+"""Where runs are executed: processes of this machine, or a Ray cluster."""
 
 
 def execute(
@@ -33,6 +39,54 @@ def execute_jointly(members: Sequence[Member], cache: Path) -> Iterator[tuple[in
     from core.training.joint.run import run_together
 
     return run_together(members, cache)
+
+
+def trainable_together(specs: Sequence[RunSpec]) -> bool:
+    """Whether runs can be trained jointly."""
+    from core.errors import ConfigurationError
+    from core.training.joint.compatibility import check_compatible
+
+    try:
+        check_compatible(specs)
+    except ConfigurationError:
+        return False
+    return True
+
+
+def open_scheduler(
+    store: Store,
+    workspace: Workspace,
+    executor: str,
+    slots: int,
+    address: str,
+    cpus: int,
+    resume_lost: bool = False,
+) -> Scheduler:
+    """A scheduler that executes queued runs, not yet started.
+
+    Args:
+        store: The store.
+        workspace: The workspace.
+        executor: One of ``EXECUTORS``.
+        slots: processes: simultaneous runs on each device.
+        address: ray: address of the cluster.
+        cpus: ray: cores of each run.
+        resume_lost: processes: whether lost runs are resumed; on Ray they always are.
+
+    Raises:
+        ConfigurationError: The executor is unknown, or there is no cluster at the address.
+    """
+    from core.errors import unknown_name
+    from core.runs.scheduler import Scheduler
+
+    if executor not in EXECUTORS:
+        raise unknown_name("executor", executor, EXECUTORS)
+    if executor == "ray":
+        from core.runs.ray_executor import RayScheduler
+        from core.training import trackers
+
+        return RayScheduler(store, workspace, execute=trackers.run, address=address, cpus=cpus)
+    return Scheduler(store, workspace, slots=slots, resume_lost=resume_lost)
 
 
 def is_secondary_process() -> bool:

@@ -12,12 +12,15 @@ import typer
 
 from core.config.fields import Field, fields
 from core.config.run import DataSpec, RunSpec
+from core.config.tuned import with_tuned_defaults
 
 Verb = Callable[..., None]
+GIVEN = "given"
+"""Parameter by which a verb receives the dotted names of the settings that were given."""
 
 SUBSET_FIELDS = (
     "data.label_fraction", "data.subset_seed", "data.split_file", "data.skip_bad",
-    "data.shuffle_labels", "data.called",
+    "data.fold",    "data.shuffle_labels", "data.called",
 )  # fmt: skip
 """Settings of a run's part of a data set, which verbs on whole data sets do not have."""
 
@@ -25,8 +28,11 @@ SUBSET_FIELDS = (
 def with_settings(*, recipes: bool = False) -> Callable[[Verb], Verb]:
     """Give a verb one option for each field of ``RunSpec``; it receives the validated ``spec``.
 
+    If it has a parameter ``given``, it also receives the names of the settings that were given.
+
     Args:
-        recipes: Add the option ``--recipe``, which sets the options that are not given.
+        recipes: Add the option ``--recipe``, which sets the options that are not given; without
+            a recipe, settings that are left open have their tuned defaults, if there are any.
     """
     return lambda verb: _wrapped(
         verb, "spec", lambda path: True, lambda spec: spec, recipes=recipes
@@ -71,10 +77,11 @@ def _wrapped(
     # The annotations of the verb are strings, and contain its own options.
     known = {"RunSpec": RunSpec, "DataSpec": DataSpec}
     hints = typing.get_type_hints(verb, localns=known, include_extras=True)
+    signature = inspect.signature(verb).parameters
     own = [
         p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name])
-        for p in inspect.signature(verb).parameters.values()
-        if p.name != receives
+        for p in signature.values()
+        if p.name not in (receives, GIVEN)
     ]
     argument = receives == "data" and positional
     options, paths = [], {}
@@ -86,13 +93,18 @@ def _wrapped(
 
     def wrapped(**given: Any) -> None:
         recipe, context = given.pop("recipe", "default"), given.pop("context", None)
+        chosen = _given(paths, context) if context is not None else set()
         values = {path: _absolute(given.pop(name)) for name, path in paths.items()}
         spec = _resolve_data(RunSpec.of(**values), given.get("folder"))
         if recipe != "default":
-            spec = _with_recipe(recipe, spec, paths, context)
-        verb(**{receives: part(spec)}, **given)
+            spec = _with_recipe(recipe, spec, chosen)
+        elif recipes:
+            spec = _with_tuned_defaults(spec)
+        extra = {GIVEN: chosen} if GIVEN in signature else {}
+        verb(**{receives: part(spec)}, **extra, **given)
 
-    parameters = [*options, *([_RECIPE, _CONTEXT] if recipes else []), *own]
+    needed = [_RECIPE] * recipes + [_CONTEXT] * (recipes or GIVEN in signature)
+    parameters = [*options, *needed, *own]
     wrapped.__name__, wrapped.__doc__ = verb.__name__, verb.__doc__
     wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -147,17 +159,28 @@ _RECIPE = inspect.Parameter(
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
 
-def _with_recipe(
-    recipe: str, spec: RunSpec, paths: dict[str, str], context: typer.Context
-) -> RunSpec:
+def _given(paths: dict[str, str], context: typer.Context) -> set[str]:
+    """Dotted names of the settings that were given on the command line."""
+    sources = {path: context.get_parameter_source(name) for name, path in paths.items()}
+    return {path for path, source in sources.items() if source and source.name == "COMMANDLINE"}
+
+
+def _with_recipe(recipe: str, spec: RunSpec, given: set[str]) -> RunSpec:
     """The specification with a recipe, except for options that were given; prints the changes."""
     from core.experiments.paper.recipes import follow
 
-    sources = {path: context.get_parameter_source(name) for name, path in paths.items()}
-    given = {path for path, source in sources.items() if source and source.name == "COMMANDLINE"}
     followed = follow(recipe, spec, given)
     typer.echo(str(followed), err=True)
     return followed.spec
+
+
+def _with_tuned_defaults(spec: RunSpec) -> RunSpec:
+    """The specification with tuned values where it leaves settings open; prints that it is so."""
+    tuned = with_tuned_defaults(spec)
+    if tuned != spec:
+        rate = tuned.resolved().train.lr
+        typer.echo(f"Tuned defaults are used for {spec.title()}: learning rate {rate:g}.", err=True)
+    return tuned
 
 
 def _absolute(value: Any) -> Any:

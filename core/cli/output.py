@@ -22,6 +22,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 Priority = Annotated[int, typer.Option(help="Runs with a higher priority start first.")]
 NewName = Annotated[str | None, typer.Option(help="Name of the run; by default its main settings.")]
 RunName = Annotated[str, typer.Argument(help="Id, start of an id, or name of a run.")]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        help="Train one run per fold of a cross-validation over patients, and join their "
+        "predictions."
+    ),
+]
 Folder = Annotated[
     Path | None,
     typer.Option(
@@ -47,12 +54,12 @@ def answer(value: Any, as_json: bool, print_text: Callable[[], None]) -> None:
         print_text()
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Print rows in columns of the necessary width."""
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]], *, err: bool = False) -> None:
+    """Print rows in columns of the necessary width, on standard output or standard error."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     for row in [head, *rows]:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
+        typer.echo("  ".join(cells).rstrip(), err=err)
 
 
 def write_text(path: Path, text: str) -> None:

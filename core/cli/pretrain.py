@@ -22,7 +22,10 @@ Out = Annotated[Path, typer.Option(help="Folder for checkpoint, weights and card
 Images = Annotated[int, typer.Option(min=0, max=99_999, help="Number of phantom radiographs.")]
 Data = Annotated[
     list[str] | None,
-    typer.Option(help="A data set of real radiographs to add; can be given several times."),
+    typer.Option(
+        help="A data set of real radiographs to add, or unlabelled for a folder of images without "
+        "labels; can be given several times."
+    ),
 ]
 Roots = Annotated[list[Path] | None, typer.Option(help="Folder of each --data, in the same order.")]
 Patients = Annotated[
@@ -33,6 +36,15 @@ Reports = Annotated[
     bool,
     typer.Option("--reports", help="Masked record modelling: also predict words of the reports."),
 ]
+Dense = Annotated[
+    bool,
+    typer.Option(
+        "--dense",
+        help="The tokens of phantoms also predict where they differ from the healthy patient, and "
+        "where lungs, heart and tubes are.",
+    ),
+]
+InputSize = Annotated[int, typer.Option(help="Side of the crops in pixels.")]
 RealShare = Annotated[
     float, typer.Option(help="Share of real images in an epoch, if there are phantoms.")
 ]
@@ -57,6 +69,8 @@ def pretrain(
     root: Roots = None,
     patient: Patients = None,
     reports: Reports = False,
+    dense: Dense = False,
+    input_size: InputSize = 128,
     real_share: RealShare = 0.5,
     start: Start = None,
     minutes: Minutes = None,
@@ -80,6 +94,7 @@ def pretrain(
 
     settings = PretrainSettings(
         steps=steps if steps or minutes else 8_000, minutes=minutes, batch_size=batch_size, lr=lr,
+        input_size=input_size,
         crop=collect_images.CROPS[reports], precision=precision, device=device, seed=seed,
     )  # fmt: skip
     size, cache = settings.input_size, open_workspace(folder).cache
@@ -88,10 +103,14 @@ def pretrain(
     collection = collect_images.collect(
         collect_images.phantoms(images) if images else None, real, cache,
         collect_images.image_side(size, reports),
-        share=real_share, reports=reports, progress=_print_progress,
+        share=real_share, reports=reports, dense=dense, progress=_print_progress,
     )  # fmt: skip
     probes = {"phantom-14": collect_images.make_probe(cache, size)}
-    probes |= {dataset.title: collect_images.make_probe(cache, size, dataset) for dataset in real}
+    probes |= {
+        dataset.title: collect_images.make_probe(cache, size, dataset)
+        for dataset in real
+        if dataset.findings
+    }
     typer.echo("\n".join(map(_describe, collection.sets)), err=True)
     weights = pretrain(
         collection.images,
@@ -99,6 +118,7 @@ def pretrain(
         settings=settings,
         times=collection.times,
         reports=collection.reports,
+        dense=collection.dense,
         start=initial,
         log=lambda line: typer.echo(line, err=True),
         probes=probes,
@@ -121,6 +141,7 @@ def _open_real(names: list[str], roots: list[Path], patterns: list[str]) -> list
     """Open the data sets of real radiographs."""
     from core.config.run import DataSpec
     from core.data.datasets.registry import open_data
+    from core.data.datasets.unlabelled import Unlabelled
 
     if len(names) != len(roots):
         raise ConfigurationError(
@@ -136,7 +157,9 @@ def _open_real(names: list[str], roots: list[Path], patterns: list[str]) -> list
         )
     remaining = list(patterns)
     return [
-        open_data(
+        Unlabelled(folder.expanduser().absolute())
+        if name == Unlabelled.name
+        else open_data(
             DataSpec(
                 name=name,
                 root=folder.expanduser().absolute(),
@@ -180,6 +203,8 @@ def _command(
     out: Path,
 ) -> str:
     """The command that repeats the pre-training, with DIR instead of local folders."""
+    from core.pretraining.recipe import PretrainSettings
+
     words = ["python -m core pretrain", f"--images {images}"]
     remaining = list(patterns)
     for record in collection.sets:
@@ -192,8 +217,12 @@ def _command(
         words.append(f"--real-share {share:g}")
     if collection.reports is not None:
         words.append("--reports")
+    if collection.dense is not None:
+        words.append("--dense")
     if start is not None:
         words.append(f"--start {Path(start).name}")
     budget = f"--minutes {settings.minutes:g}" if settings.minutes else f"--steps {settings.steps}"
+    if settings.input_size != PretrainSettings.input_size:
+        words.append(f"--input-size {settings.input_size}")
     words += [budget, f"--batch-size {settings.batch_size} --lr {settings.lr:g}"]
     return " ".join([*words, f"--seed {settings.seed} --out {out.name}"])

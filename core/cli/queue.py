@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from core.cli.execution import open_scheduler
 from core.cli.output import AsJson, Folder, RunName, answer, opened, summary, table
 
 if TYPE_CHECKING:
     from core.runs.store import Store
-
-EXECUTORS = ("processes", "ray")
 
 
 def queue(folder: Folder = None, as_json: AsJson = False) -> None:
@@ -112,24 +111,13 @@ def serve(
     """Start queued runs without the explorer, until interrupted."""
     import time
 
-    from core.errors import unknown_name
     from core.runs import queue
-    from core.runs.scheduler import Scheduler
 
-    if executor not in EXECUTORS:
-        raise unknown_name("executor", executor, EXECUTORS)
     workspace, store = opened(folder)
+    scheduler = open_scheduler(store, workspace, executor, slots, address, cpus, resume_lost)
+    where = f"with {slots} slot(s) per device"
     if executor == "ray":
-        from core.runs.ray_executor import RayScheduler
-        from core.training import trackers
-
-        scheduler: Scheduler = RayScheduler(
-            store, workspace, execute=trackers.run, address=address, cpus=cpus
-        )
         where = f"on the Ray cluster, {cpus} core(s) per run"
-    else:
-        scheduler = Scheduler(store, workspace, slots=slots, resume_lost=resume_lost)
-        where = f"with {slots} slot(s) per device"
     scheduler.start()
     typer.echo(f"Serving {workspace.root} {where}. Ctrl-C ends; started runs continue.", err=True)
     try:

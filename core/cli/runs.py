@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -17,7 +18,11 @@ from core.cli.output import (
     summary,
     table,
 )  # fmt: skip
+from core.errors import RunError
 from core.formatting import auroc
+
+if TYPE_CHECKING:
+    from core.runs.store import Store
 
 
 def runs(folder: Folder = None, as_json: AsJson = False) -> None:
@@ -42,6 +47,9 @@ def show(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
     shown = store.get(run)
     run_folder = workspace.run(shown.id)
     value = run_details(shown) | {"metric_rows": store.count_metrics(shown.id)}
+    members = shown.spec.adapter.members()
+    if members:
+        value["members"] = [_member(store, member) for member in members]
     subset = run_folder / SUBSET
     value["subset"] = str(subset) if subset.exists() else None
     if (run_folder / RESULT).exists():
@@ -56,9 +64,19 @@ def show(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:
             typer.echo(f"{'failed':12} {shown.failure_reason} {shown.failure_remedy or ''}")
         if value.get("memory"):
             typer.echo(f"{'memory':12} {value['memory']}")
+        for member in value.get("members", ()):
+            typer.echo(f"{'member':12} {member['id']}  {member['name'] or 'deleted'}")
         print_scores(shown)
 
     answer(value, as_json, print_text)
+
+
+def _member(store: Store, run_id: str) -> dict[str, str | None]:
+    """Id and name of a member of an ensemble or soup; the name is None if it was deleted."""
+    try:
+        return {"id": run_id, "name": store.get(run_id).name}
+    except RunError:
+        return {"id": run_id, "name": None}
 
 
 def delete(run: RunName, folder: Folder = None, as_json: AsJson = False) -> None:

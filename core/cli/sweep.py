@@ -10,8 +10,9 @@ import typer
 
 from core.cli.execution import execute_jointly
 from core.cli.options import with_settings
-from core.cli.output import AsJson, Folder, Priority, answer, opened, summary, table
+from core.cli.output import AsJson, Folder, Folds, Priority, answer, opened, summary, table
 from core.config.run import RunSpec
+from core.config.tuned import with_tuned_defaults
 from core.formatting import auroc, duration
 
 if TYPE_CHECKING:
@@ -44,6 +45,18 @@ Queued = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print which runs it would queue.")]
 
 
+Alphas = Annotated[
+    str,
+    typer.Option(
+        help="Values of alpha, the same for each rank: 16,32. Without them, alpha "
+        "changes with the rank, so that alpha / rank stays that of --alpha and --rank."
+    ),
+]
+AlphaOverRank = Annotated[
+    str, typer.Option(help="Values of alpha / rank, instead of --alphas: 1,2,8.")
+]
+
+
 @with_settings()
 def sweep(
     spec: RunSpec,
@@ -51,6 +64,10 @@ def sweep(
     ranks: Annotated[str, typer.Option(help="Ranks: 4,8,16.")] = "",
     fractions: Annotated[str, typer.Option(help="Label fractions: 0.01,0.1,1.")] = "",
     seeds: Annotated[str, typer.Option(help="Seeds: 0,1,2 or 0-4.")] = "",
+    lrs: Annotated[str, typer.Option(help="Learning rates: 0.0005,0.002,0.01.")] = "",
+    alphas: Alphas = "",
+    alpha_over_rank: AlphaOverRank = "",
+    folds: Folds = None,
     of: List = None,
     again: Again = False,
     dry_run: DryRun = False,
@@ -61,7 +78,10 @@ def sweep(
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Queue methods × ranks × label fractions × seeds, after showing how long they take.
+    """Queue all combinations of the given values, after showing how long they take.
+
+    The axes are methods, label fractions, ranks, alphas, learning rates and seeds. A sweep over
+    ranks keeps alpha / rank: with --ranks 4,16 alpha is 32 and 128. --alphas 32 keeps alpha.
 
     With --together the runs are trained in the same forward passes, now or, with --queued, as one
     group of the queue. Each is a separate run with the same result as if it were trained alone.
@@ -70,7 +90,8 @@ def sweep(
     from core.experiments.sweep import grid, plan, read_list, submit
 
     workspace, store = opened(folder)
-    if of is not None and (methods or ranks or fractions or seeds):
+    axes = (methods, ranks, fractions, seeds, lrs, alphas, alpha_over_rank)
+    if of is not None and (any(axes) or folds is not None):
         raise ConfigurationError("Both a list of runs and a grid are given.", "Give one of them.")
     if of is not None:
         specs = read_list(spec, of)
@@ -81,8 +102,12 @@ def sweep(
             numbers(ranks, int, "--ranks"),
             numbers(fractions, float, "--fractions"),
             numbers(seeds, int, "--seeds"),
+            folds,
+            lrs=numbers(lrs, float, "--lrs"),
+            alphas=numbers(alphas, float, "--alphas"),
+            alphas_over_rank=numbers(alpha_over_rank, float, "--alpha-over-rank"),
         )
-    planned = plan(specs, store, workspace.cache, again=again)
+    planned = plan(map(with_tuned_defaults, specs), store, workspace.cache, again=again)
     if together:
         _check_together(planned)
     value: dict[str, Any] = planned.as_json()

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from core.cli.execution import execute, execute_jointly, is_secondary_process, train_as_secondary
+from core.cli.execution import (
+    GridProgress,
+    execute,
+    execute_jointly,
+    grid_result_json,
+    is_secondary_process,
+    print_grid_result,
+    train_as_secondary,
+)
 from core.cli.options import with_settings
 from core.cli.output import (
     AsJson,
     Folder,
+    Folds,
     NewName,
     Priority,
     answer,
@@ -26,7 +36,11 @@ from core.errors import CoreError
 
 @with_settings(recipes=True)
 def train(
-    spec: RunSpec, folder: Folder = None, as_json: AsJson = False, name: NewName = None
+    spec: RunSpec,
+    folder: Folder = None,
+    as_json: AsJson = False,
+    name: NewName = None,
+    folds: Folds = None,
 ) -> None:
     """Train a run in this process, with a progress bar, and print its test AUROC by finding."""
     from core.cli.progress_bar import ProgressBar
@@ -34,6 +48,9 @@ def train(
     from core.runs import queue, worker
     from core.workspace import open_workspace
 
+    if folds is not None:
+        _train_folds(spec, folds, folder, as_json, name)
+        return
     if is_secondary_process():
         workspace = open_workspace(folder)
         raise typer.Exit(train_as_secondary(spec, workspace.root, workspace.cache))
@@ -49,6 +66,38 @@ def train(
     if run.scores is None:
         typer.echo(f"The run is {run.state}. To continue: resume {run.id}, then serve.", err=True)
     answer(run_details(run), as_json, lambda: print_scores(run))
+
+
+def _train_folds(
+    spec: RunSpec, folds: int, folder: Path | None, as_json: bool, name: str | None
+) -> None:
+    """Train the runs of all folds that are not completed, and print the joined scores."""
+    from core.errors import ConfigurationError
+    from core.evaluation import evaluate
+    from core.experiments import sweep
+    from core.experiments.folds import FoldCell, joined_trial
+    from core.experiments.run_grid import run_grid
+    from core.hardware.distributed import launched
+    from core.resources.preflight import check
+
+    if launched().count > 1 or name is not None:
+        raise ConfigurationError(
+            "--folds trains several runs: it supports neither --name nor several processes.",
+            "Leave them out, or train one fold at a time: --fold 1/5.",
+        )
+    cells = [FoldCell(each) for each in sweep.grid(spec, folds=folds)]
+    check(cells[0].spec)
+    workspace, store = opened(folder)
+    result = run_grid(
+        cells, store, workspace, execute, GridProgress({cell.name: None for cell in cells})
+    )
+    print_grid_result(result)
+    if result.stopped or result.failed:
+        raise typer.Exit(1)
+    trial = joined_trial(cells[0].spec, store, workspace)
+    scores = evaluate.evaluate_run(trial.folder, others=trial.others)
+    value = grid_result_json(result) | {"joined": evaluate.as_json(scores)}
+    answer(value, as_json, lambda: typer.echo(evaluate.as_text(scores)))
 
 
 @with_settings(recipes=True)

@@ -11,6 +11,7 @@ from core.config.defaults import METHOD_DEFAULTS
 from core.config.section import Section
 
 PromptDepth = Literal["shallow", "deep"]
+Head = Literal["linear", "attentive"]
 
 TARGETS = ("qv", "qkv", "attn", "mlp", "all")
 """Named choices of target modules; any other text is a regular expression for module names."""
@@ -95,11 +96,23 @@ class AdapterSpec(Section):
         description="vpt: new prompts before every block (deep, the default) or only before the "
         "first one (shallow).",
     )
+    head: Head | None = Field(
+        None,
+        description="Classification head: linear, on the pooled features (the default), or "
+        "attentive, a learnt query per finding that pools the tokens by cross-attention.",
+    )
 
     imported: str | None = Field(
         None,
         pattern=r"^[0-9a-f]{16}$",
         description="Hash of an imported adapter: the run evaluates it and does not train.",
+        json_schema_extra={"chosen": False},
+    )
+
+    combined: str | None = Field(
+        None,
+        pattern=r"^(ensemble|soup)( [0-9a-f]{8})+$",
+        description="An ensemble or soup of other runs, with their ids; it does not train.",
         json_schema_extra={"chosen": False},
     )
 
@@ -115,12 +128,26 @@ class AdapterSpec(Section):
             ) from error
         return targets
 
+    @field_validator("head")
+    @classmethod
+    def _linear_head_is_the_default(cls, head: Head | None) -> Head | None:
+        return None if head == "linear" else head
+
     @field_validator("blocks")
     @classmethod
     def _blocks_are_numbers(cls, blocks: str | None) -> str | None:
         if blocks is not None and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", blocks):
             raise ValueError("blocks must be numbers and ranges, such as 8-11 or 0,2,5-7")
         return blocks
+
+    def members(self) -> tuple[str, ...]:
+        """Ids of the runs that an ensemble or soup combines; none for other runs."""
+        return tuple((self.combined or "").split()[1:])
+
+    def kind(self) -> str:
+        """``ensemble of 3`` or ``soup from 3``; empty for other runs."""
+        name = (self.combined or "").partition(" ")[0]
+        return f"{name} {'of' if name == 'ensemble' else 'from'} {len(self.members())}" * bool(name)
 
     def own(self) -> dict[str, Any]:
         """Method-specific settings that were chosen, by name."""
@@ -143,5 +170,6 @@ class AdapterSpec(Section):
 
 
 COMMON = ("method", "rank", "alpha", "dropout", "targets")
-OWN = tuple(name for name in AdapterSpec.model_fields if name not in (*COMMON, "imported"))
+NOT_CHOSEN = ("imported", "combined")
+OWN = tuple(name for name in AdapterSpec.model_fields if name not in (*COMMON, *NOT_CHOSEN))
 """Fields that only some methods support (see ``core.models.tuning.registry``)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from core.config.section import Section
 
@@ -15,7 +15,13 @@ LABEL_FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 OPTIONS = ("findings", "uncertainty", "views", "patient", "table", "columns", "labels")
 """Fields of ``DataSpec`` that only some data sets support (see ``core.data.datasets.registry``)."""
 
-LATER = (*OPTIONS, "split_file", "called")
+PHANTOM_EDITION = 2
+"""Edition of the generated data sets. It is raised when their pixels change, so that cached images
+and features, fingerprints of runs and checkpoints of two editions are never mixed."""
+
+MIN_FOLDS, MAX_FOLDS = 3, 50
+
+LATER = (*OPTIONS, "fold", "split_file", "called")
 """Fields of ``DataSpec`` that are left out of its JSON where they are not set."""
 
 
@@ -35,6 +41,12 @@ class DataSpec(Section):
     )
     subset_seed: int | None = Field(
         None, ge=0, description="Seed for drawing the labelled subset; by default the run's seed."
+    )
+    fold: str | None = Field(
+        None,
+        pattern=r"^\d+/\d+$",
+        description="Fold of a cross-validation over patients, such as 1/5: its patients are the "
+        "test split, those of the next fold the validation split, the others are trained on.",
     )
     split_file: Path | None = Field(
         None,
@@ -87,6 +99,25 @@ class DataSpec(Section):
         "nothing can be learned about the findings.",
     )
 
+    @model_validator(mode="after")
+    def _fold_exists(self) -> DataSpec:
+        if self.fold is None:
+            return self
+        number, count = map(int, self.fold.split("/"))
+        if not MIN_FOLDS <= count <= MAX_FOLDS:
+            raise ValueError(
+                f"{count} folds are not possible: one is scored, another selects the epoch, and "
+                f"the others are trained on; give {MIN_FOLDS} to {MAX_FOLDS}"
+            )
+        if not 1 <= number <= count:
+            raise ValueError(f"there is no fold {self.fold}; give 1/{count} to {count}/{count}")
+        if self.split_file is not None:
+            raise ValueError(
+                "a list of training studies does not fit the folds of a cross-validation; give "
+                "either the list or the fold"
+            )
+        return self
+
     def options(self) -> dict[str, str]:
         """Those of ``OPTIONS`` that are set, by name."""
         chosen = {name: getattr(self, name) for name in OPTIONS}
@@ -95,12 +126,18 @@ class DataSpec(Section):
     def title(self) -> str:
         """A short display name: ``nih 10%``, or ``nih train_1.txt`` where a list is given."""
         part = self.split_file.name if self.split_file else f"{self.label_fraction * 100:g}%"
-        return f"{self.called or self.name} {part}{', shuffled' if self.shuffle_labels else ''}"
+        fold = f", fold {self.fold}" if self.fold else ""
+        shuffled = ", shuffled" if self.shuffle_labels else ""
+        return f"{self.called or self.name} {part}{fold}{shuffled}"
+
+    def edition(self) -> int | None:
+        """Edition of the generated data set; None for data sets that are not generated."""
+        return PHANTOM_EDITION if self.name.startswith("phantom-") else None
 
     def source(self) -> DataSpec:
         """The whole data set: equal for runs that use different labels of it."""
         drawn = {"label_fraction": 1.0, "subset_seed": None, "split_file": None, "called": None}
-        return self.model_copy(update={**drawn, "shuffle_labels": False})
+        return self.model_copy(update={**drawn, "fold": None, "shuffle_labels": False})
 
     @model_serializer(mode="wrap")
     def _without_open_options(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -33,8 +33,17 @@ DROPOUT = 0.1
 step on a CPU is a quarter faster (67 instead of 54 images per second on two cores)."""
 
 
-RATES_LIKE = {"last-k": "full"}
+RATES_LIKE = {"last-k": "full", "attentive": "linear"}
 """Methods whose base learning rate is that of another method than LoRA."""
+
+FROZEN_BACKBONE = frozenset({"linear", "attentive", "logistic", "knn"})
+"""Methods that train or fit only the head; their backbone is always in evaluation mode."""
+
+CLOSED_FORM = frozenset({"logistic", "knn", "pixels"})
+"""Methods that are fitted once, without epochs and without an optimizer."""
+
+WITHOUT_BACKBONE = frozenset({"pixels"})
+"""Methods that use no backbone: their runs are the same for every backbone."""
 
 RATE_FACTORS = {"lora+": 0.25}
 """Factor between a method's base learning rate and LoRA's. LoRA+ trains A with this rate and B with

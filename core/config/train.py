@@ -17,12 +17,21 @@ from core.config.section import Section
 Optimizer = Literal["adamw", "sgd"]
 Augmentation = Literal["none", "crop-flip", "randaugment"]
 Validation = Literal["every-epoch", "budget"]
+Loss = Literal["bce", "focal", "asymmetric"]
+ClassWeight = Literal["none", "balanced"]
 
 SHARE = 0.2
 """Default share of a run's work for validation by budget."""
 
 TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
 """Experiment trackers that a run's curves can be sent to (see ``core.training.trackers``)."""
+
+
+LATER = (
+    "augmented_copies", "accumulation", "activation_checkpointing", "compile", "loss",
+    "class_weight", "crop", "flip", "erase",
+)  # fmt: skip
+"""Settings that are left out of the JSON where they have their default."""
 
 
 class TrainSpec(Section):
@@ -62,6 +71,17 @@ class TrainSpec(Section):
         "computed only once, and for the embedded backbones, whose few steps gain less from crops "
         "than they cost.",
     )
+    crop: bool = Field(
+        True, description="Crop at random where the augmentation crops; otherwise take the centre."
+    )
+    flip: bool = Field(
+        True,
+        description="Mirror half of the images where the augmentation flips. A mirrored chest has "
+        "its heart on the right.",
+    )
+    erase: bool = Field(
+        True, description="Erase a random rectangle in a quarter of the images, with randaugment."
+    )
     augmented_copies: int | None = Field(
         None,
         ge=1,
@@ -69,6 +89,16 @@ class TrainSpec(Section):
         description="Number of fixed augmented copies of each training image, used in turn by the "
         "epochs, so that a frozen prefix of the network is computed once per copy; by default each "
         "epoch draws new augmentations.",
+    )
+    loss: Loss = Field(
+        "bce",
+        description="Training loss: bce (binary cross-entropy), focal (Lin et al. 2017) or "
+        "asymmetric (Ridnik et al. 2021). The validation loss is always bce.",
+    )
+    class_weight: ClassWeight = Field(
+        "none",
+        description="balanced: weight both classes of each finding equally, by their numbers in "
+        "the labelled subset.",
     )
     seed: int = Field(
         0, ge=0, le=2**31 - 1, description="Seed of the labelled subset, head, order and crops."
@@ -131,7 +161,7 @@ class TrainSpec(Section):
         # their JSON and their fingerprint.
         written: dict[str, Any] = write(self)
         closed = {"track"} if self.track is None else set()
-        for name in ("augmented_copies", "accumulation", "activation_checkpointing", "compile"):
+        for name in LATER:
             if written[name] == type(self).model_fields[name].default:
                 closed.add(name)
         if self.validation == "every-epoch":
@@ -151,7 +181,12 @@ class TrainSpec(Section):
 
     @model_validator(mode="after")
     def _copies_differ(self) -> TrainSpec:
-        if self.augmented_copies is not None and self.augmentation == "none":
+        plain = not (self.crop or self.flip) and self.augmentation != "randaugment"
+        if plain and self.augmentation == "crop-flip":
+            raise ValueError(
+                "without crop and flip nothing of crop-flip is left; choose the augmentation none"
+            )
+        if self.augmented_copies is not None and (plain or self.augmentation == "none"):
             raise ValueError(
                 "without augmentation all augmented copies are the same; choose an augmentation or "
                 "leave out the copies"

@@ -78,6 +78,8 @@ class ChestDataset(ABC):
         notes: What a user should know to interpret a result, in sentences.
         reader_version: Raised whenever ``read`` would return other pixels for the same source.
         skipped: Listed studies that are not in the table on purpose, with the reason.
+        drawn_test: Whether this software drew the test split; a cross-validation then divides it
+            as well.
         table: One row per study, indexed by study id (str), with the columns ``patient`` (str),
             ``split`` (train, val, test), ``sex``, ``age``, ``view``, and one float column per
             finding (1, 0, NaN).
@@ -90,6 +92,7 @@ class ChestDataset(ABC):
     reader_version: ClassVar[int] = 1
     findings: tuple[str, ...]
     split_name: str
+    drawn_test: bool = False
     notes: tuple[str, ...] = ()
     skipped: Mapping[str, str] = MappingProxyType({})
     table: pd.DataFrame

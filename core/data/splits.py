@@ -57,7 +57,7 @@ def subset(dataset: ChestDataset, fraction: float, seed: int) -> list[str]:
     numbers, patients = pd.factorize(dataset.table.loc[ids, "patient"])
     sizes = np.bincount(numbers)
     rank = np.empty(len(patients), np.int64)
-    rank[_order(patients, f"subset {seed}")] = np.arange(len(patients))
+    rank[order_of(patients, f"subset {seed}")] = np.arange(len(patients))
     positive = dataset.labels(ids) == 1
     kept = _patients_with_every_finding(numbers, rank, positive)
     # Number of images if the fraction ends at each rank; the kept patients are always included.
@@ -121,7 +121,7 @@ def stratified(
         The split of each study.
     """
     numbers, names = pd.factorize(np.asarray(patients, dtype=object))
-    order = _order(names, salt)
+    order = order_of(names, salt)
     having = np.zeros((len(names), labels.shape[1] + 1), np.bool_)
     np.logical_or.at(having[:, :-1], numbers, labels == 1)
     having[:, -1] = True  # the group without a finding
@@ -157,7 +157,7 @@ def part(
         For each study whether it was chosen.
     """
     numbers, names = pd.factorize(np.asarray(patients, dtype=object))
-    order, sizes = _order(names, salt), np.bincount(numbers)
+    order, sizes = order_of(names, salt), np.bincount(numbers)
     having = np.zeros((len(names), labels.shape[1]), np.int64)
     np.add.at(having, numbers, labels == 1)
     wanted = count // (2 * labels.shape[1])
@@ -324,7 +324,16 @@ def _keys(names: Iterable[str], salt: str) -> NDArray[np.float64]:
     return (drawn >> np.uint64(11)).astype(np.float64) / 2**53
 
 
-def _order(names: Iterable[str], salt: str) -> NDArray[np.intp]:
+def order_of(names: Iterable[str], salt: str) -> NDArray[np.intp]:
+    """The order of names that a salt determines, the same on every machine.
+
+    Args:
+        names: Such as those of patients.
+        salt: A different salt gives a different order.
+
+    Returns:
+        Indices into ``names``.
+    """
     return np.argsort(_keys(names, salt), kind="stable")
 
 

@@ -126,7 +126,8 @@ class TrainTransform:
     ``crop-flip`` crops a share ``SCALE`` of the area at a ratio ``RATIO``, resizes it (bicubic,
     antialiased) and flips half of the images horizontally. ``randaugment`` adds RandAugment (two of
     15 operations, magnitude 9 ± 0.5, increasing) and random erasing with noise (probability 0.25).
-    ``none`` is ``EvalTransform``.
+    ``none`` is ``EvalTransform``. A step that is switched off does not change the random numbers
+    of the others.
 
     Args:
         input_size: Side of the network's input, in pixels.
@@ -134,6 +135,10 @@ class TrainTransform:
         std: Standard deviation, likewise.
         channels: Channels of the input; the grey image is repeated.
         augmentation: One of ``AUGMENTATIONS``.
+        crop: Crop at random; otherwise resize and crop the centre as in evaluation.
+        flip: Flip half of the images horizontally.
+        erase: Erase random rectangles, with ``randaugment``.
+        resize: Shorter side before the centre crop, where nothing is cropped at random.
 
     Raises:
         ConfigurationError: The augmentation is unknown.
@@ -146,6 +151,11 @@ class TrainTransform:
         std: Statistic,
         channels: int = 3,
         augmentation: str = "crop-flip",
+        *,
+        crop: bool = True,
+        flip: bool = True,
+        erase: bool = True,
+        resize: int | None = None,
     ) -> None:
         if augmentation not in AUGMENTATIONS:
             raise unknown_name(
@@ -153,7 +163,8 @@ class TrainTransform:
             )
         self.input_size = input_size
         self.augmentation = augmentation
-        self._unaugmented = EvalTransform(input_size, mean, std, channels)
+        self._crop, self._flip, self._erase = crop, flip, erase
+        self._unaugmented = EvalTransform(input_size, mean, std, channels, resize)
         self._normal = Normalisation(mean, std, channels)
 
     def __call__(self, images: Sequence[NDArray[np.uint8]], generator: torch.Generator) -> Tensor:
@@ -174,8 +185,15 @@ class TrainTransform:
             for square in self._cropped(images, generator)
         ]
         batch = self._normal(torch.stack(changed)[:, None])
-        augmentation.erase(batch, generator)
+        if self._erase:
+            augmentation.erase(batch, generator)
         return batch
+
+    @property
+    def variant(self) -> str:
+        """Name of the augmentation and of the steps that it leaves out."""
+        steps = {"crop": self._crop, "flip": self._flip, "erase": self._erase}
+        return " ".join([self.augmentation, *(f"no-{k}" for k, on in steps.items() if not on)])
 
     def squares(
         self,
@@ -210,9 +228,14 @@ class TrainTransform:
         for image, (top, left, height, width), flip in zip(
             images[part], crops[part].tolist(), flipped[part].tolist(), strict=True
         ):
+            if not self._crop:
+                centre = self._unaugmented.squares([image])[0, 0]
+                yield centre.flip(1) if flip and self._flip else centre
+                continue
             square = image[top : top + height, left : left + width]
-            pixels = torch.from_numpy(np.array(square[:, ::-1] if flip else square))[None, None]
-            yield _bicubic(pixels, size, size)[0, 0]
+            mirrored = flip and self._flip
+            pixels = torch.from_numpy(np.array(square[:, ::-1] if mirrored else square))
+            yield _bicubic(pixels[None, None], size, size)[0, 0]
 
 
 def random_crops(sizes: Sequence[tuple[int, ...]], generator: torch.Generator) -> NDArray[np.int64]:

@@ -7,21 +7,24 @@ the model nor torch is needed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from core.errors import DataError, unknown_name
-from core.evaluation.predictions import Predictions, aligned, read_predictions
+from core.errors import ConfigurationError, DataError, unknown_name
+from core.evaluation.predictions import Predictions, aligned, read_joined, read_predictions
 from core.evaluation.subgroups import Subgroups, all_subgroups
-from core.formatting import DISCLAIMER
-from core.metrics import calibration, delong, intervals, operating_point
+from core.formatting import DISCLAIMER, share
+from core.metrics import calibration, intervals, operating_point
 from core.metrics.auroc import average_precision
-from core.metrics.bootstrap import DRAWS, bootstrap_macro, paired_bootstrap
 from core.metrics.calibration import ReliabilityBin
+from core.metrics.decision_curve import NetBenefit, decision_curve
 from core.metrics.intervals import Interval, OperatingPoint, PairedTest, Rule
+from core.metrics.patient_intervals import MIN_PATIENTS, auroc_difference, auroc_interval
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class FindingScore:
         finding: Its name.
         studies: Studies with a known label.
         positives: Positive studies among them.
-        auroc: AUROC with DeLong's interval, clustered by patient.
+        auroc: AUROC with its interval over patients.
         average_precision: Area under the precision-recall curve; by chance it is the prevalence.
         brier: Mean squared error of the probability.
         calibration_error: Expected calibration error over ten bins of equal count.
@@ -40,6 +43,10 @@ class FindingScore:
         scaled_error: Calibration error after temperature scaling.
         reliability: Reliability curve, in ten bins of equal count.
         point: The threshold chosen on validation, with its sensitivity and specificity here.
+        prevalence: Prevalence that the predictive values and the net benefit refer to.
+        ppv: Positive predictive value of the operating point at this prevalence.
+        npv: Negative predictive value, likewise.
+        net_benefit: Decision curve at this prevalence, with the probabilities of the model.
     """
 
     finding: str
@@ -53,6 +60,10 @@ class FindingScore:
     scaled_error: float
     reliability: tuple[ReliabilityBin, ...]
     point: OperatingPoint
+    prevalence: float
+    ppv: float
+    npv: float
+    net_benefit: tuple[NetBenefit, ...]
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,7 @@ class Scores:
         rule: Rule for choosing the operating points on validation.
         target: Sensitivity or specificity to reach, for the rules of that name.
         temperature: Temperature fitted on validation over all findings; NaN without validation.
+        prevalence: The stated prevalence of all findings; None for their prevalence in the split.
         subgroups: Scores by sex, age band and view, if they are known.
     """
 
@@ -79,6 +91,7 @@ class Scores:
     rule: Rule
     target: float = 0.9
     temperature: float = math.nan
+    prevalence: float | None = None
     subgroups: tuple[Subgroups, ...] = ()
 
 
@@ -89,8 +102,9 @@ class FindingDifference:
     Attributes:
         finding: Its name.
         positives: Positive studies.
-        test: DeLong's paired test, clustered by patient.
-        holm_p: Its p-value with Holm's correction over all findings.
+        test: Paired test over patients; NaN with fewer than ``MIN_PATIENTS`` patients with or
+            without the finding.
+        holm_p: Its p-value with Holm's correction over the tested findings.
     """
 
     finding: str
@@ -107,7 +121,7 @@ class Difference:
         split: ``val`` or ``test``.
         studies: Number of studies that both predicted.
         patients: Number of their patients.
-        macro: Mean AUROC, tested by bootstrap over patients.
+        macro: Mean AUROC over the tested findings, tested over patients.
         findings: One entry per finding that both predict.
     """
 
@@ -124,9 +138,9 @@ def evaluate_run(
     *,
     rule: Rule = "youden",
     target: float = 0.9,
-    draws: int = DRAWS,
-    seed: int = 0,
     groups: bool = True,
+    others: Sequence[Path] = (),
+    prevalence: float | None = None,
 ) -> Scores:
     """Score a finished run on one split.
 
@@ -135,16 +149,23 @@ def evaluate_run(
         split: ``val`` or ``test``.
         rule: Rule for choosing operating points on the validation split.
         target: Sensitivity or specificity to reach, for the rules of that name.
-        draws: Resamples of the patients, for the interval of the macro AUROC.
-        seed: Seed of the resamples.
         groups: Whether to score subgroups as well.
+        others: Folders of the other folds of a cross-validation, whose predictions are joined.
+        prevalence: Prevalence for the predictive values and the net benefit, in (0, 1); by default
+            that of each finding in the split.
 
     Raises:
+        ConfigurationError: The prevalence is out of range.
         DataError: As for ``read_predictions``.
     """
-    predictions = read_predictions(folder, split)
+    if prevalence is not None and not 0 < prevalence < 1:
+        raise ConfigurationError(
+            f"A prevalence of {prevalence:g} is not possible.",
+            "Give a share of the studies above 0 and below 1, such as 0.02.",
+        )
+    predictions = read_joined((folder, *others), split)
     try:
-        validation: Predictions | None = read_predictions(folder, "val")
+        validation: Predictions | None = read_joined((folder, *others), "val")
     except DataError:
         validation = None
     temperature = math.nan
@@ -154,17 +175,16 @@ def evaluate_run(
         split=split,
         studies=len(predictions.ids),
         patients=len(np.unique(predictions.patients)),
-        macro=bootstrap_macro(
-            predictions.labels, predictions.scores, predictions.patients, draws, seed
-        ),
+        macro=auroc_interval(predictions.labels, predictions.scores, predictions.patients),
         findings=tuple(
-            _score(predictions, f, validation, rule, target, temperature)
+            _score(predictions, f, validation, rule, target, temperature, prevalence)
             for f in range(len(predictions.findings))
         ),
         rule=rule,
         target=target,
         temperature=temperature,
-        subgroups=all_subgroups(predictions, draws, seed) if groups else (),
+        prevalence=prevalence,
+        subgroups=all_subgroups(predictions) if groups else (),
     )
 
 
@@ -175,6 +195,7 @@ def _score(
     rule: Rule,
     target: float,
     temperature: float,
+    prevalence: float | None,
 ) -> FindingScore:
     labels, scores = predictions.labels[:, f], predictions.scores[:, f]
     scaled = calibration.scaled(scores, temperature)
@@ -184,58 +205,81 @@ def _score(
             validation.labels[:, f], validation.scores[:, f], rule, target
         )
         threshold = chosen.threshold
+    studies, positives = int((~np.isnan(labels)).sum()), int((labels == 1).sum())
+    chosen_prevalence = positives / max(1, studies) if prevalence is None else prevalence
+    point = operating_point.at_threshold(labels, scores, threshold)
+    ppv, npv = operating_point.predictive_values(point, chosen_prevalence)
     return FindingScore(
         finding=predictions.findings[f],
-        studies=int((~np.isnan(labels)).sum()),
-        positives=int((labels == 1).sum()),
-        auroc=delong.delong_interval(labels, scores, predictions.patients),
+        studies=studies,
+        positives=positives,
+        auroc=auroc_interval(labels, scores, predictions.patients),
         average_precision=average_precision(labels, scores),
         brier=calibration.brier(labels, scores),
         calibration_error=calibration.calibration_error(labels, scores),
         scaled_brier=calibration.brier(labels, scaled),
         scaled_error=calibration.calibration_error(labels, scaled),
         reliability=calibration.reliability(labels, scores),
-        point=operating_point.at_threshold(labels, scores, threshold),
+        point=point,
+        prevalence=chosen_prevalence,
+        ppv=ppv,
+        npv=npv,
+        net_benefit=decision_curve(labels, scores, prevalence),
     )
 
 
-def compare_runs(
-    a: Path, b: Path, split: str = "test", *, draws: int = DRAWS, seed: int = 0
-) -> Difference:
+def compare_runs(a: Path, b: Path, split: str = "test") -> Difference:
     """Compare two finished runs on the studies and findings that both predicted.
 
     Args:
         a: The first run's folder.
         b: The second run's folder.
         split: ``val`` or ``test``.
-        draws: Resamples of the patients.
-        seed: Seed of the resamples.
 
     Raises:
         DataError: A run has no predictions, or the runs share no studies.
     """
     first, second = aligned([read_predictions(a, split), read_predictions(b, split)])
+    labels, patients = first.labels, first.patients
     tests = [
-        delong.delong_paired(
-            first.labels[:, f], first.scores[:, f], second.scores[:, f], first.patients
-        )
+        auroc_test(labels[:, f], first.scores[:, f], second.scores[:, f], patients)
         for f in range(len(first.findings))
     ]
     corrected = intervals.holm([test.p for test in tests])
     return Difference(
         split=split,
         studies=len(first.ids),
-        patients=len(np.unique(first.patients)),
-        macro=paired_bootstrap(
-            first.labels, first.scores, second.scores, first.patients, draws, seed
-        ),
+        patients=len(np.unique(patients)),
+        macro=auroc_test(labels, first.scores, second.scores, patients),
         findings=tuple(
-            FindingDifference(finding, int((first.labels[:, f] == 1).sum()), test, float(p))
+            FindingDifference(finding, int((labels[:, f] == 1).sum()), test, float(p))
             for f, (finding, test, p) in enumerate(
                 zip(first.findings, tests, corrected, strict=True)
             )
         ),
     )
+
+
+def auroc_test(
+    labels: ArrayLike, first: ArrayLike, second: ArrayLike, patients: ArrayLike
+) -> PairedTest:
+    """Test whether two models have equal AUROC, on one finding or on the mean over findings.
+
+    Args:
+        labels: Shape (studies,) or (studies, findings): 1, 0 or NaN.
+        first: Scores of the first model, same shape.
+        second: Scores of the second model, same shape.
+        patients: Shape (studies,).
+
+    Returns:
+        AUROCs over the findings that ``MIN_PATIENTS`` patients have, and do not have. If there is
+        none, the AUROCs are those over all findings, and interval and p are NaN.
+    """
+    test = auroc_difference(labels, [first], [second], patients).test()
+    if not math.isnan(test.first):
+        return test
+    a, b = (auroc_interval(labels, scores).value for scores in (first, second))
+    return PairedTest(a, b, Interval(a - b, math.nan, math.nan), math.nan, math.nan)
 
 
 def as_json(scores: Scores | Difference) -> dict[str, Any]:
@@ -256,20 +300,22 @@ def as_text(scores: Scores) -> str:
     """The scores as a table for the terminal, followed by calibration and subgroups."""
     width = max(12, *(len(each.finding) for each in scores.findings))
     head = (
-        f"{'finding':{width}}  positives  AUROC  95% interval    sens.  spec.     AP  Brier    ECE"
-        "  scaled"
+        f"{'finding':{width}}  positives  AUROC  95% interval    sens.  spec.    PPV    NPV     AP"
+        "  Brier    ECE  scaled"
     )
     rows = [
         f"{each.finding:{width}}  {each.positives:>9,}  {_figure(each.auroc.value)}  "
         f"{_bounds(each.auroc)}  {_figure(each.point.sensitivity)}  "
-        f"{_figure(each.point.specificity)}  {_figure(each.average_precision)}  "
+        f"{_figure(each.point.specificity)}  {_figure(each.ppv)}  {_figure(each.npv)}  "
+        f"{_figure(each.average_precision)}  "
         f"{_figure(each.brier)}  {_figure(each.calibration_error)}   {_figure(each.scaled_error)}"
         for each in scores.findings
     ]
     mean = f"{'mean':{width}}  {'':9}  {_figure(scores.macro.value)}  {_bounds(scores.macro)}"
     about = (
         f"{scores.studies:,} studies of {scores.patients:,} patients, {scores.split} split. "
-        f"Sensitivity and specificity at the threshold chosen on validation ({rule_words(scores)})."
+        f"Sensitivity and specificity at the threshold chosen on validation "
+        f"({rule_words(scores)}); PPV and NPV at {prevalence_words(scores)}."
     )
     lines = [head, *rows, mean.rstrip(), about]
     if not math.isnan(scores.temperature):
@@ -302,8 +348,9 @@ def difference_text(difference: Difference) -> str:
     )
     about = (
         f"{difference.studies:,} studies of {difference.patients:,} patients that both predicted, "
-        f"{difference.split} split. Findings: paired DeLong, Holm over findings; mean: bootstrap "
-        "over patients. Other seeds are not covered."
+        f"{difference.split} split. Paired tests over patients, Holm over the findings that have "
+        f"{MIN_PATIENTS} patients with and without them; the mean is over these. Other seeds are "
+        "not covered."
     )
     return "\n".join([head, *rows, mean, about, f"{DISCLAIMER}."])
 
@@ -324,6 +371,13 @@ def rule_of(name: str) -> Rule:
 def rule_words(scores: Scores) -> str:
     """The rule for the thresholds, as text: ``Youden``, ``sensitivity 0.9``."""
     return "Youden" if scores.rule == "youden" else f"{scores.rule} {scores.target:g}"
+
+
+def prevalence_words(scores: Scores) -> str:
+    """The prevalence of the predictive values, as text: ``a prevalence of 2%``."""
+    if scores.prevalence is None:
+        return f"the prevalence of the {scores.split} split"
+    return f"a prevalence of {share(scores.prevalence)}"
 
 
 def _subgroup_text(groups: Subgroups) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import DataError
+from core.files import write_atomically
 
 PREDICTED = ("val", "test")
 """Splits that a run predicts."""
@@ -69,6 +72,49 @@ def read_predictions(folder: Path, split: str = "test") -> Predictions:
             f"The predictions {path.name} of this run cannot be read ({error}).",
             "Train the run again.",
         ) from error
+
+
+def write_predictions(folder: Path, split: str, predictions: Predictions) -> None:
+    """Write predictions into a run's folder, as ``read_predictions`` reads them."""
+    buffer = io.BytesIO()
+    known = {name: getattr(predictions, name) for name in ("sex", "age", "view")}
+    np.savez_compressed(
+        buffer,
+        ids=predictions.ids,
+        patients=predictions.patients,
+        **{name: values for name, values in known.items() if values is not None},
+        findings=np.array(predictions.findings),
+        labels=predictions.labels,
+        scores=predictions.scores,
+    )
+    (folder / "predictions").mkdir(exist_ok=True)
+    write_atomically(folder / "predictions" / f"{split}.npz", buffer.getvalue())
+
+
+def read_joined(folders: Sequence[Path], split: str = "test") -> Predictions:
+    """Read the predictions of all folds of a cross-validation as those of one model.
+
+    Args:
+        folders: The folders of the folds' runs; or that of a single run.
+        split: ``test``, the out-of-fold predictions, or ``val``.
+
+    Raises:
+        DataError: As for ``read_predictions``, or the folds have different findings.
+    """
+    parts = [read_predictions(folder, split) for folder in folders]
+    if len(parts) == 1:
+        return parts[0]
+    if len({part.findings for part in parts}) > 1:
+        raise DataError("The folds have different findings.", "Train them on the same data.")
+
+    def joined(name: str) -> Any:
+        values = [getattr(part, name) for part in parts]
+        return None if any(value is None for value in values) else np.concatenate(values)
+
+    names = ("labels", "scores", "sex", "age", "view")
+    return Predictions(
+        joined("ids"), joined("patients"), parts[0].findings, *(joined(name) for name in names)
+    )
 
 
 @lru_cache(maxsize=64)

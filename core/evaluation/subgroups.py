@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.evaluation.predictions import Predictions
-from core.metrics.auroc import macro, per_finding
-from core.metrics.bootstrap import DRAWS, bootstrap_parts
 from core.metrics.intervals import Floats, Interval
+from core.metrics.patient_intervals import auroc_interval, gap_between_parts
 
 BY = ("sex", "age", "view")
 """Attributes that divide the studies into groups."""
@@ -68,30 +67,22 @@ class Subgroups:
     unknown: int
 
 
-def all_subgroups(
-    predictions: Predictions, draws: int = DRAWS, seed: int = 0
-) -> tuple[Subgroups, ...]:
+def all_subgroups(predictions: Predictions) -> tuple[Subgroups, ...]:
     """Subgroup scores by each attribute of ``BY`` that divides the studies.
 
     Args:
         predictions: A model's predictions on one split.
-        draws: Resamples of the patients.
-        seed: Seed of the resamples.
     """
-    each = (subgroups(predictions, by, draws, seed) for by in BY)
+    each = (subgroups(predictions, by) for by in BY)
     return tuple(groups for groups in each if groups is not None)
 
 
-def subgroups(
-    predictions: Predictions, by: str, draws: int = DRAWS, seed: int = 0
-) -> Subgroups | None:
+def subgroups(predictions: Predictions, by: str) -> Subgroups | None:
     """Subgroup scores by sex, age band or view.
 
     Args:
         predictions: A model's predictions on one split.
         by: One of ``BY``.
-        draws: Resamples of the patients.
-        seed: Seed of the resamples.
 
     Returns:
         None if there are fewer than two groups, or the groups are not known.
@@ -110,17 +101,16 @@ def subgroups(
     between: tuple[str, ...] = ()
     if large and len(shared):
         labels, scores = labels[:, shared], scores[:, shared]
-        chosen = [masks[i] for i in large]
-        drawn = bootstrap_parts(labels, scores, chosen, predictions.patients, draws, seed)
-        values = [macro(per_finding(labels[mask], scores[mask])) for mask in chosen]
-        for i, value, row in zip(large, values, drawn, strict=True):
-            intervals[i] = Interval(value, *_bounds(row))
+        for i in large:
+            own = predictions.patients[masks[i]]
+            intervals[i] = auroc_interval(labels[masks[i]], scores[masks[i]], own)
         if len(large) > 1:
-            high, low = int(np.argmax(values)), int(np.argmin(values))
-            pairs = len(large) * (len(large) - 1) // 2
-            spread = _bounds(drawn[high] - drawn[low], 0.05 / pairs)
-            gap = Interval(values[high] - values[low], *spread)
-            between = (known[large[high]], known[large[low]])
+            high = max(large, key=lambda i: intervals[i].value)
+            low = min(large, key=lambda i: intervals[i].value)
+            level = 1 - 0.05 / (len(large) * (len(large) - 1) // 2)
+            parts = masks[high], masks[low]
+            gap = gap_between_parts(labels, scores, parts, predictions.patients, level)
+            between = (known[high], known[low])
     return Subgroups(
         by,
         tuple(
@@ -168,11 +158,3 @@ def _shared(labels: Floats, masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.in
     """Columns with both classes in each of these groups of rows."""
     both = [((labels[mask] == 1).any(axis=0)) & ((labels[mask] == 0).any(axis=0)) for mask in masks]
     return np.flatnonzero(np.all(both, axis=0)) if both else np.array([], dtype=np.intp)
-
-
-def _bounds(values: Floats, outside: float = 0.05) -> tuple[float, float]:
-    defined = values[~np.isnan(values)]
-    if not defined.size:
-        return math.nan, math.nan
-    low, high = np.quantile(defined, [outside / 2, 1 - outside / 2])
-    return float(low), float(high)

@@ -1,7 +1,8 @@
 """Verdict on two groups of runs: which one is better, and whether the runs support that.
 
 A difference can be due to chance in two ways: by the seed (labelled subset, head, order) and by the
-patients of the test split. A group is called better only if both intervals exclude zero.
+patients of the test split. One interval covers both; a group is called better if it excludes zero.
+Where several pairs are compared at once, the level is corrected for their number.
 """
 
 from __future__ import annotations
@@ -9,225 +10,82 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from core.config.fields import fields
-from core.config.run import RunSpec
-from core.evaluation.predictions import aligned, read_predictions
-from core.formatting import capitalized, points
-from core.metrics.auroc import macro, per_finding
-from core.metrics.bootstrap import DRAWS, group_bootstrap
-from core.metrics.intervals import Interval
-from core.metrics.seed_tests import SeedsTest, seeds_paired, seeds_unpaired
-from core.models.tuning.registry import TUNING_METHODS
+from core.config.tuned import RATE, tuned_for
+from core.evaluation.groups import REPETITION, Group, differing, fold_count, is_default
+from core.evaluation.predictions import aligned, read_joined
+from core.formatting import capitalized, percent, points, share
+from core.metrics.intervals import Interval, holm
+from core.metrics.patient_intervals import MIN_PATIENTS
+from core.metrics.seeds_and_patients import MIN_SEEDS, DifferenceTest, difference_test
+from core.models.tuning.registry import tuning_method
 
 Evidence = Literal["above", "below", "unclear", "undecided"]
 
-REPETITION = ("train.seed", "train.device", "train.precision", "data.root")
-"""Settings in which the runs of a group may differ: the seed, the machine and the data folder."""
-
-FOLDER = "folder"
-"""The custom data set: another root is another data set."""
-
-LABELS = {
-    "data.name": "data set",
-    "data.split": "split",
-    "data.findings": "set of findings",
-    "data.uncertainty": "uncertain labels",
-    "data.patient": "patient pattern",
-    "data.label_fraction": "label fraction",
-    "data.subset_seed": "subset seed",
-    "data.called": "display name of the data set",
-    "data.table": "label table",
-    "data.columns": "columns of the label table",
-    "data.labels": "label columns",
-    "data.split_file": "list of training studies",
-    "data.skip_bad": "bad images skipped",
-    "data.shuffle_labels": "shuffled labels",
-    "model.pretrained": "pre-trained weights",
-    "adapter.rate_ratio": "learning rate of B over A",
-    "adapter.initial_rank": "initial rank",
-    "train.lr": "learning rate",
-    "train.min_lr": "final learning rate",
-    "train.warmup_epochs": "warm-up epochs",
-    "train.layer_decay": "layer-wise decay",
-}
-"""Labels of settings that are not simply the field's name."""
+LEVEL = 0.05
+"""Share of the pages or tables of equal methods on which a winner may be named."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A completed run.
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Two groups of runs and the test of their difference, before a decision.
 
     Attributes:
-        id: The run's id.
-        spec: Its specification.
-        folder: Its folder, with its predictions.
+        first: The first group.
+        second: The second group.
+        split: ``test`` or ``val``.
+        test: Test of the difference over seeds and patients.
+        patients: Number of patients of the split.
+        rare: Findings with too few patients for a test; they are left out.
+        paired: Whether the groups are compared seed by seed.
     """
 
-    id: str
-    spec: RunSpec
-    folder: Path
+    first: Group
+    second: Group
+    split: str
+    test: DifferenceTest
+    patients: int
+    rare: tuple[str, ...]
+    paired: bool
 
 
-@dataclass(frozen=True)
-class Group:
-    """Runs that differ only in the seed.
-
-    Attributes:
-        title: What distinguishes the group from the others: ``LoRA r 4``.
-        spec: Specification of the first run.
-        trials: One run per seed, in the order of the seeds.
-    """
-
-    title: str
-    spec: RunSpec
-    trials: tuple[Trial, ...]
-
-
-@dataclass(frozen=True)
-class Differing:
-    """A setting in which runs differ.
-
-    Attributes:
-        path: Its dotted name.
-        label: Its display name.
-        values: One value per run, as text; a dash if the run's method has no such setting.
-        given: Whether it was chosen; False if it follows from method and optimizer.
-    """
-
-    path: str
-    label: str
-    values: tuple[str, ...]
-    given: bool
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Verdict:
     """Whether the first group is better than the second, with its evidence.
 
     Attributes:
         sentence: The answer, with its interval and the number of seeds.
-        evidence: ``above`` or ``below`` if both intervals exclude zero, ``unclear`` if one of them
-            contains it, ``undecided`` with fewer than two seeds per side.
-        difference: Mean AUROC of the first minus the second, 0 to 1; interval over seeds, or NaN.
-        over_patients: The same difference with its interval over patients of the split.
-        seeds: The test over seeds.
+        evidence: ``above`` or ``below`` if the interval excludes zero, ``unclear`` if it does not,
+            ``undecided`` if there are too few seeds or patients.
+        difference: Mean AUROC of the first minus the second, 0 to 1, with the interval that
+            decided; its bounds are NaN if undecided.
+        level: Coverage of this interval: 0.95 for a single comparison, more if it was corrected.
+        p: p-value, corrected by Holm's method for the pairs that were compared at once.
+        over_patients: The same difference with its 95% interval over patients alone.
+        test: The test over seeds and patients.
         notes: Restrictions that the reader should know.
     """
 
     sentence: str
     evidence: Evidence
     difference: Interval
+    level: float
+    p: float
     over_patients: Interval
-    seeds: SeedsTest
+    test: DifferenceTest
     notes: tuple[str, ...]
 
 
-def same_but_seed(spec: RunSpec) -> str:
-    """A key that is equal for runs that differ only in the seed."""
-    plain = spec.resolved().model_dump(mode="json")
-    if plain["data"]["subset_seed"] == plain["train"]["seed"]:
-        plain["data"]["subset_seed"] = None
-    for path in REPETITION:
-        section, name = path.split(".")
-        if path != "data.root" or spec.data.name != FOLDER:
-            plain[section][name] = None
-    method = TUNING_METHODS.get(spec.adapter.method)
-    for name in list(plain["adapter"]):
-        if method is not None and name not in ("method", *method.options):
-            plain["adapter"][name] = None
-    return repr(plain)
-
-
-def grouped(trials: Iterable[Trial]) -> list[Group]:
-    """Group runs that differ only in the seed, in the order of their first members.
-
-    Of two runs with the same seed the later one in ``trials`` is used.
-    """
-    by_key: dict[str, dict[int, Trial]] = {}
-    for trial in trials:
-        by_key.setdefault(same_but_seed(trial.spec), {})[trial.spec.train.seed] = trial
-    members = [tuple(seeds[seed] for seed in sorted(seeds)) for seeds in by_key.values()]
-    specs = [trials_of[0].spec for trials_of in members]
-    return [
-        Group(title, spec, own)
-        for title, spec, own in zip(titles(specs), specs, members, strict=True)
-    ]
-
-
-def titles(specs: Sequence[RunSpec]) -> list[str]:
-    """A short name for each specification: the method, and the other settings that differ."""
-    excluded = ("adapter.method", "adapter.rank", *REPETITION)
-    others = [each for each in differing(specs) if each.path not in excluded and each.given]
-    return [
-        " · ".join(filter(None, (adapter(spec), *(_value_in_title(each, i) for each in others))))
-        for i, spec in enumerate(specs)
-    ]
-
-
-def adapter(spec: RunSpec) -> str:
-    """The method as it is written in a sentence: ``LoRA r 4``, ``full fine-tuning``."""
-    method = TUNING_METHODS.get(spec.adapter.method)
-    if method is None:
-        return spec.adapter.method
-    title = method.title
-    title = title if title[1:] != title[1:].lower() else title[0].lower() + title[1:]
-    return f"{title} r {spec.adapter.rank}" if "rank" in method.options else title
-
-
-def differing(specs: Sequence[RunSpec]) -> list[Differing]:
-    """The settings in which runs differ, the chosen ones first.
-
-    Args:
-        specs: The runs' specifications.
-    """
-    resolved = [spec.resolved() for spec in specs]
-    differences = []
-    for setting in fields():
-        section, name = setting.path.split(".")
-        values = [getattr(getattr(spec, section), name) for spec in resolved]
-        if setting.path == "data.subset_seed" and values == [s.train.seed for s in resolved]:
-            continue
-        used = [_has_effect(spec, setting.path) for spec in resolved]
-        compared = {value for value, effect in zip(values, used, strict=True) if effect}
-        if len(compared) < 2:
-            continue
-        given = not all(_is_default(spec, setting.path) for spec in resolved)
-        texts = tuple(
-            _text(setting.path, value) if effect else "–"
-            for value, effect in zip(values, used, strict=True)
-        )
-        label = LABELS.get(setting.path, name.replace("_", " "))
-        differences.append(Differing(setting.path, label, texts, given))
-    return sorted(differences, key=lambda each: not each.given)
-
-
-def counterpart(spec: RunSpec, method: str) -> RunSpec:
-    """The same run with another method, whose own defaults replace those of the first."""
-    defaults = [
-        setting.path
-        for setting in fields()
-        if setting.path.startswith(("data.", "train.")) and _is_default(spec, setting.path)
-    ]
-    supported = TUNING_METHODS[method].options if method in TUNING_METHODS else {}
-    foreign = [f"adapter.{name}" for name in spec.adapter.own() if name not in supported]
-    opened = spec.without(*defaults, *foreign)
-    adapter = opened.adapter.model_copy(update={"method": method})
-    return opened.model_copy(update={"adapter": adapter})
-
-
-def verdict(first: Group, second: Group, split: str = "test", *, draws: int = DRAWS) -> Verdict:
-    """Say whether the first group is better than the second.
+def measure(first: Group, second: Group, split: str = "test") -> Measured:
+    """Test the difference of two groups of runs.
 
     Args:
         first: Runs of one group.
         second: Runs of the other, on the same studies.
         split: ``test`` or ``val``.
-        draws: Resamples of the patients.
 
     Raises:
         DataError: A run has no predictions, or the runs were not scored on the same studies.
@@ -237,68 +95,117 @@ def verdict(first: Group, second: Group, split: str = "test", *, draws: int = DR
         [trial for trial in group.trials if not shared or trial.spec.train.seed in shared]
         for group in (first, second)
     ]
-    predictions = aligned(
-        [read_predictions(trial.folder, split) for side in sides for trial in side]
+    predictions = aligned([read_joined(trial.folders, split) for side in sides for trial in side])
+    scores, cut = [each.scores for each in predictions], len(sides[0])
+    labels, patients = predictions[0].labels, predictions[0].patients
+    test = difference_test(labels, scores[:cut], scores[cut:], patients, paired=bool(shared))
+    rare = tuple(
+        name
+        for name, tested in zip(predictions[0].findings, test.patients.findings, strict=True)
+        if not tested
     )
-    aurocs = [macro(per_finding(each.labels, each.scores)) for each in predictions]
-    scores = [each.scores for each in predictions]
-    cut = len(sides[0])
-    test = (seeds_paired if shared else seeds_unpaired)(aurocs[:cut], aurocs[cut:])
-    labels, patient_ids = predictions[0].labels, predictions[0].patients
-    patients = group_bootstrap(labels, scores[:cut], scores[cut:], patient_ids, draws).difference
-    evidence = _evidence(test, patients)
-    sentence = _sentence(first.title, second.title, test, patients, evidence, split)
-    notes = tuple(_notes(first, second, test, bool(shared), len(np.unique(patient_ids))))
-    return Verdict(sentence, evidence, test.difference, patients, test, notes)
+    return Measured(first, second, split, test, len(np.unique(patients)), rare, bool(shared))
 
 
-def _evidence(test: SeedsTest, patients: Interval) -> Evidence:
-    if math.isnan(test.p):
-        return "undecided"
-    bounds = (test.difference, patients)
-    if all(interval.low > 0 for interval in bounds):
-        return "above"
-    if all(interval.high < 0 for interval in bounds):
-        return "below"
-    return "unclear"
+def decide(measured: Sequence[Measured]) -> list[Verdict]:
+    """Verdicts on pairs of groups that are shown together, corrected for their number.
+
+    The p-values are corrected by Holm's method. The interval of each pair has the level of its
+    step, so that it excludes zero exactly if the corrected p-value is below 0.05.
+
+    Args:
+        measured: The pairs.
+    """
+    p_values = [each.test.p() for each in measured]
+    corrected = holm(p_values)
+    levels = _levels(p_values)
+    return [_decision(*each) for each in zip(measured, corrected.tolist(), levels, strict=True)]
+
+
+def verdict(first: Group, second: Group, split: str = "test") -> Verdict:
+    """Say whether the first group is better than the second; see ``measure`` and ``decide``.
+
+    Raises:
+        DataError: As for ``measure``.
+    """
+    return decide([measure(first, second, split)])[0]
+
+
+def about_chance(verdicts: Sequence[Verdict], shown: str = "comparisons") -> str:
+    """How many of several pairs chance alone would name; empty for fewer than two.
+
+    Args:
+        verdicts: Verdicts of one call of ``decide``.
+        shown: What the pairs are called.
+    """
+    count = sum(not math.isnan(each.p) for each in verdicts)
+    if count < 2:
+        return ""
+    return (
+        f"Corrected for {count} {shown} by Holm's method: if no method differed, at most "
+        f"{percent(LEVEL)} of such results would name a winner at all (without the correction, "
+        f"{LEVEL * count:.1f} of the {count} on average)."
+    )
+
+
+def _levels(p_values: Sequence[float]) -> list[float]:
+    """Coverage of the interval of each pair at its step of Holm's method."""
+    order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+    levels, error = [1 - LEVEL] * len(p_values), 0.0
+    failed = False
+    for rank, (p, i) in enumerate(order):
+        if not failed:
+            error = LEVEL / (len(order) - rank)
+            failed = p >= error
+        levels[i] = 1 - error
+    return levels
+
+
+def _decision(measured: Measured, p: float, level: float) -> Verdict:
+    test = measured.test
+    difference = test.interval(level)
+    evidence: Evidence = "undecided"
+    if not math.isnan(p):
+        evidence = "unclear" if p >= LEVEL else "above" if test.value > 0 else "below"
+    over_patients = test.patients.test().difference
+    sentence = _sentence(measured, difference, level, over_patients, evidence)
+    notes = tuple(_notes(measured))
+    return Verdict(sentence, evidence, difference, level, p, over_patients, test, notes)
 
 
 def _sentence(
-    first: str, second: str, test: SeedsTest, patients: Interval, evidence: Evidence, split: str
+    measured: Measured, gap: Interval, level: float, patients: Interval, evidence: Evidence
 ) -> str:
-    gap = test.difference
+    first, second, test = measured.first.title, measured.second.title, measured.test
     if math.isnan(gap.value):
-        return f"No finding is defined on the {split} split, so that nothing can be compared."
+        return (
+            f"Not decidable: no finding of the {measured.split} split has {MIN_PATIENTS} patients "
+            f"with it and {MIN_PATIENTS} without it."
+        )
     sign = -1 if gap.value < 0 else 1
     word = "below" if sign < 0 else "above"
-    claim = f"{capitalized(first)} is {points(abs(gap.value), sign=False)} points {word} {second}"
+    claim = f"{first} is {points(abs(gap.value), sign=False)} points {word} {second}"
     if f"{abs(100 * gap.value):.1f}" == "0.0":
-        claim = f"{capitalized(first)} and {second} score equally"
-    over_patients = _range(patients, sign)
+        claim = f"{first} and {second} score equally"
+    seeds = f"{test.seeds.count} seed{'s' * (test.seeds.count != 1)}"
     if evidence == "undecided":
-        lead = claim[0].lower() + claim[1:] if claim.startswith(("Full", "Linear")) else claim
-        fewest = "one seed" if test.count == 1 else "so few seeds"
+        why = f"Not decidable with {seeds if test.seeds.count > 1 else 'one seed'}"
+        because = "but another seed may reverse it"
+        if test.seeds.count >= MIN_SEEDS:
+            why = "Not decidable"
+            because = f"but {seeds} with one and the same difference say nothing about other seeds"
         return (
-            f"Not decidable with {fewest}: {lead} on these patients (95% interval over patients "
-            f"{over_patients}), but another seed may reverse it."
+            f"{why}: {claim} on these patients (95% interval over patients "
+            f"{_range(patients, sign)}), {because}."
         )
-    seeds = f"{test.count} seeds"
-    if evidence != "unclear":
-        return f"{claim}, 95% interval {_range(gap, sign)}, {seeds}."
-    if gap.low <= 0 <= gap.high:
-        return (
-            f"No clear difference: {claim[0].lower() + claim[1:] if first[0].islower() else claim},"
-            f" 95% interval {_range(gap, sign)}, {seeds}."
-        )
-    return (
-        f"{claim} over {seeds} (95% interval {_range(gap, sign)}), but not clearly so on other "
-        f"patients ({over_patients})."
-    )
+    bounds = f"{share(level)} interval {_range(gap, sign)}, {seeds}"
+    if evidence == "unclear":
+        return f"No clear difference: {claim}, {bounds}."
+    return f"{capitalized(claim)}, {bounds}."
 
 
-def _notes(
-    first: Group, second: Group, test: SeedsTest, paired: bool, patients: int
-) -> Iterable[str]:
+def _notes(measured: Measured) -> Iterable[str]:
+    first, second, test = measured.first, measured.second, measured.test
     chosen = [
         each
         for each in differing([first.spec, second.spec])
@@ -307,66 +214,50 @@ def _notes(
     if len(chosen) > 1:
         named = ", ".join(each.label for each in chosen)
         yield f"They differ in {named}: the difference cannot be attributed to one of them."
-    if paired and test.count > 1:
-        decided = test.count - test.ties
+    if first.spec.adapter.method != second.spec.adapter.method:
+        untuned = [each.title for each in (first, second) if _is_untuned(each)]
+        if untuned:
+            yield (
+                f"The learning rate of {' and of '.join(untuned)} is the default and was not tuned "
+                "for this data; “tune” compares each method at its own best setting."
+            )
+    seeds = test.seeds
+    if measured.paired and seeds.count > 1:
+        decided = seeds.count - seeds.ties
         yield (
-            f"{capitalized(first.title)} scores higher with {test.wins} of {decided} seeds"
-            f" (95% interval of this share {test.win_rate.low:.0%} to {test.win_rate.high:.0%})."
+            f"{capitalized(first.title)} scores higher with {seeds.wins} of {decided} seeds"
+            f" (95% interval of this share {percent(seeds.win_rate.low)} to "
+            f"{percent(seeds.win_rate.high)})."
             if decided
             else "Both score equally with every seed."
         )
-    if not paired:
+    folds = fold_count(first.spec), fold_count(second.spec)
+    if any(folds):
+        counts = " and ".join(f"{count} folds" if count else "one split" for count in set(folds))
+        yield f"Out-of-fold predictions of {counts}, joined per seed."
+    if not measured.paired:
         yield "They have no seed in common; the seeds are compared as two unpaired groups."
-    if test.count in (2, 3):
+    if not test.parts:
+        yield "Neither depends on the seed; the interval covers other patients only."
+    elif seeds.count in (2, 3, 4):
         yield "With so few seeds the interval is wide; five or more make it useful."
-    if patients < 50:
-        yield f"The split has only {patients} patients."
+    if measured.rare and not math.isnan(test.value):
+        yield (
+            f"Left out of the comparison, because fewer than {MIN_PATIENTS} patients have or do "
+            f"not have it: {', '.join(measured.rare)}."
+        )
+    if measured.patients < 50:
+        yield f"The split has only {measured.patients} patients."
+
+
+def _is_untuned(group: Group) -> bool:
+    """Whether a group was trained with a default learning rate that was not tuned for its data."""
+    closed_form = tuning_method(group.spec.adapter.method).closed_form
+    return not closed_form and is_default(group.spec, RATE) and not tuned_for(group.spec)
 
 
 def _seeds(group: Group) -> set[int]:
     return {trial.spec.train.seed for trial in group.trials}
-
-
-def _has_effect(spec: RunSpec, path: str) -> bool:
-    """Whether a setting has an effect in this run."""
-    section, name = path.split(".")
-    method = TUNING_METHODS.get(spec.adapter.method)
-    if section == "adapter" and name != "method" and method is not None:
-        return name in method.options
-    return not (path == "train.momentum" and spec.train.optimizer == "adamw")
-
-
-def _is_default(spec: RunSpec, path: str) -> bool:
-    """Whether a value is the default that depends on the run's other settings."""
-    section, name = path.split(".")
-    part = getattr(spec, section)
-    if type(RunSpec.model_fields[section].default).model_fields[name].default is not None:
-        return False
-    default = spec.without(path).resolved()
-    return bool(getattr(getattr(default, section), name) == getattr(part, name))
-
-
-def _text(path: str, value: Any) -> str:
-    if path == "data.label_fraction":
-        return f"{100 * value:g}%"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None:
-        return "default"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _value_in_title(setting: Differing, i: int) -> str:
-    value = setting.values[i]
-    if value == "–":
-        return ""
-    if setting.path == "data.label_fraction":
-        return f"{value} labels"
-    if setting.path == "model.pretrained":
-        return "" if value == "yes" else "random weights"
-    if setting.path in ("model.backbone", "data.name", "data.split", "train.optimizer"):
-        return value
-    return f"{setting.label} {value}"
 
 
 def _range(interval: Interval, sign: int) -> str:

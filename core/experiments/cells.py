@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from core.config.run import RunSpec
-from core.evaluation.verdict import same_but_seed
+from core.evaluation.groups import same_but_seed
 from core.runs.run import ACTIVE, Run, RunState
 from core.workspace import Workspace
 
 
 def recipe_key(spec: RunSpec) -> str:
-    """Key that is equal for runs of one recipe, whatever their seed and the place of files."""
+    """Key that is equal for runs of one recipe, whatever their seed, fold and place of files."""
     anywhere = spec.model_copy(update={"model": spec.model.model_copy(update={"weights": None})})
     return same_but_seed(anywhere)
 
 
 def cell_key(spec: RunSpec) -> str:
-    """Key that is equal for runs of one recipe and seed, whatever the place of files and device."""
-    return f"{spec.train.seed} {recipe_key(spec)}"
+    """Key that is equal for runs of one recipe, seed and fold, whatever the place and device."""
+    fold = f" {spec.data.fold}" if spec.data.fold else ""
+    return f"{spec.train.seed}{fold} {recipe_key(spec)}"
 
 
 def runs_by_cell(runs: Iterable[Run]) -> dict[str, list[Run]]:

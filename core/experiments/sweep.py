@@ -1,4 +1,4 @@
-"""Sweep: many runs queued at once, as methods × ranks × label fractions × seeds or as a list."""
+"""Sweep: many runs queued at once, as combinations of settings or as a list."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from core.runs.run import Run, RunState
 from core.runs.store import Store
 
 MAX_RUNS = 10_000
+ALPHA_KEPT = "rslora"
+"""The method whose alpha does not change with the rank."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,16 @@ def grid(
     ranks: Sequence[int] = (),
     fractions: Sequence[float] = (),
     seeds: Sequence[int] = (),
+    folds: int | None = None,
+    *,
+    lrs: Sequence[float] = (),
+    alphas: Sequence[float] = (),
+    alphas_over_rank: Sequence[float] = (),
 ) -> list[RunSpec]:
-    """All combinations, each once; a method without a rank is not repeated for each rank.
+    """All combinations, each once; a method without a setting is not repeated for its values.
+
+    If there are ranks but no alphas, alpha changes with the rank, so that alpha / rank is that of
+    ``base``. rsLoRA keeps alpha: its scale, alpha / √rank, does not shrink with the rank as much.
 
     Args:
         base: All other settings, and the value used where a list is empty.
@@ -67,36 +77,56 @@ def grid(
         ranks: Ranks of low-rank updates.
         fractions: Label fractions in (0, 1].
         seeds: Seeds; each draws its own labelled subset unless ``base`` names one.
+        folds: Number of folds of a cross-validation, each of which is a run.
+        lrs: Peak learning rates.
+        alphas: Values of alpha, the same for each rank.
+        alphas_over_rank: Values of alpha / rank.
 
     Returns:
-        The runs, with the seeds of one setting next to each other.
+        The runs, with the seeds and folds of one setting next to each other.
 
     Raises:
-        ConfigurationError: A value is unknown or out of range, or there are too many runs.
+        ConfigurationError: A value is unknown or out of range, there are too many runs, or both
+            alphas and alphas over rank are given, or no method supports them.
     """
+    methods = methods or [base.adapter.method]
+    _check_alphas(methods, alphas, alphas_over_rank)
     specs: dict[str, RunSpec] = {}
-    for method, fraction in itertools.product(
-        methods or [base.adapter.method], fractions or [base.data.label_fraction]
-    ):
+    for method, fraction in itertools.product(methods, fractions or [base.data.label_fraction]):
         options = tuning_method(method).options
         unsupported = {f"adapter.{n}": None for n in base.adapter.own() if n not in options}
-        for rank, seed in itertools.product(
-            ranks if ranks and "rank" in options else [base.adapter.rank],
-            seeds or [base.train.seed],
+        rates: Sequence[float | None] = lrs or [base.train.lr]
+        low_rank = _ranks_and_alphas(base, method, ranks, alphas, alphas_over_rank)
+        for (rank, alpha), lr, seed, fold in itertools.product(
+            low_rank, rates, seeds or [base.train.seed], fold_names(base, folds)
         ):
-            spec = _with_changes(
+            spec = with_changes(
                 base,
                 {
                     **unsupported,
                     "adapter.method": method,
                     "adapter.rank": rank,
+                    "adapter.alpha": alpha,
                     "data.label_fraction": fraction,
+                    "train.lr": lr,
                     "train.seed": seed,
+                    "data.fold": fold,
                 },
             )
             specs[spec.fingerprint()] = spec
             _check_count(len(specs))
     return list(specs.values())
+
+
+def fold_names(base: RunSpec, folds: int | None) -> list[str | None]:
+    """The folds of a cross-validation, ``1/5`` to ``5/5``; that of ``base`` without a number."""
+    if folds is None:
+        return [base.data.fold]
+    if base.data.fold is not None:
+        raise ConfigurationError(
+            "Both --fold and --folds are given.", "Give one of them.", field="data.fold"
+        )
+    return [f"{k}/{folds}" for k in range(1, max(1, folds) + 1)]
 
 
 def read_list(base: RunSpec, file: Path) -> list[RunSpec]:
@@ -125,7 +155,7 @@ def read_list(base: RunSpec, file: Path) -> list[RunSpec]:
     specs: dict[str, RunSpec] = {}
     for number, entry in enumerate(entries, 1):
         try:
-            spec = _with_changes(base, entry)
+            spec = with_changes(base, entry)
         except ConfigurationError as error:
             raise ConfigurationError(
                 f"Entry {number} of {file.name}: {error.cause}", error.remedy, field=error.field
@@ -157,7 +187,7 @@ def plan(
     costs: dict[str, estimate.Cost] = {}
     seconds = 0.0
     for spec in new:
-        same = _with_seed(spec, 0).fingerprint()
+        same = _first_fold(spec).fingerprint()
         if same not in costs:
             if check:
                 preflight.check(spec)
@@ -182,7 +212,49 @@ def submit(store: Store, planned: Plan, *, priority: int = 0, together: bool = F
     return [queue.submit(store, spec, priority=priority) for spec in planned.new]
 
 
-def _with_changes(base: RunSpec, changes: dict[str, Any]) -> RunSpec:
+def _check_alphas(
+    methods: Sequence[str], alphas: Sequence[float], alphas_over_rank: Sequence[float]
+) -> None:
+    if alphas and alphas_over_rank:
+        raise ConfigurationError(
+            "Both alphas and alphas over rank are given.", "Give one of them.", field="sweep"
+        )
+    if (alphas or alphas_over_rank) and not any(
+        "alpha" in tuning_method(method).options for method in methods
+    ):
+        raise ConfigurationError(
+            f"None of the methods of this sweep has an alpha ({', '.join(methods)}).",
+            "Add a method such as lora, or leave out the alphas.",
+            field="sweep",
+        )
+
+
+def _ranks_and_alphas(
+    base: RunSpec,
+    method: str,
+    ranks: Sequence[int],
+    alphas: Sequence[float],
+    alphas_over_rank: Sequence[float],
+) -> list[tuple[int, float]]:
+    """The combinations of rank and alpha of one method."""
+    options, adapter = tuning_method(method).options, base.adapter
+    chosen = ranks if ranks and "rank" in options else [adapter.rank]
+    if "alpha" not in options:
+        return [(rank, adapter.alpha) for rank in chosen]
+    if alphas:
+        return list(itertools.product(chosen, alphas))
+    if not alphas_over_rank and method == ALPHA_KEPT:
+        return [(rank, adapter.alpha) for rank in chosen]
+    quotients = alphas_over_rank or [adapter.alpha / adapter.rank]
+    return [(rank, quotient * rank) for rank, quotient in itertools.product(chosen, quotients)]
+
+
+def with_changes(base: RunSpec, changes: dict[str, Any]) -> RunSpec:
+    """The specification with other values of some settings, by dotted name.
+
+    Raises:
+        ConfigurationError: A value is not valid.
+    """
     fields: dict[str, Any] = {}
     for section in RunSpec.model_fields:
         inner = getattr(base, section)
@@ -190,12 +262,22 @@ def _with_changes(base: RunSpec, changes: dict[str, Any]) -> RunSpec:
     return RunSpec.of(**(fields | changes))
 
 
-def _with_seed(spec: RunSpec, seed: int) -> RunSpec:
+def with_seed(spec: RunSpec, seed: int) -> RunSpec:
+    """The same run with another seed, which also draws the labelled subset unless one is given."""
     data = spec.data
     if data.subset_seed == spec.train.seed:
         data = data.model_copy(update={"subset_seed": None})
     train = spec.train.model_copy(update={"seed": seed})
     return spec.model_copy(update={"train": train, "data": data})
+
+
+def _first_fold(spec: RunSpec) -> RunSpec:
+    """The same run with seed 0 and the first fold of its cross-validation."""
+    spec = with_seed(spec, 0)
+    if spec.data.fold is None:
+        return spec
+    fold = f"1/{spec.data.fold.partition('/')[2]}"
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"fold": fold})})
 
 
 def _check_count(count: int) -> None:

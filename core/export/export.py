@@ -32,6 +32,7 @@ from core.models.backbones.build import model_arguments
 from core.models.backbones.model_map import map_model
 from core.models.peft_files.write import REMEDY, classifier_names, split_as, write_adapter
 from core.models.tuning.apply import merge_adapter
+from core.models.tuning.registry import tuning_method
 
 RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-4, 1e-6
 """Allowed difference between the logits of the exported model and of the run's model: the relative
@@ -111,10 +112,27 @@ def export_run(run: Path, format: str, out: Path | None = None, *, force: bool =
     )
 
 
+def _check_head(trained: Trained) -> None:
+    """Refuse a head that timm's classifiers do not have.
+
+    Raises:
+        ModelError: The head is not a linear layer on pooled features.
+    """
+    head = trained.model.get_classifier()  # type: ignore[operator]
+    without_backbone = tuning_method(trained.spec.adapter.method).network is not None
+    if not isinstance(head, nn.Linear) or without_backbone:
+        what = "has no backbone" if without_backbone else "has a head of its own"
+        raise ModelError(
+            f"The model of this run {what}, which peft and timm cannot represent.",
+            "Export it as an ONNX graph instead (format onnx).",
+        )
+
+
 def _peft(trained: Trained, folder: Path) -> dict[str, Any]:
     import peft
     import timm
 
+    _check_head(trained)
     spec, card, sample = trained.spec, trained.card, _sample(trained)
     plain = build_classifier(spec, len(trained.findings), adapted=False).model
     arguments = model_arguments(card, len(trained.findings), trained.transform.input_size)
@@ -160,6 +178,7 @@ def _merged(trained: Trained, folder: Path) -> dict[str, Any]:
     import timm
     from timm.models import save_for_hf
 
+    _check_head(trained)
     remedy, sample = "Export it as an ONNX graph instead (format onnx).", _sample(trained)
     try:
         model = merge_adapter(trained.model).eval()

@@ -1,1 +1,1 @@
-"""Metrics and statistical tests: AUROC, DeLong, bootstrap, calibration, tests over seeds."""
+"""Metrics and statistics: AUROC, intervals and tests over patients and seeds, calibration."""

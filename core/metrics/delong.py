@@ -1,21 +1,73 @@
-"""DeLong's variance of the AUROC, its confidence interval, and the paired test."""
+"""DeLong's placement values: what each patient contributes to an AUROC, and its variance."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from core.metrics.intervals import (
-    Floats,
-    Interval,
-    PairedTest,
-    codes,
-    known_labels,
-    normal_quantile,
-)
+from core.metrics.intervals import Floats, known_labels, patient_numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Placements:
+    """AUROCs of several models on one finding, with the deviations that each patient contributes.
+
+    Attributes:
+        areas: AUROCs of shape (models,); NaN if either class is missing.
+        positive: Shape (models, patients): each patient's sum of the deviations of the placement
+            values of the positive studies, divided by their number. Sums to zero over patients.
+        negative: The same for the negative studies.
+        counts: Number of positive and of negative studies.
+        groups: Number of patients with positive and with negative studies.
+        known: Number of patients with a known label.
+    """
+
+    areas: Floats
+    positive: Floats
+    negative: Floats
+    counts: tuple[int, int]
+    groups: tuple[int, int]
+    known: int
+
+
+def placements(
+    labels: ArrayLike, models: Sequence[ArrayLike], patients: ArrayLike | None = None
+) -> Placements:
+    """Placement values of DeLong et al. (1988) in the fast form of Sun and Xu (2014), by patient.
+
+    Args:
+        labels: Shape (studies,): 1, 0 or NaN.
+        models: Scores of each model, each of shape (studies,).
+        patients: Shape (studies,): the patient of each study; by default each study has its own.
+
+    Raises:
+        ValueError: As for ``auroc``.
+    """
+    pairs = [known_labels(labels, scores) for scores in models]
+    truth = pairs[0][0]
+    numbers, size = patient_numbers(len(np.asarray(labels)), patients)
+    patient = numbers[~np.isnan(np.asarray(labels, np.float64))]
+    positive, negative = np.flatnonzero(truth), np.flatnonzero(~truth)
+    m, n, k = len(positive), len(negative), len(models)
+    groups = len(np.unique(patient[positive])), len(np.unique(patient[negative]))
+    known = len(np.unique(patient))
+    if m == 0 or n == 0:
+        zeros = np.zeros((k, size))
+        return Placements(np.full(k, np.nan), zeros, zeros, (m, n), groups, known)
+    above, below = np.empty((k, m)), np.empty((k, n))
+    for i, (_, values) in enumerate(pairs):
+        both = _midranks(np.concatenate([values[positive], values[negative]]))
+        above[i] = (both[:m] - _midranks(values[positive])) / n
+        below[i] = 1 - (both[m:] - _midranks(values[negative])) / m
+    areas = above.mean(axis=1)
+    above_sums, below_sums = (
+        np.stack([np.bincount(patient[part], row, minlength=size) for row in rows - areas[:, None]])
+        for part, rows in ((positive, above), (negative, below))
+    )
+    return Placements(areas, above_sums / m, below_sums / n, (m, n), groups, known)
 
 
 def delong_covariance(
@@ -23,9 +75,8 @@ def delong_covariance(
 ) -> tuple[Floats, Floats]:
     """AUROCs of several models on the same studies, with their covariance.
 
-    The method of DeLong et al. (1988) in the fast form of Sun and Xu (2014). With ``patients``,
-    studies are clustered by patient (Obuchowski 1997); with one study per patient the result is
-    the same.
+    The method of DeLong et al. (1988). With ``patients``, studies are clustered by patient
+    (Obuchowski 1997); with one study per patient the result is the same, and that of R's pROC.
 
     Args:
         labels: Shape (studies,): 1, 0 or NaN.
@@ -39,92 +90,17 @@ def delong_covariance(
     Raises:
         ValueError: As for ``auroc``.
     """
-    pairs = [known_labels(labels, scores) for scores in models]
-    truth = pairs[0][0]
-    patient = codes(labels, patients)
-    positive, negative = np.flatnonzero(truth), np.flatnonzero(~truth)
-    m, n, k = len(positive), len(negative), len(models)
-    if m == 0 or n == 0:
-        return np.full(k, np.nan), np.full((k, k), np.nan)
-    above, below = np.empty((k, m)), np.empty((k, n))
-    for i, (_, values) in enumerate(pairs):
-        both = _midranks(np.concatenate([values[positive], values[negative]]))
-        above[i] = (both[:m] - _midranks(values[positive])) / n
-        below[i] = 1 - (both[m:] - _midranks(values[negative])) / m
-    areas = above.mean(axis=1)
-    sums = [
-        np.stack(
-            [
-                np.bincount(patient[part], row, minlength=patient.max() + 1)
-                for row in rows - areas[:, None]
-            ]
-        )
-        for part, rows in ((positive, above), (negative, below))
-    ]
-    groups = [len(np.unique(patient[part])) for part in (positive, negative)]
-    if min(groups) < 2:
-        return areas, np.full((k, k), np.nan)
-    total = len(np.unique(patient))
+    found = placements(labels, models, patients)
+    k, total = len(found.areas), found.known
+    if min(found.groups) < 2:
+        return found.areas, np.full((k, k), np.nan)
     # A patient with positive and negative studies correlates the two sums: s11 is zero without.
-    s10, s01 = (g / (g - 1) * (rows @ rows.T) for g, rows in zip(groups, sums, strict=True))
-    s11 = total / (total - 1) * (sums[0] @ sums[1].T)
-    return areas, s10 / m**2 + s01 / n**2 + (s11 + s11.T) / (m * n)
-
-
-def delong_interval(
-    labels: ArrayLike, scores: ArrayLike, patients: ArrayLike | None = None, level: float = 0.95
-) -> Interval:
-    """AUROC with DeLong's confidence interval, clipped to 0 to 1.
-
-    An AUROC of exactly 0 or 1 has an estimated variance of zero, which says nothing about the
-    population. Its bounds are NaN, as with fewer than two positives or negatives.
-
-    Args:
-        labels: Shape (studies,): 1, 0 or NaN.
-        scores: Same shape.
-        patients: Shape (studies,), if patients have several studies.
-        level: Coverage, 0 to 1.
-    """
-    areas, covariance = delong_covariance(labels, [scores], patients)
-    area, variance = float(areas[0]), float(covariance[0, 0])
-    if not variance > 1e-18:
-        return Interval(area, math.nan, math.nan)
-    half = normal_quantile(level) * math.sqrt(variance)
-    return Interval(area, max(0.0, area - half), min(1.0, area + half))
-
-
-def delong_paired(
-    labels: ArrayLike,
-    first: ArrayLike,
-    second: ArrayLike,
-    patients: ArrayLike | None = None,
-    level: float = 0.95,
-) -> PairedTest:
-    """Test whether two models on the same studies have equal AUROC.
-
-    Args:
-        labels: Shape (studies,): 1, 0 or NaN.
-        first: Scores of the first model, same shape.
-        second: Scores of the second model, same shape.
-        patients: Shape (studies,), if patients have several studies.
-        level: Coverage of the difference's interval.
-
-    Returns:
-        z and p are NaN if there are too few studies; p is 1 for models with the same ranking.
-    """
-    areas, covariance = delong_covariance(labels, [first, second], patients)
-    a, b = map(float, areas)
-    variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    if math.isnan(variance):
-        return PairedTest(a, b, Interval(a - b, math.nan, math.nan), math.nan, math.nan)
-    if variance <= 1e-18:
-        if a == b:
-            return PairedTest(a, b, Interval(0.0, 0.0, 0.0), 0.0, 1.0)
-        return PairedTest(a, b, Interval(a - b, math.nan, math.nan), math.nan, math.nan)
-    spread = math.sqrt(variance)
-    z, half = (a - b) / spread, normal_quantile(level) * spread
-    p = math.erfc(abs(z) / math.sqrt(2))
-    return PairedTest(a, b, Interval(a - b, a - b - half, a - b + half), z, p)
+    s10, s01 = (
+        g / (g - 1) * (rows @ rows.T)
+        for g, rows in zip(found.groups, (found.positive, found.negative), strict=True)
+    )
+    s11 = total / (total - 1) * (found.positive @ found.negative.T)
+    return found.areas, s10 + s01 + s11 + s11.T
 
 
 def _midranks(values: Floats) -> Floats:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -38,7 +37,7 @@ class PairedTest:
         first: The first model's score.
         second: The second model's score.
         difference: ``first - second`` with its interval.
-        statistic: z of the test; NaN for a bootstrap.
+        statistic: t of the test; NaN if it is not defined.
         p: Two-sided p-value.
     """
 
@@ -108,18 +107,34 @@ def known_labels(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_
     return positive, values
 
 
-def codes(labels: ArrayLike, patients: ArrayLike | None) -> NDArray[np.intp]:
-    """Number the patients from 0, for each study with a known label; by default one per study."""
-    known = ~np.isnan(np.asarray(labels, np.float64))
+def patient_numbers(studies: int, patients: ArrayLike | None) -> tuple[NDArray[np.intp], int]:
+    """The patient of each study as a number from 0, and the number of patients.
+
+    Args:
+        studies: Number of studies.
+        patients: Shape (studies,); by default each study is a patient of its own.
+
+    Raises:
+        ValueError: The number of patients' names differs.
+    """
     if patients is None:
-        return np.arange(int(known.sum()))
+        return np.arange(studies), studies
     names: NDArray[Any] = np.asarray(patients)
-    if names.shape != known.shape:
-        raise ValueError(f"patients {names.shape} and labels {known.shape} must have one shape")
-    numbers: NDArray[np.intp] = np.unique(names[known], return_inverse=True)[1]
-    return numbers
+    if names.shape != (studies,):
+        raise ValueError(f"patients {names.shape} and labels ({studies},) must have one shape")
+    unique, numbers = np.unique(names, return_inverse=True)
+    return numbers, len(unique)
 
 
-def normal_quantile(level: float) -> float:
-    """Half width, in standard deviations, of a normal distribution's central ``level``."""
-    return NormalDist().inv_cdf((1 + level) / 2)
+def student_t(freedom: float, level: float) -> float:
+    """Half width, in standard errors, of the central ``level`` of Student's t distribution."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + level) / 2))
+
+
+def student_p(freedom: float, statistic: float) -> float:
+    """Two-sided p-value of a t statistic."""
+    from scipy.special import stdtr
+
+    return 2 * float(stdtr(freedom, -abs(statistic)))

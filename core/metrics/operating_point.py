@@ -1,4 +1,4 @@
-"""Operating points: thresholds with their sensitivity and specificity."""
+"""Operating points: thresholds with their sensitivity, specificity and predictive values."""
 
 from __future__ import annotations
 
@@ -55,3 +55,27 @@ def at_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Oper
     sensitivity = float(positive[truth].mean()) if truth.any() else math.nan
     specificity = float((~positive[~truth]).mean()) if not truth.all() else math.nan
     return OperatingPoint(threshold, sensitivity, specificity)
+
+
+def predictive_values(point: OperatingPoint, prevalence: float) -> tuple[float, float]:
+    """Positive and negative predictive value of an operating point, by Bayes' theorem.
+
+    Args:
+        point: Its sensitivity and specificity are assumed not to depend on the prevalence.
+        prevalence: Share of studies with the finding where the model is used, in (0, 1).
+
+    Returns:
+        PPV and NPV, 0 to 1. NaN if not defined: PPV where no study would be classified as positive,
+        NPV where none would be classified as negative.
+    """
+    ill, well = prevalence, 1 - prevalence
+    true_positive, false_negative = ill * point.sensitivity, ill * (1 - point.sensitivity)
+    true_negative, false_positive = well * point.specificity, well * (1 - point.specificity)
+    return (
+        _ratio(true_positive, true_positive + false_positive),
+        _ratio(true_negative, true_negative + false_negative),
+    )
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else math.nan

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from core.metrics.intervals import Interval
+from core.metrics.intervals import Interval, student_p, student_t
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,9 @@ def binomial_interval(successes: int, trials: int, level: float = 0.95) -> Inter
 
 
 def _student(value: float, error: float, freedom: float, level: float) -> tuple[Interval, float]:
-    from scipy.special import stdtr, stdtrit
-
     if math.isnan(error):
         return Interval(value, math.nan, math.nan), math.nan
     if error == 0:
         return Interval(value, value, value), 1.0 if value == 0 else 0.0
-    half = float(stdtrit(freedom, (1 + level) / 2)) * error
-    return Interval(value, value - half, value + half), 2 * float(
-        stdtr(freedom, -abs(value) / error)
-    )
+    half = student_t(freedom, level) * error
+    return Interval(value, value - half, value + half), student_p(freedom, value / error)

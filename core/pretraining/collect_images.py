@@ -15,6 +15,7 @@ from core.data.cache.image_cache import ImageCache, cache_side
 from core.data.checks import image_scan
 from core.data.phantoms.dataset import Phantom
 from core.errors import ConfigurationError
+from core.pretraining.dense_targets import collect_dense
 
 if TYPE_CHECKING:
     from core.pretraining.trainer import Probe
@@ -25,6 +26,9 @@ POPULATION = 20_240_112
 CROPS = {False: (0.4, 1.0), True: (0.6, 1.0)}
 """Smallest and largest area of a crop as a share of the image, without and with reports. Crops are
 larger with reports, so that they contain what the report mentions."""
+
+DENSE_SIDE = 96
+"""Side of the maps of dense targets, in pixels."""
 
 PROBE_STUDIES = 400
 REAL_SHARE = 0.5
@@ -43,12 +47,14 @@ class Collection:
         images: Grey images, uint8 of shape (images, side, side).
         times: How often an epoch contains each image.
         reports: The report of each image, an empty text if it has none; None if not requested.
+        dense: Dense targets of the phantoms, which are the first images; None if not requested.
         sets: For the card: name, title, licence, split, counts and share of each data set.
     """
 
     images: NDArray[np.uint8]
     times: NDArray[np.int64]
     reports: tuple[str, ...] | None
+    dense: NDArray[np.uint8] | None
     sets: tuple[dict[str, Any], ...]
 
     def sentence(self) -> str:
@@ -78,6 +84,7 @@ def collect(
     *,
     share: float = REAL_SHARE,
     reports: bool = False,
+    dense: bool = False,
     progress: Progress | None = None,
 ) -> Collection:
     """Mix the training images of several data sets.
@@ -94,6 +101,7 @@ def collect(
         side: Side of the images in pixels.
         share: Share of real images in an epoch, if there are phantoms.
         reports: Whether to write the phantoms' reports; real images have no report.
+        dense: Whether to make the phantoms' dense targets; real images have none.
         progress: Called for each data set with the number of images that are ready and the total.
 
     Raises:
@@ -129,7 +137,10 @@ def collect(
         record["times_an_epoch"] = int(repetitions)
         record["share"] = round(float(count * repetitions / int(counts @ times)), 3)
     texts = _reports(phantom, int(counts.sum())) if reports else None
-    return Collection(np.concatenate(parts), np.repeat(times, counts), texts, tuple(sets))
+    maps = None
+    if dense and phantom is not None:
+        maps = collect_dense(phantom, phantom.ids("train"), cache, DENSE_SIDE, progress)
+    return Collection(np.concatenate(parts), np.repeat(times, counts), texts, maps, tuple(sets))
 
 
 def _reports(phantom: Phantom | None, images: int) -> tuple[str, ...]:

@@ -22,7 +22,8 @@ def random_crops(
     generator: torch.Generator,
     *,
     mirror: bool = True,
-) -> Tensor:
+    maps: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
     """Crop each image randomly, resize it, flip it with probability 0.5, and normalise it.
 
     Args:
@@ -32,9 +33,11 @@ def random_crops(
             to 4:3.
         generator: Source of the random crops.
         mirror: Whether to flip horizontally.
+        maps: Maps of the first images, uint8 of shape [M, T, h, w], which are cropped alike.
 
     Returns:
-        float32 of shape [B, 1, size, size], normalised by ``MEAN`` and ``STD``.
+        The crops, float32 of shape [B, 1, size, size], normalised by ``MEAN`` and ``STD``, and the
+        crops of the maps, float32 of shape [M, T, h, w], 0 to 1.
     """
     count = len(images)
     draws = torch.rand(5, count, generator=generator)
@@ -50,7 +53,13 @@ def random_crops(
         affine.to(images.device), [count, 1, size, size], align_corners=False
     )
     grey = images[:, None].float().div_(255).sub_(MEAN).div_(STD)
-    return functional.grid_sample(grey, grid, padding_mode="border", align_corners=False)
+    crops = functional.grid_sample(grey, grid, padding_mode="border", align_corners=False)
+    if maps is None:
+        return crops, None
+    shape = [len(maps), 1, *maps.shape[-2:]]
+    grid = functional.affine_grid(affine[: len(maps)].to(maps.device), shape, align_corners=False)
+    shares = maps.float().div_(255)
+    return crops, functional.grid_sample(shares, grid, align_corners=False)
 
 
 def resized(images: NDArray[np.uint8], size: int) -> Tensor:

@@ -21,6 +21,7 @@ class Records:
         images: Grey images, uint8 of shape [N, H, W].
         times: How often an epoch contains each image, shape [N]; by default once.
         reports: The report of each image; an empty text if it has none.
+        dense: Dense targets of the first M images, uint8 of shape [M, T, h, w].
 
     Attributes:
         epoch_images: Indices of the images of an epoch, repetitions included, unshuffled.
@@ -37,6 +38,7 @@ class Records:
         images: NDArray[np.uint8],
         times: NDArray[np.int64] | None = None,
         reports: Sequence[str] | None = None,
+        dense: NDArray[np.uint8] | None = None,
     ) -> None:
         if images.ndim != 3 or images.dtype != np.uint8 or not len(images):
             raise DataError(
@@ -48,7 +50,7 @@ class Records:
                 f"There are {len(images):,} images and {len(reports):,} reports.",
                 "Give one report per image; an empty text if there is none.",
             )
-        self.images, self._times = images, times
+        self.images, self._times, self.dense = images, times, dense
         self.epoch_images = np.arange(len(images))
         if times is not None:
             self.epoch_images = np.repeat(self.epoch_images, times)
@@ -64,8 +66,12 @@ class Records:
         """Number of images with a report."""
         return 0 if self.words is None else int((self.words[:, 0] != PAD).sum())
 
-    def draw(self, step: int, size: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        """Images of a step, uint8 of shape [size, H, W], and their words [size, L] or None.
+    def draw(self, step: int, size: int, seed: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Images of a step, their words, and their dense targets.
+
+        Returns:
+            Images, uint8 of shape [size, H, W], those with dense targets first; words [size, L] or
+            None; targets, uint8 of shape [m, T, h, w] for the first m images, or None.
 
         Args:
             step: Number of the step, from 0.
@@ -81,16 +87,24 @@ class Records:
                 self._epoch = (int(epoch), order)
             parts.append(self._epoch[1][steps[steps // count == epoch] % count])
         chosen = self.epoch_images[np.concatenate(parts)]
+        maps = None
+        if self.dense is not None:
+            known = chosen < len(self.dense)
+            chosen = np.concatenate([chosen[known], chosen[~known]])
+            maps = torch.from_numpy(self.dense[chosen[: known.sum()]])
         images = torch.from_numpy(self.images[chosen])
-        return images, None if self.words is None else self.words[torch.from_numpy(chosen)]
+        words = None if self.words is None else self.words[torch.from_numpy(chosen)]
+        return images, words, maps
 
     def digests(self) -> dict[str, str | None]:
-        """SHA-256 of the images with their repetitions, and of the reports."""
+        """SHA-256 of the images with their repetitions, of the reports and of the dense targets."""
         images = hashlib.sha256(np.ascontiguousarray(self.images).data)
         if self._times is not None:
             images.update(np.ascontiguousarray(self._times).data)
         words = None if self.words is None else hashlib.sha256(self.words.numpy().data)
+        dense = None if self.dense is None else hashlib.sha256(self.dense.data)
         return {
             "images": images.hexdigest(),
             "reports": None if words is None else words.hexdigest(),
+            **({} if dense is None else {"dense": dense.hexdigest()}),
         }

@@ -24,6 +24,7 @@ class MaskedAutoencoder(nn.Module):
         variance_floor: Added to the variance of a target patch before dividing by its square root.
         scale: Side of the images given, and of the predicted patches, relative to the encoder's
             input.
+        targets: Number of dense targets that each token predicts, see ``dense_targets``.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class MaskedAutoencoder(nn.Module):
         decoder_depth: int,
         variance_floor: float,
         scale: int = 1,
+        targets: int = 0,
     ) -> None:
         super().__init__()
         self.variance_floor, self.scale = variance_floor, scale
@@ -61,6 +63,8 @@ class MaskedAutoencoder(nn.Module):
         )
         self.decoder_norm = nn.LayerNorm(narrow)
         self.predict = nn.Linear(narrow, (scale * patch) ** 2)
+        if targets:
+            self.dense_norm, self.dense = nn.LayerNorm(width), nn.Linear(width, targets)
         self.decoder_pos: Tensor
         self.register_buffer("decoder_pos", sine_positions(narrow, self.side))
         self._initialise(sine_positions(width, self.side))
@@ -118,6 +122,20 @@ class MaskedAutoencoder(nn.Module):
         target = (target - mean) / (variance + self.variance_floor).sqrt()
         return functional.mse_loss(predicted, target), encoded
 
+    def dense_logits(self, images: Tensor) -> Tensor:
+        """Logits of the dense targets for each patch of whole images.
+
+        Args:
+            images: As in ``forward``.
+
+        Returns:
+            Shape [B, P, T]; patches row by row.
+        """
+        if self.scale > 1:
+            images = functional.avg_pool2d(images, self.scale)
+        logits: Tensor = self.dense(self.dense_norm(patch_tokens(self.encoder, images)))
+        return logits
+
     def _encode(self, patches: Tensor, positions: Tensor) -> Tensor:
         encoder = self.encoder
         projection = encoder.patch_embed.proj
@@ -151,9 +169,14 @@ class Features(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features [B, D] of normalised grey images [B, 1, S, S]."""
-        encoder = self.encoder
-        tokens = encoder.blocks(encoder._pos_embed(encoder.patch_embed(images)))[:, 1:]
+        tokens = patch_tokens(self.encoder, images)
         return functional.layer_norm(tokens.mean(1), tokens.shape[-1:])
+
+
+def patch_tokens(encoder: Any, images: Tensor) -> Tensor:
+    """Patch tokens [B, P, D] after the last block, for normalised images [B, 1, S, S]."""
+    tokens: Tensor = encoder.blocks(encoder._pos_embed(encoder.patch_embed(images)))
+    return tokens[:, 1:]
 
 
 def sine_positions(width: int, side: int) -> Tensor:

@@ -30,6 +30,7 @@ class PretrainSettings:
         decoder_width: Width of the decoder, a multiple of 32.
         decoder_depth: Number of blocks of the decoder.
         words_masked: Share of a report's words that are masked and predicted.
+        dense_weight: Weight of the loss of the dense targets, where there are any.
         crop: Smallest and largest area of a crop as a share of the image. The published lower end
             is 0.2, but a fifth of a radiograph shows little more than one rib, so it is 0.4.
         variance_floor: Added to the variance of a target patch before dividing by its square root:
@@ -54,6 +55,7 @@ class PretrainSettings:
     decoder_width: int = 128
     decoder_depth: int = 2
     words_masked: float = 0.5
+    dense_weight: float = 1.0
     crop: tuple[float, float] = (0.4, 1.0)
     variance_floor: float = 1e-3
     precision: str = "auto"

@@ -30,6 +30,7 @@ from core.hardware import precision
 from core.models.backbones import bf16_attention, checkpoints
 from core.pretraining.crops import MEAN, STD, random_crops
 from core.pretraining.dataset import Records
+from core.pretraining.dense_targets import TARGETS, dense_loss
 from core.pretraining.encoder import export_encoder, load_encoder
 from core.pretraining.masked_autoencoder import Features, MaskedAutoencoder
 from core.pretraining.masked_records import MaskedRecord
@@ -52,6 +53,7 @@ def pretrain(
     settings: PretrainSettings | None = None,
     times: NDArray[np.int64] | None = None,
     reports: Sequence[str] | None = None,
+    dense: NDArray[np.uint8] | None = None,
     start: Path | None = None,
     log: Callable[[str], None] = print,
     should_stop: Callable[[], bool] = lambda: False,
@@ -70,6 +72,8 @@ def pretrain(
         reports: The report of each image; an empty text if it has none. With reports the objective
             is masked record modelling (``MaskedRecord``). Images are then ideally twice as large as
             ``input_size``, and they are not mirrored, because reports distinguish left and right.
+        dense: Dense targets of the first images, see ``core.pretraining.dense_targets``. The tokens
+            of these images, without masks, then also predict them.
         start: Initial weights of the encoder, with timm's names; by default random weights.
         log: Receives a line of progress about every twenty seconds.
         should_stop: Called at every step.
@@ -90,7 +94,7 @@ def pretrain(
         WriteError: A file cannot be written.
     """
     settings = settings or PretrainSettings()
-    records = Records(images, times, reports)
+    records = Records(images, times, reports, dense)
     folder.mkdir(parents=True, exist_ok=True)
     run = _Pretraining(records, folder, settings, origin or Origin(), start)
     if run.restore():
@@ -145,6 +149,7 @@ class _Pretraining:
             "decoder_width": settings.decoder_width,
             "decoder_depth": settings.decoder_depth,
             "variance_floor": settings.variance_floor,
+            "targets": 0 if records.dense is None else records.dense.shape[1],
         }
         if records.words is None or records.vocabulary is None:
             return MaskedAutoencoder(settings.architecture, settings.input_size, **arguments)
@@ -183,18 +188,24 @@ class _Pretraining:
         """The loss of the current step; crops and masks depend only on the seed and the step."""
         settings = self.settings
         generator = torch.Generator().manual_seed(settings.seed * 2**32 + self.step)
-        images, words = self.records.draw(self.step, settings.batch_size, settings.seed)
-        crops = random_crops(  # in float32: bf16 coordinates would be off by a quarter of a pixel
-            images.to(self.device),
-            settings.input_size * self.model.scale,
-            settings.crop,
-            generator,
-            mirror=words is None,
+        images, words, maps = self.records.draw(self.step, settings.batch_size, settings.seed)
+        crops, shares = (
+            random_crops(  # in float32: bf16 coordinates would be off by a quarter of a pixel
+                images.to(self.device),
+                settings.input_size * self.model.scale,
+                settings.crop,
+                generator,
+                mirror=words is None,
+                maps=None if maps is None else maps.to(self.device),
+            )
         )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            if words is None:
-                return self.model(crops, generator)
-            return self.model(crops, generator, words.to(self.device))
+            given = () if words is None else (words.to(self.device),)
+            loss = self.model(crops, generator, *given)
+            if shares is None or not len(shares):
+                return loss
+            logits = self.model.dense_logits(crops[: len(shares)])
+        return loss + settings.dense_weight * dense_loss(logits, shares)
 
     def advance(self) -> float:
         """Run one optimizer step and return its loss."""
@@ -288,6 +299,7 @@ class _Pretraining:
             "mean": MEAN,
             "std": STD,
             "pretraining": METHODS[records.words is not None],
+            "dense_targets": [] if records.dense is None else list(TARGETS),
             "data": self.origin.data,
             "sets": [dict(record) for record in self.origin.sets],
             "start": self.origin.start,

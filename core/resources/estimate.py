@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.config.defaults import CLOSED_FORM, FROZEN_BACKBONE, WITHOUT_BACKBONE
 from core.config.run import ResolvedSpec, RunSpec
 from core.data import splits, subsets
 from core.data.base import ChestDataset
@@ -18,13 +19,15 @@ from core.hardware import available_memory, precision
 from core.models.backbones.registry import backbone_card
 from core.resources import memory, throughput, validation_schedule
 
-PASSES = {"full": 3.0, "linear": 1.0}
+PASSES = {"full": 3.0} | dict.fromkeys(FROZEN_BACKBONE, 1.0)
 """Cost of a training step in forward passes: the forward pass, the gradients of the activations,
-and those of the weights. A linear probe needs one forward pass per study, not one per epoch."""
+and those of the weights. A probe needs one forward pass per study, not one per epoch."""
 ADAPTER_PASSES = 2.3
 SLOWER_IN_BF16 = 1.25
 """Factor of these on a CPU in bf16, where the backward pass gains less than the forward pass: see
 ``core.hardware.precision.multiplies_bf16``."""
+FIT_MILLISECONDS = {"logistic": 1.5, "knn": 1.0, "pixels": 0.6}
+"""Time per labelled image to fit a method in closed form, with 14 findings."""
 START_SECONDS = 8.0
 MILLISECONDS_PER_IMAGE = 0.4
 MILLISECONDS_TO_DECODE = 25.0
@@ -169,7 +172,9 @@ def _notes(spec: ResolvedSpec, positives: dict[str, int], leaks: str) -> Iterabl
         yield f"Fewer than five positive images for {', '.join(few)}."
     if leaks:
         yield leaks
-    if not spec.model.pretrained and spec.adapter.method != "full":
+    if spec.adapter.method in WITHOUT_BACKBONE:
+        yield "Uses grey values only: no backbone and no weights."
+    elif not spec.model.pretrained and spec.adapter.method != "full":
         yield "The frozen backbone has random weights: this is a control, not a model to use."
 
 
@@ -195,6 +200,7 @@ def _earlier_time(spec: ResolvedSpec, earlier: Iterable[tuple[RunSpec, float]]) 
     def kind(one: RunSpec) -> Any:
         return (
             one.data.name, one.data.label_fraction, one.data.split_file,
+            one.data.fold and one.data.fold.partition("/")[2], one.adapter.combined,
             one.model.backbone, one.model.input_size,
             one.adapter.method, one.train.epochs, one.train.batch_size, one.train.device,
             one.train.validation, one.train.augmented_copies,
@@ -236,12 +242,19 @@ def _compute_seconds(
         slow: Whether the backward pass is slow: see ``SLOWER_IN_BF16``.
     """
     loading = MILLISECONDS_PER_IMAGE / 1000
+    method, once = spec.adapter.method, images + 2 * sizes["val"] + sizes["test"]
+    if method in CLOSED_FORM:
+        passes = loading if method in WITHOUT_BACKBONE else forward + loading
+        return once * passes + images * FIT_MILLISECONDS[method] / 1000
     whole = forward + loading
     cached = _cached_share(spec)
     if cached == 1:
-        return (_copies(spec) * images + 2 * sizes["val"] + sizes["test"]) * whole
+        tokens = method == "attentive" or spec.adapter.head == "attentive"
+        # Stored tokens take about as long to read as an image; stored features take no time.
+        reading = spec.train.epochs * images * loading if tokens else 0.0
+        return (once + (_copies(spec) - 1) * images) * whole + reading
     rest = (1 - cached) * forward
-    passes = PASSES.get(spec.adapter.method, ADAPTER_PASSES)
+    passes = PASSES.get(method, ADAPTER_PASSES)
     step = (passes + spec.train.activation_checkpointing) * rest
     step *= SLOWER_IN_BF16 if slow else 1.0
     step += 0 if cached else loading
@@ -264,7 +277,7 @@ def _cached_share(spec: ResolvedSpec) -> float:
     train = spec.train
     if train.augmentation != "none" and train.augmented_copies is None:
         return 0.0
-    if spec.adapter.method == "linear":
+    if spec.adapter.method in FROZEN_BACKBONE:
         return 1.0
     if train.drop_path > 0:
         return 0.0

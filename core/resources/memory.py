@@ -236,7 +236,7 @@ def footprint(spec: ResolvedSpec, findings: int) -> Footprint | None:
     gpu = available_memory.gpu(train.device)
     query = MemoryQuery(
         backbone=card.name,
-        adapter=spec.adapter.model_copy(update={"imported": None}),
+        adapter=spec.adapter.model_copy(update={"imported": None, "combined": None}),
         precision=precision.resolve_precision(train.precision, gpu=gpu),
         gpu=gpu,
         input_size=spec.model.input_size or card.input_size,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from core.config.defaults import EVALUATION_BATCH
+from core.config.defaults import EVALUATION_BATCH, FROZEN_BACKBONE
 from core.config.run import AdapterSpec, ModelSpec, RunSpec, TrainSpec
 from core.hardware import precision
 from core.hardware.precision import Precision
@@ -125,7 +125,7 @@ def counted(query: MemoryQuery) -> TensorBytes | None:
     try:
         predicting = tensor_memory.prediction(model.eval(), images(EVALUATION_BATCH), half, gpu=gpu)
         if not head_only:
-            model.train(query.adapter.method != "linear")
+            model.train(query.adapter.method not in FROZEN_BACKBONE)
             small, large = COUNTED_BATCHES
             few = tensor_memory.step(model, images(small), half, gpu=gpu)
             many = tensor_memory.step(model, images(large), half, gpu=gpu)

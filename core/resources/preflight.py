@@ -21,19 +21,27 @@ def check(spec: RunSpec) -> None:
     from core.models.backbones import locate_weights
     from core.models.tuning.apply import count_parameters
 
+    if spec.adapter.combined is not None:
+        raise ConfigurationError(
+            "An ensemble or soup is made of finished runs and is not trained.",
+            "Make it with python -m core ensemble RUN RUN, or soup RUN RUN.",
+            field="adapter.combined",
+        )
     if spec.adapter.imported is not None:
         raise ConfigurationError(
             "An imported adapter is evaluated, not trained.",
             "Import it with python -m core import-adapter DIR, or choose a method.",
             field="adapter.imported",
         )
-    tuning_method(spec.adapter.method)  # names first: they are checked at once
+    method = tuning_method(spec.adapter.method)  # names first: they are checked at once
     card = backbone_card(spec.model.backbone)
     dataset = open_cached(spec.data)
     count_parameters(card, spec.adapter, len(dataset.findings), spec.model.input_size)
     memory.check_memory(spec.resolved(), len(dataset.findings))
     if spec.data.split_file is not None:
         subsets.listed(dataset, spec.data.split_file)
+    if method.network is not None:
+        return  # it needs no weights of a backbone
     weights = spec.model.weights
     if weights is not None and not weights.expanduser().is_file():
         raise ModelError(

@@ -14,6 +14,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from core.config.defaults import FROZEN_BACKBONE
+
 STEP_PASSES, PROBE_PASSES = 3.0, 1.0
 """Cost of training on one image, in forward passes: the forward pass, the gradients of the
 activations, and those of the weights with the optimizer's update. A linear probe on augmented
@@ -110,7 +112,7 @@ def validation_rounds(
         The rounds; None if the whole split can be scored after each epoch, or if rounds would save
         nothing.
     """
-    passes = PROBE_PASSES if method == "linear" else STEP_PASSES
+    passes = PROBE_PASSES if method in FROZEN_BACKBONE else STEP_PASSES
     budget = share / (1 - share) * passes * images * epochs
     if validation * epochs <= budget or validation <= LEAST_PART:
         return None

@@ -90,16 +90,25 @@ class Store(MetricStore):
                 self._number(connection, after)
             return self._insert(connection, spec, name, state, priority=priority, after=after)
 
-    def create_group(self, specs: Sequence[RunSpec], *, priority: int = 0) -> Sequence[Run]:
-        """Add runs that start together, in one process."""
+    def create_group(
+        self, specs: Sequence[RunSpec], names: Sequence[str] = (), *, priority: int = 0
+    ) -> Sequence[Run]:
+        """Add runs that start together, in one process.
+
+        Args:
+            specs: Their specifications.
+            names: Their names; by default the titles of the specifications.
+            priority: Runs with a higher priority start first.
+        """
         group = secrets.token_hex(4)
+        given: Sequence[str | None] = names or [None] * len(specs)
         # One transaction: otherwise a scheduler could claim a part of the group.
         with self._database.write() as connection:
             return [
                 self._insert(
-                    connection, spec, None, RunState.QUEUED, priority=priority, group=group
+                    connection, spec, name, RunState.QUEUED, priority=priority, group=group
                 )
-                for spec in specs
+                for spec, name in zip(specs, given, strict=True)
             ]
 
     def get(self, name: str) -> Run:
@@ -340,6 +349,9 @@ class Store(MetricStore):
     ) -> Run:
         place = self._next_place(connection) if state is RunState.QUEUED else run.place
         values = changed_fields(run, state, place) | dict(changed or {})
+        if state is RunState.RUNNING and not run.attempts:
+            # It may have been queued before the present edition of the phantoms.
+            values["fingerprint"] = run.spec.fingerprint()
         statement = _runs.update().where(_runs.c.id == run.id)
         connection.execute(statement.values(state=state, **values))
         return self._read_run(connection, run.id)
@@ -352,7 +364,7 @@ class Store(MetricStore):
 
     def _run(self, row: sa.Row[Any]) -> Run:
         values = dict(row._mapping)
-        values["spec"] = _spec(values["spec"])
+        values["spec"] = _spec(values["spec"], values["fingerprint"])
         values["state"] = RunState(values["state"])
         return Run(**values, folder=self.workspace.run(values["id"]))
 
@@ -366,8 +378,14 @@ def _select() -> sa.Select[Any]:
 
 
 @lru_cache(maxsize=4096)
-def _spec(text: str) -> RunSpec:
-    return RunSpec.from_json(text)
+def _spec(text: str, fingerprint: str) -> RunSpec:
+    """Read a specification; its data set says if the run used an earlier edition of phantoms."""
+    spec = RunSpec.from_json(text)
+    data = spec.data
+    if data.edition() is not None and spec.fingerprint() != fingerprint:
+        called = f"{data.called or data.name}, earlier edition"
+        return spec.model_copy(update={"data": data.model_copy(update={"called": called})})
+    return spec
 
 
 def _begins(column: sa.Column[Any], start: str) -> sa.ColumnElement[bool]:

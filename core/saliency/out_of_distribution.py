@@ -121,7 +121,8 @@ def features(trained: Trained, images: Sequence[NDArray[np.uint8]], batch: int =
 
     from core.saliency.methods import layers
 
-    layer = layers.target_layer(trained.model, layers.names(trained.model)[-1])
+    names = layers.names(trained.model)
+    layer = layers.target_layer(trained.model, names[-1] if names else None)
     outputs: list[torch.Tensor] = []
     hook = layer.module.register_forward_hook(lambda _, __, output: outputs.append(output))
     means = []

@@ -1,8 +1,8 @@
 """Outputs of the frozen prefix of a run's model, computed once per image and stored on disk.
 
-For a linear probe these are the features; for a run whose first blocks are frozen, the tokens
-before the first block that trains. Runs with another seed, learning rate or label fraction reuse
-them.
+If only the head trains, these are its features or tokens; for a run whose first blocks are frozen,
+the tokens before the first block that trains. Runs with another seed, learning rate or label
+fraction reuse them.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from core.formatting import gigabytes
 from core.models.backbones.card import BackboneCard
 from core.models.tuning import frozen_prefix
 from core.models.tuning.frozen_prefix import Cut
+from core.models.tuning.registry import tuning_method
 from core.training.batches import WHOLE, chunks
 from core.training.inputs import InputSource, PixelInputs
 
@@ -63,6 +64,7 @@ class CachedFeatures:
         accelerator: Device and precision.
         copies: Number of augmented copies of each training image; by default none.
         description: What the activations are, for log messages.
+        precise: Run the layers after the prefix in float32, whatever the precision of the run.
     """
 
     def __init__(
@@ -73,13 +75,15 @@ class CachedFeatures:
         accelerator: Accelerator,
         copies: int | None = None,
         description: str = "features",
+        precise: bool = False,
     ) -> None:
         self.pixels, self.folder = pixels, folder
         self._cut, self._accelerator, self._copies = cut, accelerator, copies
-        self._description = description
+        self._description, self._precise = description, precise
         mixed = accelerator.mixed_precision != "no"
         # Tokens are stored in the precision of autocast; features are small enough for float32.
-        self._dtype = torch.bfloat16 if mixed and not self.head_only else torch.float32
+        self._tokens = len(cut.shape) > 1
+        self._dtype = torch.bfloat16 if mixed and self._tokens else torch.float32
         self._size = math.prod(cut.shape) * self._dtype.itemsize
         self._store: Activations | InMemory | None = None
         self._known: set[Version] = set()
@@ -99,8 +103,8 @@ class CachedFeatures:
     ) -> bool:
         """Compute the activations that are not stored yet; the model must be in evaluation mode.
 
-        If the disk has too little space, features of a linear probe are kept in memory, and tokens
-        are computed at each step.
+        If the disk has too little space, features are kept in memory, and tokens are computed at
+        each step.
 
         Args:
             training: Studies for training.
@@ -119,7 +123,7 @@ class CachedFeatures:
         try:
             return self._fill(versions, progress, stop, log)
         except _NoSpaceError as error:
-            if not self.head_only:
+            if self._tokens:
                 log(f"{error} The {self._description} are computed at each step instead.")
                 return True
             log(f"{error} They are kept in memory, for this run only.")
@@ -144,6 +148,9 @@ class CachedFeatures:
         """Logits: of activations by the layers after the prefix, of pixels by the whole model."""
         if inputs.ndim == 4:
             return self.pixels.forward(model, inputs)
+        if self._precise:
+            with torch.autocast(inputs.device.type, enabled=False):
+                return self._cut.after(inputs.float())
         return self._cut.after(inputs.float())
 
     def _versions(self, training: Sequence[str], others: Sequence[str]) -> list[Version]:
@@ -263,25 +270,28 @@ def input_source(
         log: Receives a message if frozen blocks have to be computed at each step.
     """
     size, train = spec.model.input_size or card.input_size, spec.train
-    pixels = PixelInputs(
-        images,
-        TrainTransform(size, card.mean, card.std, card.channels, augmentation=train.augmentation),
-        evaluation_transform(card, size),
-        train.augmented_copies,
-    )
+    evaluate = evaluation_transform(card, size)
+    augment = TrainTransform(
+        size, card.mean, card.std, card.channels, train.augmentation,
+        crop=train.crop, flip=train.flip, erase=train.erase, resize=evaluate.resize,
+    )  # fmt: skip
+    pixels = PixelInputs(images, augment, evaluate, train.augmented_copies)
     copies = None if train.augmentation == "none" else train.augmented_copies
     new_each_epoch = train.augmentation != "none" and copies is None
     if new_each_epoch or accelerator.num_processes > 1 or spec.adapter.imported is not None:
         return pixels
     frozen, total = frozen_prefix.frozen_blocks(model)
-    linear = spec.adapter.method == "linear"  # its backbone is always in evaluation mode
-    if not linear and frozen < frozen_prefix.WORTH * total:
+    method = tuning_method(spec.adapter.method)
+    head_only = method.frozen_backbone  # the backbone is always in evaluation mode
+    if method.network is not None or (not head_only and frozen < frozen_prefix.WORTH * total):
         return pixels
     cut = frozen_prefix.cut(model, size, card.channels, accelerator.autocast)
-    if cut is None or (cut.block is None) != linear:
+    if cut is None or (cut.block is None) != head_only:
         return pixels
-    description = "features" if linear else f"outputs of the first {frozen} of {total} blocks"
-    if not linear and frozen_prefix.draws(model, frozen):
+    description = f"outputs of the first {frozen} of {total} blocks"
+    if head_only:
+        description = "features" if len(cut.shape) == 1 else "tokens"
+    if not head_only and frozen_prefix.draws(model, frozen):
         log(
             f"The first {frozen} of {total} blocks are frozen but use stochastic depth, so that "
             "they are computed at each step. With --drop-path 0 they are computed once."
@@ -289,7 +299,9 @@ def input_source(
         return pixels
     folder = cache.absolute() / disk_space.FEATURES / _key(card, size, model, cut, accelerator)
     needed = None if copies is None else min(copies, train.epochs)
-    return CachedFeatures(pixels, cut, folder, accelerator, needed, description)
+    return CachedFeatures(
+        pixels, cut, folder, accelerator, needed, description, precise=method.closed_form
+    )
 
 
 def _key(

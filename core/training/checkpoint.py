@@ -76,7 +76,8 @@ def load(session: Session) -> None:
         return
     if payload["fingerprint"] != session.spec.fingerprint():
         raise DataError(
-            f"The checkpoint in {path.parent} belongs to another specification.",
+            f"The checkpoint in {path.parent} belongs to another specification, or to an earlier "
+            "edition of the phantoms.",
             "Start a new run instead of resuming this one.",
         )
     try:

@@ -85,7 +85,7 @@ class PixelInputs:
         Raises:
             DataError: The image is missing or unreadable.
         """
-        variant = "" if copy is None else f" {self._train.augmentation} {copy}"
+        variant = "" if copy is None else f" {self._train.variant} {copy}"
         return self._cache.source(study_id) + variant
 
     def evaluation(self, ids: Sequence[str]) -> Tensor:

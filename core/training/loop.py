@@ -2,6 +2,7 @@
 
 LoRA, full fine-tuning and the linear probe differ only in the parameters that train, so that a
 comparison of methods compares nothing else. The recipe is that of the paper (arXiv 2401.12215).
+Methods in closed form are fitted once instead (see ``core.training.closed_form``).
 """
 
 from __future__ import annotations
@@ -20,11 +21,19 @@ from core.config.run import RunSpec
 from core.data import splits, subsets
 from core.files import write_atomically
 from core.hardware.distributed import explain_lost_process
+from core.models.tuning.registry import tuning_method
 from core.reporter import Reporter
 from core.training import checkpoint, validation
 from core.training.batches import batches, micro_batch_slices, prefetched, step_seed
 from core.training.checkpoint import saved_on_stop
-from core.training.loss import known_labels, masked_loss, not_finite
+from core.training.closed_form.fit import fit_closed_form
+from core.training.loss import (
+    CROSS_ENTROPY,
+    TrainingLoss,
+    balanced_weights,
+    known_labels,
+    not_finite,
+)
 from core.training.memory_errors import explain_out_of_memory
 from core.training.prepare import prepare
 from core.training.result import finish, measure_speed
@@ -87,13 +96,19 @@ def fit(session: Session) -> None:
     """Train to the last epoch, validate after each epoch and keep the best weights."""
     spec, position = session.spec, session.position
     prepare(session, "train", "val")
+    if tuning_method(spec.adapter.method).closed_form:
+        fit_closed_form(session)
+        return
     ids = session.ids["train"]
     session.started = time.monotonic()  # decoding does not count: it would distort the time left
-    labels = dict(zip(ids, subsets.labels(session.dataset, ids, spec.data), strict=True))
+    targets = subsets.labels(session.dataset, ids, spec.data)
+    labels = dict(zip(ids, targets, strict=True))
+    balanced = spec.train.class_weight == "balanced"
+    criterion = TrainingLoss(spec.train.loss, balanced_weights(targets) if balanced else None)
     budget = validation.budget(session)
     while position.unvalidated or position.epoch < spec.train.epochs:
         if not position.unvalidated:
-            train_epoch(session, labels)
+            train_epoch(session, labels, criterion)
         with saved_on_stop(session):
             validation.validate(session, budget)
         position.unvalidated = False
@@ -101,7 +116,11 @@ def fit(session: Session) -> None:
     validation.clear(session)
 
 
-def train_epoch(session: Session, labels: dict[str, NDArray[np.float32]]) -> None:
+def train_epoch(
+    session: Session,
+    labels: dict[str, NDArray[np.float32]],
+    criterion: TrainingLoss = CROSS_ENTROPY,
+) -> None:
     """Train to the end of the current epoch, with checkpoints every ``CHECKPOINT_SECONDS``."""
     train, position = session.spec.train, session.position
     epoch = batches(session.ids["train"], train.batch_size, train.seed, position.epoch)
@@ -119,7 +138,7 @@ def train_epoch(session: Session, labels: dict[str, NDArray[np.float32]]) -> Non
     for i, inputs in prefetched(load, position.batch, len(epoch)):
         rate = _set_rate(session, position.epoch + i / len(epoch))
         targets = torch.from_numpy(np.stack([labels[study] for study in epoch[i]]))
-        session.losses.append(training_step(session, inputs, targets, i))
+        session.losses.append(training_step(session, inputs, targets, i, criterion))
         seen += len(epoch[i])
         position.batch, position.step = i + 1, position.step + 1
         last = position.batch == len(epoch)
@@ -137,7 +156,13 @@ def train_epoch(session: Session, labels: dict[str, NDArray[np.float32]]) -> Non
     session.record("train/images_per_s", seen / max(time.monotonic() - started, 1e-9))
 
 
-def training_step(session: Session, inputs: Tensor, targets: Tensor, batch: int) -> Tensor:
+def training_step(
+    session: Session,
+    inputs: Tensor,
+    targets: Tensor,
+    batch: int,
+    criterion: TrainingLoss = CROSS_ENTROPY,
+) -> Tensor:
     """One optimizer step, accumulated over the batch's micro-batches.
 
     Args:
@@ -146,6 +171,7 @@ def training_step(session: Session, inputs: Tensor, targets: Tensor, batch: int)
         targets: Labels of the whole batch, of shape (studies, findings): 1, 0, or NaN where not
             known.
         batch: Number of the batch in its epoch, from 0.
+        criterion: The loss.
 
     Returns:
         The loss of the whole batch before the step, a scalar on the device, without the tuning
@@ -155,7 +181,7 @@ def training_step(session: Session, inputs: Tensor, targets: Tensor, batch: int)
     # that a resumed run draws the same numbers without a saved generator state.
     processes, train = session.processes, session.spec.train
     torch.manual_seed(step_seed(train.seed, session.position.epoch, batch) + processes.index)
-    session.parallel.train(session.spec.adapter.method != "linear")
+    session.parallel.train(not tuning_method(session.spec.adapter.method).frozen_backbone)
     device, hook = session.accelerator.device, session.hook
     known, local = known_labels(targets), targets[processes.part(len(targets))]
     # All processes use the same number of micro-batches: each backward pass exchanges gradients,
@@ -170,7 +196,7 @@ def training_step(session: Session, inputs: Tensor, targets: Tensor, batch: int)
         expected = local[part].to(device, non_blocking=True)
         # The loss is divided by the known labels of the whole batch. Gradients are averaged over
         # the processes, so that each one's share is multiplied by their number.
-        loss = masked_loss(logits.float(), expected, known) * processes.count
+        loss = criterion(logits.float(), expected, known) * processes.count
         total += loss.detach()
         last = i + 1 == count
         session.accelerator.backward(loss + hook.penalty() if hook and last else loss)

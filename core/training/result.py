@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from pathlib import Path
@@ -16,6 +15,7 @@ from scipy.special import expit
 
 from core.classifier.weights import digest, read_state
 from core.data import splits
+from core.evaluation.predictions import Predictions, write_predictions
 from core.files import write_atomically
 from core.hardware import available_memory, precision
 from core.metrics.auroc import macro, per_finding
@@ -110,21 +110,19 @@ def _score(session: Session, split: str) -> dict[str, Any]:
 def _write_predictions(
     session: Session, split: str, labels: NDArray[np.float32], probabilities: NDArray[np.float32]
 ) -> None:
-    buffer, ids = io.BytesIO(), session.ids[split]
+    ids = session.ids[split]
     table = session.dataset.table.loc[ids]
-    np.savez_compressed(
-        buffer,
+    predictions = Predictions(
         ids=np.array(ids),
         patients=table["patient"].astype(str).to_numpy(dtype="U"),
+        findings=session.dataset.findings,
+        labels=labels,
+        scores=probabilities,
         sex=table["sex"].astype(str).to_numpy(dtype="U"),
         age=table["age"].to_numpy(dtype=np.float32, na_value=np.nan),
         view=table["view"].astype(str).to_numpy(dtype="U"),
-        findings=np.array(session.dataset.findings),
-        labels=labels,
-        scores=probabilities,
     )
-    (session.folder / "predictions").mkdir(exist_ok=True)
-    write_atomically(session.folder / "predictions" / f"{split}.npz", buffer.getvalue())
+    write_predictions(session.folder, split, predictions)
 
 
 def _number(value: float) -> float | None:

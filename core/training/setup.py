@@ -24,6 +24,7 @@ from core.hardware.distributed import Processes, join
 from core.models.backbones import bf16_attention
 from core.models.backbones.build import checkpoint_activations
 from core.models.tuning.apply import parameter_groups, training_hook
+from core.models.tuning.registry import tuning_method
 from core.reporter import Reporter
 from core.resources import memory
 from core.training import cached_features
@@ -40,6 +41,12 @@ def setup(spec: ResolvedSpec, folder: Path, cache: Path, report: Reporter) -> Se
         ModelError: The backbone cannot be loaded.
         ConfigurationError: The settings do not fit together or do not fit this machine.
     """
+    if spec.adapter.combined is not None and spec.adapter.imported is None:
+        raise ConfigurationError(
+            "An ensemble is made of finished runs and is not trained.",
+            "Make it again: python -m core ensemble RUN RUN.",
+            field="adapter.combined",
+        )
     accelerator, processes = _accelerator(spec)
     report.progress(0.0, None, "opening the data set")
     dataset = open_data(spec.data)
@@ -53,6 +60,13 @@ def setup(spec: ResolvedSpec, folder: Path, cache: Path, report: Reporter) -> Se
     if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu":
         bf16_attention.install(model, bf16_attention.patches(model))
     epoch = batches(ids["train"], spec.train.batch_size, spec.train.seed, 0)
+    closed_form = tuning_method(spec.adapter.method).closed_form
+    if closed_form and processes.count > 1:
+        raise ConfigurationError(
+            f"The method {spec.adapter.method} is fitted in one process.",
+            "Start the run without accelerate launch or torchrun.",
+            field="adapter.method",
+        )
     processes.check_supported(model, min(map(len, epoch)))
     if spec.train.activation_checkpointing:
         checkpoint_activations(model, card)
@@ -98,6 +112,9 @@ def _studies(spec: ResolvedSpec, dataset: ChestDataset, report: Reporter) -> dic
 
 def _optimizer(spec: ResolvedSpec, model: nn.Module) -> torch.optim.Optimizer:
     train = spec.train
+    if tuning_method(spec.adapter.method).closed_form:
+        # A session and its checkpoint always have an optimizer; this one has nothing to do.
+        return torch.optim.SGD([nn.Parameter(torch.zeros(0))], lr=train.lr)
     groups = parameter_groups(
         model,
         lr=train.lr,
@@ -179,8 +196,9 @@ def _log_model(session: Session) -> None:
     report.model(weights.trainable, weights.total, str(accelerator.device))
     mixed = accelerator.mixed_precision
     count = session.processes.count
+    action = "Fits" if tuning_method(session.spec.adapter.method).closed_form else "Trains"
     report.log(
-        f"Trains {weights.trainable:,} of {weights.total:,} parameters "
+        f"{action} {weights.trainable:,} of {weights.total:,} parameters "
         f"({share(weights.trainable / weights.total)}) on {accelerator.device}"
         f"{'' if mixed == 'no' else f' in {mixed}'}"
         f"{f', in {count} processes' if count > 1 else ''}."

@@ -66,9 +66,11 @@ def run(spec: RunSpec, folder: Path, cache: Path, report: Reporter, resume: bool
 
     with tracked(spec, folder, report) as tracking:
         result = fine_tune(spec, folder, cache, tracking, resume=resume)
+        # ``val/auroc`` is a curve: the score of the best epoch must not become its last point.
         tracking.summary(
-            {f"{split}/auroc": scores["auroc"] for split, scores in result["scores"].items()}
-        )
+            {f"{split}/best_auroc" if split == "val" else f"{split}/auroc": scores["auroc"]
+             for split, scores in result["scores"].items()}
+        )  # fmt: skip
         return result
 
 

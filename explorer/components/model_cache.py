@@ -160,7 +160,7 @@ class ModelCache:
         Raises:
             DataError: The data set is missing or incomplete.
         """
-        return self._datasets.get(spec.source(), lambda: open_data(spec))
+        return self._datasets.get((spec.source(), spec.fold), lambda: open_data(spec))
 
     def radiograph(self, spec: DataSpec, study_id: str) -> Radiograph:
         """Return a study's radiograph; its file is decoded once for the viewer and for all models.

@@ -14,21 +14,22 @@ from core.config.run import RunSpec
 from core.errors import CoreError
 from core.evaluation import evaluate
 from core.evaluation.evaluate import Scores
-from core.evaluation.predictions import aligned, read_predictions
-from core.evaluation.verdict import (
+from core.evaluation.groups import (
     Differing,
     Group,
     Trial,
-    Verdict,
     differing,
+    folds_of,
     grouped,
     same_but_seed,
 )
-from core.evaluation.verdict import titles as settings_titles
-from core.evaluation.verdict import verdict as decide
+from core.evaluation.groups import titles as settings_titles
+from core.evaluation.pixel_baseline import PIXELS, pixels_spec, sentence
+from core.evaluation.predictions import aligned, read_predictions
+from core.evaluation.verdict import Measured, Verdict, about_chance, decide, measure
 from core.experiments.cells import is_scored
 from core.formatting import capitalized
-from core.metrics import delong, intervals
+from core.metrics import intervals
 from core.metrics.auroc import per_finding
 from core.reporter import MEAN_AUROC
 from core.runs.run import MetricRow, Run, RunState
@@ -95,6 +96,8 @@ class Comparison:
         verdicts: One for each other group.
         differing: Settings in which the runs differ.
         best: For each finding, the id of the run that is clearly the best.
+        pixels: For each group, whether it beats the baseline ``pixels`` on the same studies, as far
+            as the workspace has runs of it.
     """
 
     runs: tuple[ComparedRun, ...]
@@ -104,6 +107,12 @@ class Comparison:
     verdicts: tuple[GroupVerdict, ...]
     differing: tuple[Differing, ...]
     best: dict[str, str]
+    pixels: tuple[str, ...] = ()
+
+    @property
+    def about_chance(self) -> str:
+        """How many of the verdicts chance alone would name; empty for a single one."""
+        return about_chance([each.verdict for each in self.verdicts if each.verdict])
 
     @property
     def scored(self) -> list[tuple[ComparedRun, Scores]]:
@@ -135,15 +144,19 @@ def compare(
     groups = tuple(_groups(store, workspace, runs))
     first_styles = {same_but_seed(each.run.spec): each.style for each in reversed(compared)}
     reference = _baseline(groups, store, baseline)
+    others = [group for group in groups if group is not reference] if reference else []
+    styles_of = [first_styles[same_but_seed(group.spec)] for group in others]
+    measured = [
+        _measured(group, reference, _finish_times(store, group, reference))
+        for group in others
+        if reference is not None
+    ]
+    decided = iter(decide([each for each in measured if isinstance(each, Measured)]))
     verdicts = tuple(
-        _verdict(
-            group,
-            reference,
-            first_styles[same_but_seed(group.spec)],
-            _finish_times(store, group, reference),
-        )
-        for group in groups
-        if reference is not None and group is not reference
+        GroupVerdict(group, style, None, each)
+        if isinstance(each, CoreError)
+        else GroupVerdict(group, style, next(decided), None)
+        for group, style, each in zip(others, styles_of, measured, strict=True)
     )
     return Comparison(
         compared,
@@ -159,6 +172,7 @@ def compare(
         verdicts,
         tuple(differing([run.spec for run in runs])) if len(runs) > 1 else (),
         _best([each for each in compared if each.scores], workspace),
+        _against_pixels(store, workspace, groups),
     )
 
 
@@ -210,15 +224,17 @@ def missing_seeds(groups: Sequence[Group], wanted: int = WANTED_SEEDS) -> list[R
     """Runs that bring each group to ``wanted`` seeds, the same seeds for all where possible."""
     missing = []
     for group in groups:
+        if group.spec.adapter.combined or group.spec.adapter.imported:
+            continue  # not trained
         present = {trial.spec.train.seed for trial in group.trials}
         free = [seed for seed in range(wanted + len(present)) if seed not in present]
         for seed in free[: max(0, wanted - len(present))]:
-            spec = group.spec
-            data = spec.data
-            if data.subset_seed == spec.train.seed:
-                data = data.model_copy(update={"subset_seed": None})
-            train = spec.train.model_copy(update={"seed": seed})
-            missing.append(spec.model_copy(update={"data": data, "train": train}))
+            for spec in folds_of(group.spec):
+                data = spec.data
+                if data.subset_seed == spec.train.seed:
+                    data = data.model_copy(update={"subset_seed": None})
+                train = spec.train.model_copy(update={"seed": seed})
+                missing.append(spec.model_copy(update={"data": data, "train": train}))
     return missing
 
 
@@ -272,14 +288,37 @@ def _finish_times(store: Store, *groups: Group) -> tuple[float | None, ...]:
 
 
 @lru_cache(maxsize=128)
-def _verdict(
-    group: Group, baseline: Group, style: Style, finished_at: tuple[float | None, ...]
-) -> GroupVerdict:
-    """The verdict on a group; ``finished_at`` is part of the cache's key only."""
+def _measured(
+    group: Group, baseline: Group, finished_at: tuple[float | None, ...]
+) -> Measured | CoreError:
+    """The test of a group; ``finished_at`` is part of the cache's key only."""
     try:
-        return GroupVerdict(group, style, decide(group, baseline, SPLIT), None)
+        return measure(group, baseline, SPLIT)
     except CoreError as error:
-        return GroupVerdict(group, style, None, error)
+        return error
+
+
+def _against_pixels(store: Store, workspace: Workspace, groups: Sequence[Group]) -> tuple[str, ...]:
+    """Sentences on the groups whose studies a run of the baseline was also trained on."""
+    completed = store.list(states=[RunState.COMPLETED])
+    if not any(run.spec.adapter.method == PIXELS for run in completed):
+        return ()
+    keys = {run.id: same_but_seed(run.spec) for run in completed}
+    measured = []
+    for group in groups:
+        wanted = same_but_seed(pixels_spec(group.spec))
+        own = [run for run in reversed(completed)
+               if keys[run.id] == wanted and is_scored(run, workspace)]  # fmt: skip
+        if not own or group.spec.adapter.method == PIXELS:
+            continue
+        pixels = grouped([Trial(run.id, run.spec, workspace.run(run.id)) for run in own])[0]
+        each = _measured(group, pixels, _finish_times(store, group, pixels))
+        if isinstance(each, Measured):
+            measured.append(each)
+    return tuple(
+        sentence(each.first.title, decided)
+        for each, decided in zip(measured, decide(measured), strict=True)
+    )
 
 
 def _best(runs: Sequence[ComparedRun], workspace: Workspace) -> dict[str, str]:
@@ -294,8 +333,8 @@ def _best(runs: Sequence[ComparedRun], workspace: Workspace) -> dict[str, str]:
 def _clearly_best(runs: tuple[tuple[str, Path, float | None], ...]) -> dict[str, str]:
     """For each finding, the id of the run whose AUROC is clearly above that of all others.
 
-    The paired DeLong tests of the highest AUROC against the others are corrected over all findings
-    by Holm's method.
+    The paired tests of the highest AUROC against the others are corrected over all findings by
+    Holm's method; findings with few patients are not tested.
 
     Args:
         runs: Id, folder and finish time of each run.
@@ -315,7 +354,7 @@ def _clearly_best(runs: tuple[tuple[str, Path, float | None], ...]) -> dict[str,
             continue
         ahead = predictions[leader].scores[:, f]
         tests += [
-            delong.delong_paired(labels[:, f], ahead, other.scores[:, f], patients).p
+            evaluate.auroc_test(labels[:, f], ahead, other.scores[:, f], patients).p
             for i, other in enumerate(predictions)
             if i != leader
         ]

@@ -54,6 +54,10 @@ METHODS: dict[str, Style] = {
     "ssf": Style("#C2A5CF", "11 4", "square"),
     "vpt": Style("#9970AB", "", "circle"),
     "last-k": Style("#EE7733", "11 4", "square"),
+    "attentive": Style("#3F8FD2", "7 4", "diamond"),
+    "logistic": Style("#33BBEE", "11 3 2 3", "diamond"),
+    "knn": Style("#AA7766", "7 3 2 3", "diamond"),
+    "pixels": Style("#8A8A5C", "2 3", "square"),
 }
 OTHER = Style("#8A94A6", "5 3 1 3", "star")
 """Style of a method without an entry in ``METHODS``."""

@@ -1,5 +1,7 @@
 """A completed run with predictions of known quality, without training."""
 
+from pathlib import Path
+
 import numpy as np
 
 from core.config.run import RunSpec
@@ -28,8 +30,29 @@ def completed(
         findings: Names of the findings.
     """
     run = store.create(spec)
-    folder = workspace.run(run.id) / "predictions"
-    folder.mkdir(parents=True)
+    auroc = write_predictions(workspace.run(run.id), spec, skill, studies, findings)
+    store.transition(run.id, RunState.STARTING)
+    store.transition(run.id, RunState.RUNNING)
+    return store.transition(
+        run.id,
+        RunState.COMPLETED,
+        scores={"test": {"auroc": auroc, "studies": studies}},
+        seconds=60.0,
+        trainable=40 if spec.adapter.method == "lora" else 5_400,
+        total=5_440,
+    )
+
+
+def write_predictions(
+    run_folder: Path,
+    spec: RunSpec,
+    skill: float = 1.0,
+    studies: int = 200,
+    findings: tuple[str, ...] = ("Edema", "Mass"),
+) -> float:
+    """Write the predictions of a run, and return their mean AUROC; see ``completed``."""
+    folder = run_folder / "predictions"
+    folder.mkdir(parents=True, exist_ok=True)
     fixed = np.random.default_rng(5)
     labels = (fixed.random((studies, len(findings))) < 0.3).astype(np.float32)
     hard = fixed.normal(size=labels.shape)
@@ -44,14 +67,4 @@ def completed(
             labels=labels,
             scores=(1 / (1 + np.exp(-logits))).astype(np.float32),
         )
-    auroc = macro(per_finding(labels, logits))
-    store.transition(run.id, RunState.STARTING)
-    store.transition(run.id, RunState.RUNNING)
-    return store.transition(
-        run.id,
-        RunState.COMPLETED,
-        scores={"test": {"auroc": auroc, "studies": studies}},
-        seconds=60.0,
-        trainable=40 if spec.adapter.method == "lora" else 5_400,
-        total=5_440,
-    )
+    return macro(per_finding(labels, logits))

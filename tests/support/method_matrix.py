@@ -38,6 +38,10 @@ SUPPORTED = [
 ]
 
 
+TRAINED = [pair for pair in SUPPORTED if not TUNING_METHODS[pair[1]].closed_form]
+"""Those that train in epochs."""
+
+
 def cards() -> dict[str, BackboneCard]:
     """Cards of the networks, for ``BACKBONES``."""
     return {

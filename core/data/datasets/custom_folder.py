@@ -272,7 +272,7 @@ class Folder(FileDataset):
                 ),
             )
             rows["split"] = rows["split"].replace("", "train")
-        self.split_name = "as given"
+        self.split_name, self.drawn_test = "as given", "test" in missing
         if not missing:
             return rows
         open_rows = rows["split"].isin(["", "train"])

@@ -18,7 +18,8 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".gz", ".txt", ".json", ".xlsx")
 
 def open_cached(data: DataSpec) -> ChestDataset:
     """Open a data set, or return the opened one if its folder and tables have not changed."""
-    return _open(data.source(), 0 if data.root is None else _last_change(data.root.expanduser()))
+    changed = 0 if data.root is None else _last_change(data.root.expanduser())
+    return _open(data.source().model_copy(update={"fold": data.fold}), changed)
 
 
 @lru_cache(maxsize=8)

@@ -23,6 +23,9 @@ from core.workspace import Workspace
 PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}"
 SUFFIX = ".json"
 
+OF_RUN = ("label_fraction", "subset_seed", "split_file", "fold", "skip_bad", "shuffle_labels")
+"""Settings of a run that do not belong to a registered data set."""
+
 
 @dataclass(frozen=True)
 class RegisteredDataset:
@@ -113,8 +116,7 @@ def resolved(workspace: Workspace, data: DataSpec) -> DataSpec:
         raise unknown_name("data set", data.name, [*known, *DATASETS], field="data.name")
     settings = {name: getattr(data, name) for name in ("root", "split", *OPTIONS)}
     given = {name: value for name, value in settings.items() if value is not None}
-    subset = {name: getattr(data, name)
-             for name in ("label_fraction", "subset_seed", "split_file", "skip_bad")}  # fmt: skip
+    subset = {name: getattr(data, name) for name in OF_RUN}
     return known[data.name].model_copy(update={**given, **subset, "called": data.name})
 
 

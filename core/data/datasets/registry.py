@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.data import findings, problems
+from core.data import findings, folds, problems
 from core.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
@@ -226,13 +226,20 @@ def open_data(spec: DataSpec) -> ChestDataset:
     """Open the data set of a run; see ``open_dataset``.
 
     Args:
-        spec: Name, folder, split and options of the data set, and whether missing images are
+        spec: Name, folder, split, fold and options of the data set, and whether missing images are
             skipped; the label fraction is not used.
 
     Raises:
         ConfigurationError: The data set is unknown.
-        DataError: It cannot be opened, or it has no such option.
+        DataError: It cannot be opened, has no such option, or cannot be divided into the folds.
     """
+    dataset = _open_undivided(spec)
+    if spec.fold is not None:
+        folds.divide(dataset, spec.fold)
+    return dataset
+
+
+def _open_undivided(spec: DataSpec) -> ChestDataset:
     options = spec.options()
     entry = _entry(spec.name)
     for name in options:

@@ -205,10 +205,10 @@ class Pose:
             tilt=float(normal(0, 0.018 * loose)),
             rotation=float(np.clip(normal(0, 0.25 * loose), -1, 1)),
             breath=float(normal(-0.07 if supine else 0.0, 0.035 * spread)),
-            level=float(normal(0.72, 0.03 * loose)),
+            level=near(0.72, 0.03 * loose, 0.66, 0.78),
             window=near(1.28, 0.07 * loose, 1.0, 1.55),
             gamma=1.025 + uniform(-0.125, 0.125) * spread,
-            grain=uniform(0.010, 0.019) * (1.0 + 0.9 * body.habitus) * bed**0.5,
+            grain=uniform(0.006, 0.013) * (1.0 + 0.9 * body.habitus) * bed**0.5,
             scatter=uniform(0.03, 0.10) + 0.08 * body.habitus + (0.05 if supine else 0.0),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +77,7 @@ def draw_scene(
     seed: Sequence[int],
     *,
     spread: float,
-    without: str | None = None,
+    without: Collection[str] = (),
 ) -> Scene:
     """Draw the patient of a study, with lesions and devices.
 
@@ -86,7 +86,7 @@ def draw_scene(
         size: Side of the maps in pixels; any size shows the same patient.
         seed: Seed of the data set; the patient and the study are added to it.
         spread: Variation of position and exposure; see ``anatomy.Pose.draw``.
-        without: A finding that is not drawn; everything else stays the same.
+        without: Findings that are not drawn; everything else stays the same.
     """
     number, study = int(row["number"]), int(row["study"])
 
@@ -98,7 +98,7 @@ def draw_scene(
         return 0 if PATHOLOGY[name].chronic else study
 
     present = [name for name in PATHOLOGY if row[name]]
-    drawn = [name for name in present if name != without]
+    drawn = [name for name in present if name not in without]
     severity = {
         name: float(random(f"marked {name}", nth_of(name)).beta(1.7, 1.5)) for name in present
     }
@@ -114,7 +114,7 @@ def draw_scene(
     for name in drawn:
         reshape = PATHOLOGY[name].reshape
         if reshape is not None:
-            reshape(shape, random(f"shape {name}", nth_of(name)), severity[name])
+            reshape(shape, random(name, nth_of(name)), severity[name])
     frame = anatomy.Frame(size, body, pose, shape)
     lesions = {
         name: PATHOLOGY[name].draw(frame, random(name, nth_of(name)), severity[name])

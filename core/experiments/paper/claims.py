@@ -7,19 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from core.evaluation.verdict import Evidence
+from core.evaluation.verdict import LEVEL, Evidence, Verdict
 from core.experiments.paper.results import FEWEST, Outcome
 from core.experiments.paper.tasks import CLAIMS
 from core.formatting import percent, points, share
-from core.metrics.intervals import Interval
+from core.metrics.intervals import Interval, holm
 from core.metrics.seed_tests import SeedsTest, binomial_interval, seeds_paired
+from core.metrics.seeds_and_patients import (
+    MIN_SEEDS,
+    DifferenceTest,
+    mean_difference,
+    share_above_zero,
+)
 
 Status = Literal["holds", "does not hold", "not decidable"]
 
-MIN_SEEDS = 2
-"""Minimum number of seeds of each task for a decision on a claim."""
 PAPER_WINS, PAPER_TASKS, PAPER_GAIN, PAPER_SHARE = 13, 18, 0.029, 0.01
-ONE_SEED = "With one seed, the result may change with the next."
+FEW_SEEDS = f"With fewer than {MIN_SEEDS} seeds, the result may change with the next."
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,10 @@ class Judgement:
         seeds: Smallest number of seeds of a compared task; 0 if none is compared.
         wins: Number of tasks in which LoRA's mean is higher.
         ties: Number of tasks with equal means.
-        win_rate: Share of wins among the tasks that are not ties, with an exact binomial interval.
-        over_tasks: Mean difference, tested over tasks (the mean over seeds of each).
+        win_rate: Share of wins among the tasks that are not ties, with its interval over seeds and
+            patients; tasks on the same test images vary together.
+        over_tasks: Mean difference over these tasks, tested over seeds and patients.
+        over_data: Mean difference, tested over the data sets: whether it holds for other ones.
         pairs: Number of wins and of all pairs of runs with the same task and seed.
         evidence: Number of tasks by evidence.
         largest: Task with LoRA's largest gain; None if none is compared.
@@ -61,7 +67,8 @@ class Judgement:
     wins: int
     ties: int
     win_rate: Interval
-    over_tasks: SeedsTest | None
+    over_tasks: DifferenceTest | None
+    over_data: SeedsTest | None
     pairs: tuple[int, int]
     evidence: dict[Evidence, int]
     largest: Outcome | None
@@ -79,6 +86,8 @@ def judge(outcomes: Sequence[Outcome]) -> Judgement:
         for outcome in outcomes
         if outcome.verdict and not math.isnan(outcome.verdict.difference.value)
     ]
+    tests = [verdict.test for _, verdict in verdicts]
+    data = [outcome.task.data for outcome, _ in verdicts]
     gains = [verdict.difference.value for _, verdict in verdicts]
     wins, ties = sum(gain > 0 for gain in gains), sum(gain == 0 for gain in gains)
     evidence: dict[Evidence, int] = {"above": 0, "below": 0, "unclear": 0, "undecided": 0}
@@ -86,7 +95,7 @@ def judge(outcomes: Sequence[Outcome]) -> Judgement:
         evidence[verdict.evidence] += 1
     compared = [outcome for outcome, _ in verdicts]
     seeds = min((outcome.seeds for outcome in compared), default=0)
-    rate = binomial_interval(wins, len(gains) - ties)
+    rate = share_above_zero(tests, data)
     largest = max(compared, key=_gain, default=None)
     return Judgement(
         tuple(outcomes),
@@ -95,11 +104,9 @@ def judge(outcomes: Sequence[Outcome]) -> Judgement:
         wins,
         ties,
         rate,
-        seeds_paired(gains, [0.0] * len(gains)) if gains else None,
-        (
-            sum(verdict.seeds.wins for _, verdict in verdicts),
-            sum(verdict.seeds.count for _, verdict in verdicts),
-        ),
+        mean_difference(tests, data) if tests else None,
+        _over_data(gains, data),
+        (sum(test.seeds.wins for test in tests), sum(test.seeds.count for test in tests)),
         evidence,
         largest,
         (
@@ -109,6 +116,15 @@ def judge(outcomes: Sequence[Outcome]) -> Judgement:
             _ruling("nih", *_nih_claim(outcomes)),
         ),
     )
+
+
+def _over_data(gains: Sequence[float], data: Sequence[str]) -> SeedsTest | None:
+    """Test over the data sets of the mean gain of each; None with fewer than two."""
+    by_data: dict[str, list[float]] = {}
+    for gain, name in zip(gains, data, strict=True):
+        by_data.setdefault(name, []).append(gain)
+    means = [sum(each) / len(each) for each in by_data.values()]
+    return seeds_paired(means, [0.0] * len(means)) if len(means) > 1 else None
 
 
 def _ruling(name: str, status: Status, reason: str) -> Ruling:
@@ -127,10 +143,9 @@ def _wins_claim(
     decided = compared - ties
     if not decided:
         return "not decidable", f"Both methods have equal AUROCs in all {compared} tasks compared."
-    result = (
-        f"LoRA is ahead in {wins} of {decided} tasks (95% interval of the share "
-        f"{percent(rate.low)} to {percent(rate.high)})"
-    )
+    result = f"LoRA is ahead in {wins} of {decided} tasks"
+    if not math.isnan(rate.low):
+        result += f" (95% interval of the share {percent(rate.low)} to {percent(rate.high)})"
     own = binomial_interval(PAPER_WINS, PAPER_TASKS)
     paper = (
         f"The paper's {PAPER_WINS} of {PAPER_TASKS} has the interval {percent(own.low)} to "
@@ -139,7 +154,7 @@ def _wins_claim(
     if compared < tasks:
         return "not decidable", f"{result}; {tasks - compared} tasks have not been run yet."
     if seeds < MIN_SEEDS:
-        return "not decidable", f"{result}. {ONE_SEED} {paper}"
+        return "not decidable", f"{result}. {FEW_SEEDS} {paper}"
     if rate.low > 0.5:
         return "holds", f"{result}: in most. {paper}"
     if rate.high < 0.5:
@@ -153,30 +168,33 @@ def _gain_claim(compared: Sequence[Outcome], tasks: int, seeds: int) -> tuple[St
     best = max(compared, key=_gain)
     gain = best.interval
     assert gain is not None
+    assert best.verdict is not None
     result = f"The largest gain is {points(gain.value)} points ({best.task.name}"
-    over = "seeds" if best.seeds >= MIN_SEEDS else "patients"
+    over = "patients" if math.isnan(best.verdict.difference.low) else "seeds and patients"
     if not math.isnan(gain.low):
         result += f", 95% interval over {over} {points(gain.low)} to {points(gain.high)}"
     result += ")"
     if len(compared) < tasks:
         return "not decidable", f"{result}; {tasks - len(compared)} tasks have not been run yet."
     if seeds < MIN_SEEDS:
-        return "not decidable", f"{result}. {ONE_SEED}"
+        return "not decidable", f"{result}. {FEW_SEEDS}"
     limit = f"{100 * PAPER_GAIN:.1f}"
-    above = [outcome.task.name for outcome in compared if _clearly_above_limit(outcome)]
+    verdicts = [(outcome, outcome.verdict) for outcome in compared if outcome.verdict]
+    corrected = holm([verdict.test.p(PAPER_GAIN) for _, verdict in verdicts])
+    above = [
+        outcome.task.name
+        for (outcome, verdict), p in zip(verdicts, corrected, strict=True)
+        if p < LEVEL and verdict.test.value > PAPER_GAIN
+    ]
     if above:
         return "does not hold", f"{result}. Clearly more than {limit} in {', '.join(above)}."
-    intervals = [outcome.interval for outcome in compared]
-    if all(interval is not None and interval.high <= PAPER_GAIN for interval in intervals):
+    if all(_within_limit(verdict) for _, verdict in verdicts):
         return "holds", f"{result}, and the interval of no task reaches {limit}."
     return "not decidable", f"{result}; the intervals of some tasks exceed {limit}."
 
 
-def _clearly_above_limit(outcome: Outcome) -> bool:
-    verdict = outcome.verdict
-    return (
-        verdict is not None and min(verdict.difference.low, verdict.over_patients.low) > PAPER_GAIN
-    )
+def _within_limit(verdict: Verdict) -> bool:
+    return verdict.test.interval().high <= PAPER_GAIN
 
 
 def _share_claim(outcomes: Sequence[Outcome]) -> tuple[Status, str]:

@@ -123,7 +123,7 @@ def _forest(axes: Axes, outcomes: Sequence[Outcome], groups: Sequence[tuple[str,
     limit = _x_limit(outcomes)
     axes.set_xlim(-limit, limit)
     axes.set_xlabel("LoRA − full fine-tuning, test AUROC points\n"
-                    "(95% interval: thick over seeds, thin over patients)",
+                    "(interval: thick over seeds and patients, thin over patients)",
                     fontsize=7.5)  # fmt: skip
     axes.set_ylabel("share of the labels")
     axes.text(100 * PAPER_GAIN, -0.72, " 2.9", fontsize=7, color="#6B7280", va="bottom")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from core.errors import CoreError
+from core.evaluation.groups import Group, Trial, adapter
 from core.evaluation.predictions import read_predictions
-from core.evaluation.verdict import Evidence, Group, Trial, Verdict, adapter, verdict
+from core.evaluation.verdict import Evidence, Measured, Verdict, decide, measure
 from core.experiments.cells import recipe_key, runs_by_cell, scores_of, select_run, share_of
 from core.experiments.paper.tasks import PAPER_METHODS, Task
-from core.metrics.bootstrap import DRAWS, bootstrap_macro
 from core.metrics.intervals import Interval
 from core.metrics.label_efficiency import Curve, Needed, curve, labels_needed
+from core.metrics.patient_intervals import auroc_interval
 from core.runs.run import Run
 from core.workspace import Workspace
 
@@ -53,15 +54,15 @@ class Outcome:
     @property
     def seeds(self) -> int:
         """Number of seeds that both methods have; 0 without a verdict."""
-        return self.verdict.seeds.count if self.verdict else 0
+        return self.verdict.test.seeds.count if self.verdict else 0
 
     @property
     def interval(self) -> Interval | None:
-        """Difference with its interval over seeds, or over patients if there is only one seed."""
+        """Difference with the interval that decided, or that over patients if undecided."""
         if self.verdict is None:
             return None
-        seeds, patients = self.verdict.difference, self.verdict.over_patients
-        return patients if math.isnan(seeds.low) else seeds
+        decided, patients = self.verdict.difference, self.verdict.over_patients
+        return patients if math.isnan(decided.low) else decided
 
     def mean(self, method: str) -> float | None:
         """Mean test AUROC of one method over its seeds."""
@@ -86,38 +87,47 @@ class Efficiency:
     needed: Needed | None
 
 
-def gather(
-    tasks: Iterable[Task], runs: Sequence[Run], workspace: Workspace, draws: int = DRAWS
-) -> tuple[Outcome, ...]:
+def gather(tasks: Iterable[Task], runs: Sequence[Run], workspace: Workspace) -> tuple[Outcome, ...]:
     """Collect the results of each task from the completed runs of its recipes.
 
     Args:
         tasks: The grid.
         runs: All runs of the workspace, the latest first.
         workspace: The workspace with their predictions.
-        draws: Bootstrap samples of the patients.
     """
     by_recipe: dict[str, list[Run]] = {}
     for same in runs_by_cell(runs).values():
         run = select_run(same, workspace)
         if run is not None and run.test_auroc is not None:
             by_recipe.setdefault(recipe_key(run.spec), []).append(run)
-    return tuple(_outcome(task, by_recipe, workspace, draws) for task in tasks)
+    return decided([_outcome(task, by_recipe, workspace) for task in tasks])
 
 
-def efficiency(outcomes: Iterable[Outcome], draws: int = DRAWS) -> tuple[Efficiency, ...]:
+def decided(outcomes: Sequence[tuple[Outcome, Measured | None]]) -> tuple[Outcome, ...]:
+    """Outcomes with their verdicts, corrected for the number of tasks that are compared.
+
+    Args:
+        outcomes: Outcomes without a verdict, and the test of each; None where there is none.
+    """
+    verdicts = iter(decide([measured for _, measured in outcomes if measured is not None]))
+    return tuple(
+        outcome if measured is None else replace(outcome, verdict=next(verdicts))
+        for outcome, measured in outcomes
+    )
+
+
+def efficiency(outcomes: Iterable[Outcome]) -> tuple[Efficiency, ...]:
     """Label-efficiency curves of each backbone on each data set.
 
     Args:
         outcomes: Tasks with their runs.
-        draws: Bootstrap samples of the patients, for the bands of a single seed.
     """
     groups: dict[tuple[str, str], list[Outcome]] = {}
     for outcome in outcomes:
         groups.setdefault((outcome.task.backbone, outcome.task.data), []).append(outcome)
     efficiencies = []
     for (backbone, data), group in groups.items():
-        by_method = {method: _curve(method, group, draws) for method in PAPER_METHODS}
+        by_method = {method: _curve(method, group) for method in PAPER_METHODS}
         target = by_method[LORA].at(FEWEST)
         needed = labels_needed(by_method[FULL], target.auroc) if target else None
         curves = tuple(drawn for drawn in by_method.values() if drawn.levels)
@@ -133,32 +143,34 @@ def group_of(runs: Sequence[Run], workspace: Workspace) -> Group:
 
 
 def _outcome(
-    task: Task, by_recipe: Mapping[str, list[Run]], workspace: Workspace, draws: int
-) -> Outcome:
+    task: Task, by_recipe: Mapping[str, list[Run]], workspace: Workspace
+) -> tuple[Outcome, Measured | None]:
     sides = {
         method: sorted(
             by_recipe.get(recipe_key(task.spec(method)), []), key=lambda run: run.spec.train.seed
         )
         for method in PAPER_METHODS
     }
-    comparison, fault = None, None
+    measured, fault = None, None
     if sides[LORA] and sides[FULL]:
         try:
             lora, full = (group_of(sides[method], workspace) for method in PAPER_METHODS)
-            comparison = verdict(lora, full, "test", draws=draws)
+            measured = measure(lora, full)
         except CoreError as error:
             fault = error
-    return Outcome(
+    outcome = Outcome(
         task,
         {method: scores_of(runs) for method, runs in sides.items()},
-        comparison,
-        fault,
-        share_of(sides[LORA]),
-        {method: tuple(workspace.run(run.id) for run in runs) for method, runs in sides.items()},
+        fault=fault,
+        share=share_of(sides[LORA]),
+        folders={
+            method: tuple(workspace.run(run.id) for run in runs) for method, runs in sides.items()
+        },
     )
+    return outcome, measured
 
 
-def _curve(method: str, outcomes: Sequence[Outcome], draws: int) -> Curve:
+def _curve(method: str, outcomes: Sequence[Outcome]) -> Curve:
     scores = {outcome.task.fraction: outcome.scores.get(method, ()) for outcome in outcomes}
     patients: dict[float, Interval] = {}
     for outcome in outcomes:
@@ -168,7 +180,7 @@ def _curve(method: str, outcomes: Sequence[Outcome], draws: int) -> Curve:
                 predictions = read_predictions(folders[0])
             except CoreError:
                 continue
-            patients[outcome.task.fraction] = bootstrap_macro(
-                predictions.labels, predictions.scores, predictions.patients, draws
+            patients[outcome.task.fraction] = auroc_interval(
+                predictions.labels, predictions.scores, predictions.patients
             )
     return curve(method, scores, patients)

@@ -12,27 +12,27 @@ from typing import Any
 
 from core.data.datasets.registry import DATASETS
 from core.errors import unknown_name
-from core.evaluation.verdict import Evidence
+from core.evaluation.verdict import Evidence, about_chance
 from core.experiments.paper.claims import Judgement
 from core.experiments.paper.results import EVIDENCE, FEWEST, FULL, LORA, Efficiency, Outcome
-from core.experiments.paper.tasks import PAPER_METHODS
+from core.experiments.paper.tasks import PAPER_METHODS, Task
 from core.formatting import DISCLAIMER, auroc, percent, points, share
 from core.metrics.intervals import Interval
 from core.metrics.label_efficiency import sentence
 from core.models.backbones.registry import backbone_card
 
 HEAD = (
-    "Backbone", "Data", "Labels", "LoRA", "Full", "LoRA − full", "95% interval", "over", "Seeds",
-    "Evidence", "Published LoRA", "Published full", "Published difference",
+    "Backbone", "Data", "Labels", "LoRA", "Full", "LoRA − full", "Interval", "over", "Seeds",
+    "Evidence", "Settings", "Published LoRA", "Published full", "Published difference",
 )  # fmt: skip
 
-NUMBERS = (3, 4, 5, 6, 8, 10, 11, 12)
+NUMBERS = (3, 4, 5, 6, 8, 11, 12, 13)
 """Columns that hold numbers."""
 
 DIFFERENCE = 5
 COLOURED = (DIFFERENCE, 9)
 """Columns that are coloured by evidence."""
-ALWAYS_SHOWN = 10
+ALWAYS_SHOWN = 11
 """Number of columns that are shown even if they are empty."""
 
 COLOURS: dict[Evidence, str] = {
@@ -96,6 +96,7 @@ def row(outcome: Outcome) -> tuple[str, ...]:
         _over(outcome),
         str(outcome.seeds) if outcome.seeds else "–",
         evidence,
+        _settings(task),
         *published,
         "–" if task.gain is None else points(task.gain),
     )
@@ -116,22 +117,34 @@ def summary(report: Report) -> list[str]:
     seeds = f"{judgement.seeds} seed{'s' if judgement.seeds > 1 else ''}"
     won, pairs = judgement.pairs
     lines[0] = f"{lines[0][:-1]}, with {seeds}{' each' if judgement.compared > 1 else ''}."
+    rate = judgement.win_rate
+    bounds = f", 95% interval over seeds and patients {percent(rate.low)} to {percent(rate.high)}"
     lines.append(
-        f"Wins: LoRA is ahead in {judgement.wins} of {judgement.compared - judgement.ties} tasks, "
-        f"95% interval {percent(judgement.win_rate.low)} to "
-        f"{percent(judgement.win_rate.high)} of tasks; in {won} of {pairs} pairs of runs."
+        f"Wins: LoRA is ahead in {judgement.wins} of {judgement.compared - judgement.ties} tasks"
+        f"{'' if math.isnan(rate.low) else bounds}; in {won} of {pairs} pairs of runs."
     )
-    over = judgement.over_tasks
-    if over is not None and not math.isnan(over.p):
+    over, mean = judgement.over_tasks, None
+    if over is not None and over.decidable:
+        mean = over.interval()
         lines.append(
-            f"Mean difference: {points(over.difference.value)} points, 95% interval over tasks "
-            f"{points(over.difference.low)} to {points(over.difference.high)} (p {_p(over.p)})."
+            f"Mean difference over these tasks: {points(mean.value)} points, 95% interval over "
+            f"seeds and patients {points(mean.low)} to {points(mean.high)} (p {_p(over.p())})."
+        )
+    if judgement.over_data is not None:
+        data = judgement.over_data.difference
+        lines.append(
+            f"Mean difference over data sets: {points(data.value)} points, 95% interval over other "
+            f"data sets {points(data.low)} to {points(data.high)}."
         )
     count = judgement.evidence
     lines.append(
         f"Evidence: {count['above']} clearly better, {count['below']} clearly worse, "
         f"{count['unclear']} without a clear difference, {count['undecided']} not decidable yet."
     )
+    verdicts = [outcome.verdict for outcome in judgement.outcomes if outcome.verdict]
+    chance = about_chance(verdicts, "tasks")
+    if chance:
+        lines.append(chance)
     shares = _shares(judgement.outcomes)
     if shares:
         lines.append(f"Trainable with LoRA: {shares}.")
@@ -158,8 +171,9 @@ def as_json(report: Report) -> dict[str, Any]:
         "wins": judgement.wins,
         "ties": judgement.ties,
         "win_rate": _interval(judgement.win_rate),
-        "over_tasks": _interval(over.difference if over else None),
-        "over_tasks_p": None if over is None or math.isnan(over.p) else over.p,
+        "over_tasks": _interval(over.interval() if over else None),
+        "over_tasks_p": None if over is None or math.isnan(over.p()) else over.p(),
+        "over_data": _interval(judgement.over_data.difference if judgement.over_data else None),
         "largest_gain": judgement.largest.task.name if judgement.largest else None,
         "evidence": dict(judgement.evidence),
         "claims": [
@@ -186,6 +200,7 @@ def _task_json(outcome: Outcome) -> dict[str, Any]:
         "evidence": verdict.evidence if verdict else None,
         "sentence": verdict.sentence if verdict else None,
         "trainable_share": outcome.share,
+        "settings": {method: task.recipes[method].kind for method in PAPER_METHODS},
         "published": dict(task.published),
         "published_difference": task.gain,
     }
@@ -247,8 +262,8 @@ def _markdown(report: Report) -> str:
     return "\n".join([
         line([HEAD[i] for i in used]), line(rule), *map(line, marked), "", *sentences, "",
         line(("Claim of the abstract", "Here", "Why")), line(("---", "---", "---")), *claims, "",
-        f"Differences in AUROC points; bold where both intervals exclude zero. Made by "
-        f"`{report.command}`. {DISCLAIMER}.",
+        "Differences in AUROC points; bold where the interval, corrected for the number of tasks, "
+        f"excludes zero. Made by `{report.command}`. {DISCLAIMER}.",
     ])  # fmt: skip
 
 
@@ -257,20 +272,21 @@ def _csv(report: Report) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([
         "task", "backbone", "data", "label_fraction", "lora_auroc", "full_auroc", "difference",
-        "seeds_low", "seeds_high", "patients_low", "patients_high", "seeds", "evidence",
-        "trainable_share", "published_lora", "published_full",
+        "low", "high", "patients_low", "patients_high", "seeds", "evidence",
+        "trainable_share", "published_lora", "published_full", "lora_settings", "full_settings",
     ])  # fmt: skip
     for outcome in report.judgement.outcomes:
         verdict, task = outcome.verdict, outcome.task
         spans: list[float | None] = [None] * 5
         if verdict is not None:
-            seeds, patients = verdict.difference, verdict.over_patients
-            spans = [seeds.value, seeds.low, seeds.high, patients.low, patients.high]
+            both, patients = verdict.difference, verdict.over_patients
+            spans = [both.value, both.low, both.high, patients.low, patients.high]
         writer.writerow([
             task.name, task.backbone, task.data, task.fraction,
             *(_six(outcome.mean(method)) for method in PAPER_METHODS), *map(_six, spans),
             outcome.seeds, verdict.evidence if verdict else "", _six(outcome.share),
             *(_six(task.published[method]) for method in PAPER_METHODS),
+            *(task.recipes[method].kind for method in PAPER_METHODS),
         ])  # fmt: skip
     return stream.getvalue().rstrip("\n")
 
@@ -314,6 +330,12 @@ SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".txt": "text"}
 # --- texts of cells ------------------------------------------------------------------------------
 
 
+def _settings(task: Task) -> str:
+    """Whether the settings of both methods are published, assumed or tuned."""
+    lora, full = (task.recipes[method].kind for method in PAPER_METHODS)
+    return f"both {lora}" if lora == full else f"LoRA {lora}, full {full}"
+
+
 def _missing(outcome: Outcome) -> str:
     if outcome.fault is not None:
         return "cannot be compared"
@@ -337,7 +359,7 @@ def _bold(text: str, outcome: Outcome) -> str:
 def _over(outcome: Outcome) -> str:
     if outcome.verdict is None or outcome.interval is None or math.isnan(outcome.interval.low):
         return "–"
-    return "patients" if math.isnan(outcome.verdict.difference.low) else "seeds"
+    return "patients" if math.isnan(outcome.verdict.difference.low) else "seeds, patients"
 
 
 def _bounds(interval: Interval | None) -> str:

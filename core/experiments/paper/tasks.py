@@ -7,7 +7,7 @@ that need no download, so that the claims can be examined on a laptop.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,9 @@ TITLE = (
 REFERENCE = "Lian, Zhou, Yu, Wang · arXiv 2401.12215"
 URL = "https://arxiv.org/abs/2401.12215"
 UNPUBLISHED = "not published in a source available to us"
+
+Kind = Literal["published", "assumed", "tuned"]
+"""Whether a recipe is printed by the study, assumed here, or tuned here on validation data."""
 
 PAPER_METHODS = ("lora", "full")
 SPLIT = "paper"
@@ -57,6 +60,7 @@ class Recipe:
         warmup: Epochs of linear warm-up.
         layer_decay: Layer-wise decay of the learning rate.
         augmentation: Augmentation of training images.
+        kind: Whether it is published, assumed or tuned.
     """
 
     optimizer: Literal["sgd", "adamw"]
@@ -70,6 +74,7 @@ class Recipe:
     warmup: float | None = WARMUP
     layer_decay: float | None = None
     augmentation: Augmentation | None = None
+    kind: Kind = "assumed"
 
     def adapter(self, method: str) -> AdapterSpec:
         """Adapter section of a run with one of ``PAPER_METHODS``."""
@@ -137,6 +142,17 @@ class Task:
                 field="adapter.method",
             )
         return self.recipes[method]
+
+    def tuned(self, method: str, rate: float, source: str) -> Task:
+        """The same task with a tuned learning rate for one method.
+
+        Args:
+            method: One of ``PAPER_METHODS``.
+            rate: Peak learning rate for the recipe's batch size.
+            source: How it was tuned, as a sentence.
+        """
+        recipe = replace(self.recipes[method], lr=rate, kind="tuned", source=source)
+        return replace(self, recipes=self.recipes | {method: recipe})
 
     def spec(
         self,
@@ -226,7 +242,9 @@ def _task(
     full_epochs = {"mrm": 200, "cxr-mae": 400}[backbone] if published_full else epochs
     layer_decay, augmentation = (0.65, "randaugment") if adamw else (1.0, "crop-flip")
     common: dict[str, Any] = {"layer_decay": layer_decay, "augmentation": augmentation}
-    lora = Recipe(optimizer, rate * scale, adamw, epochs, rank, None, LORA, **common)
+    lora = Recipe(
+        optimizer, rate * scale, adamw, epochs, rank, None, LORA, kind="published", **common
+    )
     full = Recipe(
         optimizer,
         5e-4 * scale if adamw else 0.01,
@@ -235,6 +253,7 @@ def _task(
         None,
         0.05 if adamw else 0.0,
         FULL_PUBLISHED if published_full else FULL_DERIVED,
+        kind="published" if published_full else "assumed",
         **common,
     )
     published = {

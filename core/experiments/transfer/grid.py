@@ -2,7 +2,7 @@
 
 The paper compares two methods on two given backbones. This grid measures what pre-training is
 worth: the test AUROC of a linear probe, LoRA and full fine-tuning with few labels, on any data set,
-and of the same network trained from random weights.
+of the same network trained from random weights, and of a ridge regression on the pixels.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from core.config.defaults import CLOSED_FORM, FROZEN_BACKBONE, WITHOUT_BACKBONE
 from core.config.model import ModelSpec
 from core.config.run import AdapterSpec, DataSpec, RunSpec, TrainSpec
 from core.data.datasets.registry import DATASETS, open_data
@@ -33,6 +35,9 @@ MIN_EPOCHS, MAX_EPOCHS = 1, 12
 PROBE_EPOCHS = 30
 """Epochs of the linear probe, whose features are computed only once."""
 
+NO_BACKBONE = "no backbone"
+"""Title, in the table, of the initial weights of a method without a backbone."""
+
 MIN_IMAGES = 10
 """Smaller subsets are left out: their AUROC depends on the drawn images, not on the method."""
 
@@ -44,7 +49,8 @@ class Start:
     Attributes:
         backbone: Name of the backbone.
         pretrained: Whether its weights are pre-trained or random.
-        methods: Names of methods. From random weights only full fine-tuning is useful.
+        methods: Names of methods. From random weights only full fine-tuning is useful; the
+            baseline ``pixels`` uses no weights.
     """
 
     backbone: str
@@ -54,6 +60,8 @@ class Start:
     @property
     def title(self) -> str:
         """Title in the table."""
+        if WITHOUT_BACKBONE.issuperset(self.methods):
+            return NO_BACKBONE
         return backbone_card(self.backbone).title if self.pretrained else "random weights"
 
 
@@ -61,6 +69,7 @@ STARTS = (
     Start("embedded-mae", True, ("linear", "lora", "full")),
     Start("embedded-mrm", True, ("linear", "lora", "full")),
     Start("embedded-mae", False, ("full",)),
+    Start("embedded-mae", False, ("pixels",)),
 )
 
 
@@ -89,10 +98,12 @@ class TransferResult:
     Attributes:
         auroc: Mean test AUROC, 0 to 1.
         share: Trainable share of the parameters, 0 to 1; None if unknown.
+        folder: Folder of the run with its predictions; None for a result of a file.
     """
 
     auroc: float
     share: float | None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +166,9 @@ def epochs_for(method: str, images: int) -> int:
         method: Name of the method.
         images: Number of labelled images, at least 1.
     """
-    if method == "linear":
+    if method in CLOSED_FORM:
+        return 1
+    if method in FROZEN_BACKBONE:
         return PROBE_EPOCHS
     return min(MAX_EPOCHS, max(MIN_EPOCHS, round(IMAGES_PER_RUN / images)))
 
@@ -175,7 +188,8 @@ def completed_results(
     for cell in cells:
         run = select_run(known.get(cell_key(cell.spec), ()), workspace)
         if run is not None and run.test_auroc is not None:
-            results[cell] = TransferResult(run.test_auroc, share_of([run]))
+            folder = workspace.run(run.id)
+            results[cell] = TransferResult(run.test_auroc, share_of([run]), folder)
     return results
 
 
@@ -205,8 +219,10 @@ def table_rows(
 
 
 def data_title(data: DataSpec) -> str:
-    """Title of a data set in the table."""
-    return data.called or DATASETS[data.name].title
+    """Title of a data set in the table, with the edition of a generated one."""
+    edition = data.edition()
+    title = data.called or DATASETS[data.name].title
+    return title if edition is None or data.called else f"{title} (edition {edition})"
 
 
 def column_names(fractions: Sequence[float]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import re
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def write_adapter(
     """
     method = tuning_method(spec.method)
     tuned, target = map_model(model), map_model(plain)
+    classifier = classifier_states(model, plain)
     if method.name == "ln-tuning":
         wrapped = _with_norms(tuned, target)
     elif method.config is None:
@@ -73,12 +75,71 @@ def write_adapter(
     elif method.name == "ia3":
         wrapped = _with_scales(tuned, target)
     else:
-        wrapped = _with_low_rank(tuned, target)
-    for name in classifier_names(target):
-        saved = wrapped.base_model.model.get_submodule(name).modules_to_save["default"]
-        saved.load_state_dict(model.get_submodule(name).state_dict())
-    wrapped.peft_config["default"].base_model_name_or_path = architecture
-    wrapped.save_pretrained(str(folder), save_embedding_layers=False)
+        updates = _trained_updates(tuned)
+        if updates is None:
+            updates = _factored_updates(tuned, target)
+        wrapped = _with_low_rank(updates, target)
+    _save(folder, wrapped, classifier, architecture)
+
+
+def low_rank_updates(model: nn.Module, plain: nn.Module) -> dict[str, Update]:
+    """The update B·A of each layer of a tuned model, without magnitudes.
+
+    Args:
+        model: The tuned model; its method changes weights only.
+        plain: The same backbone with the weights before tuning, after ``split_as``.
+
+    Returns:
+        Updates by the layer's name in ``plain``.
+    """
+    tuned = map_model(model)
+    updates = _trained_updates(tuned)
+    if updates is None or any(update.magnitude is not None for update in updates.values()):
+        return _factored_updates(tuned, map_model(plain))
+    return updates
+
+
+def mean_update(updates: Sequence[Update | None]) -> Update:
+    """The mean of updates B·A, as one update of the sum of their ranks.
+
+    Args:
+        updates: Updates of one layer without magnitudes; None for a model that does not adapt it.
+    """
+    present = [update for update in updates if update is not None]
+    down = torch.cat([update.down for update in present])
+    up = torch.cat([update.up for update in present], dim=1) / len(updates)
+    if len(down) <= min(len(up), down[0].numel()):
+        return Update(down, up)
+    change = up.double() @ down.flatten(1).double()
+    left, values, right = torch.linalg.svd(change, full_matrices=False)
+    return Update(*_factors(left, values, right, down.shape[1:]))
+
+
+def write_updates(
+    folder: Path,
+    plain: nn.Module,
+    updates: Mapping[str, Update],
+    classifier: Mapping[str, Mapping[str, Tensor]],
+    architecture: str,
+) -> None:
+    """Write updates and a classifier as a LoRA adapter, as ``save_pretrained`` of peft does.
+
+    Args:
+        folder: Folder of the adapter.
+        plain: The backbone with a classifier; it is changed.
+        updates: Updates by layer.
+        classifier: Tensors of the classifier's modules, as of ``classifier_states``.
+        architecture: timm's name of the architecture, for the adapter's configuration.
+    """
+    _save(folder, _with_low_rank(updates, map_model(plain)), classifier, architecture)
+
+
+def classifier_states(model: nn.Module, plain: nn.Module) -> dict[str, dict[str, Tensor]]:
+    """Tensors of the classifier's modules of a tuned model, by their names in ``plain``."""
+    return {
+        name: dict(model.get_submodule(name).state_dict())
+        for name in classifier_names(map_model(plain))
+    }
 
 
 def classifier_names(parts: ModelMap) -> list[str]:
@@ -106,13 +167,20 @@ def split_as(model: nn.Module, plain: nn.Module) -> dict[str, Any]:
     return {"qkv_fused": False}
 
 
-def _with_low_rank(tuned: ModelMap, plain: ModelMap) -> Any:
-    """Add the low-rank updates of a tuned model to a plain model, as LoRA."""
+def _save(
+    folder: Path, wrapped: Any, classifier: Mapping[str, Mapping[str, Tensor]], architecture: str
+) -> None:
+    for name, state in classifier.items():
+        saved = wrapped.base_model.model.get_submodule(name).modules_to_save["default"]
+        saved.load_state_dict(state)
+    wrapped.peft_config["default"].base_model_name_or_path = architecture
+    wrapped.save_pretrained(str(folder), save_embedding_layers=False)
+
+
+def _with_low_rank(updates: Mapping[str, Update], plain: ModelMap) -> Any:
+    """Add low-rank updates to a plain model, as LoRA."""
     import peft
 
-    updates = _trained_updates(tuned)
-    if updates is None:
-        updates = _factored_updates(tuned, plain)
     ranks = {name: len(update.down) for name, update in updates.items()}
     highest = max(ranks.values())
     others = {name: rank for name, rank in ranks.items() if rank != highest}
@@ -197,12 +265,19 @@ def _factored_updates(tuned: ModelMap, plain: ModelMap) -> dict[str, Update]:
         before: Any = plain.model.get_submodule(name)
         change = after - before.weight.detach().double()
         left, values, right = torch.linalg.svd(change.flatten(1), full_matrices=False)
-        tails = values.square().flip(0).cumsum(0).flip(0).sqrt()
-        rank = max(1, int((tails > TAIL * tails[0]).sum()))
-        root = values[:rank].sqrt()
-        down = (root[:, None] * right[:rank]).reshape(rank, *change.shape[1:])
-        updates[name] = Update(down.float(), (left[:, :rank] * root).float())
+        updates[name] = Update(*_factors(left, values, right, change.shape[1:]))
     return updates
+
+
+def _factors(
+    left: Tensor, values: Tensor, right: Tensor, shape: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """A and B of a singular value decomposition, without its negligible tail."""
+    tails = values.square().flip(0).cumsum(0).flip(0).sqrt()
+    rank = max(1, int((tails > TAIL * tails[0]).sum()))
+    root = values[:rank].sqrt()
+    down = (root[:, None] * right[:rank]).reshape(rank, *shape)
+    return down.float(), (left[:, :rank] * root).float()
 
 
 def _merged_weight(layer: Any) -> Tensor:

@@ -63,6 +63,9 @@ def apply_method(model: nn.Module, spec: AdapterSpec) -> nn.Module:
 
     method, spec = tuning_method(spec.method), spec.filled()
     _check_supported(method, spec)
+    head = method.head or (tuning_method("attentive").head if spec.head == "attentive" else None)
+    if head is not None:
+        head(map_model(model))
     parts = map_model(model)
     added = method.prepare(parts, spec) if method.prepare is not None else set()
     model.requires_grad_(False)
@@ -75,7 +78,9 @@ def apply_method(model: nn.Module, spec: AdapterSpec) -> nn.Module:
         for module in model.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 parameter.requires_grad_(method.trains(name, module))
-    for module in parts.classifier.values():
+    # In closed form only the linear head is fitted; its features are those of the frozen fc_norm.
+    trained = list(parts.classifier.values())[-1:] if method.closed_form else None
+    for module in trained or parts.classifier.values():
         module.requires_grad_(True)
     _freeze_statistics(model)
     return model
@@ -103,6 +108,9 @@ def load_trainable_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """
     import torch
 
+    for prefix, module in model.named_modules():
+        if hasattr(module, "adopt_shapes"):
+            module.adopt_shapes(_within(prefix, state))
     tensors = _saved_tensors(model)
     differing = sorted(tensors.keys() ^ state.keys())
     differing += [
@@ -209,9 +217,13 @@ def count_in_model(
 
     from core.models.backbones.build import network
 
+    make = tuning_method(spec.method).network
     with torch.device("meta"):
-        model = network(card, findings, input_size or card.input_size)
-        apply_method(model, spec)
+        if make is not None:
+            _check_supported(tuning_method(spec.method), spec)
+            model = make(card, findings)
+        else:
+            model = apply_method(network(card, findings, input_size or card.input_size), spec)
     each = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return ParameterCount(sum(n for n, trains in each if trains), sum(n for n, _ in each))
 
@@ -305,7 +317,15 @@ def _saved_tensors(model: nn.Module) -> dict[str, Tensor]:
     for prefix, module in model.named_modules():
         if _is_batch_norm(module) and _trains(module):
             tensors |= {f"{prefix}.{name}": value for name, value in module.named_buffers()}
+        if getattr(module, "saves_buffers", False):
+            tensors |= {f"{prefix}.{name}": value for name, value in module.named_buffers()}
     return tensors
+
+
+def _within(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a module, by their names in it."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): v for name, v in state.items() if name.startswith(start)}
 
 
 def _freeze_statistics(model: nn.Module) -> None:

@@ -17,6 +17,7 @@ from core.models.backbones.build import network
 from core.models.backbones.card import BackboneCard
 from core.models.backbones.model_map import STEM, ModelMap, classifier_modules, map_model
 from core.models.tuning.apply import apply_method
+from core.models.tuning.attentive import attentive_head
 from core.models.tuning.vpt import has_prompts
 
 Half = Callable[[Tensor], Tensor]
@@ -40,8 +41,8 @@ class Cut:
     Attributes:
         before: Pixels [B, C, S, S] → activations; nothing in it trains.
         after: Activations → logits [B, findings].
-        shape: Shape of one image's activations: tokens [N, D] before a block, or features [D]
-            before the classifier.
+        shape: Shape of one image's activations: tokens [N, D] before a block or an attentive
+            head, or features [D] before any other classifier.
         block: The first block of ``after``; None if ``after`` is only the classifier.
         frozen: Names of the weights and buffers that ``before`` may read.
     """
@@ -171,7 +172,8 @@ def _at_classifier(parts: ModelMap, pixels: Tensor) -> Cut | None:
     """Cut a model before ``fc_norm`` or the head, if only these train."""
     model, classifier = parts.model, classifier_modules(parts.model)
     reached = _until(model, classifier[0], pixels)
-    if reached is None or not _is_constant(reached.value, dimensions=2):
+    dimensions = 2 if attentive_head(model) is None else 3
+    if reached is None or not _is_constant(reached.value, dimensions):
         return None
 
     def after(features: Tensor) -> Tensor:

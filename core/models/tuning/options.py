@@ -62,6 +62,14 @@ OPTIONS: dict[str, Option] = {
             "shallow": "shallow: prompts before the first block only",
         },
     ),
+    "head": Option(
+        "Classification head",
+        {
+            "linear": "linear: on the pooled features",
+            "attentive": "attentive: one query per finding pools the tokens",
+        },
+        default="linear",
+    ),
 }
 """The settings by their names in ``AdapterSpec``."""
 

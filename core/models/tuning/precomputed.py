@@ -77,7 +77,7 @@ def operations(backbone: str, input_size: int) -> float | None:
 
 def key(adapter: AdapterSpec) -> str:
     """The settings that the counts depend on, as JSON: all but alpha, dropout and an import."""
-    irrelevant = {"alpha": AdapterSpec().alpha, "dropout": None, "imported": None}
+    irrelevant = {"alpha": AdapterSpec().alpha, "dropout": None, "imported": None, "combined": None}
     return adapter.filled().model_copy(update=irrelevant).model_dump_json()
 
 

@@ -9,22 +9,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from core.config.defaults import CLOSED_FORM, FROZEN_BACKBONE
 from core.config.run import AdapterSpec
 from core.errors import unknown_name
-from core.models.tuning import peft_configs
+from core.models.tuning import peft_configs, search
 from core.models.tuning.options import Option, options
 from core.models.tuning.peft_configs import Arguments
+from core.models.tuning.search import Searches
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from core.models.backbones.card import BackboneCard
     from core.models.backbones.model_map import ModelMap
 
 LayerKind = Literal["linear", "pointwise", "convolution"]
 """Linear layers; also 1 × 1 convolutions; also any convolution that is not depthwise."""
 
-TARGETS = options("targets", "blocks")
-LOW_RANK = options("rank", "alpha", "dropout", "targets", "blocks")
+HEAD = options("head")
+TARGETS = options("targets", "blocks") | HEAD
+LOW_RANK = options("rank", "alpha", "dropout") | TARGETS
 
 
 class TrainingHook(Protocol):
@@ -69,8 +73,13 @@ class Method:
         freezes: Substring of the names of adapter parameters that keep their initial values.
         rates: Factor on the learning rate of a parameter, given its name.
         hook: Makes the method's training hook, given the adapted model and the number of steps.
+        head: Replaces the classifier in place, before any parameter is frozen; by default the
+            classifier stays linear.
+        network: For methods without a backbone: makes the whole network from the card, which says
+            how the input is normalised, and the number of findings.
         starts_as_backbone: Whether the outputs equal the backbone's before the first step.
         merges: Whether the adapter can be merged into the backbone's weights.
+        searches: Values that ``tune`` tries, by name of the setting; empty if nothing is tuned.
     """
 
     name: str
@@ -90,8 +99,21 @@ class Method:
     hook: Callable[[nn.Module, AdapterSpec, int], TrainingHook] | None = field(
         default=None, repr=False
     )
+    head: Callable[[ModelMap], None] | None = field(default=None, repr=False)
+    network: Callable[[BackboneCard, int], nn.Module] | None = field(default=None, repr=False)
     starts_as_backbone: bool = True
     merges: bool = True
+    searches: Searches = field(default_factory=dict, repr=False)
+
+    @property
+    def frozen_backbone(self) -> bool:
+        """Whether only the head is trained or fitted; the backbone is in evaluation mode."""
+        return self.name in FROZEN_BACKBONE
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether it is fitted once, without epochs and without an optimizer."""
+        return self.name in CLOSED_FORM
 
 
 def _in_norm(_: str, module: nn.Module) -> bool:
@@ -120,6 +142,24 @@ def _last_blocks(parts: ModelMap, spec: AdapterSpec) -> set[str]:
     return last_block_parameters(parts, spec.last_blocks)
 
 
+def _attentive(parts: ModelMap) -> None:
+    from core.models.tuning.attentive import install
+
+    install(parts)
+
+
+def _nearest_neighbours(parts: ModelMap) -> None:
+    from core.models.tuning.nearest_neighbours import install
+
+    install(parts)
+
+
+def _pixel_ridge(card: BackboneCard, findings: int) -> nn.Module:
+    from core.models.tuning.pixel_ridge import network
+
+    return network(card, findings)
+
+
 def _rank_budget(model: nn.Module, spec: AdapterSpec, steps: int) -> TrainingHook:
     from core.models.tuning.adalora import RankBudget
 
@@ -137,13 +177,17 @@ TUNING_METHODS: dict[str, Method] = {
         name="full",
         title="Full fine-tuning",
         sentence="Trains every parameter of the backbone.",
+        options=HEAD,
         trains=lambda name, module: True,
+        searches=search.FULL,
     ),
     "linear": Method(
         name="linear",
         title="Linear probe",
         sentence="Trains only the classifier on the features of the frozen backbone.",
         paper="Alain & Bengio 2016 (arXiv 1610.01644)",
+        options=HEAD,
+        searches=search.LINEAR,
     ),
     "lora": Method(
         name="lora",
@@ -154,6 +198,7 @@ TUNING_METHODS: dict[str, Method] = {
         options=LOW_RANK,
         config="LoraConfig",
         arguments=peft_configs.lora,
+        searches=search.LORA,
     ),
     "rslora": Method(
         name="rslora",
@@ -164,6 +209,7 @@ TUNING_METHODS: dict[str, Method] = {
         options=LOW_RANK,
         config="LoraConfig",
         arguments=peft_configs.lora_variant(use_rslora=True),
+        searches=search.RSLORA,
     ),
     "dora": Method(
         name="dora",
@@ -174,6 +220,7 @@ TUNING_METHODS: dict[str, Method] = {
         options=LOW_RANK,
         config="LoraConfig",
         arguments=peft_configs.lora_variant(use_dora=True),
+        searches=search.PRODUCT,
     ),
     "pissa": Method(
         name="pissa",
@@ -185,6 +232,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="LoraConfig",
         arguments=peft_configs.lora_variant(init_lora_weights="pissa"),
         kind="linear",
+        searches=search.INITIALISED,
     ),
     "olora": Method(
         name="olora",
@@ -195,6 +243,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="LoraConfig",
         arguments=peft_configs.lora_variant(init_lora_weights="olora"),
         kind="linear",
+        searches=search.INITIALISED,
     ),
     "lora+": Method(
         name="lora+",
@@ -205,6 +254,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="LoraConfig",
         arguments=peft_configs.lora,
         rates=_rate_of_b,
+        searches=search.LORA_PLUS,
     ),
     "lora-fa": Method(
         name="lora-fa",
@@ -215,6 +265,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="LoraConfig",
         arguments=peft_configs.lora,
         freezes=".lora_A.",
+        searches=search.PRODUCT,
     ),
     "adalora": Method(
         name="adalora",
@@ -227,6 +278,7 @@ TUNING_METHODS: dict[str, Method] = {
         freezes=".ranknum.",
         arguments=peft_configs.adalora,
         hook=_rank_budget,
+        searches=search.ADALORA,
     ),
     "loha": Method(
         name="loha",
@@ -234,9 +286,10 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="Adds a trainable update that is the elementwise (Hadamard) product of two "
         "low-rank matrices.",
         paper="Hyeon-Woo et al. 2022 (arXiv 2108.06098)",
-        options=options("rank", "alpha", "targets", "blocks"),
+        options=options("rank", "alpha") | TARGETS,
         config="LoHaConfig",
         arguments=peft_configs.rank_and_alpha,
+        searches=search.PRODUCT,
     ),
     "lokr": Method(
         name="lokr",
@@ -244,9 +297,10 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="Adds a trainable update that is the Kronecker product of a small matrix and a "
         "low-rank matrix.",
         paper="Yeh et al. 2024 (arXiv 2309.14859)",
-        options=options("rank", "alpha", "targets", "blocks"),
+        options=options("rank", "alpha") | TARGETS,
         config="LoKrConfig",
         arguments=peft_configs.rank_and_alpha,
+        searches=search.PRODUCT,
     ),
     "vera": Method(
         name="vera",
@@ -254,10 +308,11 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="LoRA with two fixed random matrices that all layers share; only scaling vectors "
         "of each layer train.",
         paper="Kopiczko et al. 2024 (arXiv 2310.11454)",
-        options=options("rank", "dropout", "targets", "blocks"),
+        options=options("rank", "dropout") | TARGETS,
         config="VeraConfig",
         arguments=peft_configs.vera,
         kind="linear",
+        searches=search.VERA,
     ),
     "vblora": Method(
         name="vblora",
@@ -265,11 +320,12 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="LoRA whose matrices are composed of vectors from one trainable bank that all "
         "layers share. Before training, its outputs differ from the backbone's.",
         paper="Li et al. 2024 (arXiv 2405.15179)",
-        options=options("rank", "dropout", "targets", "blocks", "vectors", "vector_length"),
+        options=options("rank", "dropout") | TARGETS | options("vectors", "vector_length"),
         config="VBLoRAConfig",
         arguments=peft_configs.vblora,
         kind="linear",
         starts_as_backbone=False,
+        searches=search.VBLORA,
     ),
     "oft": Method(
         name="oft",
@@ -281,6 +337,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="OFTConfig",
         arguments=peft_configs.oft,
         kind="pointwise",
+        searches=search.ROTATION,
     ),
     "boft": Method(
         name="boft",
@@ -292,6 +349,7 @@ TUNING_METHODS: dict[str, Method] = {
         config="BOFTConfig",
         arguments=peft_configs.boft,
         kind="pointwise",
+        searches=search.ROTATION,
     ),
     "fourierft": Method(
         name="fourierft",
@@ -304,6 +362,7 @@ TUNING_METHODS: dict[str, Method] = {
         arguments=peft_configs.fourierft,
         kind="linear",
         starts_as_backbone=False,
+        searches=search.FOURIER,
     ),
     "ia3": Method(
         name="ia3",
@@ -311,25 +370,30 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="Trains one scale per channel of the keys, the values and the hidden layer of "
         "the MLP.",
         paper="Liu et al. 2022 (arXiv 2205.05638)",
-        options=options("blocks"),
+        options=options("blocks") | HEAD,
         config="IA3Config",
         arguments=peft_configs.ia3,
         parts=("k", "v", "mlp"),
         skips=("fc1", "fc1_g", "fc1_x"),
+        searches=search.FEW,
     ),
     "bitfit": Method(
         name="bitfit",
         title="BitFit",
         sentence="Trains only the biases.",
         paper="Ben Zaken et al. 2022 (arXiv 2106.10199)",
+        options=HEAD,
         trains=lambda name, module: name.endswith("bias"),
+        searches=search.FEW,
     ),
     "ln-tuning": Method(
         name="ln-tuning",
         title="Norm tuning",
         sentence="Trains only the scale and shift of the normalisation layers.",
         paper="Zhao et al. 2024 (arXiv 2312.11420)",
+        options=HEAD,
         trains=_in_norm,
+        searches=search.FEW,
     ),
     "ssf": Method(
         name="ssf",
@@ -337,7 +401,9 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="Adds a trainable scale and shift to each output channel of every layer of the "
         "backbone.",
         paper="Lian et al. 2022 (arXiv 2210.08823)",
+        options=HEAD,
         prepare=_scales_and_shifts,
+        searches=search.FEW,
     ),
     "vpt": Method(
         name="vpt",
@@ -345,17 +411,57 @@ TUNING_METHODS: dict[str, Method] = {
         sentence="Adds trainable tokens to the patch tokens of the blocks. Before training, its "
         "outputs differ from the backbone's.",
         paper="Jia et al. 2022 (arXiv 2203.12119)",
-        options=options("prompts", "prompt_depth"),
+        options=options("prompts", "prompt_depth") | HEAD,
         prepare=_prompts,
         starts_as_backbone=False,
         merges=False,
+        searches=search.PROMPTS,
     ),
     "last-k": Method(
         name="last-k",
         title="Last blocks",
         sentence="Trains only the last blocks of the backbone.",
-        options=options("last_blocks"),
+        options=options("last_blocks") | HEAD,
         prepare=_last_blocks,
+        searches=search.LAST_BLOCKS,
+    ),
+    "attentive": Method(
+        name="attentive",
+        title="Attentive probe",
+        sentence="Trains only a head in which one query per finding pools the tokens of the frozen "
+        "backbone by cross-attention. Before training, its outputs differ from the backbone's.",
+        paper="Psomas et al. 2025 (arXiv 2506.10178)",
+        head=_attentive,
+        starts_as_backbone=False,
+        merges=False,
+    ),
+    "logistic": Method(
+        name="logistic",
+        title="Logistic regression",
+        sentence="Fits a logistic regression per finding on the standardised features of the "
+        "frozen backbone, its penalty chosen on the validation split. It has no epochs.",
+        paper="scikit-learn, Pedregosa et al. 2011 (JMLR 12)",
+    ),
+    "knn": Method(
+        name="knn",
+        title="k nearest neighbours",
+        sentence="Predicts the weighted share of positives among the training studies with the "
+        "most similar features; k and temperature are chosen on the validation split. It has no "
+        "epochs.",
+        paper="Wu et al. 2018 (arXiv 1805.01978)",
+        head=_nearest_neighbours,
+        starts_as_backbone=False,
+        merges=False,
+    ),
+    "pixels": Method(
+        name="pixels",
+        title="Ridge on pixels",
+        sentence="Fits a ridge regression on 32 × 32 grey values, without any backbone: the "
+        "baseline that another method has to beat. It has no epochs.",
+        paper="Hoerl & Kennard 1970 (Technometrics 12)",
+        network=_pixel_ridge,
+        starts_as_backbone=False,
+        merges=False,
     ),
 }
 """The methods by name, in the order in which they are listed."""

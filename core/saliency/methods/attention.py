@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from core.errors import ModelError
 from core.models.tuning import vpt
+from core.models.tuning.attentive import attentive_head
 from core.saliency.methods import layers
 from core.saliency.methods.layers import check_finite
 
@@ -34,7 +35,10 @@ def attention_rollout(model: nn.Module, pixels: Tensor) -> NDArray[np.float32]:
     Raises:
         ModelError: The network has no attention over patch tokens.
     """
-    with layers.FrozenWeights(model), recorded(model) as blocks, torch.inference_mode():
+    with (
+        layers.FrozenWeights(model), recorded(model) as blocks, _pooled(model) as pools,
+        torch.inference_mode(),
+    ):  # fmt: skip
         layers.logits(model(pixels))
     rollout = _identity(blocks[0])
     for attention in blocks:
@@ -42,7 +46,7 @@ def attention_rollout(model: nn.Module, pixels: Tensor) -> NDArray[np.float32]:
         # matrix alone leaves out; rows still sum to 1.
         mixed = 0.5 * attention.mean(dim=1) + 0.5 * _identity(attention)
         rollout = mixed @ rollout
-    return _patch_map(model, rollout, pixels)
+    return _patch_map(model, rollout, pixels, pools[0].mean(1) if pools else None)
 
 
 def attention_relevance(model: nn.Module, pixels: Tensor, finding: int) -> NDArray[np.float32]:
@@ -64,7 +68,10 @@ def attention_relevance(model: nn.Module, pixels: Tensor, finding: int) -> NDArr
         ModelError: The network has no attention over patch tokens.
         NotFiniteError: A gradient is NaN or infinite.
     """
-    with layers.FrozenWeights(model), recorded(model) as blocks, torch.enable_grad():
+    with (
+        layers.FrozenWeights(model), recorded(model) as blocks, _pooled(model) as pools,
+        torch.enable_grad(),
+    ):  # fmt: skip
         # All weights are frozen, so that only an input that requires a gradient makes autograd
         # record the attention matrices.
         output = layers.logits(model(pixels.detach().requires_grad_(True)))
@@ -74,7 +81,53 @@ def attention_relevance(model: nn.Module, pixels: Tensor, finding: int) -> NDArr
         block = (attention * gradient).clamp_min(0).mean(dim=1).detach()
         relevance = relevance + block @ relevance
     # The identity that the sum starts from is each token's relevance to itself, not evidence.
-    return _patch_map(model, relevance - _identity(blocks[0]), pixels)
+    pool = pools[0][:, finding] if pools else None
+    return _patch_map(model, relevance - _identity(blocks[0]), pixels, pool)
+
+
+def attention_pooling(model: nn.Module, pixels: Tensor, finding: int) -> NDArray[np.float32]:
+    """Attention of a finding's query over the tokens, in a model with an attentive head.
+
+    Args:
+        model: A classifier with an attentive head.
+        pixels: Network input of shape (batch, channels, height, width).
+        finding: Index of the output to explain.
+
+    Returns:
+        Shares of shape (batch, rows, columns); those of one image sum to 1.
+
+    Raises:
+        ModelError: The model has no attentive head.
+    """
+    if attentive_head(model) is None:
+        raise ModelError(
+            "Attention pooling needs an attentive head, which this run does not have.",
+            "Choose another method, or train with --method attentive or --head attentive.",
+        )
+    with layers.FrozenWeights(model), _pooled(model) as pools, torch.inference_mode():
+        layers.logits(model(pixels))
+    return _grid(pools[0][:, finding], pixels)
+
+
+@contextmanager
+def _pooled(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the attention of an attentive head, (batch, findings, tokens), during a pass.
+
+    The list stays empty if the model has another head.
+    """
+    head, pools = attentive_head(model), list[Tensor]()
+    if head is None:
+        yield pools
+        return
+
+    def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        pools.append(head.attention(inputs[0]).detach())
+
+    hook = head.register_forward_pre_hook(record)
+    try:
+        yield pools
+    finally:
+        hook.remove()
 
 
 @contextmanager
@@ -124,13 +177,30 @@ def _identity(attention: Tensor) -> Tensor:
     return torch.eye(tokens, device=attention.device, dtype=attention.dtype)[None]
 
 
-def _patch_map(model: nn.Module, token_map: Tensor, pixels: Tensor) -> NDArray[np.float32]:
-    """The share of each patch in the pooled output: the row of the class token, or the mean row."""
+def _patch_map(
+    model: nn.Module, token_map: Tensor, pixels: Tensor, pool: Tensor | None
+) -> NDArray[np.float32]:
+    """The share of each patch in the pooled output.
+
+    Args:
+        model: The classifier.
+        token_map: Shape (batch, tokens, tokens).
+        pixels: Its input.
+        pool: Weights of the patch tokens in an attentive head, (batch, patches); without them the
+            row of the class token or the mean row is used, as the model pools.
+    """
     base = layers.network(model)
     prefix = layers.prefix_tokens(base) or 0
     by_class_token = getattr(base, "global_pool", "avg") == "token" and prefix > 0
-    row = token_map[:, 0] if by_class_token else token_map[:, prefix:].mean(dim=1)
-    patches = row[:, prefix:]
+    if pool is not None:
+        row = (pool[:, None] @ token_map[:, prefix:])[:, 0]
+    else:
+        row = token_map[:, 0] if by_class_token else token_map[:, prefix:].mean(dim=1)
+    return _grid(row[:, prefix:], pixels)
+
+
+def _grid(patches: Tensor, pixels: Tensor) -> NDArray[np.float32]:
+    """Values of the patches, (batch, patches), as maps of shape (batch, rows, columns)."""
     size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
     rows, columns = layers.token_grid(patches.shape[1], size)
     values = patches.reshape(-1, rows, columns).detach().float().cpu().numpy()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from core.config.adapter import AdapterSpec
 from core.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class SaliencyMethod:
         paper: Where it was published.
         compute: Computes the maps from (model, pixels, target).
         unit: Unit of the map's values.
-        networks: ``any``, or ``transformers`` if it needs attention over patch tokens.
+        networks: ``any``, ``transformers`` if it needs attention over patch tokens, or
+            ``attentive`` if it needs an attentive head.
         by_finding: Whether the map depends on the finding.
         by_layer: Whether a layer can be chosen.
         slow: Whether it needs hundreds of forward passes per image.
@@ -76,7 +78,7 @@ class SaliencyMethod:
     paper: str
     compute: Compute
     unit: str = "activation × gradient"
-    networks: Literal["any", "transformers"] = "any"
+    networks: Literal["any", "transformers", "attentive"] = "any"
     by_finding: bool = True
     by_layer: bool = True
     slow: bool = False
@@ -106,6 +108,13 @@ def _attention_relevance(model: nn.Module, pixels: Tensor, target: Target) -> Co
 
     values = attention.attention_relevance(model, pixels, target.finding)
     return CoarseMaps(values, "attention of all blocks")
+
+
+def _attention_pooling(model: nn.Module, pixels: Tensor, target: Target) -> CoarseMaps:
+    from core.saliency.methods import attention
+
+    values = attention.attention_pooling(model, pixels, target.finding)
+    return CoarseMaps(values, "attention of the head")
 
 
 def _occlusion(model: nn.Module, pixels: Tensor, target: Target) -> CoarseMaps:
@@ -221,6 +230,15 @@ SALIENCY_METHODS: dict[str, SaliencyMethod] = {
         by_finding=False,
         by_layer=False,
     ),
+    "attention-pooling": SaliencyMethod(
+        "Attention pooling",
+        "Weight of each token in the pool of the finding, for runs with an attentive head.",
+        "Ilse et al. 2018, arXiv 1802.04712",
+        _attention_pooling,
+        unit="share",
+        networks="attentive",
+        by_layer=False,
+    ),
     "occlusion": SaliencyMethod(
         "Occlusion",
         "Decrease of the logit when a grey square covers the location.",
@@ -289,6 +307,26 @@ def saliency_method(name: str) -> SaliencyMethod:
     if name not in SALIENCY_METHODS:
         raise unknown_name("saliency method", name, SALIENCY_METHODS)
     return SALIENCY_METHODS[name]
+
+
+def method_title(name: str) -> str:
+    """Title of a method in a list of choices, which says whether it is slow."""
+    method = SALIENCY_METHODS[name]
+    return f"{method.title} (slow)" if method.slow else method.title
+
+
+def offered(adapter: AdapterSpec) -> list[str]:
+    """Names of the methods for a run: those for an attentive head only if it has one.
+
+    Args:
+        adapter: The run's tuning method and its settings.
+    """
+    attentive = "attentive" in (adapter.method, adapter.head)
+    return [
+        name
+        for name, method in SALIENCY_METHODS.items()
+        if attentive or method.networks != "attentive"
+    ]
 
 
 def centre_gaussian(height: int, width: int) -> NDArray[np.float32]:

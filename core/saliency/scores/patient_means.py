@@ -11,9 +11,10 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from core.metrics.bootstrap import DRAWS
 from core.metrics.intervals import Floats, Interval, PairedTest
 
+DRAWS = 2000
+"""Default number of bootstrap draws."""
 WEIGHTS_PER_BATCH = 4_000_000
 """Bootstrap weights in memory at a time: draws × patients."""
 

@@ -66,6 +66,12 @@ def check_compatible(specs: Sequence[RunSpec]) -> None:
 
 
 def _check_run(run: ResolvedSpec) -> None:
+    if run.adapter.head is not None:
+        raise ConfigurationError(
+            "Runs with an attentive head cannot be trained together.",
+            "Leave out --head, or queue them one after the other.",
+            field="adapter.head",
+        )
     if run.adapter.method not in JOINT_METHODS or run.adapter.imported is not None:
         raise ConfigurationError(
             f"Runs of the method {run.adapter.method} cannot be trained together.",

@@ -9,7 +9,7 @@ import gradio as gr
 
 from core.config.run import RunSpec
 from core.errors import CoreError
-from core.evaluation.verdict import counterpart
+from core.evaluation.groups import counterpart
 from core.experiments.cells import is_scored
 from core.runs.run import Run, RunState
 from core.workspace import STYLES

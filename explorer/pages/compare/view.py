@@ -108,8 +108,9 @@ def _reason(comparison: Comparison) -> str:
 def _notes(comparison: Comparison) -> list[str]:
     """Notes on the verdicts, each once, and why runs have no scores."""
     notes = [note for each in comparison.verdicts if each.verdict for note in each.verdict.notes]
+    notes.append(comparison.about_chance)
     notes += [f"{each.title}: {each.fault}" for each in comparison.runs if each.scores is None]
-    return list(dict.fromkeys(notes))
+    return [note for note in dict.fromkeys([*notes, *comparison.pixels]) if note]
 
 
 def _missing(comparison: Comparison) -> dict[str, Any] | None:
@@ -146,12 +147,12 @@ def _forest(comparison: Comparison) -> dict[str, Any] | None:
     }
 
 
-def _difference_dot(each: GroupVerdict, over_seeds: Interval, over_patients: Interval) -> Dot:
+def _difference_dot(each: GroupVerdict, both: Interval, over_patients: Interval) -> Dot:
     title = (
-        f"{each.group.title}: {points(over_seeds.value)} points; over seeds {_bounds(over_seeds)}, "
-        f"over patients {_bounds(over_patients)}"
+        f"{each.group.title}: {points(both.value)} points; over seeds and patients "
+        f"{_bounds(both)}, over patients alone {_bounds(over_patients)}"
     )
-    return Dot(over_seeds, each.style, title, wider=over_patients)
+    return Dot(both, each.style, title, wider=over_patients)
 
 
 def _bounds(interval: Interval) -> str:

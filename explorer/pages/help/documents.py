@@ -28,8 +28,9 @@ TEMPLATE = "pages/help/documents.html.j2"
 PATH = "/read"
 PAGES = (
     "datasets.md", "weights.md", "command-line.md", "gpu.md", "postgresql.md", "export.md",
-    "extending.md", "methods.md", "backbones.md", "saliency.md", "phantoms.md", "transfer.md",
-    "paper.md", "speed.md", "reliability.md", "architecture.md", "contributing.md", "security.md",
+    "extending.md", "methods.md", "tuning.md", "backbones.md", "saliency.md", "phantoms.md",
+    "verdict.md", "transfer.md", "paper.md", "speed.md", "reliability.md", "architecture.md",
+    "contributing.md", "security.md",
 )  # fmt: skip
 """Pages of ``docs/`` in the order of its table of contents, without overview and reference."""
 

@@ -3,7 +3,8 @@
 A page writes the name of a value between double braces. The Help page and the documentation's site
 (``docs/site/hooks.py``) replace it:
 
-- ``{{ transfer-table }}``: a value of ``transfer_values`` or ``verdict_values``;
+- ``{{ transfer-table }}``: a value of ``transfer_values``, ``verdict_values`` or
+  ``simulation_values``;
 - ``{{ cpu step/ViT-B/lora/64 ours .2f }}``: a field of a benchmark's row in ``cpu.json``, in one of
   Python's number formats, or ``MB`` for bytes.
 """
@@ -23,11 +24,12 @@ from core.data.datasets.registry import DATASETS
 from core.experiments.transfer import grid, pairwise_tests, results_csv
 from core.formatting import percent, points
 from core.metrics.intervals import Interval
-from core.metrics.seed_tests import binomial_interval, seeds_paired
+from core.metrics.seed_tests import seeds_paired
 from core.models.backbones.registry import backbone_card
 from core.workspace import ASSETS
 
 TRANSFER, VERDICT = ASSETS / "results" / "transfer.csv", ASSETS / "results" / "verdict.csv"
+SIMULATION = ASSETS / "results" / "simulation.csv"
 BENCHMARKS = ASSETS.parent / "tests" / "benchmarks" / "results" / "cpu.json"
 
 MARKER = re.compile(r"\{\{ ([^{}\n]+) \}\}")
@@ -51,7 +53,7 @@ def value(name: str) -> str:
     if name.startswith("cpu "):
         _, row, field, form = name.split()
         return _benchmark(row, field, form)
-    return (transfer_values() | verdict_values() | _arithmetic())[name]
+    return (transfer_values() | verdict_values() | simulation_values() | _arithmetic())[name]
 
 
 @lru_cache(maxsize=1)
@@ -75,11 +77,10 @@ def transfer_values() -> dict[str, str]:
     }
     for summary in pairwise_tests.lora_summaries(known, known):
         name = f"transfer-{summary.other}"
-        ordered = sorted(summary.tests, key=lambda test: test.test.difference.value)
+        ordered = sorted(summary.tests, key=lambda test: test.difference.value)
         values |= {
             name: pairwise_tests.sentence(summary),
             f"{name}-wins": f"{summary.ahead} of {len(summary.tests)}",
-            f"{name}-interval": _percentages(summary.rate),
             f"{name}-clear": str(len(summary.significant)),
             f"{name}-largest": _difference(ordered[-1]),
             f"{name}-smallest": _difference(ordered[0]),
@@ -94,20 +95,64 @@ def verdict_values() -> dict[str, str]:
         tasks = list(csv.DictReader(stream))
     gaps = [float(task["difference"]) for task in tasks]
     shares = [float(task["trainable_share"]) for task in tasks]
-    over_tasks = seeds_paired(gaps, [0.0] * len(gaps)).difference
+    means = [
+        sum(gap for task, gap in zip(tasks, gaps, strict=True) if task["data"] == data)
+        / sum(task["data"] == data for task in tasks)
+        for data in dict.fromkeys(task["data"] for task in tasks)
+    ]
+    over_data = seeds_paired(means, [0.0] * len(means)).difference
     wins = sum(gap > 0 for gap in gaps)
     largest = max(tasks, key=lambda task: float(task["difference"]))
     return {
         "verdict-table": _verdict_table(tasks),
         "verdict-wins": f"{wins} of {len(tasks)}",
-        "verdict-interval": _percentages(binomial_interval(wins, sum(gap != 0 for gap in gaps))),
-        "verdict-mean": points(over_tasks.value),
-        "verdict-mean-interval": f"{points(over_tasks.low)} to {points(over_tasks.high)}",
+        "verdict-mean": points(over_data.value),
+        "verdict-mean-interval": f"{points(over_data.low)} to {points(over_data.high)}",
         "verdict-largest": points(float(largest["difference"])),
         "verdict-largest-task": f"{backbone_card(largest['backbone']).title}: "
         f"{DATASETS[largest['data']].title.lower()}, {_labels(float(largest['label_fraction']))}",
         "verdict-share": f"{100 * min(shares):.2f}% to {100 * max(shares):.2f}%",
     }
+
+
+@lru_cache(maxsize=1)
+def simulation_values() -> dict[str, str]:
+    """Values of ``simulation.csv``: how often verdicts and intervals are wrong."""
+    with SIMULATION.open(encoding="utf-8", newline="") as stream:
+        settings = list(csv.DictReader(stream))
+    seeds = sorted({int(each["seeds"]) for each in settings if each["seeds"]})
+    cells: dict[tuple[str, str], dict[int | None, list[float]]] = {}
+    for each in settings:
+        row = cells.setdefault((each["measure"], each["findings"]), {})
+        column = int(each["seeds"]) if each["seeds"] else None
+        row.setdefault(column, []).append(float(each["value"]))
+    tested = [(names, row) for names, row in cells.items() if None not in row]
+    lines = [
+        f"| Measure | Findings | {' | '.join(f'{count} seeds' for count in seeds)} |",
+        f"|{'---|' * (len(seeds) + 2)}",
+        *(
+            f"| {' | '.join((*names, *(_span(row.get(count)) for count in seeds)))} |"
+            for names, row in tested
+        ),
+    ]
+    covered = ["| Measure | Findings | Share |", "|---|---|---|"] + [
+        f"| {' | '.join((*names, _span(row[None])))} |"
+        for names, row in cells.items()
+        if None in row
+    ]
+    return {
+        "simulation-count": settings[0]["simulations"],
+        "simulation-table": "\n".join(lines),
+        "simulation-coverage": "\n".join(covered),
+    }
+
+
+def _span(values: list[float] | None) -> str:
+    """The smallest and largest of several shares: ``2.3% to 5.0%``."""
+    if not values:
+        return "–"
+    low, high = (f"{100 * each:.1f}%" for each in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
 
 
 def _run(key: results_csv.Key) -> grid.TransferRun:
@@ -117,6 +162,7 @@ def _run(key: results_csv.Key) -> grid.TransferRun:
         start
         for start in grid.STARTS
         if (start.backbone, start.pretrained) == (backbone, pretrained == "yes")
+        and method in start.methods
     )
     names = {entry.title: name for name, entry in DATASETS.items()}
     # A registered folder is known by its registered name alone.
@@ -135,14 +181,14 @@ def _gap_of_random(rows: list[grid.Row], data: str, fraction: float) -> float:
     means = [
         (row.start == "random weights", round(level.auroc.value, 3))
         for row in rows
-        if row.data == data and (level := row.curve.at(fraction))
+        if row.data == data and row.start != grid.NO_BACKBONE and (level := row.curve.at(fraction))
     ]
     random = max(mean for is_random, mean in means if is_random)
     return min(mean for is_random, mean in means if not is_random) - random
 
 
 def _difference(test: pairwise_tests.PairwiseTest) -> str:
-    gap = test.test.difference
+    gap = test.difference
     return (
         f"{points(gap.value)} points ({test.data}, {_labels(test.fraction)}, from {test.start}; "
         f"95% interval over seeds {points(gap.low)} to {points(gap.high)})"

@@ -17,6 +17,12 @@ AUGMENTATIONS = [
     ("crop and flip", "crop-flip"),
     ("RandAugment and erasing", "randaugment"),
 ]
+LOSSES = [
+    ("binary cross-entropy", "bce"),
+    ("focal (Lin 2017)", "focal"),
+    ("asymmetric (Ridnik 2021)", "asymmetric"),
+]
+CLASS_WEIGHTS = [("none", "none"), ("balanced by finding", "balanced")]
 VALIDATIONS = [("full, every epoch", "every-epoch"), ("limited share of time", "budget")]
 PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
 EMPTY = {
@@ -34,6 +40,9 @@ RESOLVED = (
 )
 """Settings whose default depends on other settings."""
 CHECKBOXES = {
+    "train.crop": "Random crops (off: the centre)",
+    "train.flip": "Flips (off: no mirrored chest)",
+    "train.erase": "Random erasing, with RandAugment",
     "train.activation_checkpointing": "Activation checkpointing: recompute activations in the "
     "backward pass; much less memory, about a third more computation",
     "train.compile": "Compile the model (torch.compile): takes up to a minute at the start, "
@@ -65,6 +74,14 @@ def group(fields: dict[str, Any], start: dict[str, Any]) -> None:
             "train.augmentation", "Augmentation", AUGMENTATIONS, form.DEFAULTED
         )
     with gr.Row():
+        for path in ("train.crop", "train.flip", "train.erase"):
+            fields[path] = _checkbox(path, start[path])
+    with gr.Row():
+        fields["train.loss"] = _dropdown("train.loss", "Loss", LOSSES, start["train.loss"])
+        fields["train.class_weight"] = _dropdown(
+            "train.class_weight", "Class weight", CLASS_WEIGHTS, start["train.class_weight"]
+        )
+    with gr.Row():
         for path, label in form.NUMBERS.items():
             fields[path] = _number(path, label, start[path])
     with gr.Row():
@@ -85,6 +102,11 @@ def group(fields: dict[str, Any], start: dict[str, Any]) -> None:
         label="File that lists the labelled training studies, instead of a label fraction",
         placeholder="/lists/NIH_ChestX-ray/train_1.txt",
         elem_id=form.element_id("data.split_file"),
+    )
+    fields["data.fold"] = gr.Textbox(
+        label="Fold of a cross-validation over patients, instead of the data set's splits",
+        placeholder="1/5",
+        elem_id=form.element_id("data.fold"),
     )
     fields["model.pretrained"] = _checkbox("model.pretrained", start["model.pretrained"])
     fields["train.track"] = gr.CheckboxGroup(

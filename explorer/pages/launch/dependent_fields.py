@@ -6,13 +6,21 @@ from typing import Any
 
 import gradio as gr
 
-from core.config.run import RunSpec
+from core.config.run import EFFECTIVE, RunSpec
 from core.errors import CoreError
 from core.models.backbones.registry import backbone_card
 from core.workspace import Workspace
 from explorer.components import dataset_choice
 from explorer.pages.launch import advanced, datasets, form, preview, tuning
 
+OF_TRAINING = tuple(
+    path
+    for path in form.PATHS
+    if path.startswith("train.")
+    and path.partition(".")[2] not in EFFECTIVE
+    and path not in (*advanced.RESOLVED, "train.momentum")
+)
+"""Settings that are hidden for methods in closed form alone."""
 PATHS = (
     "data.root",
     "data.split",
@@ -23,6 +31,7 @@ PATHS = (
     "adapter.alpha",
     *tuning.PATHS,
     "train.momentum",
+    *OF_TRAINING,
     *advanced.RESOLVED,
 )
 
@@ -36,7 +45,7 @@ def updates(workspace: Workspace, values: dict[str, Any]) -> list[Any]:
     """
     hidden = preview.unused(values)
     fields = _of_data(workspace, values) | _of_backbone(values)
-    for path in ("train.momentum", "adapter.rank", "adapter.alpha"):
+    for path in ("train.momentum", "adapter.rank", "adapter.alpha", *OF_TRAINING):
         fields[path] = gr.update(visible=path not in hidden)
     for path, properties in tuning.option_properties(values["adapter.method"]).items():
         fields[path] = gr.update(**properties)

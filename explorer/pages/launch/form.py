@@ -23,6 +23,7 @@ TEXTS = frozenset(
         "data.root",
         "data.split",
         "data.split_file",
+        "data.fold",
         "model.weights",
         *(f"adapter.{name}" for name in OWN),
         *OPTION_PATHS,

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from core.config import command_line
 from core.config.run import AdapterSpec, DataSpec, RunSpec
+from core.config.tuned import with_tuned_defaults
 from core.data.datasets import registered
 from core.data.datasets.registry import DATASETS
 from core.errors import ConfigurationError, CoreError
@@ -47,7 +48,8 @@ def unused(values: Mapping[str, Any]) -> set[str]:
         hidden |= {"data.root", "data.split"}
     if values["train.optimizer"] != "sgd":
         hidden.add("train.momentum")
-    return hidden
+    method = AdapterSpec.model_construct(method=values["adapter.method"])
+    return hidden | RunSpec.model_construct(adapter=method).without_effect()
 
 
 def spec_of(values: Mapping[str, Any], percent: float | None) -> RunSpec:
@@ -61,13 +63,22 @@ def spec_of(values: Mapping[str, Any], percent: float | None) -> RunSpec:
     return form.spec_of(used, percent)
 
 
+def run_of(workspace: Workspace, values: Mapping[str, Any], percent: float | None) -> RunSpec:
+    """The run that the form would start: with its data set and its tuned defaults.
+
+    Raises:
+        ConfigurationError: As by ``spec_of``.
+    """
+    return with_tuned_defaults(registered.resolved_run(workspace, spec_of(values, percent)))
+
+
 def with_registered_name(workspace: Workspace, spec: RunSpec) -> RunSpec:
     """A run as the form shows it: with the registered name of its data set, if there is one."""
     name = registered.name_of(workspace, spec.data)
     data = spec.data.model_copy(update={"called": None})
     if name is not None:
-        subset = ("label_fraction", "subset_seed", "split_file", "skip_bad")
-        data = DataSpec(name=name, **{field: getattr(data, field) for field in subset})
+        of_run = {field: getattr(data, field) for field in registered.OF_RUN}
+        data = DataSpec(name=name, **of_run)
     return spec.model_copy(update={"data": data})
 
 
@@ -88,7 +99,7 @@ def cost_panel(
         percent: The label fraction typed in percent.
     """
     try:
-        spec = registered.resolved_run(store.workspace, spec_of(values, percent))
+        spec = run_of(store.workspace, values, percent)
         completed = store.list(states=[RunState.COMPLETED], limit=50)
         earlier = [(run.spec, run.seconds_alone) for run in completed if run.seconds_alone]
         cost = estimate.estimate(spec, cache, earlier)
@@ -132,7 +143,7 @@ def submit(
     Raises:
         CoreError: The run could not start; nothing is queued then.
     """
-    spec = registered.resolved_run(store.workspace, spec_of(values, percent))
+    spec = run_of(store.workspace, values, percent)
     count = seed_count(seeds)
     preflight.check(spec)
     specs = sweep.grid(spec, seeds=range(spec.train.seed, spec.train.seed + count))

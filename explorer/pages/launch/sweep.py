@@ -1,8 +1,8 @@
-"""The sweep of the launch form: several methods, ranks and label fractions in one go."""
+"""The sweep of the launch form: several values of its main settings in one go."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from core.config.run import LABEL_FRACTIONS
+from core.config.tuned import with_tuned_defaults
 from core.data.datasets import registered
 from core.errors import ConfigurationError, CoreError
 from core.experiments import sweep
@@ -34,21 +35,29 @@ class SweepChoice:
         ranks: Ranks as typed: ``4, 8``.
         fractions: Label fractions.
         joint: Whether the runs share one process and its forward passes.
+        lrs: Learning rates as typed.
+        alphas: Values of alpha as typed.
+        alphas_over_rank: Values of alpha / rank as typed.
     """
 
     methods: Sequence[str] = ()
     ranks: str = ""
     fractions: Sequence[float] = ()
     joint: bool = False
+    lrs: str = ""
+    alphas: str = ""
+    alphas_over_rank: str = ""
 
     def __bool__(self) -> bool:
-        return bool(self.methods or self.ranks.strip() or self.fractions or self.joint)
+        typed = "".join((self.ranks, self.lrs, self.alphas, self.alphas_over_rank))
+        return bool(self.methods or typed.strip() or self.fractions or self.joint)
 
     @classmethod
     def read(cls, values: Sequence[Any]) -> SweepChoice:
         """Read the values of the fields that ``group`` made."""
-        methods, ranks, fractions, joint = values
-        return cls(tuple(methods or ()), ranks or "", tuple(fractions or ()), bool(joint))
+        methods, ranks, fractions, joint, *typed = values
+        texts = (text or "" for text in typed)
+        return cls(tuple(methods or ()), ranks or "", tuple(fractions or ()), bool(joint), *texts)
 
 
 def group() -> tuple[list[Any], gr.HTML]:
@@ -58,7 +67,8 @@ def group() -> tuple[list[Any], gr.HTML]:
         The fields, and the summary of the runs.
     """
     with gr.Accordion(
-        "Sweep: several methods, ranks or label fractions, instead of the single values above",
+        "Sweep: several methods, label fractions, ranks or learning rates, instead of the single "
+        "values above",
         open=False,
         elem_classes="cxr-group",
         elem_id="f-sweep",
@@ -73,6 +83,21 @@ def group() -> tuple[list[Any], gr.HTML]:
             placeholder="2, 4, 8",
             elem_id="f-sweep-ranks",
         )
+        with gr.Row():
+            lrs = gr.Textbox(
+                label="Learning rates", placeholder="0.0005, 0.002", elem_id="f-sweep-lrs"
+            )
+            alphas = gr.Textbox(
+                label="Alphas",
+                info="Without them, alpha / r stays that of the form.",
+                placeholder="16, 32",
+                elem_id="f-sweep-alphas",
+            )
+            quotients = gr.Textbox(
+                label="Alpha / r, instead of alphas",
+                placeholder="1, 2, 8",
+                elem_id="f-sweep-alpha-over-rank",
+            )
         fractions = gr.CheckboxGroup(
             [(f"{100 * fraction:g}%", fraction) for fraction in LABEL_FRACTIONS],
             label="Label fractions",
@@ -87,7 +112,7 @@ def group() -> tuple[list[Any], gr.HTML]:
         runs = gr.HTML(
             render_macro(TEMPLATE, "nothing"), apply_default_css=False, elem_id="f-sweep-sentence"
         )
-    return [methods, ranks, fractions, joint], runs
+    return [methods, ranks, fractions, joint, lrs, alphas, quotients], runs
 
 
 def plan(
@@ -116,11 +141,16 @@ def plan(
     specs = sweep.grid(
         spec,
         list(choice.methods),
-        _ranks(choice.ranks),
+        _numbers(choice.ranks, int, "ranks", "Type whole numbers: 2, 4, 8."),
         list(choice.fractions),
         range(spec.train.seed, spec.train.seed + preview.seed_count(seeds)),
+        lrs=_numbers(choice.lrs, float, "learning rates", "Type numbers: 0.0005, 0.002."),
+        alphas=_numbers(choice.alphas, float, "alphas", "Type numbers: 16, 32."),
+        alphas_over_rank=_numbers(
+            choice.alphas_over_rank, float, "values of alpha / r", "Type numbers: 1, 2, 8."
+        ),
     )
-    planned = sweep.plan(specs, store, store.workspace.cache)
+    planned = sweep.plan(map(with_tuned_defaults, specs), store, store.workspace.cache)
     if choice.joint and planned.new:
         compatibility.check_compatible(planned.new)
     return planned
@@ -143,7 +173,7 @@ def submit(
     if not planned.new:
         raise ConfigurationError(
             "All these runs are already completed or queued.",
-            "Choose other methods, ranks, label fractions or seeds.",
+            "Choose other values of the sweep, or other seeds.",
             field="sweep",
         )
     return sweep.submit(store, planned, together=choice.joint)
@@ -179,10 +209,10 @@ def summary(
     return text, f"Launch {count} run{'s' * (count != 1)}"
 
 
-def _ranks(text: str) -> list[int]:
+def _numbers(text: str, kind: Callable[[str], Any], named: str, remedy: str) -> list[Any]:
     try:
-        return [int(word) for word in text.replace(",", " ").split()]
+        return [kind(word) for word in text.replace(",", " ").split()]
     except ValueError as error:
         raise ConfigurationError(
-            f"“{text}” is not a list of ranks.", "Type whole numbers: 2, 4, 8.", field="sweep"
+            f"“{text}” is not a list of {named}.", remedy, field="sweep"
         ) from error

@@ -94,7 +94,7 @@ def option_properties(method: str) -> dict[str, dict[str, Any]]:
     properties: dict[str, dict[str, Any]] = {}
     for name, path in zip(OWN_ROW, PATHS, strict=True):
         properties[path] = {"visible": name in supported}
-        if name in supported and name not in ("targets", "prompt_depth"):
+        if name in supported and not OPTIONS[name].choices:
             properties[path]["placeholder"] = str(known[name])
     return properties
 

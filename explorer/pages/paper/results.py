@@ -11,8 +11,8 @@ from typing import NamedTuple
 from core.config.run import RunSpec
 from core.data.datasets.registry import DATASETS
 from core.errors import CoreError
-from core.evaluation.verdict import Group, Verdict
-from core.evaluation.verdict import verdict as decide
+from core.evaluation.groups import Group
+from core.evaluation.verdict import Measured, Verdict, decide, measure
 from core.experiments.cells import is_scored, recipe_key, scores_of, share_of
 from core.experiments.paper.results import Outcome, group_of
 from core.experiments.paper.tasks import MINIATURE, PAPER_METHODS, TASKS, Task, find_task
@@ -24,8 +24,8 @@ from explorer.components.run_comparison import SPLIT
 LORA, FULL = PAPER_METHODS
 FIRST = find_task("embedded-mae-phantom-14-10")
 """The task to begin with: the launch form's default data, backbone and label fraction."""
-MOST_VERDICTS = 256
-"""Verdicts that are kept in memory."""
+MOST_TESTS = 256
+"""Tests that are kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,12 @@ class PaperResults:
 def gather(runs: Sequence[Run], workspace: Workspace, *, most: int | None = None) -> PaperResults:
     """Assign the workspace's runs to the tasks and compute the verdict of each task.
 
+    The verdicts of a grid are corrected for the number of its tasks that are compared.
+
     Args:
         runs: All runs, the latest first.
         workspace: Holds their predictions.
-        most: Compute at most this many new verdicts, which take about a second each; by default
+        most: Compute at most this many new tests, which take a moment each; by default
             all.
     """
     by_recipe: dict[str, list[Run]] = {}
@@ -128,18 +130,31 @@ def gather(runs: Sequence[Run], workspace: Workspace, *, most: int | None = None
         if key in _task_keys():
             by_recipe.setdefault(_recipe_key(run.id, run.spec), []).append(run)
             scored[key] = scored.get(key, 0) + _counts(run, workspace)
-    results = []
-    for task in (*MINIATURE, *TASKS):
-        result = _task_result(task, by_recipe, scored, workspace)
-        pair = _pair(result, workspace)
-        if pair is not None and pair not in _verdicts:
-            if most == 0:
-                results.append(replace(result, verdict_pending=True))
-                continue
-            most = None if most is None else most - 1
-        verdict, error = _verdict(pair) if pair else (None, None)
-        results.append(replace(result, verdict=verdict, error=error))
-    return PaperResults(tuple(results[: len(MINIATURE)]), tuple(results[len(MINIATURE) :]))
+    grids = []
+    for grid in (MINIATURE, TASKS):
+        results: list[TaskResult] = []
+        measured: list[Measured | None] = []
+        for task in grid:
+            result = _task_result(task, by_recipe, scored, workspace)
+            pair = _pair(result, workspace)
+            if pair is not None and pair not in _measured:
+                if most == 0:
+                    results.append(replace(result, verdict_pending=True))
+                    measured.append(None)
+                    continue
+                most = None if most is None else most - 1
+            test = _measure(pair) if pair else None
+            fault = test if isinstance(test, CoreError) else None
+            results.append(replace(result, error=fault))
+            measured.append(test if isinstance(test, Measured) else None)
+        verdicts = iter(decide([each for each in measured if each]))
+        grids.append(
+            tuple(
+                replace(result, verdict=next(verdicts)) if test else result
+                for result, test in zip(results, measured, strict=True)
+            )
+        )
+    return PaperResults(*grids)
 
 
 def needs(task: Task) -> tuple[str, ...]:
@@ -253,8 +268,7 @@ class _Pair(NamedTuple):
     finished_at: tuple[float | None, ...]
 
 
-_VerdictOrError = tuple[Verdict | None, CoreError | None]
-_verdicts: dict[_Pair, _VerdictOrError] = {}
+_measured: dict[_Pair, Measured | CoreError] = {}
 
 
 def _pair(result: TaskResult, workspace: Workspace) -> _Pair | None:
@@ -267,18 +281,18 @@ def _pair(result: TaskResult, workspace: Workspace) -> _Pair | None:
     )
 
 
-def _verdict(pair: _Pair) -> _VerdictOrError:
-    """The verdict on a pair, or why there is none; computed once."""
-    known = _verdicts.get(pair)
+def _measure(pair: _Pair) -> Measured | CoreError:
+    """The test of a pair, or why there is none; computed once."""
+    known = _measured.get(pair)
     if known is not None:
         return known
     try:
-        outcome: _VerdictOrError = decide(pair.lora, pair.full, SPLIT), None
+        outcome: Measured | CoreError = measure(pair.lora, pair.full, SPLIT)
     except CoreError as error:
-        outcome = None, error
-    while len(_verdicts) >= MOST_VERDICTS:
-        _verdicts.pop(next(iter(_verdicts)), None)
-    _verdicts[pair] = outcome
+        outcome = error
+    while len(_measured) >= MOST_TESTS:
+        _measured.pop(next(iter(_measured)), None)
+    _measured[pair] = outcome
     return outcome
 
 

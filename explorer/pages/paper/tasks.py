@@ -10,7 +10,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from core.evaluation.verdict import Evidence, adapter
+from core.evaluation.groups import adapter
+from core.evaluation.verdict import Evidence
 from core.experiments.paper.claims import Judgement, Status
 from core.experiments.paper.results import EVIDENCE
 from core.experiments.paper.tables import title as dataset_title
@@ -49,7 +50,7 @@ class Row:
     Attributes:
         result: The task with its runs and verdict.
         published: Published AUROC by LoRA and by full fine-tuning, and their difference in points.
-        interval: Interval of the difference over seeds, or over patients; None if unknown.
+        interval: Interval of the difference that decided, or over patients; None if unknown.
         dots: Figure of the difference, here and as published.
         buttons: For each method its name, the recipe and what the launch form is filled with.
         missing: Name of the method that has no runs while the other has; empty otherwise.
@@ -207,7 +208,7 @@ def _form(task: Task, method: str) -> str:
 
 
 def _interval(result: TaskResult) -> Interval | None:
-    """The interval of the difference over seeds, or over patients, or None."""
+    """The interval of the difference that decided, or over patients, or None."""
     if result.verdict is None:
         return None
     for interval in (result.verdict.difference, result.verdict.over_patients):

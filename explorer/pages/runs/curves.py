@@ -78,7 +78,7 @@ def auroc_chart(
         x="epochs",
         height=HEIGHT,
         hovermode="x unified",
-        xaxis={"range": [0, run.spec.train.epochs]},
+        xaxis={"range": [0, run.spec.resolved().train.epochs]},
         yaxis={"hoverformat": ".3f"},
     )
 
@@ -100,7 +100,7 @@ def loss_chart(run: Run, rows: Sequence[MetricRow]) -> Markup:
         height=HEIGHT,
         meta="loss",
         hovermode="x unified",
-        xaxis={"range": [0, run.spec.train.epochs]},
+        xaxis={"range": [0, run.spec.resolved().train.epochs]},
         yaxis={"hoverformat": ".4f"},
     )
 

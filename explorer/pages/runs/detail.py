@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from markupsafe import Markup
 
 from core.config.command_line import command_line
-from core.evaluation.verdict import same_but_seed
+from core.evaluation.groups import same_but_seed
 from core.formatting import auroc, number, share
 from core.reporter import MEAN_AUROC, PART_AUROC
 from core.resources.memory import memory_message

@@ -69,7 +69,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     for region in (table, selected):
         outputs = [*shown, *page.links.outputs]
         region.click(page.act, selection, outputs, trigger_mode="multiple", **_SEQUENTIAL)
-    # The bootstrap takes about a second; the rest of the page does not wait for it.
+    # The scores take a moment; the rest of the page does not wait for them.
     scored.change(page.scores, selection, sheet, **QUIET)
 
 

@@ -27,10 +27,16 @@ from explorer.figures.palette import OTHER, Style, method_style
 from explorer.templates import render
 
 COLUMNS = (
-    ("AUROC", "95% interval by DeLong; the studies of one patient form a cluster"),
+    ("AUROC", "95% interval over patients"),
     ("AP", "Average precision: area under the precision-recall curve; chance is the prevalence"),
     ("Sens.", "Sensitivity at the threshold chosen on the validation split (Youden)"),
     ("Spec.", "Specificity at the same threshold"),
+    (
+        "PPV",
+        "Positive predictive value at this threshold and the prevalence of the split; at another "
+        "prevalence: python -m core evaluate RUN --prevalence 0.02",
+    ),
+    ("NPV", "Negative predictive value, likewise"),
     ("Brier", "Brier score: mean squared error of the probability"),
     ("ECE", "Expected calibration error, ten bins of equal size"),
     ("scaled", "ECE after temperature scaling, fitted on the validation split"),

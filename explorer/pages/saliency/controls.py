@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from core.saliency.methods.registry import SALIENCY_METHODS
+from core.saliency.methods.registry import SALIENCY_METHODS, method_title
 from explorer.components import study_list, viewer
 from explorer.components.live_region import live
 from explorer.pages.saliency import download
@@ -57,7 +57,7 @@ class Controls:
             ),
             study=gr.Dropdown([], label="Study", allow_custom_value=True, elem_id="saliency-study"),
             method=gr.Dropdown(
-                [(_method_title(name), name) for name in SALIENCY_METHODS],
+                [(method_title(name), name) for name in SALIENCY_METHODS],
                 value=next(iter(SALIENCY_METHODS)),
                 label="Method",
                 elem_id="saliency-method",
@@ -126,8 +126,3 @@ class UploadPanel:
             "Download as zip", size="sm", visible=False, variant="primary", elem_id="saliency-file"
         )
         return cls(upload, keep, saves, file, live(elem_id="saliency-said"), similarity)
-
-
-def _method_title(name: str) -> str:
-    method = SALIENCY_METHODS[name]
-    return f"{method.title} (slow)" if method.slow else method.title

@@ -67,7 +67,7 @@ class SaliencyPage:
         """The outputs of ``show``."""
         return [
             self._viewer, self._below, self._panel.message, self._controls.layer,
-            self._controls.difference, self._panel.file,
+            self._controls.difference, self._controls.method, self._panel.file,
         ]  # fmt: skip
 
     def _then_show(self, event: Any) -> Any:
@@ -183,7 +183,7 @@ class SaliencyPage:
             selected = self._selection(request, *selection)
         except CoreError as error:  # the uploaded image was deleted
             empty = viewer.viewer_value([], empty=str(error))
-            return [empty, "", error_message(error), gr.skip(), gr.skip(), outdated]
+            return [empty, "", error_message(error), *[gr.skip()] * 3, outdated]
         return [*view.show(self._context, self._models, selected), outdated]
 
     def compare(self, request: gr.Request, *selection: Any) -> str:

@@ -18,7 +18,7 @@ from core.data.base import ChestDataset
 from core.data.images.radiograph import Radiograph
 from core.errors import CoreError, DataError
 from core.runs.run import Run, RunState
-from core.saliency.methods.registry import SALIENCY_METHODS
+from core.saliency.methods.registry import SALIENCY_METHODS, method_title, offered
 from explorer.components import study_list, study_views, viewer
 from explorer.components.model_cache import ModelCache, Predictions
 from explorer.components.study_views import RunView
@@ -168,24 +168,25 @@ def _studies(
 
 
 def show(context: Context, models: ModelCache, selection: Selection) -> list[Any]:
-    """Viewer, text below it, message, and the offered layers and differences."""
+    """Viewer, text below it, message, and the offered layers, differences and methods."""
     try:
         if not selection.run:
             empty = NO_RUNS if not completed(context) else "Choose a run."
-            return [viewer.viewer_value([], empty=empty), "", "", gr.skip(), gr.skip()]
+            return [viewer.viewer_value([], empty=empty), "", "", *[gr.skip()] * 3]
         if selection.study is None and selection.upload is None:
             empty = (
                 f"No study of this selection has {selection.finding}. Choose other studies or "
                 "another finding."
             )
-            return [viewer.viewer_value([], empty=empty), "", "", gr.skip(), gr.skip()]
+            return [viewer.viewer_value([], empty=empty), "", "", *[gr.skip()] * 3]
         runs, run_views, radiograph = explain(context, models, selection)
         value, below = _render(models, selection, runs, run_views, radiograph)
         layers = _offer_layers(models, selection)
-        return [value, below, "", layers, _offer_differences(runs, selection.difference)]
+        differences = _offer_differences(runs, selection.difference)
+        return [value, below, "", layers, differences, _offer_methods(runs, selection.method)]
     except CoreError as error:
         return [viewer.viewer_value([], empty=str(error)), "", error_message(error),
-                gr.skip(), gr.skip()]  # fmt: skip
+                *[gr.skip()] * 3]  # fmt: skip
 
 
 def explain(
@@ -278,6 +279,12 @@ def _offer_differences(runs: Sequence[Run], current: str) -> Any:
     return gr.Dropdown(
         choices=[NONE, *pairs], value=current if current in known else "", visible=bool(pairs)
     )
+
+
+def _offer_methods(runs: Sequence[Run], current: str) -> Any:
+    """The methods that suit at least one of the runs; the current one stays."""
+    names = {name for run in runs for name in offered(run.spec.adapter)} | {current}
+    return gr.Dropdown(choices=[(method_title(n), n) for n in SALIENCY_METHODS if n in names])
 
 
 def _offer_layers(models: ModelCache, selection: Selection) -> Any:

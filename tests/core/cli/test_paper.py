@@ -1,16 +1,22 @@
 """``python -m core paper``, as a shell uses it."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from core.config.run import RunSpec
+from core.experiments.paper import tuned
+from core.experiments.paper.grid import select_tasks
 from core.experiments.paper.tasks import MINIATURE, find_task
+from core.experiments.tune.tune import Tuning
 from core.runs.store import open_store
 from core.workspace import open_workspace
+from tests.core.cli.conftest import Invoke
 from tests.support.measured import note_speed
 from tests.support.programs import Cli, output_of
+from tests.support.tuned_run import served
 
 
 @pytest.fixture
@@ -87,3 +93,29 @@ def test_what_was_not_run_is_judged_as_such(call: Cli, tmp_path: Path) -> None:
 def test_help_is_quick_to_load() -> None:
     code = "import sys, core.cli.paper; print({'torch', 'matplotlib', 'numpy'} & set(sys.modules))"
     assert output_of(code) == "set()\n"
+
+
+def test_assumed_settings_are_tuned_on_request(invoke: Invoke, tmp_path: Path) -> None:
+    words = ["paper", "--embedded", "--only", "rsna", "--fractions", "1", "--backbones",
+             "embedded-mae", "--tuned", "--trials", "2"]  # fmt: skip
+    note_speed(tmp_path / "workspace" / "cache", cpu=1e11)
+    before = invoke(*words, "--dry-run", "--json").json
+    assert [cell["spec"]["train"]["lr"] for cell in before["cells"]] == [None, None]
+    (task,) = select_tasks(
+        embedded=True, only=["rsna"], fractions=[1.0], backbones=["embedded-mae"]
+    )
+    workspace = open_workspace(tmp_path / "workspace")
+    store = open_store(workspace, create=True)
+    planned = tuned.plans([task], trials=2)
+    with served(store, workspace):
+        for plan in planned.values():
+            Tuning(plan, store, workspace).choose(wait=lambda seconds: time.sleep(0.02))
+    chosen = tuned.tuned_tasks([task], planned, workspace)[0]
+    cells = invoke(*words, "--dry-run", "--json").json["cells"]
+    assert {cell["method"]: cell["spec"]["train"]["lr"] for cell in cells} == {
+        method: recipe.lr for method, recipe in chosen.recipes.items()
+    }
+    report = invoke(*words, "--judge", "--json").json
+    assert report["tasks"][0]["settings"] == {"lora": "tuned", "full": "tuned"}
+    assert "--tuned" in report["command"]
+    assert "both tuned" in invoke(*words, "--judge").out

@@ -1,6 +1,7 @@
 """``python -m core sweep``: asks for confirmation, and leaves out equal runs."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,3 +45,22 @@ def test_the_terminal_asks_first(terminal: Any, store: Store) -> None:
     assert (again["runs"], again["known"], again["queued"]) == (0, 6, [])
     assert len(json.loads(terminal(*words, "--yes", "--again", "--json").stdout)["queued"]) == 6
     assert isinstance(terminal("--ranks", "4,x").exception, ConfigurationError)
+
+
+def test_folds_are_a_part_of_the_grid(terminal: Any, store: Store) -> None:
+    words = ["--methods", "lora,linear", "--seeds", "0,1", "--folds", "3"]
+    assert len(json.loads(terminal(*words, "--yes", "--json").stdout)["queued"]) == 12
+    assert {run.spec.data.fold for run in store.list()} == {"1/3", "2/3", "3/3"}
+    refused = terminal("--folds", "3", "--fold", "1/5").exception
+    assert "Both --fold and --folds" in str(refused)
+    assert "2 folds are not possible" in str(terminal("--folds", "2").exception)
+
+
+def test_the_terminal_has_axes_for_rate_and_alpha(terminal: Any, tmp_path: Path) -> None:
+    words = ["--ranks", "4,8", "--lrs", "1e-3,0.01", "--alpha-over-rank", "2", "--dry-run"]
+    assert json.loads(terminal(*words, "--json").stdout)["runs"] == 4
+    assert json.loads(terminal("--alphas", "8,16,32", "--dry-run", "--json").stdout)["runs"] == 3
+    listed = tmp_path / "runs.json"
+    listed.write_text("[{}]")
+    for wrong in (["--lrs", "quick"], ["--lrs", "0.1", "--list", str(listed)]):
+        assert isinstance(terminal(*wrong).exception, ConfigurationError)

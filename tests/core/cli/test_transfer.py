@@ -13,15 +13,16 @@ def test_a_dry_run_names_each_run_and_judging_needs_none(
 ) -> None:
     data = ["--data", f"folder={radiographs}", "--fractions", "1"]
     said = invoke("transfer", *data, "--seeds", "2", "--dry-run", "--json").json
-    assert said["runs"] == len(said["new"]) == 14
+    assert said["runs"] == len(said["new"]) == 16
     assert sum("random" in name for name in said["new"]) == 2
+    assert sum(name.startswith("Pixels · folder") for name in said["new"]) == 2
     assert said["seconds"] > 0
 
     table = tmp_path / "made" / "transfer.md"
     said = invoke("transfer", *data, "--judge", "--out", table, "--json").json
-    assert [row["auroc"] for row in said["rows"]] == [{}] * 7
+    assert [row["auroc"] for row in said["rows"]] == [{}] * 8
     lines = table.read_text().splitlines()
-    assert sum(line.startswith("|") for line in lines) == 9
+    assert sum(line.startswith("|") for line in lines) == 10
     assert lines[-1] == "LoRA compared with linear probe: no pair of runs is completed yet."
     assert [one["ahead"] for one in said["against"]] == [0, 0]
 
@@ -48,8 +49,8 @@ def test_figures_that_are_kept_are_neither_run_again_nor_lost(
     ]
     kept.write_text(head + "\n".join(lines) + "\n")
 
-    assert invoke("transfer", *data, "--seeds", "2", "--dry-run", "--json").json["runs"] == 14
-    assert len(invoke("transfer", *data, "--seeds", "2", "--dry-run", "--json").json["new"]) == 12
+    assert invoke("transfer", *data, "--seeds", "2", "--dry-run", "--json").json["runs"] == 16
+    assert len(invoke("transfer", *data, "--seeds", "2", "--dry-run", "--json").json["new"]) == 14
     said = invoke("transfer", *data, "--seeds", "2", "--judge", "--json").json
     assert said["rows"][0]["auroc"]["1"]["mean"] == 0.71
     assert said["rows"][0]["share"] == 0.00056

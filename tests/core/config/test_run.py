@@ -29,13 +29,26 @@ def test_the_fingerprint_follows_what_is_computed() -> None:
 
 
 @pytest.mark.parametrize("stored", STORED.values(), ids=STORED)
-def test_json_and_fingerprint_are_those_of_stored_runs(stored: dict[str, Any]) -> None:
+def test_json_and_fingerprint_are_those_of_stored_runs(
+    stored: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The fingerprints were written with the first edition of the phantoms, which adds nothing.
+    monkeypatch.setattr(DataSpec, "edition", lambda _: None)
     spec = RunSpec.of(**stored["settings"])
     # The text is compared too: the fingerprint depends on the order of the keys.
     assert spec.to_json() == stored["json"]
     assert spec.resolved().to_json() == stored["resolved"]
     assert spec.fingerprint() == spec.resolved().fingerprint() == stored["fingerprint"]
     assert RunSpec.from_json(spec.resolved().to_json()).resolved() == spec.resolved()
+
+
+def test_only_phantoms_have_an_edition_which_is_part_of_the_fingerprint() -> None:
+    for stored in STORED.values():
+        spec = RunSpec.of(**stored["settings"])
+        phantoms = spec.data.name.startswith("phantom-")
+        assert (spec.data.edition() is not None) == phantoms
+        assert (spec.fingerprint() != stored["fingerprint"]) == phantoms
+        assert "edition" not in spec.to_json()
 
 
 def test_a_resolved_specification_has_no_open_settings() -> None:
@@ -56,8 +69,8 @@ def test_settings_can_be_left_open_again() -> None:
 
 
 def test_open_options_leave_no_trace() -> None:
-    # The value that version 0.1 gave the default run: stored runs stay the same runs.
-    assert RunSpec().fingerprint() == "9cd8aa1d848037f7"
+    # The value of the default run on edition 2 of the phantoms: stored runs stay the same runs.
+    assert RunSpec().fingerprint() == "d962cca972f67d2c"
     assert not set(OPTIONS) & set(DataSpec().model_dump())
     chosen = RunSpec.of(**{"data.uncertainty": "zeros", "data.patient": r"(p\d+)"})
     assert chosen.data.options() == {"uncertainty": "zeros", "patient": r"(p\d+)"}
@@ -168,3 +181,35 @@ def test_an_unknown_name_is_answered_with_the_nearest_known_ones() -> None:
     error = unknown_name("backbone", "embeded-mae", ["mrm", "embedded-mae", "cxr-mae"])
     assert "Did you mean embedded-mae?" in str(error)
     assert "mrm" in str(error)
+
+
+def test_a_switch_of_the_augmentation_counts_where_it_has_an_effect() -> None:
+    crops = {"train.augmentation": "crop-flip"}
+    usual, still = RunSpec.of(**crops), RunSpec.of(**crops, **{"train.flip": False})
+    assert still.fingerprint() != usual.fingerprint()
+    assert RunSpec.from_json(still.to_json()) == still
+    assert not {"flip", "crop", "erase"} & usual.model_dump()["train"].keys()
+    for without in ({"train.augmentation": "none", "train.flip": False}, {"train.flip": False}):
+        off = RunSpec.of(**without)  # the default backbone is trained without augmentation
+        assert off.fingerprint() == RunSpec().fingerprint()
+        assert off.resolved().resolved() == off.resolved()
+    assert RunSpec.of(**crops, **{"train.erase": False}).fingerprint() == usual.fingerprint()
+    erasing = {"train.augmentation": "randaugment"}
+    whole = RunSpec.of(**erasing, **{"train.erase": False})
+    assert whole.fingerprint() != RunSpec.of(**erasing).fingerprint()
+    neither = {"train.flip": False, "train.crop": False, "model.backbone": "mrm"}
+    assert RunSpec.of(**neither).resolved().train.augmentation == "none"
+    for refused in ({"train.augmentation": "crop-flip"}, {"train.augmented_copies": 3}):
+        with pytest.raises(ConfigurationError, match=r"nothing of crop-flip|are the same"):
+            RunSpec.of(**neither, **refused)
+
+
+def test_loss_and_class_weight_are_part_of_a_run_where_they_are_not_the_default() -> None:
+    specs = [
+        RunSpec.of(**{"train.loss": loss, "train.class_weight": weight})
+        for loss in ("bce", "focal", "asymmetric")
+        for weight in ("none", "balanced")
+    ]
+    assert specs[0].fingerprint() == RunSpec().fingerprint()
+    assert len({spec.fingerprint() for spec in specs}) == 6
+    assert [RunSpec.from_json(spec.to_json()) for spec in specs] == specs

@@ -186,6 +186,34 @@ def test_without_augmentation_training_is_evaluation() -> None:
     assert torch.equal(plain, EvalTransform(32, 0.5, 0.25)(images))
 
 
+def test_a_step_that_is_off_leaves_the_others_as_they_are() -> None:
+    images = [noise(40, 44, k) for k in range(12)]
+
+    def squares(**options: bool) -> torch.Tensor:
+        return TrainTransform(32, 0.5, 0.25, resize=36, **options).squares(images, seeded(5))
+
+    usual, unflipped, uncropped = squares(), squares(flip=False), squares(crop=False)
+    mirrored = torch.tensor([not torch.equal(*pair) for pair in zip(usual, unflipped, strict=True)])
+    assert 0 < mirrored.sum() < len(images)
+    # Antialiasing rounds the mirrored side differently by at most one grey level.
+    difference = usual[mirrored].int() - unflipped[mirrored].flip(3).int()
+    assert difference.abs().max() <= 1
+    plain = EvalTransform(32, 0.5, 0.25, resize=36).squares(images)
+    expected = torch.where(mirrored[:, None, None, None], plain.flip(3), plain)
+    assert torch.equal(uncropped, expected)
+    assert torch.equal(squares(crop=False, flip=False), plain)
+
+
+def test_random_erasing_can_be_left_out() -> None:
+    images = [noise(40, 44, k) for k in range(12)]
+    usual, whole = (
+        TrainTransform(32, 0.5, 0.25, augmentation="randaugment", erase=erase)(images, seeded(2))
+        for erase in (True, False)
+    )
+    erased = [not torch.equal(*pair) for pair in zip(usual, whole, strict=True)]
+    assert 0 < sum(erased) < len(images) / 2
+
+
 def test_an_unknown_augmentation_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="crop-flip"):
         TrainTransform(32, 0.5, 0.25, augmentation="crop")

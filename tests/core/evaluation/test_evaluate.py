@@ -15,7 +15,7 @@ from core.metrics.auroc import macro, per_finding
 
 def test_scores_are_those_of_the_predictions(predict) -> None:
     folder = predict("a", skill=1.5)
-    scores = evaluate.evaluate_run(folder, "test", draws=200)
+    scores = evaluate.evaluate_run(folder, "test")
     found = read_predictions(folder, "test")
     each = per_finding(found.labels, found.scores)
     assert scores.macro.value == pytest.approx(macro(each))
@@ -32,8 +32,8 @@ def test_scores_are_those_of_the_predictions(predict) -> None:
 def test_the_threshold_comes_from_validation(predict) -> None:
     folder = predict("a", skill=1.5)
     for rule in ("youden", "sensitivity"):
-        point = evaluate.evaluate_run(folder, "test", rule=rule, draws=2).findings[0].point
-        val = evaluate.evaluate_run(folder, "val", rule=rule, draws=2).findings[0].point
+        point = evaluate.evaluate_run(folder, "test", rule=rule).findings[0].point
+        val = evaluate.evaluate_run(folder, "val", rule=rule).findings[0].point
         assert point.threshold == val.threshold
         assert point.sensitivity != val.sensitivity
     assert val.sensitivity >= 0.9
@@ -41,13 +41,13 @@ def test_the_threshold_comes_from_validation(predict) -> None:
 
 def test_without_validation_there_is_no_operating_point(predict) -> None:
     folder = predict("a", skill=1.5, splits=("test",))
-    scores = evaluate.evaluate_run(folder, draws=2)
+    scores = evaluate.evaluate_run(folder)
     assert math.isnan(scores.findings[0].point.sensitivity)
     assert not math.isnan(scores.findings[0].auroc.value)
 
 
 def test_json_and_text_say_what_is_not_defined(predict) -> None:
-    scores = evaluate.evaluate_run(predict("a", skill=1.5), draws=50)
+    scores = evaluate.evaluate_run(predict("a", skill=1.5))
     plain = evaluate.as_json(scores)
     assert json.loads(json.dumps(plain, allow_nan=False)) == json.loads(json.dumps(plain))
     assert plain["findings"][2]["auroc"]["value"] is None
@@ -59,8 +59,8 @@ def test_json_and_text_say_what_is_not_defined(predict) -> None:
 
 def test_the_better_run_wins_whatever_the_order_of_its_studies(predict) -> None:
     good, bad = predict("good", skill=2.0, seed=1), predict("bad", skill=0.7, seed=2)
-    found = evaluate.compare_runs(good, bad, draws=400)
-    back = evaluate.compare_runs(bad, good, draws=400)
+    found = evaluate.compare_runs(good, bad)
+    back = evaluate.compare_runs(bad, good)
     assert found.macro.difference.low > 0
     assert found.macro.p < 0.01
     assert back.macro.difference.value == pytest.approx(-found.macro.difference.value)
@@ -71,7 +71,7 @@ def test_the_better_run_wins_whatever_the_order_of_its_studies(predict) -> None:
         [2 * smaller, max(2 * smaller, larger)]
     )
     assert math.isnan(hernia.holm_p)
-    alone = evaluate.evaluate_run(good, draws=2).findings[0].auroc.value
+    alone = evaluate.evaluate_run(good).findings[0].auroc.value
     assert effusion.test.first == pytest.approx(alone)
 
 
@@ -83,7 +83,7 @@ def test_only_shared_studies_count(predict) -> None:
     np.savez(
         path, **{key: value if key == "findings" else value[rows] for key, value in arrays.items()}
     )
-    assert evaluate.compare_runs(full, part, draws=50).studies == 150
+    assert evaluate.compare_runs(full, part).studies == 150
 
 
 def test_runs_of_other_studies_are_not_compared(predict) -> None:
@@ -118,7 +118,7 @@ def test_temperature_comes_from_validation_and_improves_calibration(predict) -> 
         arrays = dict(np.load(path))
         logits = np.log(arrays["scores"] / (1 - arrays["scores"])) * 4  # too sure
         np.savez(path, **arrays | {"scores": (1 / (1 + np.exp(-logits))).astype(np.float32)})
-    scores = evaluate.evaluate_run(folder, draws=2)
+    scores = evaluate.evaluate_run(folder)
     assert scores.temperature > 2
     effusion = scores.findings[0]
     assert effusion.scaled_error < effusion.calibration_error
@@ -126,29 +126,27 @@ def test_temperature_comes_from_validation_and_improves_calibration(predict) -> 
     assert sum(one.studies for one in effusion.reliability) == effusion.studies
     assert "temperature" in evaluate.as_text(scores)
     (folder / "predictions" / "val.npz").unlink()
-    assert math.isnan(evaluate.evaluate_run(folder, draws=2).temperature)
+    assert math.isnan(evaluate.evaluate_run(folder).temperature)
 
 
 def test_subgroups_are_said_where_the_run_kept_them(predict) -> None:
     folder = predict("a", skill=1.5)
-    assert evaluate.evaluate_run(folder, draws=20).subgroups == ()
+    assert evaluate.evaluate_run(folder).subgroups == ()
     path = folder / "predictions" / "test.npz"
     arrays = dict(np.load(path))
     sex = np.array(["F", "M"])[np.arange(len(arrays["ids"])) % 2]
     age, view = np.full(len(sex), 50.0, np.float32), np.full(len(sex), "PA")
     np.savez(path, **arrays | {"sex": sex, "age": age, "view": view})
-    scores = evaluate.evaluate_run(folder, draws=50)
+    scores = evaluate.evaluate_run(folder)
     assert [one.by for one in scores.subgroups] == ["sex"]
     assert "Gap" in evaluate.as_text(scores)
     plain = evaluate.as_json(scores)
     assert plain["subgroups"][0]["groups"][0]["name"] == "female"
-    assert evaluate.evaluate_run(folder, draws=2, groups=False).subgroups == ()
+    assert evaluate.evaluate_run(folder, groups=False).subgroups == ()
 
 
 def test_a_difference_is_said_in_a_table(predict) -> None:
-    found = evaluate.compare_runs(
-        predict("a", skill=2.0), predict("b", skill=1.0, seed=3), draws=50
-    )
+    found = evaluate.compare_runs(predict("a", skill=2.0), predict("b", skill=1.0, seed=3))
     text = evaluate.difference_text(found)
     assert "not defined: only one class" in text
     assert f"{found.macro.difference.value:+.3f}" in text
@@ -159,3 +157,22 @@ def test_rules_have_names() -> None:
     assert evaluate.rule_of("specificity") == "specificity"
     with pytest.raises(ConfigurationError, match="youden"):
         evaluate.rule_of("yuoden")
+
+
+def test_predictive_values_and_net_benefit_at_a_stated_prevalence(predict) -> None:
+    folder = predict("a", skill=1.5)
+    own, stated = evaluate.evaluate_run(folder), evaluate.evaluate_run(folder, prevalence=0.02)
+    effusion, rare = own.findings[0], stated.findings[0]
+    assert effusion.prevalence == pytest.approx(effusion.positives / effusion.studies)
+    assert (effusion.point, effusion.auroc) == (rare.point, rare.auroc)
+    assert rare.ppv < effusion.ppv
+    assert rare.npv > effusion.npv
+    plain = evaluate.as_json(stated)
+    assert plain["prevalence"] == plain["findings"][0]["prevalence"] == 0.02
+    assert plain["findings"][0]["net_benefit"][0].keys() == {"threshold", "model", "treat_all"}
+    assert plain["findings"][2]["net_benefit"] == []
+    assert "PPV and NPV at a prevalence of 2%." in evaluate.as_text(stated)
+    assert "PPV and NPV at the prevalence of the test split." in evaluate.as_text(own)
+    for impossible in (0, 1, -0.1, math.nan):
+        with pytest.raises(ConfigurationError, match="prevalence"):
+            evaluate.evaluate_run(folder, prevalence=impossible)

@@ -1,6 +1,7 @@
 """Runs of a sweep: combinations, lists, and the expected time."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,3 +103,42 @@ def test_a_method_takes_only_the_settings_that_it_heeds() -> None:
     first, second = sweep.grid(base, ["lora+", "ssf"])
     assert first.adapter.rate_ratio == 4
     assert second.adapter.own() == {}
+
+
+def low_rank(specs: list[RunSpec]) -> list[tuple[str, int, float]]:
+    return [(s.adapter.method, s.adapter.rank, s.adapter.alpha) for s in specs]
+
+
+def test_a_sweep_over_ranks_keeps_alpha_over_rank() -> None:
+    base = RunSpec.of(**{"adapter.rank": 8, "adapter.alpha": 16.0})
+    assert low_rank(sweep.grid(base, ["lora", "rslora", "vera"], [2, 32])) == [
+        ("lora", 2, 4.0), ("lora", 32, 64.0), ("rslora", 2, 16.0), ("rslora", 32, 16.0),
+        ("vera", 2, 16.0), ("vera", 32, 16.0),
+    ]  # fmt: skip
+    assert low_rank(sweep.grid(base, ranks=[2, 32], alphas=[16.0])) == [
+        ("lora", 2, 16.0), ("lora", 32, 16.0),
+    ]  # fmt: skip
+    assert low_rank(sweep.grid(base, ["lora", "full"], [2, 4], alphas_over_rank=[1.0, 2.0])) == [
+        ("lora", 2, 2.0), ("lora", 2, 4.0), ("lora", 4, 4.0), ("lora", 4, 8.0), ("full", 8, 16.0),
+    ]  # fmt: skip
+
+
+def test_learning_rates_are_an_axis() -> None:
+    specs = sweep.grid(RunSpec(), ["lora", "full"], seeds=[0, 1], lrs=[0.001, 0.01])
+    assert [(s.adapter.method, s.train.lr, s.train.seed) for s in specs] == [
+        (method, lr, seed) for method in ("lora", "full") for lr in (0.001, 0.01) for seed in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("axes", "words"),
+    [
+        ({"alphas": [8.0], "alphas_over_rank": [1.0]}, "Both alphas"),
+        ({"methods": ["full", "linear"], "alphas": [8.0]}, r"None of the methods .*full, linear"),
+        ({"lrs": [0.0]}, "train.lr"),
+        ({"alphas_over_rank": [-1.0]}, "adapter.alpha"),
+    ],
+)
+def test_wrong_axes_are_refused(axes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        sweep.grid(RunSpec(), **axes)

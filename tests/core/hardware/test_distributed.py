@@ -26,7 +26,10 @@ from tests.support.reporters import Notes
 EXACT: dict[str, Any] = {
     "train__precision": "fp32", "train__drop_path": 0.0, "adapter__dropout": 0.0,
 }  # fmt: skip
-FULL = EXACT | {"adapter__method": "full", "train__optimizer": "sgd", "train__lr": 0.05}
+FULL = EXACT | {
+    "adapter__method": "full", "train__optimizer": "sgd", "train__lr": 0.05,
+    "train__loss": "focal", "train__class_weight": "balanced",
+}  # fmt: skip
 LORA = EXACT | {"train__lr": 0.01}
 
 

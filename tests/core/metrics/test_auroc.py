@@ -49,4 +49,4 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="both be"):
         per_finding(np.zeros((3, 2)), np.zeros((3, 1)))
     with pytest.raises(ValueError, match="patients"):
-        delong.delong_interval([0, 1, 1], [0.1, 0.2, 0.3], ["P1", "P2"])
+        delong.placements([0, 1, 1], [[0.1, 0.2, 0.3]], ["P1", "P2"])

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_curve
+from sklearn.metrics import precision_score, roc_curve
 
 from core.metrics import operating_point
+from core.metrics.intervals import OperatingPoint
 
 
 def probabilities(studies: int = 500) -> tuple[np.ndarray, np.ndarray]:
@@ -48,3 +49,24 @@ def test_one_class_has_no_operating_point() -> None:
     assert math.isnan(operating_point.operating_point([0, 0], [0.1, 0.2]).threshold)
     assert math.isnan(operating_point.at_threshold([0, 0], [0.1, 0.2], 0.15).sensitivity)
     assert math.isnan(operating_point.at_threshold([0, 1], [0.1, 0.2], math.nan).sensitivity)
+
+
+def test_predictive_values_at_the_own_prevalence_are_those_that_are_counted() -> None:
+    labels, scores = probabilities()
+    point = operating_point.operating_point(labels, scores)
+    ppv, npv = operating_point.predictive_values(point, float(labels.mean()))
+    positive = scores >= point.threshold
+    assert ppv == pytest.approx(precision_score(labels, positive))
+    assert npv == pytest.approx(precision_score(1 - labels, ~positive))
+
+
+def test_predictive_values_follow_the_stated_prevalence() -> None:
+    point = OperatingPoint(0.5, 0.9, 0.95)
+    ppv, npv = operating_point.predictive_values(point, 0.02)
+    assert ppv == pytest.approx(0.018 / (0.018 + 0.049))
+    assert npv == pytest.approx(0.931 / (0.931 + 0.002))
+    nobody = operating_point.predictive_values(OperatingPoint(1.1, 0.0, 1.0), 0.02)
+    assert math.isnan(nobody[0])
+    assert nobody[1] == pytest.approx(0.98)
+    undefined = OperatingPoint(math.nan, math.nan, math.nan)
+    assert all(map(math.isnan, operating_point.predictive_values(undefined, 0.02)))

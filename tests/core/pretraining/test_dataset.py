@@ -33,7 +33,8 @@ def test_a_step_does_not_depend_on_earlier_steps() -> None:
 def test_words_belong_to_their_images() -> None:
     reports = ["a a"] * 3 + ["b b"] * 2 + [""]
     records = Records(IMAGES, reports=reports)
-    images, words = records.draw(0, 6, 0)
+    images, words, maps = records.draw(0, 6, 0)
+    assert maps is None
     assert words is not None
     assert records.reported == 5
     for image, line in zip(images, words, strict=True):

@@ -61,7 +61,7 @@ def test_the_loss_falls_and_the_card_describes_the_training(tmp_path: Path) -> N
         origin=Origin(data="waves", command="again"),
     )
     card = json.loads((tmp_path / "card.json").read_text())
-    images = random_crops(torch.from_numpy(waves(64)), 32, (0.4, 1), generator(1))
+    images, _ = random_crops(torch.from_numpy(waves(64)), 32, (0.4, 1), generator(1))
     first = float(autoencoder()(images, generator(2)).detach())
     assert card["loss"] < 0.9 * first
     assert card["steps"] == 80

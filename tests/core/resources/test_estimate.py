@@ -24,7 +24,9 @@ def cache(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("method", ["full", "linear", "lora", "dora"])
+@pytest.mark.parametrize(
+    "method", ["full", "linear", "lora", "dora", "attentive", "logistic", "knn", "pixels"]
+)
 def test_it_counts_what_the_run_will_use(tiny, cache: Path, method: str) -> None:
     spec = tiny(adapter__method=method, adapter__rank=2, data__label_fraction=0.5)
     cost = estimate.estimate(spec, cache)
@@ -56,6 +58,16 @@ def test_more_work_takes_longer(tiny, cache: Path) -> None:
     assert times == sorted(times)
     assert seconds(train__epochs=20) > seconds(train__epochs=2)
     assert seconds(adapter__method="linear", train__epochs=20) == times[0]
+    assert times[0] < seconds(adapter__method="attentive") < times[1]
+    for method in ("logistic", "knn", "pixels"):
+        fitted = seconds(adapter__method=method)
+        assert seconds(adapter__method=method, train__epochs=500) == fitted < times[1]
+
+
+def test_a_method_without_backbone_says_so(tiny, cache: Path) -> None:
+    notes = estimate.estimate(tiny(adapter__method="pixels"), cache).notes
+    assert "Uses grey values only: no backbone and no weights." in notes
+    assert not any("random weights" in note for note in notes)
 
 
 def test_validation_by_budget_costs_what_the_run_then_predicts(

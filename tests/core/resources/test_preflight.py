@@ -38,6 +38,13 @@ def test_what_cannot_work_is_refused(
     assert caught.value.remedy
 
 
+def test_a_method_without_backbone_needs_no_weights(tiny) -> None:
+    missing = {"model__backbone": "ark", "model__pretrained": True, "model__input_size": None}
+    preflight.check(tiny(adapter__method="pixels", **missing))
+    with pytest.raises(ModelError):
+        preflight.check(tiny(adapter__method="knn", **missing))
+
+
 def test_what_can_work_is_not_refused(
     tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,7 +70,9 @@ def test_an_earlier_store_keeps_what_it_knows_and_goes_on(earlier: Workspace) ->
     assert done.scores is not None
     assert done.scores["test"]["auroc"] == 0.71
     assert done.environment is not None
-    assert done.fingerprint == done.spec.fingerprint()
+    # Its phantoms are of an earlier edition, and another run on them is not the same run.
+    assert done.fingerprint != done.spec.fingerprint()
+    assert done.spec.data.called == "phantom-5, earlier edition"
     rows = store.metrics(done.id)
     assert [row.step for row in rows if row.name == "val/auroc"] == [9, 19, 29]
     assert math.isnan(rows[-1].value)
@@ -78,6 +80,10 @@ def test_an_earlier_store_keeps_what_it_knows_and_goes_on(earlier: Workspace) ->
     claimed = [store.claim_next({"cpu": 9}) for _ in range(3)]
     assert [run and run.name for run in claimed] == ["queued first", "queued second", None]
     assert store.transition(store.get("failed").id, RunState.QUEUED).state is RunState.QUEUED
+    # A run that starts now is on the present phantoms, whenever it was queued.
+    started = store.transition(store.get("queued first").id, RunState.RUNNING)
+    assert started.fingerprint == started.spec.fingerprint()
+    assert started.spec.data.called is None
 
 
 def test_several_may_open_an_earlier_store_at_once(earlier: Workspace) -> None:

@@ -8,6 +8,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from core.config.adapter import AdapterSpec
 from core.data.phantoms.dataset import Phantom
 from core.data.transforms import EvalTransform
 from core.errors import ConfigurationError, DataError, ModelError, NotFiniteError
@@ -15,13 +16,13 @@ from core.saliency.explain import coarse_maps, explain, explain_images, explain_
 from core.saliency.methods import layers, rise
 from core.saliency.methods.attention import attention_rollout, recorded
 from core.saliency.methods.gradients import integrated_gradients, smooth_grad
-from core.saliency.methods.registry import SALIENCY_METHODS
+from core.saliency.methods.registry import SALIENCY_METHODS, offered
 from core.saliency.request import explain_study_of
 from core.saliency.upsample import enlarge
 
 SIDE = 32
-ALL = list(SALIENCY_METHODS)
-LOOKING = [name for name, one in SALIENCY_METHODS.items() if not one.baseline]
+ALL = offered(AdapterSpec())
+LOOKING = [name for name in ALL if not SALIENCY_METHODS[name].baseline]
 OF_ANY_NETWORK = [name for name in LOOKING if SALIENCY_METHODS[name].networks == "any"]
 
 

@@ -84,6 +84,8 @@ def test_a_run_is_mirrored_and_a_broken_tracker_does_not_hurt_it(
         kept.setdefault(row.name, []).append((row.step, row.value))
     assert run.scores is not None
     assert shown.pop("test/auroc")[-1][1] == pytest.approx(run.scores["test"]["auroc"])
+    best = shown.pop("val/best_auroc")[-1][1]
+    assert best == pytest.approx(run.scores["val"]["auroc"])
     assert set(kept) <= set(shown)
     for name, values in kept.items():
         assert [step for step, _ in shown[name]] == [step for step, _ in values]

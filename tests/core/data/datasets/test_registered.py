@@ -69,6 +69,11 @@ def test_runs_hold_what_the_name_stood_for(workspace: Workspace, radiographs: Pa
     assert made.fingerprint() == by_hand.fingerprint()
     assert RunSpec.from_json(made.to_json()) == made
 
+    control = RunSpec.of(**{"data.name": "mine", "data.fold": "2/5", "data.shuffle_labels": True})
+    made = registered.resolved_run(workspace, control)
+    assert (made.data.fold, made.data.shuffle_labels) == ("2/5", True)
+    assert registered.name_of(workspace, made.data) == "mine"
+
     over = RunSpec.of(**{"data.name": "mine", "data.labels": "Pneumonia"})
     assert registered.resolved_run(workspace, over).data.labels == "Pneumonia"
     assert registered.name_of(workspace, registered.resolved_run(workspace, over).data) is None

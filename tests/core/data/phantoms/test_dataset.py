@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from core.build_assets import phantoms
 from core.data import findings
@@ -16,7 +17,7 @@ from core.data.datasets.registry import open_dataset
 from core.data.images import grey
 from core.data.phantoms import prerendered
 from core.data.phantoms.anatomy import SIDES, Frame
-from core.data.phantoms.dataset import Phantom
+from core.data.phantoms.dataset import SPREAD, Phantom
 from core.data.phantoms.pathology import PATHOLOGY
 from core.data.phantoms.population import PREVALENCE
 from core.data.phantoms.scene import MASK_LEVEL
@@ -142,6 +143,50 @@ def test_masks_are_those_of_the_drawing_at_any_size(many: Phantom) -> None:
         assert abs(small.mean() - mask.mean()) < 0.1 * mask.mean() + 0.002
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("finding", [name for name in findings.NIH if not PATHOLOGY[name].reshape])
+def test_at_least_nine_of_ten_lesions_change_the_grey_levels_visibly(
+    many: Phantom, finding: str
+) -> None:
+    changes = []
+    for one in only(many, finding, 10):
+        mask = many.mask(one, finding)
+        assert mask is not None
+        change = np.abs(many.read(one).astype(int) - many.counterfactual(one, finding))[mask]
+        changes.append(change[change >= np.quantile(change, 0.75)].mean())
+    assert np.quantile(changes, 0.1) > 20, changes
+
+
+@pytest.mark.parametrize("severity", [0.0, 1.0])
+def test_nodules_are_up_to_3_cm_wide_and_masses_wider(many: Phantom, severity: float) -> None:
+    scene = many._scene(many.ids("train")[0])
+    cm_per_u = 14.0  # half the width of an adult's thorax
+    for seed in range(8):
+        widths = {}
+        for name in ("Nodule", "Mass"):
+            lesion = PATHOLOGY[name].draw(scene.frame, np.random.default_rng(seed), severity)
+            parts, _ = ndimage.label(lesion.region > MASK_LEVEL)
+            u = scene.frame.u
+            widths[name] = [cm_per_u * np.ptp(u[part]) for part in ndimage.find_objects(parts)]
+        assert min(widths["Nodule"]) > 0.9
+        assert np.median(widths["Nodule"]) < 3.1  # a pixel is 0.14 cm wide
+        assert max(widths["Mass"]) > 3.0
+
+
+@pytest.mark.parametrize("finding", ["Atelectasis"])
+def test_volume_is_lost_on_the_side_of_the_lesion(many: Phantom, finding: str) -> None:
+    for one in only(many, finding, 8):
+        with_it, without = many._scene(one), many._scene(one, without=finding)
+        raised = {
+            side: without.frame.shape.diaphragm[side] - with_it.frame.shape.diaphragm[side]
+            for side in SIDES
+        }
+        side = max(SIDES, key=lambda side: raised[side])
+        lesion = with_it.lesions[finding].region > MASK_LEVEL
+        assert raised[side] > 0.03
+        assert (with_it.frame.side(side)[lesion] > 0).mean() > 0.9
+
+
 @pytest.mark.parametrize("finding", findings.NIH)
 def test_boxes_enclose_the_mask(many: Phantom, finding: str) -> None:
     one = only(many, finding)[0]
@@ -157,7 +202,9 @@ def test_boxes_enclose_the_mask(many: Phantom, finding: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_patients_of_phantom_5_lie_further_from_the_middle(many: Phantom) -> None:
+def test_a_larger_spread_moves_the_patients_further_from_the_middle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def strays(drawn: Phantom) -> float:
         """Deviation of the column in which the image's left and right halves weigh alike."""
         middles = []
@@ -167,6 +214,8 @@ def test_the_patients_of_phantom_5_lie_further_from_the_middle(many: Phantom) ->
         return float(np.std(middles))
 
     small = {"seed": 3, "train": 1, "val": 1, "test": 80, "size": 96}
+    monkeypatch.setitem(SPREAD, "phantom-1", 1.0)
+    monkeypatch.setitem(SPREAD, "phantom-5", 2.2)
     usual = strays(Phantom("phantom-1", **small))
     assert strays(Phantom("phantom-5", **small)) > 1.5 * usual
 

@@ -3,68 +3,79 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import t, ttest_1samp
 
 from core.evaluation.verdict import Evidence, Verdict
 from core.experiments.paper.claims import Judgement, judge
 from core.experiments.paper.results import Outcome
 from core.experiments.paper.tasks import CLAIMS, MINIATURE, TASKS, Task
-from core.metrics.intervals import Interval
-from core.metrics.seed_tests import SeedsTest
+from core.metrics.patient_intervals import PatientDifference
+from core.metrics.seed_tests import seeds_paired
+from core.metrics.seeds_and_patients import DifferenceTest
 
-NAN = math.nan
+PATIENTS = 1000
 
 
 def outcome(task: Task, gap: float, seeds: int = 5, half: float = 0.01) -> Outcome:
-    """A task whose difference has intervals of ``half`` to either side."""
-    around = Interval(gap, gap - half, gap + half)
-    over = around if seeds > 1 else Interval(gap, NAN, NAN)
-    evidence: Evidence = "undecided" if seeds < 2 else "unclear"
-    if seeds > 1 and gap - half > 0:
-        evidence = "above"
-    if seeds > 1 and gap + half < 0:
-        evidence = "below"
-    test = SeedsTest(over, NAN, seeds, seeds * (gap > 0), 0, Interval(1.0, 0.0, 1.0))
-    verdict = Verdict("A sentence.", evidence, over, around, test, ())
-    return Outcome(task, {"lora": (0.7,), "full": (0.7 - gap,)}, verdict, share=0.004)
+    """A task whose difference has an interval of ``half`` to either side, from its patients."""
+    signs = np.random.default_rng(sum(task.name.encode())).choice([-1.0, 1.0], PATIENTS)
+    size = half / (float(t.ppf(0.975, PATIENTS - 1)) * math.sqrt(PATIENTS))
+    patients = PatientDifference(
+        np.full(seeds, 0.7 + gap), np.full(seeds, 0.7), signs * size, np.ones(3, dtype=bool)
+    )
+    gaps = gap + 1e-5 * np.linspace(-1, 1, seeds)
+    variance = float(gaps.var(ddof=1)) / seeds if seeds > 1 else math.nan
+    parts = ((variance, seeds - 1.0),)
+    test = DifferenceTest(seeds_paired(gaps, 0 * gaps), patients, parts, gaps)
+    p = test.p()
+    evidence: Evidence = "undecided" if math.isnan(p) else "unclear"
+    if p < 0.05:
+        evidence = "above" if gap > 0 else "below"
+    over_patients = patients.test().difference
+    found = Verdict("A sentence.", evidence, test.interval(), 0.95, p, over_patients, test, ())
+    return Outcome(task, {"lora": (0.7,), "full": (0.7 - gap,)}, found, share=0.004)
 
 
 def grid(gaps: list[float], **changes: float) -> Judgement:
     tasks = TASKS[: len(gaps)]
-    return judge([outcome(t, gap, **changes) for t, gap in zip(tasks, gaps, strict=True)])  # type: ignore[arg-type]
+    return judge([outcome(task, gap, **changes) for task, gap in zip(tasks, gaps, strict=True)])  # type: ignore[arg-type]
 
 
 def statuses(found: Judgement) -> dict[str, str]:
     return {name: ruling.status for name, ruling in zip(CLAIMS, found.rulings, strict=True)}
 
 
-def test_wins_are_counted_with_an_exact_interval_and_tested_over_tasks() -> None:
-    gaps = [0.02] * 13 + [-0.01] * 4 + [0.0]
+def test_wins_are_counted_and_the_mean_is_tested_over_patients_and_data_sets() -> None:
+    gaps = [0.02] * 13 + [-0.012] * 4 + [0.0]
     found = grid(gaps)
     assert (found.compared, found.wins, found.ties) == (18, 13, 1)
-    exact = binomtest(13, 17).proportion_ci(0.95, "exact")
-    assert (found.win_rate.low, found.win_rate.high) == pytest.approx((exact.low, exact.high))
+    assert found.win_rate.value == pytest.approx(13 / 17)
+    assert found.win_rate.low > 0.5
     assert found.over_tasks is not None
-    assert found.over_tasks.p == pytest.approx(ttest_1samp(gaps, 0).pvalue)
-    assert found.pairs == (65, 90)
-    assert found.evidence == {"above": 13, "below": 0, "unclear": 5, "undecided": 0}
+    assert found.over_tasks.value == pytest.approx(np.mean(gaps))
+    assert found.pairs == (67, 90)  # of the tie two seeds are above zero
+    assert found.evidence == {"above": 13, "below": 4, "unclear": 1, "undecided": 0}
+    assert found.over_data is not None
+    means = [np.mean([g for t, g in zip(TASKS, gaps, strict=True) if t.data == data])
+             for data in dict.fromkeys(task.data for task in TASKS)]  # fmt: skip
+    assert found.over_data.p == pytest.approx(ttest_1samp(means, 0).pvalue)
 
 
 def test_most_tasks_won_holds_and_few_does_not() -> None:
     assert statuses(grid([0.02] * 16 + [-0.01] * 2))["wins"] == "holds"
     assert statuses(grid([0.02] * 2 + [-0.01] * 16))["wins"] == "does not hold"
-    assert statuses(grid([0.02] * 11 + [-0.01] * 7))["wins"] == "not decidable"
-    # The interval of the paper's own count includes one half.
-    thirteen = grid([0.02] * 13 + [-0.01] * 5)
-    assert statuses(thirteen)["wins"] == "not decidable"
-    assert "47% to 90%" in thirteen.rulings[0].reason
+    # Differences within the interval of other patients may be wins or not.
+    close = grid([0.004] * 11 + [-0.004] * 7, half=0.02)
+    assert statuses(close)["wins"] == "not decidable"
+    assert "The paper's 13 of 18 has the interval 47% to 90%" in close.rulings[0].reason
 
 
 def test_one_seed_or_a_task_too_few_decides_nothing() -> None:
     one = grid([0.02] * 18, seeds=1)
     assert statuses(one)["wins"] == statuses(one)["gain"] == "not decidable"
-    assert "one seed" in one.rulings[0].reason
+    assert "fewer than 3 seeds" in one.rulings[0].reason
     assert "18 of 18" in one.rulings[0].reason
     full = [outcome(task, 0.02) for task in TASKS]
     lacking = judge([*full[:-1], replace(full[-1], verdict=None)])

@@ -22,11 +22,11 @@ TASKS = (*tasks.MINIATURE[:3], tasks.find_task("mrm-nih-1"))
 @pytest.fixture
 def report(store: Store, workspace: Workspace, complete) -> Report:
     for task, skill in zip(TASKS[:3], (0.5, 1.0, 2.0), strict=True):
-        for seed in range(2):
+        for seed in range(3):
             complete(task.spec("full", seed=seed), skill=skill)
             complete(task.spec("lora", seed=seed), skill=2.0)
-    outcomes = results.gather(TASKS, store.list(), workspace, draws=200)
-    return Report(claims.judge(outcomes), results.efficiency(outcomes, 100), "python -m core paper")
+    outcomes = results.gather(TASKS, store.list(), workspace)
+    return Report(claims.judge(outcomes), results.efficiency(outcomes), "python -m core paper")
 
 
 @pytest.mark.parametrize("form", tables.FORMATS)

@@ -36,8 +36,8 @@ class Quiet(NullReporter):
 def execute(
     spec: RunSpec, folder: Path, cache: Path, report: Reporter, resume: bool
 ) -> dict[str, Any]:
-    """An AUROC that the specification decides; a run on random weights fails."""
-    if not spec.model.pretrained:
+    """An AUROC that the specification decides; full fine-tuning of random weights fails."""
+    if not spec.model.pretrained and spec.adapter.method == "full":
         raise DataError("There are no radiographs.")
     (folder / "predictions").mkdir(exist_ok=True)
     (folder / "predictions" / "test.npz").write_bytes(b"")
@@ -68,6 +68,7 @@ def test_each_way_is_planned_from_each_start_and_full_from_random_weights(data: 
         *(("embedded-mae", True, method, 4) for method in ("linear", "lora", "full")),
         *(("embedded-mrm", True, method, 4) for method in ("linear", "lora", "full")),
         ("embedded-mae", False, "full", 4),
+        ("embedded-mae", False, "pixels", 4),
     ]
     assert planned == [(seed, *way) for seed in range(2) for way in ways]
     assert {cell.spec.data.label_fraction for cell in cells} == {0.5}  # 1% of 40 is no image
@@ -80,7 +81,14 @@ def test_a_grid_of_nothing_is_refused(data: DataSpec) -> None:
 
 @pytest.mark.parametrize(
     ("method", "images", "expected"),
-    [("lora", 40, 12), ("full", 400, 8), ("lora", 4000, 1), ("lora", 90_000, 1), ("linear", 9, 30)],
+    [
+        ("lora", 40, 12),
+        ("full", 400, 8),
+        ("lora", 4000, 1),
+        ("lora", 90_000, 1),
+        ("linear", 9, 30),
+        ("pixels", 40, 1),
+    ],
 )
 def test_runs_process_about_as_many_images(method: str, images: int, expected: int) -> None:
     assert grid.epochs_for(method, images) == expected
@@ -92,19 +100,20 @@ def test_the_table_gives_mean_interval_and_seeds(
 ) -> None:
     cells = grid.transfer_runs([data], seeds=3, fractions=(0.5, 1.0))
     empty = table(cells, store, workspace)
-    assert len(empty) == 7
+    assert len(empty) == 8
     assert {level(row, 1.0) for row in empty} == {"–"}
 
     result = run_grid.run_grid(cells, store, workspace, execute, Quiet())
-    assert (result.completed, len(result.failed)) == (36, 6)
+    assert (result.completed, len(result.failed)) == (42, 6)
     found = table(cells, store, workspace)
-    assert [row.start for row in found][-1] == "random weights"
+    assert [row.start for row in found][-2:] == ["random weights", "no backbone"]
+    assert (found[-1].method, level(found[-1], 0.5)) == ("Ridge on pixels", "0.710 ± 0.025 (3)")
     # Student's t with two degrees of freedom: 4.303 × 0.01 / √3.
-    assert {level(row, 0.5) for row in found[:-1]} == {"0.710 ± 0.025 (3)"}
-    assert level(found[-1], 0.5) == "–"
+    assert {level(row, 0.5) for row in found[:-2]} == {"0.710 ± 0.025 (3)"}
+    assert level(found[-2], 0.5) == "–"
     lines = grid.markdown(found, (0.5, 1.0)).splitlines()
     assert lines[0] == "| Data | From | Method | Trains | 50% | 100% |"
-    assert len(lines) == 9
+    assert len(lines) == 10
     assert lines[3].startswith("|  |")
     assert run_grid.run_grid(cells[:6], store, workspace, execute, Quiet()).completed == 0
 

@@ -26,7 +26,8 @@ def scored(
     known = {}
     for cell in cells:
         seed, method = cell.spec.train.seed, cell.spec.adapter.method
-        own = {"lora": gain + jitter * (seed - 1), "full": 0.0, "linear": gain}[method]
+        gains = {"lora": gain + jitter * (seed - 1), "full": 0.0, "linear": gain, "pixels": 0.0}
+        own = gains[method]
         known[cell] = TransferResult(0.5 + 0.1 * seed + own, 0.01)
     return known
 
@@ -35,26 +36,26 @@ def test_seeds_are_paired(cells: list[TransferRun]) -> None:
     full, linear = pairwise_tests.lora_summaries(cells, scored(cells, gain=0.03, jitter=0.001))
     assert sorted(one.fraction for one in full.tests) == [0.5, 0.5, 1.0, 1.0]
     assert {one.start for one in full.tests} == {"ViT-Tiny MAE, embedded", "ViT-Tiny MRM, embedded"}
-    first = full.tests[0].test
+    first = full.tests[0]
     # Student's t with two degrees of freedom: 4.303 × 0.001 / √3, whatever the seeds' own spread.
     assert first.difference.value == pytest.approx(0.03)
     assert first.difference.high == pytest.approx(0.03 + 0.00248, abs=1e-5)
     assert (full.ahead, len(full.significant)) == (4, 4)
     assert full.tests[0].adjusted == pytest.approx(4 * first.p)
-    assert linear.tests[0].test.difference.value == pytest.approx(0, abs=1e-12)
+    assert linear.tests[0].difference.value == pytest.approx(0, abs=1e-12)
     assert "in points: " in pairwise_tests.sentence(full)
     assert "50% from ViT-Tiny MAE, embedded +3.0" in pairwise_tests.sentence(full)
 
 
 def test_a_difference_may_be_insignificant_among_many_tests(cells: list[TransferRun]) -> None:
     full, _ = pairwise_tests.lora_summaries(cells, scored(cells, gain=0.03, jitter=0.01))
-    assert full.tests[0].test.p < 0.05
+    assert full.tests[0].p < 0.05
     assert not full.significant
     text = pairwise_tests.sentence(full)
-    assert text.startswith(
-        "LoRA compared with full fine-tuning: ahead in 4 of 4 comparisons (95% interval 40% to"
+    assert text == (
+        "LoRA compared with full fine-tuning: ahead in 4 of 4 comparisons; no difference is "
+        "significant among 4 tests over seeds (Holm)."
     )
-    assert text.endswith("no difference is significant among 4 tests (Holm).")
 
 
 def test_runs_without_their_counterpart_are_left_out(cells: list[TransferRun]) -> None:
@@ -65,9 +66,27 @@ def test_runs_without_their_counterpart_are_left_out(cells: list[TransferRun]) -
         if cell.spec.adapter.method == "lora" or cell.spec.train.seed == 1
     }
     full, _ = pairwise_tests.lora_summaries(cells, alone)
-    assert {one.test.count for one in full.tests} == {1}
+    assert {one.seeds for one in full.tests} == {1}
     assert math.isnan(full.tests[0].adjusted)
-    assert pairwise_tests.sentence(full).endswith("a difference cannot be tested with one seed.")
+    assert pairwise_tests.sentence(full).endswith(
+        "a difference cannot be tested with fewer than 3 seeds."
+    )
     assert pairwise_tests.as_json(full)["duels"][0]["p_holm"] is None  # type: ignore[index]
     for summary in pairwise_tests.lora_summaries(cells, {}):
         assert pairwise_tests.sentence(summary).endswith("no pair of runs is completed yet.")
+
+
+def test_known_predictions_add_the_variance_over_patients(
+    cells: list[TransferRun], predict
+) -> None:
+    known = {}
+    for i, (cell, result) in enumerate(scored(cells, gain=0.03, jitter=0.001).items()):
+        skill = 1.1 if cell.spec.adapter.method == "lora" else 1.0
+        folder = predict(f"run{i}", skill, seed=i)
+        known[cell] = TransferResult(result.auroc, result.share, folder)
+    full, _ = pairwise_tests.lora_summaries(cells, known)
+    first = full.tests[0]
+    assert first.over_patients
+    assert first.seeds == 3
+    assert first.difference.low < first.difference.value < first.difference.high
+    assert "over seeds and patients (Holm)" in pairwise_tests.sentence(full)

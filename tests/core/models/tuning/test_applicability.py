@@ -30,10 +30,16 @@ def test_a_transformer_supports_all_methods() -> None:
     assert counts["lora"] == 24 * 4 * 2 * 192 + 3086
     assert counts["lora-fa"] == 24 * 4 * 192 + 3086
     assert counts["vpt"] == 12 * 10 * 192 + 3086
-    assert min(counts, key=lambda name: counts[name]) == "linear"
+    assert (counts["logistic"], counts["knn"]) == (14 * 193, 0)  # without fc_norm; none trains
+    assert counts["attentive"] == 14 * (2 * 192 + 1) + 2 * 192
+    assert counts["pixels"] == 14 * (32 * 32 + 1) + 2 * 14
+    trained = [name for name in counts if not TUNING_METHODS[name].closed_form]
+    assert min(trained, key=lambda name: counts[name]) == "linear"
 
 
 def test_settings_have_defaults() -> None:
     assert defaults(TUNING_METHODS["adalora"])["initial_rank"] == 6
-    assert defaults(TUNING_METHODS["vpt"]) == {"prompts": 10, "prompt_depth": "deep"}
+    assert defaults(TUNING_METHODS["vpt"]) == {
+        "prompts": 10, "prompt_depth": "deep", "head": "linear",
+    }  # fmt: skip
     assert "largest" in defaults(TUNING_METHODS["oft"])["block_size"]

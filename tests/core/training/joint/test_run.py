@@ -60,7 +60,14 @@ def test_each_result_is_that_of_the_run_alone(lora: Lora, tmp_path: Path) -> Non
     specs = [
         lora(adapter__rank=2),
         lora(adapter__rank=8, adapter__alpha=16.0, train__seed=1, train__lr=0.001),
-        lora(train__seed=2, data__label_fraction=0.5, train__drop_path=0, train__epochs=3),
+        lora(
+            train__seed=2,
+            data__label_fraction=0.5,
+            train__drop_path=0,
+            train__epochs=3,
+            train__loss="asymmetric",
+            train__class_weight="balanced",
+        ),
         lora(adapter__rank=1, adapter__dropout=0.0, train__seed=3, train__optimizer="sgd"),
     ]
     assert specs[0].resolved().adapter.dropout == 0.1  # each draws what it would draw alone

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from core.config.run import RunSpec
+from core.evaluation.groups import counterpart
 from core.runs.store import Run, RunState, Store
 from core.workspace import Workspace
 from explorer.components import run_comparison
@@ -72,6 +73,20 @@ def test_the_verdict_findings_and_settings_are_shown(
     assert other.baseline.spec.adapter.method == "lora"
 
 
+def test_runs_are_compared_with_the_pixels_of_the_workspace(
+    store: Store, workspace: Workspace, complete: Complete
+) -> None:
+    lora = complete(RunSpec(), skill=0.5)
+    alone = run_comparison.compare(store, workspace, [lora.id])
+    assert alone.pixels == ()
+    complete(RunSpec.of(**{"adapter.method": "pixels"}), skill=3.0)
+    complete(RunSpec.of(**{"adapter.method": "pixels", "data.label_fraction": 1.0}), skill=0.1)
+    comparison = run_comparison.compare(store, workspace, [lora.id])
+    (sentence,) = comparison.pixels
+    assert sentence.startswith("LoRA r 4 does not beat a ridge regression on 32 × 32 pixels")
+    assert sentence in view.page(comparison)
+
+
 def test_runs_without_scores_say_why(store: Store, workspace: Workspace) -> None:
     runs = [store.create(RunSpec(), name="<i>"), store.create(FULL)]
     html = view.page(run_comparison.compare(store, workspace, [run.id for run in runs]))
@@ -120,3 +135,47 @@ def test_a_late_refresh_leaves_the_runs_that_are_shown(
     assert not hasattr(compare_page.refresh([], None, drawn)[0], "value")
     complete(RunSpec.of(**{"adapter.method": "linear"}))
     assert compare_page.refresh(ids, None, drawn)[0].value == ids
+
+
+def test_folds_are_joined_and_missing_seeds_have_all_of_them(
+    store: Store, workspace: Workspace, complete: Complete
+) -> None:
+    def folds(method: str, seed: int, skill: float) -> list[str]:
+        return [
+            complete(
+                RunSpec.of(**{"adapter.method": method, "train.seed": seed, "data.fold": f"{k}/3"}),
+                skill=skill,
+            ).id
+            for k in (1, 2, 3)
+        ]
+
+    lora = [folds("lora", seed, 3.0) for seed in range(3)]
+    full = [folds("full", seed, 0.5) for seed in range(3)]
+    store.delete(full[2][1])  # an incomplete seed
+    comparison = run_comparison.compare(store, workspace, [lora[0][0], full[0][0]])
+    assert [[len(trial.folders) for trial in group.trials] for group in comparison.groups] == [
+        [3, 3, 3], [3, 3],
+    ]  # fmt: skip
+    html = view.page(comparison)
+    assert "Out-of-fold predictions of 3 folds, joined per seed." in html
+    missing = run_comparison.missing_seeds(comparison.groups)
+    assert len(missing) == 3 * (2 + 3)
+    assert {spec.data.fold for spec in missing} == {"1/3", "2/3", "3/3"}
+
+
+def test_ensembles_are_a_group_of_their_own_and_are_not_trained(
+    store: Store, workspace: Workspace, complete: Complete
+) -> None:
+    specs = [RunSpec.of(**{"train.seed": seed}) for seed in range(4)]
+    runs = [complete(spec, skill=1.0) for spec in specs]
+    made = []
+    for spec, members in ((specs[0], runs[:2]), (specs[2], runs[2:])):
+        combined = " ".join(["ensemble", *(run.id for run in members)])
+        adapter = spec.resolved().adapter.model_copy(update={"combined": combined})
+        made.append(complete(spec.model_copy(update={"adapter": adapter}), skill=2.0))
+    comparison = run_comparison.compare(store, workspace, [made[0].id, runs[0].id])
+    assert [group.title for group in comparison.groups] == ["ensemble of 2 runs", "LoRA r 4"]
+    assert [len(group.trials) for group in comparison.groups] == [2, 4]
+    missing = run_comparison.missing_seeds(comparison.groups)
+    assert [(spec.train.seed, spec.adapter.combined) for spec in missing] == [(4, None)]
+    assert counterpart(made[0].spec, "full").adapter.combined is None

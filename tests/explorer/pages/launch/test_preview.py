@@ -106,6 +106,17 @@ def test_every_method_hides_settings_it_does_not_support(method: str) -> None:
     assert hidden.isdisjoint(f"adapter.{name}" for name in TUNING_METHODS[method].options)
 
 
+@pytest.mark.parametrize("method", ["logistic", "knn", "pixels"])
+def test_a_method_without_epochs_hides_them(method: str) -> None:
+    values = filled(adapter__method=method, train__epochs=0, train__lr="fast", train__seed=3)
+    hidden = preview.unused(values)
+    assert {"train.epochs", "train.lr", "train.batch_size", "train.augmentation"} <= hidden
+    assert hidden.isdisjoint({"train.seed", "train.device", "data.label_fraction"})
+    assert ("model.backbone" in hidden) == (method == "pixels")
+    spec = preview.spec_of(values, None)  # a wrong value in a hidden field is no error
+    assert (spec.train.seed, spec.resolved().train.epochs) == (3, 1)
+
+
 def test_the_shown_error_has_no_dotted_name() -> None:
     with pytest.raises(CoreError) as caught:
         preview.spec_of(filled(train__epochs=0), None)

@@ -52,9 +52,29 @@ def test_the_sweep_replaces_the_values_of_the_form(store: Store) -> None:
         ("linear", 4, 0.1), ("linear", 4, 0.05),
         ("lora", 2, 0.1), ("lora", 2, 0.05), ("lora", 8, 0.1), ("lora", 8, 0.05),
     }  # fmt: skip
-    assert {r.spec.adapter.alpha for r in queued} == {8.0}
+    assert {(r.spec.adapter.rank, r.spec.adapter.alpha) for r in queued} == {
+        (4, 8.0), (2, 4.0), (8, 16.0),
+    }  # fmt: skip
     with pytest.raises(ConfigurationError, match="already completed or queued"):
         sweep.submit(store, values, None, 1, CHOSEN)
+
+
+def test_learning_rates_and_alphas_are_axes(store: Store) -> None:
+    choice = SweepChoice((), "2, 8", (), lrs="0.001, 1e-2", alphas_over_rank="2")
+    assert choice
+    words, label = sweep.summary(store, filled(), None, 1, choice)
+    assert label == "Launch 4 runs", words
+    queued = sweep.submit(store, filled(), None, 1, choice)
+    assert {(r.spec.adapter.rank, r.spec.adapter.alpha, r.spec.train.lr) for r in queued} == {
+        (2, 4.0, 0.001), (2, 4.0, 0.01), (8, 16.0, 0.001), (8, 16.0, 0.01),
+    }  # fmt: skip
+    for wrong, message in (
+        (SweepChoice(lrs="fast"), "is not a list of learning rates"),
+        (SweepChoice(lrs="0"), "train.lr"),
+        (SweepChoice(alphas="16", alphas_over_rank="2"), "Both alphas"),
+        (SweepChoice(("linear",), alphas="16"), "None of the methods"),
+    ):
+        assert message in sweep.summary(store, filled(), None, 1, wrong)[0]
 
 
 def test_an_invalid_sweep_queues_nothing(store: Store) -> None:

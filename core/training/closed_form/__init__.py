@@ -1,0 +1,1 @@
+"""Baselines that are fitted once instead of trained: logistic regression, neighbours, ridge."""
