@@ -252,8 +252,9 @@ def _notes(measured: Measured) -> Iterable[str]:
 
 def _is_untuned(group: Group) -> bool:
     """Whether a group was trained with a default learning rate that was not tuned for its data."""
-    closed_form = tuning_method(group.spec.adapter.method).closed_form
-    return not closed_form and is_default(group.spec, RATE) and not tuned_for(group.spec)
+    spec = group.spec.resolved()
+    closed_form = tuning_method(spec.adapter.method).closed_form
+    return not closed_form and is_default(spec, RATE) and not tuned_for(spec)
 
 
 def _seeds(group: Group) -> set[int]:

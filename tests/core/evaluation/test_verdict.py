@@ -116,6 +116,24 @@ def test_methods_without_a_seed_are_compared_over_patients(predict) -> None:
     assert any("Neither depends on the seed" in note for note in found.notes)
 
 
+def test_default_learning_rates_are_named_as_not_tuned(predict) -> None:
+    trials = [
+        Trial(name, one, predict(name, 1.0, seed=seed))
+        for seed, (name, one) in enumerate(
+            {
+                "lora": spec(),
+                "full": spec("full", **{"train.lr": 0.01}),
+                "pixels": spec("pixels"),
+            }.items()
+        )
+    ]
+    lora, full, pixels = grouped(trials)
+    (note,) = [note for note in verdict(lora, full).notes if "not tuned" in note]
+    assert note.startswith("The learning rate of LoRA r 4")
+    assert "and of" not in note
+    assert not any("not tuned" in note for note in verdict(full, pixels).notes)
+
+
 def test_findings_of_few_patients_are_left_out_and_named(predict) -> None:
     lora, full = groups(predict, {"lora": [2.0] * 3, "full": [1.0] * 3})
     for trial in (*lora.trials, *full.trials):
