@@ -179,8 +179,8 @@ def _sentence(
     first, second, test = measured.first.title, measured.second.title, measured.test
     if math.isnan(gap.value):
         return (
-            f"Not decidable: no finding of the {measured.split} split has {MIN_PATIENTS} patients "
-            f"with it and {MIN_PATIENTS} without it."
+            f"Not decidable between {first} and {second}: no finding of the {measured.split} split "
+            f"has {MIN_PATIENTS} patients with it and {MIN_PATIENTS} without it."
         )
     sign = -1 if gap.value < 0 else 1
     word = "below" if sign < 0 else "above"
