@@ -1,7 +1,7 @@
 """How often the verdict names a winner where there is none; how often intervals hold the truth.
 
-Run with ``python -m tests.benchmarks.verdict --simulations 1000 --out FILE``; it takes about an
-hour on two cores, 100 simulations some minutes. Studies of simulated patients are scored by
+Run with ``python -m tests.benchmarks.verdict --simulations 1000 --out FILE``; it takes under an
+hour on two cores, 200 in ten minutes. Studies of simulated patients are scored by
 methods of known AUROC; errors are shared by the runs of a method, by the findings and by the
 studies of a patient. Each row of the table is a setting; no setting is left out.
 """
