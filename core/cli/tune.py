@@ -240,6 +240,11 @@ def _print_plan(
         for method, space in spaces.items()
         for setting in space
     ]
+    rows += [
+        (TUNING_METHODS[method].title, "none", "1 trial", "the fit chooses its penalty")
+        for method, space in spaces.items()
+        if not space
+    ]
     table(("method", "setting", "values", "source"), rows, err=err)
     seeds, final = (", ".join(map(str, each)) for each in (plan.seeds, plan.final_seeds))
     typer.echo(

@@ -31,6 +31,9 @@ from core.formatting import auroc, capitalized, duration
 from core.runs.run import Run, RunState
 from core.workspace import Workspace
 
+CLOSED_FORM = "penalty chosen on validation data"
+"""What the title of a method says that has no search space."""
+
 COLUMNS = (
     "Method", "Trials", "Stopped early", "Failed", "Training", "Chosen settings",
     "Validation AUROC, default", "Validation AUROC, chosen", "Test AUROC, fresh seeds",
@@ -166,7 +169,7 @@ def rows(result: Result) -> list[tuple[str, ...]]:
     """The table of the result, in the columns of ``COLUMNS``."""
     return [
         (
-            capitalized(each.title.partition(" (tuned")[0]),
+            capitalized(each.title.rpartition(" (")[0]),
             str(each.trials),
             str(each.pruned),
             str(each.failed),
@@ -237,10 +240,10 @@ def _method_result(tuning: Tuning, method: MethodTrials) -> MethodResult:
     ordered = tuple(finals[seed] for seed in tuning.plan.final_seeds if seed in finals)
     first = trials[0] if trials else None
     spec = ordered[0].spec if ordered else method_spec(tuning.plan.base, study.method)
-    count = f"{len(started)} trial{'s' * (len(started) != 1)}"
+    count = f"tuned, {len(started)} trial{'s' * (len(started) != 1)}"
     return MethodResult(
         study.method,
-        f"{adapter(spec)} (tuned, {count})",
+        f"{adapter(spec)} ({count if study.space else CLOSED_FORM})",
         len(started),
         states.count(TrialState.PRUNED),
         states.count(TrialState.FAIL),

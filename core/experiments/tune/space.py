@@ -67,6 +67,9 @@ def space_of(
 ) -> tuple[Setting, ...]:
     """The settings of a method that are tuned; values that do not fit the backbone are left out.
 
+    Methods that are fitted in closed form have none, since the fit chooses its penalty on the
+    validation split; they take part with one trial.
+
     Args:
         base: The run whose other settings are kept.
         method: Name of the method.
@@ -74,19 +77,15 @@ def space_of(
         given: Dotted names of the settings that the user gave, which are not tuned.
 
     Raises:
-        ConfigurationError: The method is unknown, has nothing to tune or does not fit the
+        ConfigurationError: The method is unknown, has no free setting or does not fit the
             backbone, or a name is unknown.
         CoreError: The run cannot work for another reason.
     """
     entry, spec = tuning_method(method), method_spec(base, method)
     preflight.check(spec)
-    if not entry.searches:
-        raise ConfigurationError(
-            f"{entry.title} has no setting that is tuned.",
-            f"Leave {method} out of the methods; its runs can be compared without tuning.",
-            field="adapter.method",
-        )
     check_names(names)
+    if not entry.searches:
+        return ()
     wanted = [name for name in entry.searches if name in names or ALL in names]
     free = [name for name in wanted if path_of(name) not in given]
     if not free:
@@ -174,12 +173,12 @@ def apply(spec: RunSpec, space: Sequence[Setting], params: Params) -> RunSpec:
 
 
 def written(params: Params) -> str:
-    """Values as text: ``lr 0.00412, rank 8``."""
+    """Values as text: ``lr 0.00412, rank 8``; ``defaults`` without a value."""
     parts = []
     for name, value in params.items():
         shown = f"{_rounded(value):g}" if isinstance(value, float) else str(value)
         parts.append(f"{name.replace('_', ' ')} {shown}")
-    return ", ".join(parts)
+    return ", ".join(parts) or "defaults"
 
 
 def _setting(spec: RunSpec, name: str, search: Search) -> Setting:

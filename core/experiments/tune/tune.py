@@ -142,9 +142,9 @@ class Tuning:
             return
         method = TUNING_METHODS[study.method].title
         chosen = apply(method_spec(self.plan.base, study.method), study.space, params_of(winner))
-        count = self.plan.limit
+        tuned = f" · tuned ({self.plan.limit})" if study.space else ""
         specs = {
-            f"{spec.title()} · tuned ({count})": spec
+            f"{spec.title()}{tuned}": spec
             for spec in (sweep.with_seed(chosen, seed) for seed in self.plan.final_seeds)
         }
         runs = self._finder.runs(specs)

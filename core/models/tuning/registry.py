@@ -434,6 +434,7 @@ TUNING_METHODS: dict[str, Method] = {
         head=_attentive,
         starts_as_backbone=False,
         merges=False,
+        searches=search.ATTENTIVE,
     ),
     "logistic": Method(
         name="logistic",

@@ -83,6 +83,7 @@ LAST_BLOCKS = _space(
     last_blocks=Search(choices=(1, 2, 4), source="Jia et al. 2022: partial fine-tuning"),
 )
 LINEAR = _space(1 / 30, 30, VPT_GRID)
+ATTENTIVE = _space(1 / 30, 30, f"{VPT_GRID}: range of the linear probe")
 LORA = _space(1 / 10, 20, f"{NO_REGRET}; {VARIANTS}", **_LOW_RANK)
 RSLORA = _space(
     1 / 10,
