@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from core.formatting import auroc, duration
 if TYPE_CHECKING:
     from core.config.run import RunSpec
     from core.experiments.run_grid import GridCell, GridResult
+    from core.experiments.tune.plan import Plan
     from core.reporter import Reporter
     from core.runs.joint_worker import Member, Result
     from core.runs.run import Run
@@ -87,6 +88,24 @@ def open_scheduler(
 
         return RayScheduler(store, workspace, execute=trackers.run, address=address, cpus=cpus)
     return Scheduler(store, workspace, slots=slots, resume_lost=resume_lost)
+
+
+def choose_settings(plans: Iterable[Plan], store: Store, workspace: Workspace) -> None:
+    """Run the trials of plans in processes of this machine, and print their progress.
+
+    Args:
+        plans: The plans.
+        store: The store.
+        workspace: The workspace.
+    """
+    from core.experiments.tune.choice import choose_all
+
+    scheduler = open_scheduler(store, workspace, "processes", 1, "auto", 1)
+    scheduler.start()
+    try:
+        choose_all(plans, store, workspace, lambda line: typer.echo(line, err=True))
+    finally:
+        scheduler.stop()
 
 
 def is_secondary_process() -> bool:

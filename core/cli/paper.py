@@ -13,9 +13,9 @@ import typer
 
 from core.cli.execution import (
     GridProgress,
+    choose_settings,
     execute,
     grid_result_json,
-    open_scheduler,
     print_grid_result,
 )
 from core.cli.output import AsJson, Folder, answer, table, write_text
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from core.experiments.paper.tables import Report
     from core.experiments.paper.tasks import Task
     from core.experiments.run_grid import GridResult
-    from core.experiments.tune.plan import Plan
     from core.runs.store import Store
     from core.workspace import Workspace
 
@@ -96,11 +95,11 @@ def paper(
     workspace = open_workspace(folder)
     store = open_store(workspace, create=True)
     if tuned:
-        from core.experiments.paper.tuned import plans, tuned_tasks
+        from core.experiments.paper.tuned import plans, possible, tuned_tasks
 
         planned = plans(tasks, methods_run, trials=trials, roots=roots, weights=files)
         if not (dry_run or judge):
-            _tune(planned, store, workspace)
+            choose_settings(possible(planned), store, workspace)
         tasks = tuned_tasks(tasks, planned, workspace)
     cells = grid_cells(tasks, methods_run, seeds, roots, files)
     result = None
@@ -150,18 +149,6 @@ def _run(statuses: Sequence[CellStatus], store: Store, workspace: Workspace) -> 
     result = run_grid(cells, store, workspace, execute, progress)
     print_grid_result(result)
     return result
-
-
-def _tune(planned: Mapping[tuple[str, str], Plan], store: Store, workspace: Workspace) -> None:
-    """Run the trials of the recipes that are not published."""
-    from core.experiments.paper.tuned import tune
-
-    scheduler = open_scheduler(store, workspace, "processes", 1, "auto", 1)
-    scheduler.start()
-    try:
-        tune(planned, store, workspace, lambda line: typer.echo(line, err=True))
-    finally:
-        scheduler.stop()
 
 
 def _report(tasks: Sequence[Task], store: Store, workspace: Workspace, command: str) -> Report:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.cli.execution import GridProgress, execute, grid_result_json, print_grid_result
+from core.cli.execution import (
+    GridProgress,
+    choose_settings,
+    execute,
+    grid_result_json,
+    print_grid_result,
+)
 from core.cli.output import AsJson, Folder, answer, table, write_text
 from core.cli.sweep import numbers
 from core.formatting import duration
@@ -16,6 +22,7 @@ from core.formatting import duration
 if TYPE_CHECKING:
     from core.config.run import DataSpec
     from core.experiments.transfer.grid import TransferResult, TransferRun
+    from core.experiments.transfer.pairwise_tests import Summary
     from core.runs.store import Store
     from core.workspace import Workspace
 
@@ -40,6 +47,10 @@ def transfer(
     ] = "phantom-14",
     fractions: Annotated[str, typer.Option(help="Label fractions.")] = "0.01,0.1,1",
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 0 to N - 1.")] = 5,
+    tuned: Annotated[
+        bool, typer.Option("--tuned", help="Also run each method with a tuned learning rate.")
+    ] = False,
+    trials: Annotated[int, typer.Option(min=1, help="--tuned: trials of each setting.")] = 8,
     dry_run: DryRun = False,
     judge: Judge = False,
     out: Annotated[
@@ -49,15 +60,17 @@ def transfer(
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Linear probe, LoRA and full fine-tuning from each shipped backbone and from random weights.
+    """Probes, LoRA and full fine-tuning from each shipped backbone and from random weights.
 
-    Ends with a comparison of LoRA with the other two methods, seed by seed, over the whole table.
+    Ends with a comparison of LoRA with the other methods, seed by seed, over the whole table.
 
     A data set of your own is given by its registered name. Completed runs are not run again: stop
     at any time and continue with the same command.
     """
     from core.experiments.transfer import results_csv
     from core.experiments.transfer.grid import completed_results, transfer_runs
+    from core.experiments.transfer.pairwise_tests import lora_summaries
+    from core.experiments.transfer.tuned import plan_of, tuned_cells, with_choices
     from core.runs.store import open_store
     from core.workspace import open_workspace
 
@@ -65,25 +78,39 @@ def transfer(
     store = open_store(workspace, create=True)
     shares = numbers(fractions, float, "--fractions")
     cells = transfer_runs(_data_sets(data, workspace), seeds, shares)
+    to_tune = tuned_cells(cells) if tuned else []
     stored = {} if figures is None else results_csv.read(figures)
+    stored_tests = {} if figures is None else results_csv.read_tests(figures)
+    missing = [cell for cell in to_tune if results_csv.key(cell) not in stored]
+    plans = {plan.name: plan for plan in (plan_of(cell, trials) for cell in missing)}
+    if not (dry_run or judge):
+        choose_settings(plans.values(), store, workspace)
+    chosen = with_choices(missing, workspace, trials)
+    cells = [*cells, *(chosen.get(cell, cell) for cell in to_tune)]
     keys = {cell: results_csv.key(cell) for cell in cells}
     known = {cell: stored[key] for cell, key in keys.items() if key in stored}
     value: dict[str, Any] = {}
     if dry_run or not judge:
         expected = _remaining([cell for cell in cells if cell not in known], store, workspace)
         seconds = sum(each or 0.0 for each in expected.values())
-        _print_plan(len(cells), len(expected), seconds)
+        untuned = {plan_of(cell, trials).name for cell in missing if cell not in chosen}
+        _print_plan(len(cells), len(expected), seconds, len(untuned) * trials)
         if dry_run:
             names = [cell.name for cell in expected]
             value = {"runs": len(cells), "new": names, "seconds": seconds}
+            value["trials"] = len(untuned) * trials
             answer(value, as_json, lambda: typer.echo("\n".join(names)))
             return
         value = _run(expected, store, workspace)
-    results = completed_results(cells, store.list(), workspace) | known
+    missing_choice = {cell for cell in missing if cell not in chosen}
+    done = [cell for cell in cells if cell not in missing_choice]
+    results = completed_results(done, store.list(), workspace) | known
+    summaries = lora_summaries(cells, results, stored_tests)
     if figures is not None:
         written = stored | {keys[cell]: result for cell, result in results.items()}
         results_csv.write(figures, written, keys.values())
-    _report(cells, results, shares, value, out, as_json)
+        results_csv.write_tests(figures, stored_tests, summaries)
+    _report(cells, results, summaries, shares, value, out, as_json)
     if value.get("failed") or value.get("stopped"):
         raise typer.Exit(1)
 
@@ -127,10 +154,11 @@ def _remaining(
     return remaining
 
 
-def _print_plan(count: int, remaining: int, seconds: float) -> None:
+def _print_plan(count: int, remaining: int, seconds: float, trials: int) -> None:
+    before = f" After {trials} trials, which are not in this time." if trials else ""
     typer.echo(
         f"{count} runs: {count - remaining} completed, {remaining} to be run. "
-        f"About {duration(seconds)}.",
+        f"About {duration(seconds)}.{before}",
         err=True,
     )
 
@@ -149,6 +177,7 @@ def _run(
 def _report(
     cells: Sequence[TransferRun],
     results: Mapping[TransferRun, TransferResult],
+    summaries: Sequence[Summary],
     shares: Sequence[float],
     value: dict[str, Any],
     out: Path | None,
@@ -158,7 +187,6 @@ def _report(
     from core.experiments.transfer import grid, pairwise_tests
 
     rows = grid.table_rows(cells, results)
-    summaries = pairwise_tests.lora_summaries(cells, results)
     sentences = [pairwise_tests.sentence(summary) for summary in summaries]
     if out is not None:
         write_text(out, "\n\n".join([grid.markdown(rows, shares), *sentences]))

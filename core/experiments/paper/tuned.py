@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from core.experiments.paper.grid import obstacle
 from core.experiments.paper.tasks import PAPER_METHODS, Task
+from core.experiments.tune.choice import TUNING_SEED
 from core.experiments.tune.defaults import choices
 from core.experiments.tune.plan import TRIALS, Plan
-from core.experiments.tune.trials import Report
-from core.experiments.tune.tune import Tuning
-from core.runs.store import Store
 from core.workspace import Workspace
-
-TUNING_SEED = 1_000_000
-"""Seed of the trials; the seeds of the grid count from 0, so that they are fresh."""
 
 
 def plans(
@@ -51,25 +45,9 @@ def plans(
     }
 
 
-def tune(
-    planned: Mapping[tuple[str, str], Plan],
-    store: Store,
-    workspace: Workspace,
-    report: Report,
-    wait: Callable[[float], None] = time.sleep,
-) -> None:
-    """Run the trials of all plans that can be run here, and choose; a scheduler executes the runs.
-
-    Args:
-        planned: The plans.
-        store: The store.
-        workspace: The workspace.
-        report: Receives a line when a trial starts or ends.
-        wait: Waits for a number of seconds.
-    """
-    for plan in planned.values():
-        if obstacle(plan.base) is None:
-            Tuning(plan, store, workspace, report=report).choose(wait)
+def possible(planned: Mapping[tuple[str, str], Plan]) -> list[Plan]:
+    """The plans whose runs can be trained here."""
+    return [plan for plan in planned.values() if obstacle(plan.base) is None]
 
 
 def tuned_tasks(

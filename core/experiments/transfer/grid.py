@@ -1,8 +1,8 @@
 """Transfer grid: tuning methods from each shipped backbone and from random weights.
 
 The paper compares two methods on two given backbones. This grid measures what pre-training is
-worth: the test AUROC of a linear probe, LoRA and full fine-tuning with few labels, on any data set,
-of the same network trained from random weights, and of a ridge regression on the pixels.
+worth: the test AUROC of probes, LoRA and full fine-tuning with few labels, on any data set, of the
+same network trained from random weights, and of a ridge regression on the pixels.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ MIN_EPOCHS, MAX_EPOCHS = 1, 12
 PROBE_EPOCHS = 30
 """Epochs of the linear probe, whose features are computed only once."""
 
+TUNED = " (tuned)"
+"""End of the title of a method with tuned settings."""
+
 NO_BACKBONE = "no backbone"
 """Title, in the table, of the initial weights of a method without a backbone."""
 
@@ -65,9 +68,12 @@ class Start:
         return backbone_card(self.backbone).title if self.pretrained else "random weights"
 
 
+METHODS = ("linear", "logistic", "attentive", "lora", "full")
+"""Methods that are compared from each pre-trained backbone."""
+
 STARTS = (
-    Start("embedded-mae", True, ("linear", "lora", "full")),
-    Start("embedded-mrm", True, ("linear", "lora", "full")),
+    Start("embedded-mae", True, METHODS),
+    Start("embedded-mrm", True, METHODS),
     Start("embedded-mae", False, ("full",)),
     Start("embedded-mae", False, ("pixels",)),
 )
@@ -80,15 +86,23 @@ class TransferRun:
     Attributes:
         start: Its initial weights.
         spec: Its specification.
+        tuned: Whether its learning rate is chosen for this data set and label fraction (see
+            ``core.experiments.transfer.tuned``).
     """
 
     start: Start
     spec: RunSpec
+    tuned: bool = False
 
     @property
     def name(self) -> str:
         """Name shown with its progress."""
-        return self.spec.title()
+        return f"{self.spec.title()}{TUNED * self.tuned}"
+
+    @property
+    def method_title(self) -> str:
+        """The method as shown in the table."""
+        return f"{TUNING_METHODS[self.spec.adapter.method].title}{TUNED * self.tuned}"
 
 
 @dataclass(frozen=True)
@@ -205,7 +219,7 @@ def table_rows(
     rows: dict[tuple[str, str, str], tuple[dict[float, list[float]], list[TransferResult]]] = {}
     for cell in cells:
         spec = cell.spec
-        names = (data_title(spec.data), cell.start.title, TUNING_METHODS[spec.adapter.method].title)
+        names = (data_title(spec.data), cell.start.title, cell.method_title)
         scores, done = rows.setdefault(names, ({}, []))
         result = results.get(cell)
         if result is not None:

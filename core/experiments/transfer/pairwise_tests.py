@@ -9,22 +9,26 @@ number of tests by Holm's method.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
+from core.config.defaults import CLOSED_FORM
 from core.evaluation.predictions import aligned, read_predictions
-from core.experiments.transfer.grid import Start, TransferResult, TransferRun, data_title
+from core.experiments.transfer.grid import TransferResult, TransferRun, data_title
 from core.formatting import points, share
 from core.metrics.intervals import Interval, holm
 from core.metrics.seed_tests import seeds_paired
 from core.metrics.seeds_and_patients import MIN_SEEDS, difference_test
 from core.models.tuning.registry import TUNING_METHODS
 
-LORA, OTHERS = "lora", ("full", "linear")
+LORA, OTHERS = "lora", ("full", "linear", "logistic", "attentive")
 SIGNIFICANCE = 0.05
 
-_Setting = tuple[str, Start, float]
-"""Title of the data set, initial weights and label fraction."""
+Setting = tuple[str, str, float]
+"""Titles of the data set and of the initial weights, and label fraction."""
+
+Known = Mapping[tuple[Setting, str, bool], "PairwiseTest"]
+"""Stored tests by setting, other method, and whether both are tuned."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class PairwiseTest:
         data: Title of the data set.
         start: Title of the initial weights.
         fraction: Label fraction in (0, 1].
-        seeds: Number of seeds that both have.
+        seeds: The seeds that both have.
         difference: AUROC of LoRA minus that of the other method, with its 95% interval.
         over_patients: Whether the interval covers other patients as well as other seeds.
         p: p-value; NaN with too few seeds.
@@ -45,7 +49,7 @@ class PairwiseTest:
     data: str
     start: str
     fraction: float
-    seeds: int
+    seeds: tuple[int, ...]
     difference: Interval
     over_patients: bool
     p: float
@@ -58,11 +62,13 @@ class Summary:
 
     Attributes:
         other: Name of the other method.
+        tuned: Whether both methods have tuned settings.
         tests: The comparisons, in the order of the grid.
         ahead: Number of comparisons in which LoRA's mean is higher.
     """
 
     other: str
+    tuned: bool
     tests: tuple[PairwiseTest, ...]
     ahead: int
 
@@ -73,32 +79,47 @@ class Summary:
 
 
 def lora_summaries(
-    cells: Iterable[TransferRun], results: Mapping[TransferRun, TransferResult]
+    cells: Iterable[TransferRun],
+    results: Mapping[TransferRun, TransferResult],
+    stored: Known | None = None,
 ) -> list[Summary]:
     """Compare LoRA with each other method, as far as both have results.
+
+    A method that is fitted in closed form has no settings to tune: it is compared with LoRA before
+    and after tuning.
 
     Args:
         cells: The grid.
         results: Results of its runs.
+        stored: Tests over seeds and patients whose predictions are not at hand any more.
     """
-    scores: dict[_Setting, dict[str, dict[int, TransferResult]]] = {}
+    scores: dict[bool, dict[Setting, dict[str, dict[int, TransferResult]]]] = {False: {}}
     for cell in cells:
         spec = cell.spec
+        method = spec.adapter.method
         if cell in results:
-            key = (data_title(spec.data), cell.start, spec.data.label_fraction)
-            by_seed = scores.setdefault(key, {}).setdefault(spec.adapter.method, {})
-            by_seed[spec.train.seed] = results[cell]
-    return [_summary(other, scores) for other in OTHERS]
+            key = (data_title(spec.data), cell.start.title, spec.data.label_fraction)
+            for tuned in {cell.tuned, cell.tuned or method in CLOSED_FORM}:
+                by_method = scores.setdefault(tuned, {}).setdefault(key, {})
+                by_method.setdefault(method, {})[spec.train.seed] = results[cell]
+    if not any(LORA in methods for methods in scores.get(True, {}).values()):
+        scores.pop(True, None)
+    return [
+        _summary(other, tuned, settings, stored or {})
+        for tuned, settings in scores.items()
+        for other in OTHERS
+    ]
 
 
 def sentence(summary: Summary) -> str:
     """A summary as one sentence."""
     other = TUNING_METHODS[summary.other].title.lower()
+    compared = f"LoRA{' (tuned)' * summary.tuned} compared with {other}"
+    if summary.tuned and summary.other not in CLOSED_FORM:
+        compared += " (tuned)"
     if not summary.tests:
-        return f"LoRA compared with {other}: no pair of runs is completed yet."
-    result = (
-        f"LoRA compared with {other}: ahead in {summary.ahead} of {len(summary.tests)} comparisons"
-    )
+        return f"{compared}: no pair of runs is completed yet."
+    result = f"{compared}: ahead in {summary.ahead} of {len(summary.tests)} comparisons"
     count = sum(not math.isnan(test.adjusted) for test in summary.tests)
     if not count:
         return f"{result}; a difference cannot be tested with fewer than {MIN_SEEDS} seeds."
@@ -117,13 +138,14 @@ def as_json(summary: Summary) -> dict[str, object]:
     """A summary as a JSON value; differences are AUROCs, and undefined values None."""
     return {
         "other": summary.other,
+        "tuned": summary.tuned,
         "ahead": summary.ahead,
         "duels": [
             {
                 "data": test.data,
                 "start": test.start,
                 "label_fraction": test.fraction,
-                "seeds": test.seeds,
+                "seeds": len(test.seeds),
                 "over_patients": test.over_patients,
                 "difference": test.difference.value,
                 "low": _defined(test.difference.low),
@@ -137,42 +159,48 @@ def as_json(summary: Summary) -> dict[str, object]:
 
 
 def _summary(
-    other: str, scores: Mapping[_Setting, Mapping[str, Mapping[int, TransferResult]]]
+    other: str,
+    tuned: bool,
+    scores: Mapping[Setting, Mapping[str, Mapping[int, TransferResult]]],
+    stored: Known,
 ) -> Summary:
-    compared: dict[_Setting, tuple[int, Interval, bool, float]] = {}
-    for key, methods in scores.items():
+    tests: list[PairwiseTest] = []
+    for setting, methods in scores.items():
         lora, others = methods.get(LORA, {}), methods.get(other, {})
-        seeds = sorted(lora.keys() & others.keys())
+        seeds = tuple(sorted(lora.keys() & others.keys()))
         if seeds:
-            compared[key] = _compared([lora[seed] for seed in seeds], [others[s] for s in seeds])
-    adjusted = holm([p for *_, p in compared.values()])
-    tests = tuple(
-        PairwiseTest(data, start.title, fraction, *values, float(p))
-        for ((data, start, fraction), values), p in zip(compared.items(), adjusted, strict=True)
+            test = _test(setting, {seed: (lora[seed], others[seed]) for seed in seeds})
+            known = stored.get((setting, other, tuned))
+            if known is not None and not test.over_patients and known.seeds == seeds:
+                test = known
+            tests.append(test)
+    adjusted = holm([test.p for test in tests])
+    corrected = tuple(
+        replace(test, adjusted=float(p)) for test, p in zip(tests, adjusted, strict=True)
     )
-    ahead = sum(test.difference.value > 0 for test in tests)
-    return Summary(other, tests, ahead)
+    return Summary(other, tuned, corrected, sum(test.difference.value > 0 for test in tests))
 
 
-def _compared(
-    lora: Sequence[TransferResult], other: Sequence[TransferResult]
-) -> tuple[int, Interval, bool, float]:
-    """Number of seeds, difference, whether it covers other patients, and p-value."""
-    folders = [result.folder for result in (*lora, *other)]
-    if None not in folders:
-        predictions = aligned([read_predictions(folder) for folder in folders if folder])
-        scores, count = [each.scores for each in predictions], len(lora)
+def _test(
+    setting: Setting, pairs: Mapping[int, tuple[TransferResult, TransferResult]]
+) -> PairwiseTest:
+    """Test of pairs of runs by seed, over patients as well if all their predictions are known."""
+    lora, other = zip(*pairs.values(), strict=True)
+    folders = [result.folder for result in (*lora, *other) if result.folder]
+    if len(folders) == 2 * len(pairs):
+        predictions = aligned([read_predictions(folder) for folder in folders])
+        scores = [each.scores for each in predictions]
         test = difference_test(
             predictions[0].labels,
-            scores[:count],
-            scores[count:],
+            scores[: len(pairs)],
+            scores[len(pairs) :],
             predictions[0].patients,
             paired=True,
         )
-        return count, test.interval(), True, test.p()
+        return PairwiseTest(*setting, tuple(pairs), test.interval(), True, test.p(), math.nan)
     seeds = seeds_paired([each.auroc for each in lora], [each.auroc for each in other])
-    decidable = seeds.count >= MIN_SEEDS
-    return seeds.count, seeds.difference, False, seeds.p if decidable else math.nan
+    p = seeds.p if seeds.count >= MIN_SEEDS else math.nan
+    return PairwiseTest(*setting, tuple(pairs), seeds.difference, False, p, math.nan)
 
 
 def _defined(value: float) -> float | None:

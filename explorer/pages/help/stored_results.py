@@ -75,11 +75,14 @@ def transfer_values() -> dict[str, str]:
         "transfer-random-below": f"{sum(gap > 0 for gap in gaps.values())} of {len(gaps)}",
         "transfer-random-largest": f"{gaps[widest]:.2f} ({widest[0]}, {_labels(widest[1])})",
     }
-    for summary in pairwise_tests.lora_summaries(known, known):
-        name = f"transfer-{summary.other}"
+    tests = results_csv.read_tests(TRANSFER)
+    for summary in pairwise_tests.lora_summaries(known, known, tests):
+        name = f"transfer-{summary.other}{'-tuned' * summary.tuned}"
         ordered = sorted(summary.tests, key=lambda test: test.difference.value)
+        values[name] = pairwise_tests.sentence(summary)
+        if not ordered:
+            continue
         values |= {
-            name: pairwise_tests.sentence(summary),
             f"{name}-wins": f"{summary.ahead} of {len(summary.tests)}",
             f"{name}-clear": str(len(summary.significant)),
             f"{name}-largest": _difference(ordered[-1]),
@@ -157,7 +160,7 @@ def _span(values: list[float] | None) -> str:
 
 def _run(key: results_csv.Key) -> grid.TransferRun:
     """The run of the grid that a line of ``transfer.csv`` belongs to."""
-    title, backbone, pretrained, method, fraction, epochs, seed = key
+    title, backbone, pretrained, method, fraction, epochs, seed, settings = key
     start = next(
         start
         for start in grid.STARTS
@@ -173,7 +176,7 @@ def _run(key: results_csv.Key) -> grid.TransferRun:
         adapter=AdapterSpec(method=method),
         train=TrainSpec(epochs=int(epochs), seed=int(seed)),
     )
-    return grid.TransferRun(start, spec)
+    return grid.TransferRun(start, spec, settings == "tuned")
 
 
 def _gap_of_random(rows: list[grid.Row], data: str, fraction: float) -> float:

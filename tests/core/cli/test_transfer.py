@@ -13,18 +13,18 @@ def test_a_dry_run_names_each_run_and_judging_needs_none(
 ) -> None:
     data = ["--data", f"folder={radiographs}", "--fractions", "1"]
     said = invoke("transfer", *data, "--seeds", "2", "--dry-run", "--json").json
-    assert said["runs"] == len(said["new"]) == 16
+    assert said["runs"] == len(said["new"]) == 24
     assert sum("random" in name for name in said["new"]) == 2
     assert sum(name.startswith("Pixels · folder") for name in said["new"]) == 2
     assert said["seconds"] > 0
 
     table = tmp_path / "made" / "transfer.md"
     said = invoke("transfer", *data, "--judge", "--out", table, "--json").json
-    assert [row["auroc"] for row in said["rows"]] == [{}] * 8
+    assert [row["auroc"] for row in said["rows"]] == [{}] * 12
     lines = table.read_text().splitlines()
-    assert sum(line.startswith("|") for line in lines) == 10
-    assert lines[-1] == "LoRA compared with linear probe: no pair of runs is completed yet."
-    assert [one["ahead"] for one in said["against"]] == [0, 0]
+    assert sum(line.startswith("|") for line in lines) == 14
+    assert lines[-1] == "LoRA compared with attentive probe: no pair of runs is completed yet."
+    assert [one["ahead"] for one in said["against"]] == [0, 0, 0, 0]
 
 
 def test_what_is_no_data_set_is_answered_with_the_nearest(invoke: Invoke, tmp_path: Path) -> None:
@@ -43,14 +43,14 @@ def test_figures_that_are_kept_are_neither_run_again_nor_lost(
     head = kept.read_text()
     title = invoke("transfer", *data, "--judge", "--json").json["rows"][0]["data"]
     lines = [
-        f"{title},embedded-mae,yes,linear,1,30,0,0.00056,0.700000",
-        f"{title},embedded-mae,yes,linear,1,30,1,0.00056,0.720000",
-        "elsewhere,embedded-mae,yes,linear,1,30,1,,0.600000",
+        f"{title},embedded-mae,yes,linear,1,30,0,default,0.00056,0.700000",
+        f"{title},embedded-mae,yes,linear,1,30,1,default,0.00056,0.720000",
+        "elsewhere,embedded-mae,yes,linear,1,30,1,default,,0.600000",
     ]
     kept.write_text(head + "\n".join(lines) + "\n")
 
-    assert invoke("transfer", *data, "--seeds", "2", "--dry-run", "--json").json["runs"] == 16
-    assert len(invoke("transfer", *data, "--seeds", "2", "--dry-run", "--json").json["new"]) == 14
+    assert invoke("transfer", *data, "--seeds", "2", "--dry-run", "--json").json["runs"] == 24
+    assert len(invoke("transfer", *data, "--seeds", "2", "--dry-run", "--json").json["new"]) == 22
     said = invoke("transfer", *data, "--seeds", "2", "--judge", "--json").json
     assert said["rows"][0]["auroc"]["1"]["mean"] == 0.71
     assert said["rows"][0]["share"] == 0.00056
@@ -67,5 +67,5 @@ def test_a_file_that_holds_no_figures_is_refused(
     assert kept.read_text() == "seed,auroc\n0,0.7\n"
     kept.unlink()
     invoke("transfer", *data)
-    kept.write_text(kept.read_text() + "folder,embedded-mae,yes,linear,1,30,0,,7\n")
+    kept.write_text(kept.read_text() + "folder,embedded-mae,yes,linear,1,30,0,default,,7\n")
     assert "Line 2" in str(invoke("transfer", *data).fault)

@@ -4,6 +4,7 @@ import pytest
 
 from core.experiments.paper import tables, tuned
 from core.experiments.paper.tasks import MINIATURE, PAPER_METHODS, TASKS
+from core.experiments.tune.choice import TUNING_SEED, choose_all
 from core.runs.store import Store
 from core.workspace import Workspace
 from tests.support.tuned_run import quality, served
@@ -29,7 +30,7 @@ def test_the_tasks_have_the_tuned_rates(
     planned = tuned.plans([task], trials=3)
     assert tuned.tuned_tasks([task], planned, workspace) == (task,)
     with served(store, workspace):
-        tuned.tune(planned, store, workspace, lambda line: None)
+        choose_all(tuned.possible(planned), store, workspace, lambda line: None)
     (changed,) = tuned.tuned_tasks([task], planned, workspace)
     for method in PAPER_METHODS:
         before, after = task.spec(method), changed.spec(method)
@@ -38,7 +39,7 @@ def test_the_tasks_have_the_tuned_rates(
         assert after.train.lr is not None
         assert quality(after) >= quality(before)
         assert after.model_copy(update={"train": before.train}) == before
-    assert {run.spec.train.seed for run in store.list()} == {tuned.TUNING_SEED}
+    assert {run.spec.train.seed for run in store.list()} == {TUNING_SEED}
     assert len(store.list()) == 6
     assert tables._settings(task) == "both assumed"
     assert tables._settings(changed) == "both tuned"

@@ -65,8 +65,8 @@ def test_each_way_is_planned_from_each_start_and_full_from_random_weights(data: 
         for cell in cells
     ]  # fmt: skip
     ways = [
-        *(("embedded-mae", True, method, 4) for method in ("linear", "lora", "full")),
-        *(("embedded-mrm", True, method, 4) for method in ("linear", "lora", "full")),
+        *(("embedded-mae", True, method, 4) for method in grid.METHODS),
+        *(("embedded-mrm", True, method, 4) for method in grid.METHODS),
         ("embedded-mae", False, "full", 4),
         ("embedded-mae", False, "pixels", 4),
     ]
@@ -100,11 +100,11 @@ def test_the_table_gives_mean_interval_and_seeds(
 ) -> None:
     cells = grid.transfer_runs([data], seeds=3, fractions=(0.5, 1.0))
     empty = table(cells, store, workspace)
-    assert len(empty) == 8
+    assert len(empty) == 12
     assert {level(row, 1.0) for row in empty} == {"–"}
 
     result = run_grid.run_grid(cells, store, workspace, execute, Quiet())
-    assert (result.completed, len(result.failed)) == (42, 6)
+    assert (result.completed, len(result.failed)) == (66, 6)
     found = table(cells, store, workspace)
     assert [row.start for row in found][-2:] == ["random weights", "no backbone"]
     assert (found[-1].method, level(found[-1], 0.5)) == ("Ridge on pixels", "0.710 ± 0.025 (3)")
@@ -113,7 +113,7 @@ def test_the_table_gives_mean_interval_and_seeds(
     assert level(found[-2], 0.5) == "–"
     lines = grid.markdown(found, (0.5, 1.0)).splitlines()
     assert lines[0] == "| Data | From | Method | Trains | 50% | 100% |"
-    assert len(lines) == 10
+    assert len(lines) == 14
     assert lines[3].startswith("|  |")
     assert run_grid.run_grid(cells[:6], store, workspace, execute, Quiet()).completed == 0
 
