@@ -94,12 +94,12 @@ def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> float:
 
     truth, values = matrices(labels, probabilities)
     known = ~np.isnan(truth)
-    truth, logits = truth[known], _logits(values[known])
+    truth, inputs = truth[known], logits(values[known])
     if not truth.size or truth.min() == truth.max():
         return math.nan
 
     def loss(power: float) -> float:
-        signed = np.where(truth == 1, -logits, logits) * math.exp(-power)
+        signed = np.where(truth == 1, -inputs, inputs) * math.exp(-power)
         return float(np.logaddexp(0.0, signed).mean())
 
     bounds = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
@@ -118,11 +118,12 @@ def scaled(probabilities: ArrayLike, temperature: float) -> Floats:
     values = np.asarray(probabilities, np.float64)
     if math.isnan(temperature):
         return values
-    result: Floats = expit(_logits(values) / temperature)
+    result: Floats = expit(logits(values) / temperature)
     return result
 
 
-def _logits(probabilities: Floats) -> Floats:
+def logits(probabilities: ArrayLike) -> Floats:
+    """Log odds of probabilities of any shape, limited to what single precision can distinguish."""
     inside = np.clip(probabilities, EPSILON, 1 - EPSILON)
-    logits: Floats = np.log(inside) - np.log1p(-inside)
-    return logits
+    values: Floats = np.log(inside) - np.log1p(-inside)
+    return values

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-Rule = Literal["youden", "sensitivity", "specificity"]
+Rule = Literal["prevalence", "youden", "sensitivity", "specificity"]
 """Rules for choosing an operating point."""
 
 

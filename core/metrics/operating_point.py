@@ -11,16 +11,18 @@ from core.metrics.intervals import OperatingPoint, Rule, known_labels
 
 
 def operating_point(
-    labels: ArrayLike, scores: ArrayLike, rule: Rule = "youden", target: float = 0.9
+    labels: ArrayLike, scores: ArrayLike, rule: Rule = "prevalence", target: float = 0.9
 ) -> OperatingPoint:
     """Choose a threshold; it should be applied to other studies than those it is chosen on.
 
     Args:
         labels: Shape (studies,): 1, 0 or NaN.
         scores: Same shape.
-        rule: ``youden`` maximises sensitivity + specificity; ``sensitivity`` chooses the highest
-            threshold that reaches ``target``, ``specificity`` the lowest one.
-        target: 0 to 1; not used by ``youden``.
+        rule: ``prevalence`` classifies as many studies as positive as there are positives, so that
+            a rare finding is rarely called even if the scores have no information; ``youden``
+            maximises sensitivity + specificity; ``sensitivity`` chooses the highest threshold that
+            reaches ``target``, ``specificity`` the lowest one.
+        target: 0 to 1; used by the rules ``sensitivity`` and ``specificity``.
 
     Returns:
         All values are NaN if either class is missing.
@@ -35,7 +37,10 @@ def operating_point(
     thresholds = np.append(np.nextafter(values.max(), np.inf), values[order][last])
     sensitivity = np.append(0.0, true_positives / truth.sum())
     specificity = np.append(1.0, 1 - false_positives / (~truth).sum())
-    if rule == "youden":
+    if rule == "prevalence":
+        called = np.append(0, last + 1)
+        best = int(np.argmin(np.abs(called - truth.sum())))
+    elif rule == "youden":
         best = int(np.argmax(sensitivity + specificity))
     elif rule == "sensitivity":
         best = int(np.argmax(sensitivity >= target))

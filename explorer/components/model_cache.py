@@ -7,7 +7,6 @@ as soon as a page that needs it is opened (``warm``).
 from __future__ import annotations
 
 import importlib
-import math
 import threading
 import zipfile
 from collections import OrderedDict
@@ -23,7 +22,7 @@ from core.data.base import ChestDataset
 from core.data.datasets.registry import open_data
 from core.data.images.radiograph import Radiograph
 from core.errors import DataError
-from core.metrics.operating_point import operating_point
+from core.evaluation.calls import Caller, fit_caller
 from core.runs import queue
 from core.runs.run import Run
 from core.runs.store import Store
@@ -120,6 +119,7 @@ class ModelCache:
         self._datasets = LruCache(DATASETS)
         self._radiographs = LruCache(RADIOGRAPHS)
         self._predictions = LruCache(PREDICTIONS)
+        self._callers = LruCache(PREDICTIONS)
         self._maps = LruCache(MAPS)
         self._references = LruCache(MODELS)
 
@@ -200,8 +200,8 @@ class ModelCache:
 
         return self._predictions.get((run.id, run.finished_at, split), read)
 
-    def thresholds(self, run_id: str) -> dict[str, float]:
-        """Return a run's operating points by finding: Youden's on its validation split.
+    def callers(self, run_id: str) -> dict[str, Caller]:
+        """Return how a run's probabilities are read, by finding, from its validation split.
 
         Findings without both classes in that split have none; without predictions there are none.
         """
@@ -209,13 +209,16 @@ class ModelCache:
             predictions = self.predictions(run_id, "val")
         except DataError:
             return {}
-        points = {
-            name: operating_point(
-                predictions.labels[:, i], predictions.probabilities[:, i]
-            ).threshold
-            for i, name in enumerate(predictions.findings)
-        }
-        return {name: threshold for name, threshold in points.items() if not math.isnan(threshold)}
+        run = self._store.get(run_id)
+
+        def fit() -> dict[str, Caller]:
+            fitted = {
+                name: fit_caller(predictions.labels[:, i], predictions.probabilities[:, i])
+                for i, name in enumerate(predictions.findings)
+            }
+            return {name: caller for name, caller in fitted.items() if caller is not None}
+
+        return self._callers.get((run.id, run.finished_at), fit)
 
     def out_of_distribution(self, run_id: str, image: NDArray[np.uint8]) -> Score:
         """Return the distance of an image from a run's validation images.

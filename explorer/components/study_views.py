@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from core.data.base import ChestDataset, Study
 from core.data.images.radiograph import Radiograph
 from core.errors import CoreError, DataError
+from core.evaluation.calls import Caller
+from core.formatting import percent
 from core.runs.run import Run
 from core.saliency.explain import LIMITS
 from core.saliency.methods.registry import SALIENCY_METHODS
@@ -36,7 +38,7 @@ class RunView:
         title: Its name among the runs that are shown.
         colour: Its colour.
         explained: Map, probabilities and scores; None if there is an error.
-        thresholds: Operating points by finding.
+        callers: How its probabilities are read, by finding.
         error: Why there is no map.
     """
 
@@ -44,7 +46,7 @@ class RunView:
     title: str
     colour: str
     explained: ExplainedStudy | None
-    thresholds: dict[str, float]
+    callers: dict[str, Caller]
     error: CoreError | None = None
 
 
@@ -81,7 +83,7 @@ def read(
         except CoreError as error:
             results.append(RunView(run, title, style.colour, None, {}, error))
             continue
-        results.append(RunView(run, title, style.colour, explained, models.thresholds(run.id)))
+        results.append(RunView(run, title, style.colour, explained, models.callers(run.id)))
     return results
 
 
@@ -215,8 +217,8 @@ def about(study: Study) -> tuple[tuple[str, str], ...]:
 def _facts(result: RunView) -> tuple[tuple[str, str], ...]:
     assert result.explained is not None
     explanation, scores = result.explained.explanation, result.explained.scores
-    prediction = _prediction(explanation.probability, result.thresholds.get(explanation.finding))
-    facts = [(explanation.finding, f"{explanation.probability:.2f}{prediction}")]
+    call = _call(explanation.probability, result.callers.get(explanation.finding))
+    facts = [(explanation.finding, f"{explanation.probability:.2f}, {call}")]
     if scores is not None:
         energy = "–" if math.isnan(scores.energy) else f"{scores.energy:.0%}"
         facts += [
@@ -229,11 +231,14 @@ def _facts(result: RunView) -> tuple[tuple[str, str], ...]:
     return tuple(facts)
 
 
-def _prediction(probability: float, threshold: float | None) -> str:
-    if threshold is None:
-        return " (no operating point)"
-    sign, word = ("≥", "present") if probability >= threshold else ("<", "absent")
-    return f" {sign} {threshold:.2f}: predicted {word}"
+def _call(probability: float, caller: Caller | None) -> str:
+    if caller is None:
+        return "no call, the validation split has too few studies with or without it"
+    odds = caller.calibrated(probability)
+    return (
+        f"called {caller.word(probability)}: calibrated {percent(odds)}, prevalence "
+        f"{percent(caller.prevalence)}"
+    )
 
 
 @dataclass(frozen=True)
@@ -241,15 +246,20 @@ class _Cell:
     """A run's probability of one finding; None if the run does not have the finding."""
 
     probability: float | None
-    threshold: float | None
+    caller: Caller | None
 
     @property
-    def positive(self) -> bool:
-        return (
-            self.probability is not None
-            and self.threshold is not None
-            and self.probability >= self.threshold
-        )
+    def word(self) -> str:
+        """The call; empty without a caller."""
+        if self.probability is None or self.caller is None:
+            return ""
+        return self.caller.word(self.probability)
+
+    @property
+    def calibrated(self) -> float | None:
+        if self.probability is None or self.caller is None:
+            return None
+        return self.caller.calibrated(self.probability)
 
 
 @dataclass(frozen=True)
@@ -260,7 +270,7 @@ class _TableRow:
 
 
 def table(run_views: Sequence[RunView], finding: str, study: Study | None) -> Markup:
-    """HTML of each run's probability of each finding, with label and operating point.
+    """HTML of each run's probability of each finding, with label and call.
 
     The row of ``finding`` is highlighted; ``study`` is None for an uploaded image.
     """
@@ -277,7 +287,7 @@ def table(run_views: Sequence[RunView], finding: str, study: Study | None) -> Ma
             name,
             _label(study, name),
             tuple(
-                _Cell(probabilities.get(name), result.thresholds.get(name))
+                _Cell(probabilities.get(name), result.callers.get(name))
                 for result, probabilities in explained
             ),
         )

@@ -75,6 +75,7 @@ def _raw_map(explained: ExplainedStudy) -> bytes:
 
 def _description(result: RunView, explained: ExplainedStudy, study: str | None) -> str:
     explanation = explained.explanation
+    caller = result.callers.get(explanation.finding)
     return json.dumps(
         {
             "study": study,
@@ -82,7 +83,8 @@ def _description(result: RunView, explained: ExplainedStudy, study: str | None) 
             "name": result.run.name,
             "finding": explanation.finding,
             "probability": explanation.probability,
-            "operating_point": result.thresholds.get(explanation.finding),
+            "operating_point": caller.threshold if caller else None,
+            "call": caller.word(explanation.probability) if caller else None,
             "method": explanation.method,
             "layer": explanation.layer,
             "grid": list(explanation.grid),

@@ -152,7 +152,8 @@ def _studies(
                 predictions.append(models.predictions(run_id, split))
             except DataError:
                 continue
-            thresholds.append(models.thresholds(run_id).get(finding, 0.5))
+            caller = models.callers(run_id).get(finding)
+            thresholds.append(caller.threshold if caller else 0.5)
     ids = study_list.studies(
         dataset,
         split,

@@ -18,7 +18,7 @@ def probabilities(studies: int = 500) -> tuple[np.ndarray, np.ndarray]:
 
 def test_youden_maximises_over_all_thresholds() -> None:
     labels, scores = probabilities()
-    found = operating_point.operating_point(labels, scores)
+    found = operating_point.operating_point(labels, scores, "youden")
     wrong, right, _ = roc_curve(labels, scores, drop_intermediate=False)
     assert found.sensitivity + found.specificity - 1 == pytest.approx((right - wrong).max())
     again = operating_point.at_threshold(labels, scores, found.threshold)
@@ -53,7 +53,7 @@ def test_one_class_has_no_operating_point() -> None:
 
 def test_predictive_values_at_the_own_prevalence_are_those_that_are_counted() -> None:
     labels, scores = probabilities()
-    point = operating_point.operating_point(labels, scores)
+    point = operating_point.operating_point(labels, scores, "youden")
     ppv, npv = operating_point.predictive_values(point, float(labels.mean()))
     positive = scores >= point.threshold
     assert ppv == pytest.approx(precision_score(labels, positive))

@@ -104,7 +104,7 @@ def test_a_study_under_two_runs_with_their_difference(page: Page) -> None:
     assert [bool(view["map"]) for view in value["views"]][:3] == [False, True, True]
     difference = value["views"][3]
     assert " − " in difference["title"]
-    assert "predicted" in str(value["views"][1]["facts"])
+    assert ", called " in str(value["views"][1]["facts"])
     assert "Plate" in below
     assert difference["map"] is None or difference["map"]["signed"]
 
