@@ -1,7 +1,8 @@
 """Dense targets that generated images give without any finding's name: differences and anatomy.
 
 For each phantom the maps say where it is brighter or darker than the same patient without findings,
-and where lungs, heart and tubes are. A token of the encoder predicts the shares in its patch.
+and where lungs, heart and tubes are. A token of the encoder predicts the shares in ``CELLS`` ×
+``CELLS`` parts of its patch, so that it also learns the shape of findings that are smaller than it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from core.data.phantoms.dataset import Phantom
 from core.files import write_atomically
 
 TARGETS = ("brighter", "darker", "lungs", "heart", "tubes")
+
+CELLS = 4
+"""Parts of a patch, per side."""
 
 FULL_DIFFERENCE = 24.0
 """Difference in grey levels that counts as a whole pixel of a finding; smaller ones count less."""
@@ -100,16 +104,15 @@ def _maps(phantom: Phantom, size: int, ids: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def dense_loss(logits: Tensor, maps: Tensor) -> Tensor:
-    """Weighted binary cross-entropy between the tokens' logits and the shares in their patches.
+    """Weighted binary cross-entropy between the tokens' logits and the shares in parts of patches.
 
     Args:
-        logits: Shape (studies, tokens, targets); tokens are the patches, row by row.
+        logits: Shape (studies, targets, side, side): a grid over the image.
         maps: Shares of shape (studies, targets, H, W), 0 to 1.
 
     Returns:
         A scalar.
     """
-    side = round(logits.shape[1] ** 0.5)
-    shares = functional.adaptive_avg_pool2d(maps, side).flatten(2).transpose(1, 2)
-    weights = torch.tensor(POSITIVE_WEIGHTS, device=logits.device)
+    shares = functional.adaptive_avg_pool2d(maps, logits.shape[-1])
+    weights = torch.tensor(POSITIVE_WEIGHTS, device=logits.device)[:, None, None]
     return functional.binary_cross_entropy_with_logits(logits.float(), shares, pos_weight=weights)

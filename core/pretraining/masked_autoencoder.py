@@ -10,6 +10,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
+from core.pretraining.dense_targets import CELLS
+
 
 class MaskedAutoencoder(nn.Module):
     """A timm ViT as encoder of the visible patches, and a small decoder that predicts masked ones.
@@ -25,6 +27,7 @@ class MaskedAutoencoder(nn.Module):
         scale: Side of the images given, and of the predicted patches, relative to the encoder's
             input.
         targets: Number of dense targets that each token predicts, see ``dense_targets``.
+        cells: Parts of a patch, per side, for which each target is predicted.
     """
 
     def __init__(
@@ -39,9 +42,10 @@ class MaskedAutoencoder(nn.Module):
         variance_floor: float,
         scale: int = 1,
         targets: int = 0,
+        cells: int = CELLS,
     ) -> None:
         super().__init__()
-        self.variance_floor, self.scale = variance_floor, scale
+        self.variance_floor, self.scale, self.cells = variance_floor, scale, cells
         self.encoder: Any = timm.create_model(
             architecture,
             pretrained=False,
@@ -64,7 +68,8 @@ class MaskedAutoencoder(nn.Module):
         self.decoder_norm = nn.LayerNorm(narrow)
         self.predict = nn.Linear(narrow, (scale * patch) ** 2)
         if targets:
-            self.dense_norm, self.dense = nn.LayerNorm(width), nn.Linear(width, targets)
+            self.dense_norm = nn.LayerNorm(width)
+            self.dense = nn.Linear(width, targets * cells**2)
         self.decoder_pos: Tensor
         self.register_buffer("decoder_pos", sine_positions(narrow, self.side))
         self._initialise(sine_positions(width, self.side))
@@ -123,18 +128,19 @@ class MaskedAutoencoder(nn.Module):
         return functional.mse_loss(predicted, target), encoded
 
     def dense_logits(self, images: Tensor) -> Tensor:
-        """Logits of the dense targets for each patch of whole images.
+        """Logits of the dense targets for the parts of each patch of whole images.
 
         Args:
             images: As in ``forward``.
 
         Returns:
-            Shape [B, P, T]; patches row by row.
+            Shape [B, T, s, s], a grid over the image: s is the patches per side times ``cells``.
         """
         if self.scale > 1:
             images = functional.avg_pool2d(images, self.scale)
         logits: Tensor = self.dense(self.dense_norm(patch_tokens(self.encoder, images)))
-        return logits
+        grid = logits.transpose(1, 2).unflatten(-1, (self.side, self.side))
+        return functional.pixel_shuffle(grid, self.cells)
 
     def _encode(self, patches: Tensor, positions: Tensor) -> Tensor:
         encoder = self.encoder

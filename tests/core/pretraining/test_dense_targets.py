@@ -11,6 +11,7 @@ from core.data.phantoms.dataset import Phantom
 from core.pretraining.crops import MEAN, STD, random_crops
 from core.pretraining.dataset import Records
 from core.pretraining.dense_targets import TARGETS, collect_dense, dense_loss, dense_maps
+from core.pretraining.masked_autoencoder import MaskedAutoencoder
 from core.pretraining.recipe import PretrainSettings
 from core.pretraining.trainer import pretrain
 
@@ -64,12 +65,26 @@ def test_only_images_with_targets_come_first_with_them() -> None:
 
 def test_the_loss_is_least_at_the_shares() -> None:
     maps = torch.rand(2, len(TARGETS), 16, 16)
-    shares = maps.unflatten(2, (4, 4)).unflatten(4, (4, 4)).mean((3, 5)).flatten(2)
-    weights = torch.tensor([3.0, 3, 1, 1, 3])[:, None]
-    best = torch.logit(weights * shares / (weights * shares + 1 - shares)).transpose(1, 2)
+    shares = maps.unflatten(2, (4, 4)).unflatten(4, (4, 4)).mean((3, 5))
+    weights = torch.tensor([3.0, 3, 1, 1, 3])[:, None, None]
+    best = torch.logit(weights * shares / (weights * shares + 1 - shares))
     least = dense_loss(best, maps)
     for shift in (-0.3, 0.3):
         assert dense_loss(best + shift, maps) > least
+
+
+def test_logits_are_a_grid_over_the_image() -> None:
+    model = MaskedAutoencoder(
+        "test_vit", 32, masked=0.5, predicted=0.5, decoder_width=32, decoder_depth=1,
+        variance_floor=1e-2, targets=2, cells=4,
+    )  # fmt: skip
+    with torch.no_grad():
+        model.dense.weight.zero_()
+        # The logits of one part of each patch: the second target, second row, third column.
+        model.dense.bias.copy_(torch.nn.functional.one_hot(torch.tensor(16 + 4 + 2), 32).float())
+        logits = model.dense_logits(torch.rand(1, 1, 32, 32))
+    assert logits.shape == (1, 2, 8, 8)
+    assert logits.nonzero().tolist() == [[0, 1, y, x] for y in (1, 5) for x in (2, 6)]
 
 
 @pytest.mark.parametrize("reports", [False, True])
