@@ -32,7 +32,7 @@ def figure(curves: Mapping[str, Sequence[RatePoint]], colours: Mapping[str, str]
         axes = drawn.add_subplot()
         axes.set(xscale="log", xlabel="learning rate", ylabel="validation AUROC (best epoch)")
         for i, (method, points) in enumerate(curves.items()):
-            look = {"color": colours[method], "marker": MARKERS[i % len(MARKERS)]}
+            look: Any = {"color": colours[method], "marker": MARKERS[i % len(MARKERS)]}
             completed = [point for point in points if point.complete]
             stopped = [point for point in points if not point.complete]
             axes.plot(*_places(completed), "-", linewidth=1, label=TUNING_METHODS[method].title,

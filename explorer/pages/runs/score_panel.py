@@ -26,7 +26,12 @@ class ScorePanel:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        with gr.Row(visible=False, equal_height=False, elem_classes="cxr-group") as self._row:
+        with gr.Row(
+            visible=False,
+            equal_height=False,
+            elem_classes="cxr-group",
+            elem_id="runs-score-choices",
+        ) as self._row:
             # Text: a number field that is hidden at first shows 0 instead of nothing.
             self._prevalence = gr.Textbox(
                 "",
