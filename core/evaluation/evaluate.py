@@ -25,6 +25,7 @@ from core.metrics.calibration import ReliabilityBin
 from core.metrics.decision_curve import NetBenefit, decision_curve
 from core.metrics.intervals import Interval, OperatingPoint, PairedTest, Rule
 from core.metrics.patient_intervals import MIN_PATIENTS, auroc_difference, auroc_interval
+from core.metrics.predictive_values import predictive_value_intervals
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class FindingScore:
         reliability: Reliability curve, in ten bins of equal count.
         point: The threshold chosen on validation, with its sensitivity and specificity here.
         prevalence: Prevalence that the predictive values and the net benefit refer to.
-        ppv: Positive predictive value of the operating point at this prevalence.
+        ppv: Positive predictive value of the operating point at this prevalence, with its interval
+            over patients.
         npv: Negative predictive value, likewise.
         net_benefit: Decision curve at this prevalence, with the probabilities of the model.
     """
@@ -61,8 +63,8 @@ class FindingScore:
     reliability: tuple[ReliabilityBin, ...]
     point: OperatingPoint
     prevalence: float
-    ppv: float
-    npv: float
+    ppv: Interval
+    npv: Interval
     net_benefit: tuple[NetBenefit, ...]
 
 
@@ -208,7 +210,7 @@ def _score(
     studies, positives = int((~np.isnan(labels)).sum()), int((labels == 1).sum())
     chosen_prevalence = positives / max(1, studies) if prevalence is None else prevalence
     point = operating_point.at_threshold(labels, scores, threshold)
-    ppv, npv = operating_point.predictive_values(point, chosen_prevalence)
+    ppv, npv = predictive_value_intervals(labels, scores, point, prevalence, predictions.patients)
     return FindingScore(
         finding=predictions.findings[f],
         studies=studies,
@@ -297,27 +299,29 @@ def _plain(value: Any) -> Any:
 
 
 def as_text(scores: Scores) -> str:
-    """The scores as a table for the terminal, followed by calibration and subgroups."""
+    """The scores as tables for the terminal, followed by calibration and subgroups."""
     width = max(12, *(len(each.finding) for each in scores.findings))
-    head = (
-        f"{'finding':{width}}  positives  AUROC  95% interval    sens.  spec.    PPV    NPV     AP"
-        "  Brier    ECE  scaled"
-    )
+    head = f"{'finding':{width}}  positives  AUROC  95% interval       AP  Brier    ECE  scaled"
     rows = [
         f"{each.finding:{width}}  {each.positives:>9,}  {_figure(each.auroc.value)}  "
-        f"{_bounds(each.auroc)}  {_figure(each.point.sensitivity)}  "
-        f"{_figure(each.point.specificity)}  {_figure(each.ppv)}  {_figure(each.npv)}  "
-        f"{_figure(each.average_precision)}  "
+        f"{_bounds(each.auroc)}  {_figure(each.average_precision)}  "
         f"{_figure(each.brier)}  {_figure(each.calibration_error)}   {_figure(each.scaled_error)}"
         for each in scores.findings
     ]
     mean = f"{'mean':{width}}  {'':9}  {_figure(scores.macro.value)}  {_bounds(scores.macro)}"
+    points_head = f"{'finding':{width}}  sens.  spec.    PPV  95% interval      NPV  95% interval"
+    points = [
+        f"{each.finding:{width}}  {_figure(each.point.sensitivity)}  "
+        f"{_figure(each.point.specificity)}  {_figure(each.ppv.value)}  {_bounds(each.ppv)}  "
+        f"{_figure(each.npv.value)}  {_bounds(each.npv)}".rstrip()
+        for each in scores.findings
+    ]
     about = (
         f"{scores.studies:,} studies of {scores.patients:,} patients, {scores.split} split. "
         f"Sensitivity and specificity at the threshold chosen on validation "
         f"({rule_words(scores)}); PPV and NPV at {prevalence_words(scores)}."
     )
-    lines = [head, *rows, mean.rstrip(), about]
+    lines = [head, *rows, mean.rstrip(), "", points_head, *points, about]
     if not math.isnan(scores.temperature):
         lines.append(
             f"ECE: expected calibration error; scaled: ECE after temperature scaling with "

@@ -69,8 +69,14 @@ def seeds_unpaired(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> 
     return SeedsTest(difference, p, fewer, 0, 0, none)
 
 
-def binomial_interval(successes: int, trials: int, level: float = 0.95) -> Interval:
-    """Share of successes with the exact interval of Clopper and Pearson (1934)."""
+def binomial_interval(successes: float, trials: float, level: float = 0.95) -> Interval:
+    """Share of successes with the exact interval of Clopper and Pearson (1934).
+
+    Args:
+        successes: Number of successes; an effective number need not be whole.
+        trials: Number of trials, likewise.
+        level: Coverage, 0 to 1.
+    """
     from scipy.special import betaincinv
 
     if trials == 0:

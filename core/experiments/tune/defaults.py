@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ from core.experiments.tune.space import apply, method_spec
 from core.files import write_atomically
 from core.models.tuning.registry import TUNING_METHODS
 from core.workspace import Workspace
+
+SHARED = (
+    *(path for path in SAME if path != "adapter.method"), "data.split_file", "data.shuffle_labels"
+)  # fmt: skip
+"""Settings in which a run must equal the runs of a tuning, whatever its method."""
 
 CHOSEN = ("adapter.rank", "adapter.alpha", "adapter.targets")
 """Settings without an open value, which a run must share with the tuned one."""
@@ -107,6 +113,38 @@ def choices(workspace: Workspace) -> dict[tuple[str, str], Choice]:
         spec = apply(method_spec(plan.base, method), space, params)
         chosen[name, method] = Choice(plan, spec, len(trials))
     return chosen
+
+
+def tunings_of(workspace: Workspace, specs: Sequence[RunSpec]) -> dict[str, tuple[str, ...]]:
+    """The tunings in a workspace on the data, label fraction and backbone of runs.
+
+    Args:
+        workspace: The workspace.
+        specs: The runs. Batch size and optimizer must be those of the tuning too, because the best
+            learning rate depends on them.
+
+    Returns:
+        For each tuning its methods that are also those of such runs, by its name, in the order of
+        creation.
+
+    Raises:
+        StoreError: The database cannot be opened.
+    """
+    if not studies.has_tunings(workspace):
+        return {}
+    tunings = {}
+    for name, plan in studies.stored_plans(studies.open_storage(workspace)).items():
+        methods = {spec.adapter.method for spec in specs if _same_setting(spec, plan.base)}
+        shared = tuple(method for method in plan.methods if method in methods)
+        if shared:
+            tunings[name] = shared
+    return tunings
+
+
+def _same_setting(spec: RunSpec, base: RunSpec) -> bool:
+    return source_of(spec.data) == source_of(base.data) and all(
+        value_of(spec, path) == value_of(base, path) for path in SHARED
+    )
 
 
 def tuned_here(workspace: Workspace) -> tuple[TunedDefault, ...]:

@@ -28,6 +28,7 @@ from core.experiments.tune.study import (
 from core.experiments.tune.trials import MethodTrials
 from core.experiments.tune.tune import Tuning
 from core.formatting import auroc, capitalized, duration
+from core.models.tuning.search import RATE
 from core.runs.run import Run, RunState
 from core.workspace import Workspace
 
@@ -152,6 +153,7 @@ def rate_points(workspace: Workspace, name: str) -> dict[str, tuple[RatePoint, .
     """Validation AUROC over learning rate, by the method's name, in the order of the rates.
 
     Data of a figure that marks the default and the chosen settings; nothing of the test split.
+    Methods whose learning rate is not tuned are left out.
 
     Args:
         workspace: The workspace.
@@ -162,7 +164,11 @@ def rate_points(workspace: Workspace, name: str) -> dict[str, tuple[RatePoint, .
     """
     storage = open_storage(workspace)
     plan = plan_named(storage, name)
-    return {study.method: _rate_points(plan, study) for study in stored_studies(storage, name)}
+    return {
+        study.method: _rate_points(plan, study)
+        for study in stored_studies(storage, name)
+        if any(setting.name == RATE for setting in study.space)
+    }
 
 
 def rows(result: Result) -> list[tuple[str, ...]]:

@@ -47,14 +47,11 @@ def open_storage(workspace: Workspace) -> RDBStorage:
         StoreError: The database cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if workspace.database:
-        url = sa.make_url(workspace.database).set(drivername=DRIVER)
-        options: dict[str, Any] = {}
-    else:
-        url = sa.URL.create("sqlite", database=str(workspace.store))
+    options: dict[str, Any] = {}
+    if not workspace.database:
         # A statement that writes takes its turn at once, instead of failing after it has read.
         options = {"connect_args": {"timeout": LOCKED_SECONDS, "isolation_level": "IMMEDIATE"}}
-    address = url.render_as_string(hide_password=False)
+    address = _url(workspace).render_as_string(hide_password=False)
     try:
         # Optuna formats the address.
         return RDBStorage(
@@ -62,19 +59,49 @@ def open_storage(workspace: Workspace) -> RDBStorage:
             engine_kwargs={"poolclass": sa.pool.NullPool, **options},
         )
     except (sa.exc.SQLAlchemyError, RuntimeError) as error:
-        message = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise StoreError(
-            f"The tables of the tuning cannot be opened ({message}).",
-            "Check the store, or choose another workspace with --workspace DIR.",
-        ) from error
+        raise _cannot_be_opened(error) from error
+
+
+def has_tunings(workspace: Workspace) -> bool:
+    """Whether the database of the store has the tables of Optuna; they are not created.
+
+    Raises:
+        StoreError: The database cannot be opened.
+    """
+    engine = sa.create_engine(_url(workspace), poolclass=sa.pool.NullPool)
+    try:
+        return sa.inspect(engine).has_table("studies")
+    except sa.exc.SQLAlchemyError as error:
+        raise _cannot_be_opened(error) from error
+
+
+def _url(workspace: Workspace) -> sa.URL:
+    if workspace.database:
+        return sa.make_url(workspace.database).set(drivername=DRIVER)
+    return sa.URL.create("sqlite", database=str(workspace.store))
+
+
+def _cannot_be_opened(error: Exception) -> StoreError:
+    message = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return StoreError(
+        f"The tables of the tuning cannot be opened ({message}).",
+        "Check the store, or choose another workspace with --workspace DIR.",
+    )
+
+
+def stored_plans(storage: RDBStorage) -> dict[str, Plan]:
+    """The plans of the tunings in the store by their names, in the order of their creation."""
+    plans = {}
+    for summary in optuna.get_all_study_summaries(storage):
+        name = summary.study_name.rpartition("/")[0]
+        if PLAN in summary.user_attrs and name not in plans:
+            plans[name] = Plan.from_json(summary.user_attrs[PLAN])
+    return plans
 
 
 def stored_plan(storage: RDBStorage, name: str) -> Plan | None:
     """The plan of a tuning in the store; None if there is no tuning of this name."""
-    for summary in optuna.get_all_study_summaries(storage):
-        if summary.study_name.rpartition("/")[0] == name and PLAN in summary.user_attrs:
-            return Plan.from_json(summary.user_attrs[PLAN])
-    return None
+    return stored_plans(storage).get(name)
 
 
 def stored_names(storage: RDBStorage) -> list[str]:

@@ -20,6 +20,7 @@ from explorer.components.run_comparison import Comparison
 from explorer.context import Context
 from explorer.formatting import run_title
 from explorer.pages.compare import view
+from explorer.pages.compare.rates import rate_charts
 from explorer.pages.compare.saliency_panel import SaliencyPanel
 
 TITLE = "Compare"
@@ -101,7 +102,8 @@ class ComparePage:
             html = view.empty(len(completed))
         else:
             comparison = self._compare(ids, baseline)
-            html = view.page(comparison)
+            specs = [each.run.spec for each in comparison.runs]
+            html = view.page(comparison, rate_charts(self._context.workspace, specs))
             groups = [(group.title, group.trials[0].id) for group in comparison.groups]
             reference = comparison.baseline
             baseline = reference.trials[0].id if reference else None

@@ -55,8 +55,13 @@ class FindingRow:
     cells: tuple[tuple[str, str, bool], ...]
 
 
-def page(comparison: Comparison) -> Markup:
-    """Everything below the page's controls, the verdict first."""
+def page(comparison: Comparison, rates: Sequence[Markup] = ()) -> Markup:
+    """Everything below the page's controls, the verdict first.
+
+    Args:
+        comparison: The comparison.
+        rates: Charts of the tunings of the compared methods.
+    """
     scale = _findings_scale(comparison)
     return render(
         TEMPLATE,
@@ -67,6 +72,7 @@ def page(comparison: Comparison) -> Markup:
         notes=_notes(comparison),
         missing=_missing(comparison),
         forest=_forest(comparison),
+        rates=rates,
         curves=_curves(comparison),
         cost_title=COST_TITLE,
         cost=_cost(comparison),

@@ -16,14 +16,13 @@ from core.config.run import RunSpec
 from core.errors import CoreError
 from core.runs import queue
 from core.runs.run import Run
-from core.workspace import STYLES
 from explorer.components import run_table
-from explorer.components.live_region import QUIET, live
+from explorer.components.live_region import live
 from explorer.components.page_actions import PageLinks, warn
 from explorer.context import Context
 from explorer.pages.runs.detail import detail
 from explorer.pages.runs.export_panel import ExportPanel
-from explorer.pages.runs.scores import scores
+from explorer.pages.runs.score_panel import ScorePanel
 from explorer.templates import error_message
 
 TITLE = "Runs"
@@ -54,10 +53,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     table = live(elem_id="runs-list")
     export_panel = ExportPanel(context)
     selected = live(elem_id="runs-detail")
-    style = "".join(
-        (STYLES / name).read_text(encoding="utf-8") for name in ("compare.css", "sheet.css")
-    )
-    sheet = live(elem_id="runs-sheet", css_template=style)
+    score_panel = ScorePanel(context)
     scored = gr.State("")
     shown = [selection, table, selected, scored]
 
@@ -70,7 +66,7 @@ def build(context: Context, tab: gr.Tab) -> None:
         outputs = [*shown, *page.links.outputs]
         region.click(page.act, selection, outputs, trigger_mode="multiple", **_SEQUENTIAL)
     # The scores take a moment; the rest of the page does not wait for them.
-    scored.change(page.scores, selection, sheet, **QUIET)
+    score_panel.listen(scored, selection)
 
 
 class RunsPage:
@@ -123,14 +119,6 @@ class RunsPage:
         except CoreError as error:
             warn(error)
         return [*self.show(selection), *self.links.stay()]
-
-    def scores(self, selection: Selection) -> Markup:
-        """The selected run's scores in detail; empty if it has none."""
-        try:
-            run = self._store.get(selection["run"]) if selection["run"] else None
-        except CoreError:
-            run = None
-        return scores(run, self._context.workspace) if run else Markup()
 
     def _change(
         self, act: str, name: str, request: Mapping[str, Any], selection: Selection

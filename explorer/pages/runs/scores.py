@@ -12,7 +12,7 @@ from markupsafe import Markup
 from core import formatting
 from core.errors import CoreError
 from core.evaluation import evaluate
-from core.evaluation.evaluate import Scores
+from core.evaluation.evaluate import FindingScore, Scores
 from core.evaluation.predictions import read_predictions
 from core.evaluation.subgroups import Subgroups
 from core.experiments.cells import is_scored
@@ -24,6 +24,7 @@ from explorer.components.run_comparison import SPLIT
 from explorer.figures.charts import chart, line, with_bars
 from explorer.figures.dots import Dot, Scale, axis, dots
 from explorer.figures.palette import OTHER, Style, method_style
+from explorer.pages.runs.decision_curve import decision_chart
 from explorer.templates import render
 
 COLUMNS = (
@@ -31,11 +32,7 @@ COLUMNS = (
     ("AP", "Average precision: area under the precision-recall curve; chance is the prevalence"),
     ("Sens.", "Sensitivity at the threshold chosen on the validation split (Youden)"),
     ("Spec.", "Specificity at the same threshold"),
-    (
-        "PPV",
-        "Positive predictive value at this threshold and the prevalence of the split; at another "
-        "prevalence: python -m core evaluate RUN --prevalence 0.02",
-    ),
+    ("PPV", "Positive predictive value at this threshold, with its 95% interval over patients"),
     ("NPV", "Negative predictive value, likewise"),
     ("Brier", "Brier score: mean squared error of the probability"),
     ("ECE", "Expected calibration error, ten bins of equal size"),
@@ -47,25 +44,55 @@ KINDS = {"sex": "Sex", "age": "Age", "view": "View"}
 """Names of the kinds of subgroups."""
 
 
-def scores(run: Run, workspace: Workspace) -> Markup:
-    """HTML of a completed run's scores on the test split; empty for any other run."""
+def curve_findings(run: Run, workspace: Workspace) -> list[FindingScore]:
+    """Findings of a run that have a decision curve; none for a run without scores."""
+    if not is_scored(run, workspace):
+        return []
+    try:
+        scored, _ = _evaluate(workspace.run(run.id), run.finished_at, None)
+    except CoreError:
+        return []  # ``scores`` shows the error
+    return [finding for finding in scored.findings if finding.net_benefit]
+
+
+def scores(
+    run: Run,
+    workspace: Workspace,
+    finding: str | None = None,
+    prevalence: float | None = None,
+    problem: Markup | str = "",
+) -> Markup:
+    """HTML of a completed run's scores on the test split; empty for any other run.
+
+    Args:
+        run: The run.
+        workspace: Holds its predictions.
+        finding: Finding of the decision curve; None for no curve.
+        prevalence: Prevalence for PPV, NPV and net benefit, in (0, 1); by default that of each
+            finding in the test split.
+        problem: Shown where the prevalence is not valid.
+    """
     if not is_scored(run, workspace):
         return Markup()
     try:
-        scored, bins = _evaluate(workspace.run(run.id), run.finished_at)
+        scored, bins = _evaluate(workspace.run(run.id), run.finished_at, prevalence)
     except CoreError as error:
         return render("pages/runs/scores.html.j2", error=error)
     style = method_style(run.spec.adapter.method)
     groups = [group.auroc for kind in scored.subgroups for group in kind.groups]
     scale = Scale.around(groups, within=(0.0, 1.0))
+    curves = [each for each in scored.findings if each.finding == finding and each.net_benefit]
     return render(
         "pages/runs/scores.html.j2",
         error=None,
+        problem=problem,
         run=run,
         scores=scored,
+        prevalence=evaluate.prevalence_words(scored),
         columns=COLUMNS,
         kinds=KINDS,
         reliability=_reliability(bins, style),
+        decision=decision_chart(curves[0], style) if curves else "",
         group_dots={kind.by: _dots(kind, style, scale) for kind in scored.subgroups},
         axis=axis(scale, "AUROC"),
         isnan=math.isnan,
@@ -74,12 +101,12 @@ def scores(run: Run, workspace: Workspace) -> Markup:
 
 @lru_cache(maxsize=32)
 def _evaluate(
-    folder: Path, finished_at: float | None
+    folder: Path, finished_at: float | None, prevalence: float | None
 ) -> tuple[Scores, tuple[calibration.ReliabilityBin, ...]]:
     """Scores of a run and its reliability over all findings; ``finished_at`` is part of the key."""
     predictions = read_predictions(folder, SPLIT)
     pooled = calibration.reliability(predictions.labels.ravel(), predictions.scores.ravel())
-    return evaluate.evaluate_run(folder, SPLIT), pooled
+    return evaluate.evaluate_run(folder, SPLIT, prevalence=prevalence), pooled
 
 
 def _reliability(bins: Sequence[calibration.ReliabilityBin], style: Style) -> Markup:

@@ -165,11 +165,13 @@ def test_predictive_values_and_net_benefit_at_a_stated_prevalence(predict) -> No
     effusion, rare = own.findings[0], stated.findings[0]
     assert effusion.prevalence == pytest.approx(effusion.positives / effusion.studies)
     assert (effusion.point, effusion.auroc) == (rare.point, rare.auroc)
-    assert rare.ppv < effusion.ppv
-    assert rare.npv > effusion.npv
+    assert rare.ppv.high < effusion.ppv.low
+    assert rare.npv.low > effusion.npv.high
+    assert f"{rare.ppv.low:.3f} to {rare.ppv.high:.3f}" in evaluate.as_text(stated)
     plain = evaluate.as_json(stated)
     assert plain["prevalence"] == plain["findings"][0]["prevalence"] == 0.02
     assert plain["findings"][0]["net_benefit"][0].keys() == {"threshold", "model", "treat_all"}
+    assert plain["findings"][0]["ppv"].keys() == {"value", "low", "high"}
     assert plain["findings"][2]["net_benefit"] == []
     assert "PPV and NPV at a prevalence of 2%." in evaluate.as_text(stated)
     assert "PPV and NPV at the prevalence of the test split." in evaluate.as_text(own)

@@ -8,6 +8,7 @@ from core.config import tuned
 from core.config.run import RunSpec
 from core.experiments.tune import defaults
 from core.experiments.tune import result as results
+from core.experiments.tune.study import has_tunings, open_storage
 from core.experiments.tune.tune import Tuning
 from core.runs.store import Store
 from core.workspace import Workspace
@@ -43,8 +44,20 @@ def test_a_finished_tuning_becomes_the_default(
     assert not tuned.tuned_for(BASE)
     monkeypatch.undo()
     assert not tuned.tuned_for(final.spec)
+    other = RunSpec.of(**{"data.label_fraction": 1.0, "adapter.method": "full"})
+    dora = RunSpec.of(**{"adapter.method": "dora"})
+    assert defaults.tunings_of(workspace, [dora, other]) == {}
+    assert defaults.tunings_of(workspace, [final.spec, dora, other]) == {tuning.name: ("lora",)}
     here = defaults.tuned_here(workspace)
     assert tuned.tuned_for(final.spec, here)
     assert tuned.tuned_for(RunSpec.of(**{"train.lr": final.spec.train.lr}), here)
     assert not tuned.tuned_for(BASE, here)
     assert not file.with_name(".defaults.json").exists()
+
+
+def test_nothing_is_written_where_nothing_was_tuned(store: Store, workspace: Workspace) -> None:
+    assert defaults.tunings_of(workspace, [BASE]) == {}
+    assert not has_tunings(workspace)
+    open_storage(workspace)
+    assert has_tunings(workspace)
+    assert defaults.tunings_of(workspace, [BASE]) == {}
