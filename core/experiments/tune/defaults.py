@@ -95,7 +95,7 @@ def choices(workspace: Workspace) -> dict[tuple[str, str], Choice]:
     """The choices of all tunings in a workspace, by the names of tuning and method."""
     storage = studies.open_storage(workspace)
     chosen = {}
-    for study in optuna.get_all_study_summaries(storage):
+    for study in optuna.get_all_study_summaries(storage, include_best_trial=False):
         attributes = study.user_attrs
         if studies.WINNER not in attributes:
             continue

@@ -29,10 +29,15 @@ PRUNE_AFTER = 3
 """Completed trials that are needed before a trial is stopped."""
 LOCKED_SECONDS = 60.0
 
-RUNS, PRUNED, ENDED = "runs", "pruned_at", "ended"
-"""Attributes of a trial: run by seed; epoch at which it was pruned; why it has no score."""
+RUNS, PRUNED, ENDED, HELD = "runs", "pruned_at", "ended", "held"
+"""Attributes of a trial: run by seed; epoch at which it was pruned; why it has no score; whether
+its waiting runs were taken from the queue because the tuning was stopped."""
 PLAN, SPACE, WINNER, FINALS, OWNER = "plan", "space", "winner", "final_runs", "owner"
 """Attributes of a study."""
+STATE = "state"
+"""Attribute of a study: one of the following, or None while a command runs the tuning."""
+BACKGROUND, STOPPED, OVER = "background", "stopped", "over"
+"""The explorer runs the tuning; the user stopped it; it has run to its end."""
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -47,13 +52,7 @@ def open_storage(workspace: Workspace) -> RDBStorage:
         StoreError: The database cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if workspace.database:
-        url = sa.make_url(workspace.database).set(drivername=DRIVER)
-        options: dict[str, Any] = {}
-    else:
-        url = sa.URL.create("sqlite", database=str(workspace.store))
-        # A statement that writes takes its turn at once, instead of failing after it has read.
-        options = {"connect_args": {"timeout": LOCKED_SECONDS, "isolation_level": "IMMEDIATE"}}
+    url, options = _database(workspace)
     address = url.render_as_string(hide_password=False)
     try:
         # Optuna formats the address.
@@ -62,25 +61,42 @@ def open_storage(workspace: Workspace) -> RDBStorage:
             engine_kwargs={"poolclass": sa.pool.NullPool, **options},
         )
     except (sa.exc.SQLAlchemyError, RuntimeError) as error:
-        message = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise StoreError(
-            f"The tables of the tuning cannot be opened ({message}).",
-            "Check the store, or choose another workspace with --workspace DIR.",
-        ) from error
+        raise _unreadable(error) from error
+
+
+def existing_storage(workspace: Workspace) -> RDBStorage | None:
+    """Optuna's tables in the database of the store; None if there are none, as before a tuning.
+
+    Raises:
+        StoreError: The database cannot be opened.
+    """
+    url, options = _database(workspace)
+    engine = sa.create_engine(url, poolclass=sa.pool.NullPool, **options)
+    try:
+        exists = sa.inspect(engine).has_table("studies")
+    except sa.exc.SQLAlchemyError as error:
+        raise _unreadable(error) from error
+    return open_storage(workspace) if exists else None
 
 
 def stored_plan(storage: RDBStorage, name: str) -> Plan | None:
     """The plan of a tuning in the store; None if there is no tuning of this name."""
-    for summary in optuna.get_all_study_summaries(storage):
-        if summary.study_name.rpartition("/")[0] == name and PLAN in summary.user_attrs:
-            return Plan.from_json(summary.user_attrs[PLAN])
+    for study, attributes in stored_attributes(storage):
+        if study.rpartition("/")[0] == name and PLAN in attributes:
+            return Plan.from_json(attributes[PLAN])
     return None
 
 
 def stored_names(storage: RDBStorage) -> list[str]:
     """Names of the tunings in the store, in the order of their creation."""
-    names = (summary.study_name for summary in optuna.get_all_study_summaries(storage))
-    return list(dict.fromkeys(name.rpartition("/")[0] for name in names if "/" in name))
+    names = (study.rpartition("/")[0] for study, _ in stored_attributes(storage) if "/" in study)
+    return list(dict.fromkeys(names))
+
+
+def stored_attributes(storage: RDBStorage) -> list[tuple[str, dict[str, Any]]]:
+    """Name, ``TUNING/METHOD``, and attributes of each study, in the order of their creation."""
+    summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
+    return [(summary.study_name, summary.user_attrs) for summary in summaries]
 
 
 def plan_named(storage: RDBStorage, name: str) -> Plan:
@@ -247,11 +263,11 @@ def open_study(
 def stored_studies(storage: RDBStorage, name: str) -> list[MethodStudy]:
     """The studies of a tuning in the store, in the order of their creation."""
     studies = []
-    for summary in optuna.get_all_study_summaries(storage):
-        prefix, _, method = summary.study_name.rpartition("/")
-        if prefix == name and SPACE in summary.user_attrs:
-            study = optuna.load_study(study_name=summary.study_name, storage=storage)
-            space = space_from_json(summary.user_attrs[SPACE])
+    for full_name, attributes in stored_attributes(storage):
+        prefix, _, method = full_name.rpartition("/")
+        if prefix == name and SPACE in attributes:
+            study = optuna.load_study(study_name=full_name, storage=storage)
+            space = space_from_json(attributes[SPACE])
             studies.append(MethodStudy(method, space, study, storage))
     return studies
 
@@ -264,6 +280,23 @@ def space_from_json(value: Iterable[dict[str, Any]]) -> tuple[Setting, ...]:
 def params_of(trial: FrozenTrial) -> Params:
     """Values of a trial by the names of the settings."""
     return dict(trial.params)
+
+
+def _database(workspace: Workspace) -> tuple[sa.URL, dict[str, Any]]:
+    """Address of the database of the store, and options of its engine."""
+    if workspace.database:
+        return sa.make_url(workspace.database).set(drivername=DRIVER), {}
+    # A statement that writes takes its turn at once, instead of failing after it has read.
+    arguments = {"timeout": LOCKED_SECONDS, "isolation_level": "IMMEDIATE"}
+    return sa.URL.create("sqlite", database=str(workspace.store)), {"connect_args": arguments}
+
+
+def _unreadable(error: Exception) -> StoreError:
+    message = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return StoreError(
+        f"The tables of the tuning cannot be opened ({message}).",
+        "Check the store, or choose another workspace with --workspace DIR.",
+    )
 
 
 def _distributions(space: Sequence[Setting]) -> dict[str, BaseDistribution]:
