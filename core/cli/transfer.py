@@ -10,7 +10,7 @@ import typer
 
 from core.cli.execution import GridProgress, execute, grid_result_json, print_grid_result
 from core.cli.output import AsJson, Folder, answer, table, write_text
-from core.cli.sweep import numbers
+from core.config.number_lists import numbers
 from core.formatting import duration
 
 if TYPE_CHECKING:

@@ -273,8 +273,7 @@ def _problem(
         reason = next((run.failure_reason for run in unfinished if run.failure_reason), None)
         return (
             f"{method.title}: {missing + len(unfinished)} of {len(tuning.plan.final_seeds)} final "
-            f"runs are not completed.{f' {reason}' if reason else ''} Run the same command again "
-            "to continue."
+            f"runs are not completed.{f' {reason}' if reason else ''} Continue the tuning."
         )
     return ""
 

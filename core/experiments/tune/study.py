@@ -34,8 +34,9 @@ RUNS, PRUNED, ENDED, HELD = "runs", "pruned_at", "ended", "held"
 its waiting runs were taken from the queue because the tuning was stopped."""
 PLAN, SPACE, WINNER, FINALS, OWNER = "plan", "space", "winner", "final_runs", "owner"
 """Attributes of a study."""
-STATE = "state"
-"""Attribute of a study: one of the following, or None while a command runs the tuning."""
+STATE, PROBLEM = "state", "problem"
+"""Attributes of a study: one of the following, or None while a command runs the tuning; why the
+explorer stopped it."""
 BACKGROUND, STOPPED, OVER = "background", "stopped", "over"
 """The explorer runs the tuning; the user stopped it; it has run to its end."""
 
@@ -61,7 +62,7 @@ def open_storage(workspace: Workspace) -> RDBStorage:
             engine_kwargs={"poolclass": sa.pool.NullPool, **options},
         )
     except (sa.exc.SQLAlchemyError, RuntimeError) as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
 
 
 def existing_storage(workspace: Workspace) -> RDBStorage | None:
@@ -75,8 +76,17 @@ def existing_storage(workspace: Workspace) -> RDBStorage | None:
     try:
         exists = sa.inspect(engine).has_table("studies")
     except sa.exc.SQLAlchemyError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
     return open_storage(workspace) if exists else None
+
+
+def unreadable(error: Exception) -> StoreError:
+    """An error of Optuna's tables as one of the store."""
+    message = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return StoreError(
+        f"The tables of the tuning cannot be opened ({message}).",
+        "Check the store, or choose another workspace with --workspace DIR.",
+    )
 
 
 def stored_plan(storage: RDBStorage, name: str) -> Plan | None:
@@ -289,14 +299,6 @@ def _database(workspace: Workspace) -> tuple[sa.URL, dict[str, Any]]:
     # A statement that writes takes its turn at once, instead of failing after it has read.
     arguments = {"timeout": LOCKED_SECONDS, "isolation_level": "IMMEDIATE"}
     return sa.URL.create("sqlite", database=str(workspace.store)), {"connect_args": arguments}
-
-
-def _unreadable(error: Exception) -> StoreError:
-    message = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return StoreError(
-        f"The tables of the tuning cannot be opened ({message}).",
-        "Check the store, or choose another workspace with --workspace DIR.",
-    )
 
 
 def _distributions(space: Sequence[Setting]) -> dict[str, BaseDistribution]:

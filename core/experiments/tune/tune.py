@@ -162,8 +162,9 @@ class Tuning:
         state: str | None = self.methods[0].study.study.user_attrs.get(studies.STATE)
         return state
 
-    def set_state(self, state: str | None) -> None:
-        """Record the state."""
+    def set_state(self, state: str | None, problem: str = "") -> None:
+        """Record the state, and why the tuning cannot continue."""
+        self._record(studies.PROBLEM, problem)
         self._record(studies.STATE, state)
 
     def final_runs(self, study: MethodStudy) -> dict[int, Run]:
@@ -241,7 +242,7 @@ class Tuning:
     def _owned(self) -> Iterator[None]:
         """Refuse a second process of this machine that continues the same tuning."""
         for method in self.methods:
-            owner = method.study.study.user_attrs.get(studies.OWNER)
+            owner = method.study.study.user_attrs.get(studies.OWNER) or {}
             if is_alive(owner) and not is_own(owner):
                 raise ConfigurationError(
                     f"The tuning {self.name} is run by another process ({owner['pid']}).",
