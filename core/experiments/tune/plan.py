@@ -94,7 +94,9 @@ def check(plan: Plan) -> dict[str, tuple[Setting, ...]]:
         )
     if "train.seed" in plan.given:
         raise ConfigurationError(
-            "A tuning has several seeds, but one seed is given.", "Give --seeds instead of --seed."
+            "A tuning has several seeds, but one seed is given.",
+            "Give --seeds instead of --seed.",
+            field="train.seed",
         )
     if plan.trials is None and plan.budget is None:
         raise ConfigurationError(
