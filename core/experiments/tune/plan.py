@@ -156,7 +156,7 @@ def plan_of(
     if trials is not None and budget is not None:
         raise ConfigurationError(
             "Both a number of trials and a training time are given.",
-            "Give --trials or --budget.",
+            "Give one of them.",
             field="tune.budget",
         )
     tuning = tuple(dict.fromkeys(numbers(seeds, int, "--seeds", field="tune.seeds")))

@@ -28,6 +28,7 @@ from core.experiments.tune.study import (
 from core.experiments.tune.trials import MethodTrials
 from core.experiments.tune.tune import Tuning
 from core.formatting import auroc, capitalized, duration
+from core.models.tuning.search import RATE
 from core.runs.run import Run, RunState
 from core.workspace import Workspace
 
@@ -280,7 +281,7 @@ def _problem(
 
 def _group(result: MethodResult) -> Group:
     trials = tuple(Trial(run.id, run.spec, run.folder) for run in result.finals)
-    return Group(result.title, result.finals[0].spec, trials)
+    return Group(result.title, result.finals[0].spec, trials, tuned=RATE in result.settings)
 
 
 def _measured(first: Group, second: Group) -> Measured | CoreError:

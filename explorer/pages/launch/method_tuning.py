@@ -16,7 +16,7 @@ from core.experiments.tune import background
 from core.experiments.tune.plan import FINAL_SEEDS, TRIALS, Plan, check, expected_seconds, plan_of
 from core.experiments.tune.space import ALL
 from core.models.tuning.registry import TUNING_METHODS
-from core.models.tuning.search import RATE
+from core.models.tuning.search import ALPHA_OVER_RANK, RATE
 from core.runs.store import Store
 from explorer.components.live_region import live
 from explorer.pages.launch import form, preview
@@ -87,16 +87,16 @@ def group() -> TuneGroup:
         )
         with gr.Row():
             trials = gr.Textbox(
-                label="Trials of each method", placeholder=str(TRIALS), elem_id="f-tune-trials"
+                label="Trials per method", placeholder=str(TRIALS), elem_id="f-tune-trials"
             )
             budget = gr.Textbox(
-                label="Or training time of each method", placeholder="20m", elem_id="f-tune-budget"
+                label="Or time per method", placeholder="20m", elem_id="f-tune-budget"
             )
             seeds = gr.Textbox(
                 label="Tuning seeds", placeholder="0", elem_id="f-tune-seeds", min_width=110
             )
             final_seeds = gr.Textbox(
-                label="Number of fresh final seeds",
+                label="Number of final seeds",
                 placeholder=str(FINAL_SEEDS),
                 elem_id="f-tune-final-seeds",
             )
@@ -116,9 +116,7 @@ def group() -> TuneGroup:
 def search_choices() -> list[tuple[str, str]]:
     """The settings of all search spaces as (text, name) pairs."""
     names = dict.fromkeys(name for method in TUNING_METHODS.values() for name in method.searches)
-    texts = {RATE: "learning rate"}
-    choices = [(texts.get(name, name.replace("_", " ")), name) for name in names]
-    return [*choices, ("all settings of the method", ALL)]
+    return [*((_setting(name), name) for name in names), ("all settings of the method", ALL)]
 
 
 def plan(
@@ -173,6 +171,7 @@ def summary(
         plan=planned,
         spaces=spaces,
         titles={name: TUNING_METHODS[name].title for name in spaces},
+        named=_setting,
         trial_runs=None if None in counts else sum(filter(None, counts)),
         final_runs=len(planned.methods) * len(planned.final_seeds),
         seconds=seconds,
@@ -198,6 +197,11 @@ def fault(error: CoreError) -> Markup:
     cause = error.cause.removeprefix("The settings are not valid. ")
     shown = CoreError(cause, error.remedy)
     return error_message(shown, form.element_id(error.field) if error.field else "")
+
+
+def _setting(name: str) -> str:
+    """A setting of a search space as text."""
+    return {RATE: "learning rate", ALPHA_OVER_RANK: "alpha / r"}.get(name, name.replace("_", " "))
 
 
 def _changed(spec: RunSpec) -> set[str]:
