@@ -38,7 +38,11 @@ def test_two_methods_are_tuned_while_the_page_is_closed(explorer: Explorer, visi
     preview = page.inner_text("#tune-preview")
     assert "log scale" in preview
     assert "4 with the chosen settings and the seeds 1, 2" in preview
+    page.wait_for_selector("#launch-cost .cxr-live:not([data-stale]) >> text=--epochs 2")
     keep(page, "tune-1-preview")
+    page.click("[data-theme-label]")
+    keep(page, "tune-1-preview-light")
+    page.click("[data-theme-label]")
     page.locator("#f-tune-budget textarea, #f-tune-budget input").first.fill("soon")
     page.wait_for_selector("#f-tune-budget .cxr-beside", timeout=PATIENCE)
     keep(page, "tune-2-error")
@@ -67,7 +71,7 @@ def test_two_methods_are_tuned_while_the_page_is_closed(explorer: Explorer, visi
     assert "Chosen settings" in shown
     assert "LoRA r 4 (tuned, 2 trials)" in shown
     keep(page, "tune-4-result")
-    page.click("text=Light")
+    page.click("[data-theme-label]")
     keep(page, "tune-5-result-light")
 
     workspace = open_workspace(explorer.workspace)

@@ -73,7 +73,7 @@ class LaunchPage:
                     open=False,
                     elem_classes="cxr-group",
                 ):
-                    advanced.group(self.fields, start)
+                    folds = advanced.group(self.fields, start)
             with gr.Column(scale=2, min_width=340, elem_classes="cxr-side"):
                 self.button = gr.Button(
                     "Launch run", variant="primary", size="lg", elem_id="launch-button"
@@ -81,7 +81,7 @@ class LaunchPage:
                 self.cost = live(preview.waiting(), elem_id="launch-cost")
         self.inputs = [*(self.fields[path] for path in form.PATHS), self.percent]
         self.with_recipe = [*self.inputs, self.tuning.recipe]
-        self.with_sweep = [*self.inputs, self.tuning.seeds, *sweep_fields]
+        self.with_sweep = [*self.inputs, self.tuning.seeds, *sweep_fields, folds]
         self.with_tune = [*self.inputs, *self.tune.fields]
         self.dependent = [
             *(self.fields[path] for path in dependent_fields.PATHS),

@@ -14,6 +14,8 @@ from markupsafe import Markup
 
 from core.config.run import RunSpec
 from core.errors import CoreError
+from core.evaluation.groups import Trial
+from core.experiments.folds import joined_trial
 from core.runs import queue
 from core.runs.run import Run
 from core.workspace import STYLES
@@ -140,7 +142,16 @@ class RunsPage:
             run = self._store.get(selection["run"]) if selection["run"] else None
         except CoreError:
             run = None
-        return scores(run, self._context.workspace) if run else Markup()
+        return scores(run, self._context.workspace, self._joined(run)) if run else Markup()
+
+    def _joined(self, run: Run) -> Trial | None:
+        """All folds of a run's cross-validation; None without one, or if folds are missing."""
+        if run.spec.data.fold is None:
+            return None
+        try:
+            return joined_trial(run.spec, self._store, self._context.workspace)
+        except CoreError:
+            return None
 
     def _change(
         self, act: str, name: str, request: Mapping[str, Any], selection: Selection

@@ -13,7 +13,8 @@ from core import formatting
 from core.errors import CoreError
 from core.evaluation import evaluate
 from core.evaluation.evaluate import Scores
-from core.evaluation.predictions import read_predictions
+from core.evaluation.groups import Trial
+from core.evaluation.predictions import read_joined
 from core.evaluation.subgroups import Subgroups
 from core.experiments.cells import is_scored
 from core.metrics import calibration
@@ -47,12 +48,19 @@ KINDS = {"sex": "Sex", "age": "Age", "view": "View"}
 """Names of the kinds of subgroups."""
 
 
-def scores(run: Run, workspace: Workspace) -> Markup:
-    """HTML of a completed run's scores on the test split; empty for any other run."""
+def scores(run: Run, workspace: Workspace, joined: Trial | None = None) -> Markup:
+    """HTML of a completed run's scores on the test split; empty for any other run.
+
+    Args:
+        run: The run.
+        workspace: The workspace.
+        joined: All folds of its cross-validation, if they are completed; they are scored then.
+    """
     if not is_scored(run, workspace):
         return Markup()
     try:
-        scored, bins = _evaluate(workspace.run(run.id), run.finished_at)
+        folders = joined.folders if joined else (workspace.run(run.id),)
+        scored, bins = _evaluate(folders, run.finished_at)
     except CoreError as error:
         return render("pages/runs/scores.html.j2", error=error)
     style = method_style(run.spec.adapter.method)
@@ -62,6 +70,7 @@ def scores(run: Run, workspace: Workspace) -> Markup:
         "pages/runs/scores.html.j2",
         error=None,
         run=run,
+        folds=len(folders),
         scores=scored,
         columns=COLUMNS,
         kinds=KINDS,
@@ -74,12 +83,15 @@ def scores(run: Run, workspace: Workspace) -> Markup:
 
 @lru_cache(maxsize=32)
 def _evaluate(
-    folder: Path, finished_at: float | None
+    folders: tuple[Path, ...], finished_at: float | None
 ) -> tuple[Scores, tuple[calibration.ReliabilityBin, ...]]:
-    """Scores of a run and its reliability over all findings; ``finished_at`` is part of the key."""
-    predictions = read_predictions(folder, SPLIT)
+    """Scores of a run, or of all folds, and their reliability over all findings.
+
+    The time at which the run finished is part of the key.
+    """
+    predictions = read_joined(folders, SPLIT)
     pooled = calibration.reliability(predictions.labels.ravel(), predictions.scores.ravel())
-    return evaluate.evaluate_run(folder, SPLIT), pooled
+    return evaluate.evaluate_run(folders[0], SPLIT, others=folders[1:]), pooled
 
 
 def _reliability(bins: Sequence[calibration.ReliabilityBin], style: Style) -> Markup:

@@ -1,7 +1,9 @@
 """The test scores of a run in detail, and what is shown where something is unknown."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,10 @@ from core.evaluation import evaluate
 from core.runs.run import Run, RunState
 from core.runs.store import Store
 from core.workspace import Workspace
+from explorer.context import Context
+from explorer.pages.runs.page import RunsPage, Selection
 from explorer.pages.runs.scores import scores
+from tests.support.completed import completed
 
 Complete = Callable[..., Run]
 
@@ -78,3 +83,24 @@ def test_damaged_predictions_are_reported(complete: Complete, workspace: Workspa
     file = Path(workspace.run(run.id)) / "predictions" / "test.npz"
     file.write_bytes(b"no archive")
     assert "cannot be read" in scores(run, workspace)
+
+
+def test_all_folds_are_scored_as_one_model(store: Store, workspace: Workspace) -> None:
+    nothing: Any = None
+    page = RunsPage(Context(workspace, store, nothing, nothing, defaultdict(lambda: nothing), {}))
+    runs = [
+        completed(store, workspace, RunSpec.of(**{"data.fold": f"{k}/3"}), skill=float(k))
+        for k in (1, 2, 3)
+    ]
+
+    def shown(run: Run) -> str:
+        return page.scores(Selection(run=run.id, follow=False, tuning=None))
+
+    expected = evaluate.evaluate_run(runs[0].folder, others=[run.folder for run in runs[1:]])
+    for run in runs:
+        assert "All 3 folds in detail" in shown(run)
+        assert "600 studies" in shown(run)
+        assert formatting.auroc(expected.macro.value) in shown(run)
+    store.delete(runs[1].id)
+    assert "Test split in detail" in shown(runs[0])
+    assert "Fold 1/3 alone." in shown(runs[0])
