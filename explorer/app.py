@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from core.errors import ConfigurationError
+from core.experiments.tune.background import BackgroundTunings
 from core.formatting import DISCLAIMER
 from core.runs.scheduler import Scheduler
 from core.runs.store import open_store
@@ -95,8 +96,8 @@ def open_address(query: Mapping[str, str]) -> list[Any]:
     """Open the page that an address names, and send it the request in the address.
 
     Args:
-        query: Keys of the address: ``?tab=…``, ``?run=…``, ``?compare=a,b``, ``?saliency=run``,
-            ``?spec=…``.
+        query: Keys of the address: ``?tab=…``, ``?run=…``, ``?tuning=…``, ``?compare=a,b``,
+            ``?saliency=run``, ``?spec=…``.
 
     Returns:
         The selected tab, and the requests for the inboxes of all pages.
@@ -104,8 +105,8 @@ def open_address(query: Mapping[str, str]) -> list[Any]:
     requests: dict[str, Any] = {}
     if query.get("spec"):
         requests["launch"] = {"settings": query["spec"]}
-    if query.get("run"):
-        requests["runs"] = {"run": query["run"]}
+    if query.get("run") or query.get("tuning"):
+        requests["runs"] = {key: query[key] for key in ("run", "tuning") if query.get(key)}
     if query.get("compare"):
         requests["compare"] = {"runs": [run for run in query["compare"].split(",") if run]}
     if query.get("saliency"):
@@ -133,7 +134,9 @@ def serve(
     resume_lost: bool = False,
     ready: Callable[[str], None] = print,
 ) -> None:
-    """Serve the explorer and start queued runs until interrupted; running runs continue.
+    """Serve the explorer, start queued runs and run tunings until interrupted.
+
+    Running runs continue; tunings continue at the next start.
 
     Args:
         workspace: Place of the runs.
@@ -153,6 +156,8 @@ def serve(
     scheduler = Scheduler(store, workspace, slots=max(1, slots), resume_lost=resume_lost)
     scheduler.step()
     scheduler.start()
+    tunings = BackgroundTunings(store, workspace)
+    tunings.start()
     try:
         version = StoreVersion(store)
         routes = [
@@ -168,6 +173,7 @@ def serve(
         )
         blocks.block_thread()
     finally:
+        tunings.stop()
         scheduler.stop()
         blocks.close(verbose=False)
 

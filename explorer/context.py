@@ -55,8 +55,8 @@ class Context:
 
         Args:
             page: Name of the page.
-            **wanted: ``launch``: ``spec`` (RunSpec as JSON). ``runs``: ``run`` (id). ``compare``:
-                ``runs`` (ids). ``saliency``: ``run``, optionally ``study`` and ``finding``.
-                ``data``: ``data`` (name of the data set), optionally ``study``.
+            **wanted: ``launch``: ``spec`` (RunSpec as JSON). ``runs``: ``run`` (id) or ``tuning``
+                (name). ``compare``: ``runs`` (ids). ``saliency``: ``run``, optionally ``study`` and
+                ``finding``. ``data``: ``data`` (name of the data set), optionally ``study``.
         """
         return [gr.Tabs(selected=page), {"serial": next(_serial), **wanted}]

@@ -378,7 +378,8 @@
   });
   document.addEventListener("input", (event) => {
     const form = event.target instanceof Element && event.target.closest("[data-form], .cxr-form");
-    if (form) document.querySelectorAll("#launch-cost .cxr-live").forEach((one) => one.setAttribute("data-stale", ""));
+    const grid = form && event.target.closest("#f-sweep, #f-tune");  // they do not change the run's cost
+    if (form && !grid) document.querySelectorAll("#launch-cost .cxr-live").forEach((one) => one.setAttribute("data-stale", ""));
   });
   const start = () => {
     applyTheme();

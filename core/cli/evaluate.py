@@ -19,9 +19,10 @@ def evaluate(
     rule: Annotated[
         str,
         typer.Option(
-            help="Rule for the operating point on validation: youden, sensitivity or specificity."
+            help="Rule for the operating point on validation: prevalence (as many studies are "
+            "positive as are labelled), youden, sensitivity or specificity."
         ),
-    ] = "youden",
+    ] = "prevalence",
     target: Annotated[
         float,
         typer.Option(

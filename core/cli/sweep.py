@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 from core.cli.execution import execute_jointly
 from core.cli.options import with_settings
 from core.cli.output import AsJson, Folder, Folds, Priority, answer, opened, summary, table
+from core.config.number_lists import numbers
 from core.config.run import RunSpec
 from core.config.tuned import with_tuned_defaults
 from core.formatting import auroc, duration
@@ -165,29 +165,6 @@ def _train_together(
             typer.echo(f"{run.name}: {run.failure_reason} {run.failure_remedy or ''}", err=True)
     if code:
         raise typer.Exit(code)
-
-
-def numbers(text: str, kind: Callable[[str], Any], option: str) -> list[Any]:
-    """Parse a list of numbers: ``4,8``, or ranges of integers such as ``0-4``.
-
-    Raises:
-        ConfigurationError: The text is not such a list.
-    """
-    from core.errors import ConfigurationError
-
-    values: list[Any] = []
-    try:
-        for word in text.replace(",", " ").split():
-            first, dash, last = word.partition("-")
-            if kind is int and dash and first:
-                values += range(int(first), int(last) + 1)
-            else:
-                values.append(kind(word))
-    except ValueError as error:
-        raise ConfigurationError(
-            f"“{text}” is not a list of numbers.", f"Write {option} 1,2,3."
-        ) from error
-    return values
 
 
 def _print_plan(planned: Plan) -> None:

@@ -16,7 +16,7 @@ from core.cli.execution import (
     print_grid_result,
 )
 from core.cli.output import AsJson, Folder, answer, table, write_text
-from core.cli.sweep import numbers
+from core.config.number_lists import numbers
 from core.formatting import duration
 
 if TYPE_CHECKING:

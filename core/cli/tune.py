@@ -11,13 +11,10 @@ import typer
 from core.cli.execution import EXECUTORS, open_scheduler, trainable_together
 from core.cli.options import with_settings
 from core.cli.output import AsJson, Folder, answer, opened, table
-from core.cli.sweep import numbers
 from core.config.run import RunSpec
 from core.formatting import DISCLAIMER, duration
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from core.experiments.tune.plan import Plan
     from core.experiments.tune.result import Result
     from core.experiments.tune.space import Setting
@@ -108,16 +105,18 @@ def tune(
     """
     from core.errors import unknown_name
     from core.experiments.tune import result as results
-    from core.experiments.tune.plan import check
+    from core.experiments.tune.plan import check, expected_seconds, plan_of
     from core.experiments.tune.trials import Joint
 
     if executor not in (*EXECUTORS, "none"):
         raise unknown_name("executor", executor, (*EXECUTORS, "none"))
-    plan = _plan(spec, given, methods, trials, budget, search, seeds, final_seeds, prune)
+    plan = plan_of(
+        spec, given, _names(methods), trials, budget, _names(search), seeds, final_seeds, prune
+    )
     workspace, store = opened(folder)
     plan = _stored_or_new(plan, name, workspace)
     spaces = check(plan)
-    expected = _expected_seconds(plan, store, workspace)
+    expected = expected_seconds(plan, store)
     if dry_run:
         value = {"name": name or plan.name, "seconds": expected, "plan": plan.as_json()}
         value["spaces"] = {name: list(map(asdict, space)) for name, space in spaces.items()}
@@ -138,67 +137,21 @@ def tune(
         raise typer.Exit(1)
 
 
-def _plan(
-    spec: RunSpec,
-    given: Collection[str],
-    methods: str,
-    trials: int | None,
-    budget: str | None,
-    search: str,
-    seeds: str,
-    final_seeds: str,
-    prune: bool,
-) -> Plan:
-    """The plan that the options describe."""
-    from core.errors import ConfigurationError
-    from core.experiments.tune.plan import TRIALS, Plan, fresh_seeds, seconds_of
-
-    if trials is not None and budget is not None:
-        raise ConfigurationError(
-            "Both a number of trials and a training time are given.", "Give --trials or --budget."
-        )
-    tuning = tuple(dict.fromkeys(numbers(seeds, int, "--seeds")))
-    listed = numbers(final_seeds, int, "--final-seeds")
-    single = len(listed) == 1 and final_seeds.strip().isdigit()
-    final = fresh_seeds(listed[0], tuning) if single else tuple(dict.fromkeys(listed))
-    seconds = None if budget is None else seconds_of(budget)
-    fixed = sorted(path for path in given if path.startswith(("adapter.", "train.")))
-    return Plan(
-        spec,
-        tuple(dict.fromkeys(methods.replace(",", " ").split())),
-        tuple(dict.fromkeys(search.replace("-", "_").replace(",", " ").split())),
-        tuple(path for path in fixed if path != "adapter.method"),
-        None if seconds is not None else TRIALS if trials is None else trials,
-        seconds,
-        tuning,
-        final,
-        prune,
-    )
-
-
 def _stored_or_new(plan: Plan, name: str | None, workspace: Workspace) -> Plan:
     """The plan of the tuning of this name, if there is one and no other option was given."""
     from core.experiments.tune import study
+    from core.experiments.tune.plan import plan_of
 
     if name is None:
         return plan
     stored = study.stored_plan(study.open_storage(workspace), name)
-    unset = _plan(RunSpec(), (), METHODS, None, None, "lr", "0", "5", True)
+    unset = plan_of(RunSpec(), (), _names(METHODS), None, None, ("lr",), "0", "5")
     return stored if stored is not None and plan == unset else plan
 
 
-def _expected_seconds(plan: Plan, store: Store, workspace: Workspace) -> float:
-    """Expected training time of all trials and final runs, one after the other."""
-    from core.experiments import sweep
-    from core.experiments.tune.space import method_spec
-
-    total = 0.0
-    for method in plan.methods:
-        spec = method_spec(plan.base, method)
-        seconds = sweep.plan([spec], store, workspace.cache, again=True, check=False).seconds
-        trials = (plan.trials or 0) * len(plan.seeds) * seconds
-        total += (plan.budget or trials) + len(plan.final_seeds) * seconds
-    return total
+def _names(text: str) -> list[str]:
+    """The names in a list such as ``lora,full``."""
+    return text.replace(",", " ").split()
 
 
 def _run(
@@ -236,7 +189,7 @@ def _print_plan(
     from core.models.tuning.registry import TUNING_METHODS
 
     rows: list[tuple[str, ...]] = [
-        (TUNING_METHODS[method].title, setting.name, _values(setting), setting.source)
+        (TUNING_METHODS[method].title, setting.name, setting.values, setting.source)
         for method, space in spaces.items()
         for setting in space
     ]
@@ -252,12 +205,6 @@ def _print_plan(
         f"seeds {final}. About {duration(seconds)} of training.",
         err=err,
     )
-
-
-def _values(setting: Setting) -> str:
-    if setting.choices:
-        return ", ".join(map(str, setting.choices))
-    return f"{setting.low:.3g} to {setting.high:.3g}{', log scale' if setting.log else ''}"
 
 
 def _print_result(result: Result) -> None:

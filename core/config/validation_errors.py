@@ -30,4 +30,6 @@ def _sentence(fault: Any) -> str:
     named = [f"{word} {bounds[key]}" for key, word in limits.items() if key in bounds]
     if named:
         return f"{given!r} is out of range; it must be {' and '.join(named)}."
-    return f"{str(fault['msg']).removeprefix('Value error, ').rstrip('.')} (value: {given!r})."
+    message = str(fault["msg"]).removeprefix("Value error, ").rstrip(".")
+    # The input of a check of several settings is all of them.
+    return f"{message}." if isinstance(given, dict) else f"{message} (value: {given!r})."

@@ -138,7 +138,7 @@ def evaluate_run(
     folder: Path,
     split: str = "test",
     *,
-    rule: Rule = "youden",
+    rule: Rule = "prevalence",
     target: float = 0.9,
     groups: bool = True,
     others: Sequence[Path] = (),
@@ -374,7 +374,8 @@ def rule_of(name: str) -> Rule:
 
 def rule_words(scores: Scores) -> str:
     """The rule for the thresholds, as text: ``Youden``, ``sensitivity 0.9``."""
-    return "Youden" if scores.rule == "youden" else f"{scores.rule} {scores.target:g}"
+    words = {"prevalence": "as many positives as labelled", "youden": "Youden"}
+    return words.get(scores.rule) or f"{scores.rule} {scores.target:g}"
 
 
 def prevalence_words(scores: Scores) -> str:

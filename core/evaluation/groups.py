@@ -74,11 +74,13 @@ class Group:
         title: What distinguishes the group from the others: ``LoRA r 4``.
         spec: Specification of the first run.
         trials: One run per seed, in the order of the seeds.
+        tuned: Whether a tuning has chosen the learning rate, which may be the default.
     """
 
     title: str
     spec: RunSpec
     trials: tuple[Trial, ...]
+    tuned: bool = False
 
 
 @dataclass(frozen=True)

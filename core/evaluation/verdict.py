@@ -254,7 +254,8 @@ def _is_untuned(group: Group) -> bool:
     """Whether a group was trained with a default learning rate that was not tuned for its data."""
     spec = group.spec.resolved()
     closed_form = tuning_method(spec.adapter.method).closed_form
-    return not closed_form and is_default(spec, RATE) and not tuned_for(spec)
+    tuned = group.tuned or closed_form or bool(tuned_for(spec))
+    return not tuned and is_default(spec, RATE)
 
 
 def _seeds(group: Group) -> set[int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.config.data import MAX_FOLDS, MIN_FOLDS
 from core.config.run import RunSpec
 from core.errors import ConfigurationError
 from core.models.tuning.registry import tuning_method
@@ -122,11 +123,18 @@ def fold_names(base: RunSpec, folds: int | None) -> list[str | None]:
     """The folds of a cross-validation, ``1/5`` to ``5/5``; that of ``base`` without a number."""
     if folds is None:
         return [base.data.fold]
+    if not MIN_FOLDS <= folds <= MAX_FOLDS:
+        raise ConfigurationError(
+            f"{folds} folds are not possible: one is scored, another selects the epoch, and the "
+            "others are trained on.",
+            f"Give {MIN_FOLDS} to {MAX_FOLDS} folds.",
+            field="folds",
+        )
     if base.data.fold is not None:
         raise ConfigurationError(
             "Both --fold and --folds are given.", "Give one of them.", field="data.fold"
         )
-    return [f"{k}/{folds}" for k in range(1, max(1, folds) + 1)]
+    return [f"{k}/{folds}" for k in range(1, folds + 1)]
 
 
 def read_list(base: RunSpec, file: Path) -> list[RunSpec]:

@@ -139,7 +139,7 @@ class MaskedAutoencoder(nn.Module):
         if self.scale > 1:
             images = functional.avg_pool2d(images, self.scale)
         logits: Tensor = self.dense(self.dense_norm(patch_tokens(self.encoder, images)))
-        grid = logits.transpose(1, 2).unflatten(-1, (self.side, self.side))
+        grid = logits.transpose(1, 2).reshape(len(logits), -1, self.side, self.side)
         return functional.pixel_shuffle(grid, self.cells)
 
     def _encode(self, patches: Tensor, positions: Tensor) -> Tensor:

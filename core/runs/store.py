@@ -311,6 +311,11 @@ class Store(MetricStore):
         with self._database.read() as connection:
             return int(connection.execute(sa.select(schema.store.c.changes)).scalar_one())
 
+    def count_change(self) -> None:
+        """Increment ``version()`` because something besides the runs has changed."""
+        with self._database.write():
+            pass  # each write counts
+
     # --- within a transaction --------------------------------------------------------------------
 
     def _insert(

@@ -1,7 +1,8 @@
 """Runs whose validation AUROC depends on their learning rate, without training.
 
-As a program, ``tuned_run.py RUN WORKSPACE`` is the process of one run, and
-``tuned_run.py WORKSPACE`` a tuning of two methods that starts such processes.
+As a program, ``tuned_run.py RUN WORKSPACE`` is the process of one run, ``tuned_run.py WORKSPACE`` a
+tuning of two methods that starts such processes, and ``tuned_run.py background WORKSPACE`` a
+process that runs the tunings of a workspace in the background, as the explorer does.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from core.config.run import RunSpec
 from core.errors import Stopped
+from core.experiments.tune import background
+from core.experiments.tune.background import BackgroundTunings
 from core.experiments.tune.plan import Plan
 from core.experiments.tune.tune import Tuning
 from core.reporter import Reporter
@@ -105,25 +108,41 @@ def plan(**changed: Any) -> Plan:
     return Plan(BASE, **fields | changed)
 
 
+def _scheduler(store: Store, workspace: Workspace) -> Scheduler:
+    def command(*runs: Run) -> list[str]:
+        return [sys.executable, __file__, *(run.id for run in runs), str(workspace.root)]
+
+    return Scheduler(store, workspace, command=command)
+
+
 def _tune(root: str) -> None:
     workspace = open_workspace(root)
     store = open_store(workspace, create=True)
-
-    def command(*runs: Run) -> list[str]:
-        return [sys.executable, __file__, *(run.id for run in runs), root]
-
-    scheduler = Scheduler(store, workspace, command=command)
+    scheduler = _scheduler(store, workspace)
     scheduler.start()
     tuning = Tuning(plan(), store, workspace, report=lambda line: print(line, flush=True))
     print("complete", tuning.run(), flush=True)
     scheduler.stop()
 
 
+def _serve(root: str) -> None:
+    workspace = open_workspace(root)
+    store = open_store(workspace, create=True)
+    _scheduler(store, workspace).start()
+    background.POLL_SECONDS = 0.05
+    BackgroundTunings(store, workspace).start()
+    print("serving", flush=True)
+    while True:
+        time.sleep(60)
+
+
 def main() -> int:
-    """Execute a run, or the tuning."""
+    """Execute a run, the tuning, or tunings in the background."""
     if len(sys.argv) == 2:
         _tune(sys.argv[1])
         return 0
+    if sys.argv[1] == "background":
+        _serve(sys.argv[2])
     run_id, root = sys.argv[1:]
     workspace = open_workspace(root)
     return worker.work(open_store(workspace, create=False), workspace, run_id, execute)

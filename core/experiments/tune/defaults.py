@@ -101,7 +101,7 @@ def choices(workspace: Workspace) -> dict[tuple[str, str], Choice]:
     """The choices of all tunings in a workspace, by the names of tuning and method."""
     storage = studies.open_storage(workspace)
     chosen = {}
-    for study in optuna.get_all_study_summaries(storage):
+    for study in optuna.get_all_study_summaries(storage, include_best_trial=False):
         attributes = study.user_attrs
         if studies.WINNER not in attributes:
             continue
@@ -130,10 +130,11 @@ def tunings_of(workspace: Workspace, specs: Sequence[RunSpec]) -> dict[str, tupl
     Raises:
         StoreError: The database cannot be opened.
     """
-    if not studies.has_tunings(workspace):
+    storage = studies.existing_storage(workspace)
+    if storage is None:
         return {}
     tunings = {}
-    for name, plan in studies.stored_plans(studies.open_storage(workspace)).items():
+    for name, plan in studies.stored_plans(storage).items():
         methods = {spec.adapter.method for spec in specs if _same_setting(spec, plan.base)}
         shared = tuple(method for method in plan.methods if method in methods)
         if shared:

@@ -5,18 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from core.config.number_lists import numbers
 from core.config.run import RunSpec
 from core.errors import ConfigurationError
-from core.experiments.tune.space import Setting, check_names, space_of
+from core.experiments import sweep
+from core.experiments.tune.space import Setting, check_names, method_spec, space_of
+from core.models.tuning.registry import TUNING_METHODS
 from core.models.tuning.search import RATE
+from core.runs.store import Store
 
 TRIALS = 8
 """Trials of each method, if neither a number nor a time is given."""
 FINAL_SEEDS = 5
+MOST_TRIALS, MOST_SEEDS = 1000, 100
+HIGHEST_SEED = 2**31 - 1
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -82,34 +89,112 @@ def check(plan: Plan) -> dict[str, tuple[Setting, ...]]:
     """
     check_names(plan.search)
     if not plan.methods:
-        raise ConfigurationError("No method is given.", "Give --methods lora,full.")
+        raise ConfigurationError(
+            "No method is given.", "Give --methods lora,full.", field="tune.methods"
+        )
     if "train.seed" in plan.given:
         raise ConfigurationError(
-            "A tuning has several seeds, but one seed is given.", "Give --seeds instead of --seed."
+            "A tuning has several seeds, but one seed is given.",
+            "Give --seeds instead of --seed.",
+            field="train.seed",
         )
     if plan.trials is None and plan.budget is None:
-        raise ConfigurationError("The tuning has no budget.", "Give --trials 8 or --budget 30m.")
-    if plan.trials is not None and plan.trials < 1:
+        raise ConfigurationError(
+            "The tuning has no budget.", "Give --trials 8 or --budget 30m.", field="tune.trials"
+        )
+    if plan.trials is not None and not 1 <= plan.trials <= MOST_TRIALS:
         raise ConfigurationError(
             f"A method cannot be tuned with {plan.trials} trials.",
-            "Give --trials 1 or more; the first trial has the default settings.",
+            f"Give --trials 1 to {MOST_TRIALS:,}; the first trial has the default settings.",
+            field="tune.trials",
         )
     if plan.budget is not None and not plan.budget > 0:
         raise ConfigurationError(
-            "A method cannot be tuned in no time.", "Give a budget such as --budget 30m."
+            "A method cannot be tuned in no time.",
+            "Give a budget such as --budget 30m.",
+            field="tune.budget",
         )
-    if not plan.seeds or not plan.final_seeds:
-        raise ConfigurationError(
-            f"There are no {'final' if plan.seeds else 'tuning'} seeds.",
-            "Give --seeds 0 and --final-seeds 5.",
-        )
+    _check_seeds("tuning", plan.seeds, "--seeds 0", "tune.seeds")
+    _check_seeds("final", plan.final_seeds, "--final-seeds 5", "tune.final-seeds")
     shared = sorted(set(plan.seeds) & set(plan.final_seeds))
     if shared:
         raise ConfigurationError(
             f"Seeds are used for tuning and for the final runs: {', '.join(map(str, shared))}.",
             "Give --final-seeds other seeds: the final runs must not be those of the choice.",
+            field="tune.final-seeds",
         )
     return {method: space_of(plan.base, method, plan.search, plan.given) for method in plan.methods}
+
+
+def plan_of(
+    spec: RunSpec,
+    given: Collection[str],
+    methods: Iterable[str],
+    trials: int | None,
+    budget: str | None,
+    search: Iterable[str],
+    seeds: str,
+    final_seeds: str,
+    prune: bool = True,
+) -> Plan:
+    """The plan that a person describes on the command line or in the launch form.
+
+    Args:
+        spec: The run whose settings are kept.
+        given: Dotted names of the settings that the user gave.
+        methods: Names of the methods.
+        trials: Trials of each method.
+        budget: Training time of each method instead, as ``seconds_of`` reads it.
+        search: Names of the settings to tune, or ``all``.
+        seeds: Tuning seeds, such as ``0,1``.
+        final_seeds: Number of fresh seeds, such as ``5``, or the seeds, such as ``10-14``.
+        prune: Whether trials are stopped early.
+
+    Raises:
+        ConfigurationError: A text cannot be read, or there are two limits; see also ``check``.
+    """
+    if trials is not None and budget is not None:
+        raise ConfigurationError(
+            "Both a number of trials and a training time are given.",
+            "Give one of them.",
+            field="tune.budget",
+        )
+    tuning = tuple(dict.fromkeys(numbers(seeds, int, "--seeds", field="tune.seeds")))
+    listed = numbers(final_seeds, int, "--final-seeds", field="tune.final-seeds")
+    single = len(listed) == 1 and final_seeds.strip().isdigit()
+    final = tuple(dict.fromkeys(listed))
+    if single:
+        final = fresh_seeds(min(listed[0], MOST_SEEDS + 1), tuning)
+    seconds = None if budget is None else seconds_of(budget)
+    fixed = sorted(path for path in given if path.startswith(("adapter.", "train.")))
+    return Plan(
+        spec,
+        tuple(dict.fromkeys(methods)),
+        tuple(dict.fromkeys(name.replace("-", "_") for name in search)),
+        tuple(path for path in fixed if path != "adapter.method"),
+        None if seconds is not None else TRIALS if trials is None else trials,
+        seconds,
+        tuning,
+        final,
+        prune,
+    )
+
+
+def expected_seconds(plan: Plan, store: Store) -> float:
+    """Expected training time of all trials and final runs, one after the other.
+
+    Args:
+        plan: The plan.
+        store: Its completed runs make the estimate more accurate.
+    """
+    total = 0.0
+    for method in plan.methods:
+        spec = method_spec(plan.base, method)
+        cost = sweep.plan([spec], store, store.workspace.cache, again=True, check=False)
+        count = plan.trials or 0 if TUNING_METHODS[method].searches else 1
+        trials = count * len(plan.seeds) * cost.seconds
+        total += (plan.budget or trials) + len(plan.final_seeds) * cost.seconds
+    return total
 
 
 def fresh_seeds(count: int, seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -131,5 +216,17 @@ def seconds_of(text: str) -> float:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
     if match is None or match[2] not in UNITS:
-        raise ConfigurationError(f"“{text}” is not a duration.", "Write --budget 90s, 20m or 2h.")
+        raise ConfigurationError(
+            f"“{text}” is not a duration.", "Write --budget 90s, 20m or 2h.", field="tune.budget"
+        )
     return float(match[1]) * UNITS[match[2]]
+
+
+def _check_seeds(kind: str, seeds: Sequence[int], remedy: str, field: str) -> None:
+    if not 1 <= len(seeds) <= MOST_SEEDS:
+        count = "no" if not seeds else f"more than {MOST_SEEDS}"
+        raise ConfigurationError(f"There are {count} {kind} seeds.", f"Give {remedy}.", field=field)
+    if not 0 <= min(seeds) <= max(seeds) <= HIGHEST_SEED:
+        raise ConfigurationError(
+            f"A {kind} seed is not between 0 and {HIGHEST_SEED}.", f"Give {remedy}.", field=field
+        )

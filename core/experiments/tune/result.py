@@ -279,15 +279,14 @@ def _problem(
         reason = next((run.failure_reason for run in unfinished if run.failure_reason), None)
         return (
             f"{method.title}: {missing + len(unfinished)} of {len(tuning.plan.final_seeds)} final "
-            f"runs are not completed.{f' {reason}' if reason else ''} Run the same command again "
-            "to continue."
+            f"runs are not completed.{f' {reason}' if reason else ''} Continue the tuning."
         )
     return ""
 
 
 def _group(result: MethodResult) -> Group:
     trials = tuple(Trial(run.id, run.spec, run.folder) for run in result.finals)
-    return Group(result.title, result.finals[0].spec, trials)
+    return Group(result.title, result.finals[0].spec, trials, tuned=RATE in result.settings)
 
 
 def _measured(first: Group, second: Group) -> Measured | CoreError:

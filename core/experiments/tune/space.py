@@ -52,6 +52,13 @@ class Setting:
     choices: tuple[Value, ...]
     source: str
 
+    @property
+    def values(self) -> str:
+        """The values as text: ``2, 4, 8`` or ``0.0002 to 0.04, log scale``."""
+        if self.choices:
+            return ", ".join(map(str, self.choices))
+        return f"{self.low:.3g} to {self.high:.3g}{', log scale' if self.log else ''}"
+
 
 def method_spec(base: RunSpec, method: str) -> RunSpec:
     """The run that has the default settings of a method.

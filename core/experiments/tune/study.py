@@ -29,10 +29,16 @@ PRUNE_AFTER = 3
 """Completed trials that are needed before a trial is stopped."""
 LOCKED_SECONDS = 60.0
 
-RUNS, PRUNED, ENDED = "runs", "pruned_at", "ended"
-"""Attributes of a trial: run by seed; epoch at which it was pruned; why it has no score."""
+RUNS, PRUNED, ENDED, HELD = "runs", "pruned_at", "ended", "held"
+"""Attributes of a trial: run by seed; epoch at which it was pruned; why it has no score; whether
+its waiting runs were taken from the queue because the tuning was stopped."""
 PLAN, SPACE, WINNER, FINALS, OWNER = "plan", "space", "winner", "final_runs", "owner"
 """Attributes of a study."""
+STATE, PROBLEM = "state", "problem"
+"""Attributes of a study: one of the following, or None while a command runs the tuning; why the
+explorer stopped it."""
+BACKGROUND, STOPPED, OVER = "background", "stopped", "over"
+"""The explorer runs the tuning; the user stopped it; it has run to its end."""
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -47,11 +53,8 @@ def open_storage(workspace: Workspace) -> RDBStorage:
         StoreError: The database cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    options: dict[str, Any] = {}
-    if not workspace.database:
-        # A statement that writes takes its turn at once, instead of failing after it has read.
-        options = {"connect_args": {"timeout": LOCKED_SECONDS, "isolation_level": "IMMEDIATE"}}
-    address = _url(workspace).render_as_string(hide_password=False)
+    url, options = _database(workspace)
+    address = url.render_as_string(hide_password=False)
     try:
         # Optuna formats the address.
         return RDBStorage(
@@ -59,29 +62,26 @@ def open_storage(workspace: Workspace) -> RDBStorage:
             engine_kwargs={"poolclass": sa.pool.NullPool, **options},
         )
     except (sa.exc.SQLAlchemyError, RuntimeError) as error:
-        raise _cannot_be_opened(error) from error
+        raise unreadable(error) from error
 
 
-def has_tunings(workspace: Workspace) -> bool:
-    """Whether the database of the store has the tables of Optuna; they are not created.
+def existing_storage(workspace: Workspace) -> RDBStorage | None:
+    """Optuna's tables in the database of the store; None if there are none, as before a tuning.
 
     Raises:
         StoreError: The database cannot be opened.
     """
-    engine = sa.create_engine(_url(workspace), poolclass=sa.pool.NullPool)
+    url, options = _database(workspace)
+    engine = sa.create_engine(url, poolclass=sa.pool.NullPool, **options)
     try:
-        return sa.inspect(engine).has_table("studies")
+        exists = sa.inspect(engine).has_table("studies")
     except sa.exc.SQLAlchemyError as error:
-        raise _cannot_be_opened(error) from error
+        raise unreadable(error) from error
+    return open_storage(workspace) if exists else None
 
 
-def _url(workspace: Workspace) -> sa.URL:
-    if workspace.database:
-        return sa.make_url(workspace.database).set(drivername=DRIVER)
-    return sa.URL.create("sqlite", database=str(workspace.store))
-
-
-def _cannot_be_opened(error: Exception) -> StoreError:
+def unreadable(error: Exception) -> StoreError:
+    """An error of Optuna's tables as one of the store."""
     message = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return StoreError(
         f"The tables of the tuning cannot be opened ({message}).",
@@ -92,10 +92,10 @@ def _cannot_be_opened(error: Exception) -> StoreError:
 def stored_plans(storage: RDBStorage) -> dict[str, Plan]:
     """The plans of the tunings in the store by their names, in the order of their creation."""
     plans = {}
-    for summary in optuna.get_all_study_summaries(storage):
-        name = summary.study_name.rpartition("/")[0]
-        if PLAN in summary.user_attrs and name not in plans:
-            plans[name] = Plan.from_json(summary.user_attrs[PLAN])
+    for study, attributes in stored_attributes(storage):
+        name = study.rpartition("/")[0]
+        if PLAN in attributes and name not in plans:
+            plans[name] = Plan.from_json(attributes[PLAN])
     return plans
 
 
@@ -106,8 +106,14 @@ def stored_plan(storage: RDBStorage, name: str) -> Plan | None:
 
 def stored_names(storage: RDBStorage) -> list[str]:
     """Names of the tunings in the store, in the order of their creation."""
-    names = (summary.study_name for summary in optuna.get_all_study_summaries(storage))
-    return list(dict.fromkeys(name.rpartition("/")[0] for name in names if "/" in name))
+    names = (study.rpartition("/")[0] for study, _ in stored_attributes(storage) if "/" in study)
+    return list(dict.fromkeys(names))
+
+
+def stored_attributes(storage: RDBStorage) -> list[tuple[str, dict[str, Any]]]:
+    """Name, ``TUNING/METHOD``, and attributes of each study, in the order of their creation."""
+    summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
+    return [(summary.study_name, summary.user_attrs) for summary in summaries]
 
 
 def plan_named(storage: RDBStorage, name: str) -> Plan:
@@ -274,11 +280,11 @@ def open_study(
 def stored_studies(storage: RDBStorage, name: str) -> list[MethodStudy]:
     """The studies of a tuning in the store, in the order of their creation."""
     studies = []
-    for summary in optuna.get_all_study_summaries(storage):
-        prefix, _, method = summary.study_name.rpartition("/")
-        if prefix == name and SPACE in summary.user_attrs:
-            study = optuna.load_study(study_name=summary.study_name, storage=storage)
-            space = space_from_json(summary.user_attrs[SPACE])
+    for full_name, attributes in stored_attributes(storage):
+        prefix, _, method = full_name.rpartition("/")
+        if prefix == name and SPACE in attributes:
+            study = optuna.load_study(study_name=full_name, storage=storage)
+            space = space_from_json(attributes[SPACE])
             studies.append(MethodStudy(method, space, study, storage))
     return studies
 
@@ -291,6 +297,15 @@ def space_from_json(value: Iterable[dict[str, Any]]) -> tuple[Setting, ...]:
 def params_of(trial: FrozenTrial) -> Params:
     """Values of a trial by the names of the settings."""
     return dict(trial.params)
+
+
+def _database(workspace: Workspace) -> tuple[sa.URL, dict[str, Any]]:
+    """Address of the database of the store, and options of its engine."""
+    if workspace.database:
+        return sa.make_url(workspace.database).set(drivername=DRIVER), {}
+    # A statement that writes takes its turn at once, instead of failing after it has read.
+    arguments = {"timeout": LOCKED_SECONDS, "isolation_level": "IMMEDIATE"}
+    return sa.URL.create("sqlite", database=str(workspace.store)), {"connect_args": arguments}
 
 
 def _distributions(space: Sequence[Setting]) -> dict[str, BaseDistribution]:

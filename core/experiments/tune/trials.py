@@ -19,7 +19,7 @@ from core.errors import CoreError, RunError
 from core.experiments import sweep
 from core.experiments.tune.plan import Plan
 from core.experiments.tune.space import apply, method_spec, written
-from core.experiments.tune.study import FINISHED, PRUNED, RUNS, MethodStudy, params_of
+from core.experiments.tune.study import FINISHED, HELD, PRUNED, RUNS, MethodStudy, params_of
 from core.models.tuning.registry import TUNING_METHODS
 from core.reporter import MEAN_AUROC
 from core.runs import queue
@@ -158,6 +158,8 @@ class MethodTrials:
     def step(self) -> None:
         """Look once at all running trials, and start others as far as the budget permits."""
         for trial in self.study.trials(TrialState.RUNNING):
+            if trial.user_attrs.get(HELD):
+                self._release(trial)
             self._advance(trial)
         new: list[FrozenTrial] = []
         while self._has_budget() and self._running() < self._joint.parallel:
@@ -168,6 +170,28 @@ class MethodTrials:
                 new.append(proposed)
         if new:
             self._start(new)
+
+    def step_stopped(self) -> bool:
+        """Look once at all running trials of a stopped tuning, and start no other one.
+
+        Runs that wait in the queue are taken from it until ``step`` puts them back; runs that have
+        started continue to their end, and their trial counts.
+
+        Returns:
+            Whether no run of a trial is active.
+        """
+        active = False
+        for trial in self.study.trials(TrialState.RUNNING):
+            runs = (self._existing_runs(trial) if RUNS in trial.user_attrs else None) or []
+            waiting = [run for run in runs if run.state in (RunState.QUEUED, RunState.LOST)]
+            if waiting and not trial.user_attrs.get(HELD):
+                self.study.note(trial, HELD, True)
+            elif not waiting and not trial.user_attrs.get(HELD):
+                self._advance(trial)
+                active = True
+            self._stop([run for run in waiting if run.state is RunState.QUEUED])
+            active = active or any(run.state in ACTIVE for run in runs)
+        return not active
 
     def seconds(self) -> float:
         """Seconds of training that the trials have taken so far, all seeds together."""
@@ -246,15 +270,25 @@ class MethodTrials:
             self.study.note(trial, PRUNED, epoch)
             self._stop(runs)
 
-    def _present_runs(self, trial: FrozenTrial) -> list[Run] | None:
-        """The runs of a trial, lost ones resumed; None if one was deleted."""
+    def _release(self, trial: FrozenTrial) -> None:
+        """Put the runs of a trial that were taken from the queue back into it."""
+        for run in self._existing_runs(trial) or ():
+            if run.state is RunState.STOPPED:
+                with contextlib.suppress(RunError):  # the user has resumed it
+                    queue.resume(self._store, run.id)
+        self.study.note(trial, HELD, False)
+
+    def _existing_runs(self, trial: FrozenTrial) -> list[Run] | None:
+        """The runs of a trial; None if one was deleted."""
         try:
-            return [
-                resumed_if_lost(self._store, self._store.get(run_id))
-                for run_id in trial.user_attrs[RUNS].values()
-            ]
+            return [self._store.get(run_id) for run_id in trial.user_attrs[RUNS].values()]
         except RunError:
             return None
+
+    def _present_runs(self, trial: FrozenTrial) -> list[Run] | None:
+        """The runs of a trial, lost ones resumed; None if one was deleted."""
+        runs = self._existing_runs(trial)
+        return runs and [resumed_if_lost(self._store, run) for run in runs]
 
     def _record_epochs(self, trial: FrozenTrial, runs: Sequence[Run]) -> int | None:
         """Record the epochs that all runs have; returns the last one if it is new."""

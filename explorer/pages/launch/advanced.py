@@ -55,12 +55,15 @@ CHECKBOXES = {
 }
 
 
-def group(fields: dict[str, Any], start: dict[str, Any]) -> None:
+def group(fields: dict[str, Any], start: dict[str, Any]) -> gr.Textbox:
     """Lay out the group.
 
     Args:
         fields: The group's fields are added to it by the paths of their settings.
         start: First values by path.
+
+    Returns:
+        The number of folds, which is not a setting of a run.
     """
     with gr.Row():
         fields["train.optimizer"] = gr.Radio(
@@ -103,11 +106,19 @@ def group(fields: dict[str, Any], start: dict[str, Any]) -> None:
         placeholder="/lists/NIH_ChestX-ray/train_1.txt",
         elem_id=form.element_id("data.split_file"),
     )
-    fields["data.fold"] = gr.Textbox(
-        label="Fold of a cross-validation over patients, instead of the data set's splits",
-        placeholder="1/5",
-        elem_id=form.element_id("data.fold"),
-    )
+    with gr.Row():
+        folds = gr.Textbox(
+            label="Folds of a cross-validation over patients: one run for each",
+            info="Instead of the data set's splits. Scores and verdicts join all folds.",
+            placeholder="5",
+            elem_id="f-folds",
+        )
+        fields["data.fold"] = gr.Textbox(
+            label="A single fold instead",
+            info="Fold 1 of 5 is scored, the next one selects the epoch.",
+            placeholder="1/5",
+            elem_id=form.element_id("data.fold"),
+        )
     fields["model.pretrained"] = _checkbox("model.pretrained", start["model.pretrained"])
     fields["train.track"] = gr.CheckboxGroup(
         tracker_choices(),
@@ -118,6 +129,7 @@ def group(fields: dict[str, Any], start: dict[str, Any]) -> None:
     )
     for path in ("data.skip_bad", "data.shuffle_labels"):
         fields[path] = _checkbox(path, start[path])
+    return folds
 
 
 def resolved(spec: RunSpec, path: str) -> str:

@@ -24,10 +24,12 @@ from explorer.pages.launch import (
     dependent_fields,
     form,
     method_table,
+    method_tuning,
     preview,
     sweep,
     tuning,
 )
+from explorer.pages.launch.method_tuning import TuneChoice
 from explorer.pages.launch.sweep import SweepChoice
 
 TITLE = "Launch"
@@ -40,6 +42,7 @@ def build(context: Context, tab: gr.Tab) -> None:
     page.connect_fields()
     page.connect_recipe()
     page.connect_cost(tab)
+    page.connect_tune()
     page.connect_navigation(tab)
 
 
@@ -63,12 +66,14 @@ class LaunchPage:
                 self.backbone_card = backbones.group(self.fields, start)
                 self.tuning = tuning.group(self.fields, start)
                 sweep_fields, self.sweep_summary = sweep.group()
+                self.tune = method_tuning.group()
+                self.tune_opened = gr.State(False)
                 with gr.Accordion(
                     "Advanced: empty fields use the value shown in grey, the paper's if it has one",
                     open=False,
                     elem_classes="cxr-group",
                 ):
-                    advanced.group(self.fields, start)
+                    folds = advanced.group(self.fields, start)
             with gr.Column(scale=2, min_width=340, elem_classes="cxr-side"):
                 self.button = gr.Button(
                     "Launch run", variant="primary", size="lg", elem_id="launch-button"
@@ -76,7 +81,8 @@ class LaunchPage:
                 self.cost = live(preview.waiting(), elem_id="launch-cost")
         self.inputs = [*(self.fields[path] for path in form.PATHS), self.percent]
         self.with_recipe = [*self.inputs, self.tuning.recipe]
-        self.with_sweep = [*self.inputs, self.tuning.seeds, *sweep_fields]
+        self.with_sweep = [*self.inputs, self.tuning.seeds, *sweep_fields, folds]
+        self.with_tune = [*self.inputs, *self.tune.fields]
         self.dependent = [
             *(self.fields[path] for path in dependent_fields.PATHS),
             self.data_note,
@@ -116,6 +122,22 @@ class LaunchPage:
             self.with_sweep,
             [self.sweep_summary, self.button],
             **_one_by_one("launch-sweep"),
+        )
+
+    def connect_tune(self) -> None:
+        """Preview the tuning after a change while its group is open, and start it."""
+        opened, inputs = self.tune_opened, [self.tune_opened, *self.with_tune]
+        self.tune.fold.expand(lambda: True, None, opened, queue=False, **IMMEDIATE)
+        self.tune.fold.collapse(lambda: False, None, opened, queue=False, **IMMEDIATE)
+        after([opened.change, *(field.change for field in self.with_tune)]).then(
+            self.show_tune, inputs, self.tune.preview, **_one_by_one("launch-tune")
+        )
+        self.tune.button.click(
+            self.start_tuning,
+            self.with_tune,
+            [*self.context.outputs("runs"), self.tune.preview],
+            api_visibility="private",
+            show_progress="minimal",
         )
 
     def connect_navigation(self, tab: gr.Tab) -> None:
@@ -182,6 +204,26 @@ class LaunchPage:
         choice = SweepChoice.read(sweep_values)
         text, label = sweep.summary(self.context.store, settings, percent, seeds, choice)
         return [text, gr.update(value=label)]
+
+    def show_tune(self, opened: bool, *values: Any) -> Any:
+        """Search spaces and cost of the tuning, or what is wrong; nothing while it is folded."""
+        if not opened:
+            return gr.skip()
+        settings, percent, chosen = _read(values)
+        choice = TuneChoice.read(chosen)
+        return method_tuning.summary(self.context.store, settings, percent, choice)
+
+    def start_tuning(self, *values: Any) -> list[Any]:
+        """Add the tuning and show it, or say what is wrong."""
+        settings, percent, chosen = _read(values)
+        try:
+            name = method_tuning.submit(
+                self.context.store, settings, percent, TuneChoice.read(chosen)
+            )
+        except CoreError as error:
+            return [gr.skip(), gr.skip(), method_tuning.fault(error)]
+        gr.Info("It continues when this page is closed.", title="Tuning", duration=6)
+        return [*self.context.request("runs", tuning=name), gr.skip()]
 
     def submit(self, *values: Any) -> list[Any]:
         """Queue the run or the sweep and show its first run, or say what is wrong."""

@@ -20,7 +20,8 @@ from core.resources import memory
 from core.runs.run import Run
 from core.runs.store import Store
 from core.training.joint import compatibility
-from explorer.pages.launch import preview
+from explorer.components.live_region import live
+from explorer.pages.launch import form, preview
 from explorer.templates import error_message, render_macro
 
 TEMPLATE = "pages/launch/sweep.html.j2"
@@ -38,6 +39,7 @@ class SweepChoice:
         lrs: Learning rates as typed.
         alphas: Values of alpha as typed.
         alphas_over_rank: Values of alpha / rank as typed.
+        folds: Number of folds of a cross-validation as typed; each is a run.
     """
 
     methods: Sequence[str] = ()
@@ -47,14 +49,15 @@ class SweepChoice:
     lrs: str = ""
     alphas: str = ""
     alphas_over_rank: str = ""
+    folds: str = ""
 
     def __bool__(self) -> bool:
-        typed = "".join((self.ranks, self.lrs, self.alphas, self.alphas_over_rank))
+        typed = "".join((self.ranks, self.lrs, self.alphas, self.alphas_over_rank, self.folds))
         return bool(self.methods or typed.strip() or self.fractions or self.joint)
 
     @classmethod
     def read(cls, values: Sequence[Any]) -> SweepChoice:
-        """Read the values of the fields that ``group`` made."""
+        """Read the values of the fields that ``group`` made, and of the number of folds."""
         methods, ranks, fractions, joint, *typed = values
         texts = (text or "" for text in typed)
         return cls(tuple(methods or ()), ranks or "", tuple(fractions or ()), bool(joint), *texts)
@@ -109,9 +112,7 @@ def group() -> tuple[list[Any], gr.HTML]:
             "and LoRA+)",
             elem_id="f-sweep-together",
         )
-        runs = gr.HTML(
-            render_macro(TEMPLATE, "nothing"), apply_default_css=False, elem_id="f-sweep-sentence"
-        )
+        runs = live(render_macro(TEMPLATE, "nothing"), elem_id="f-sweep-sentence")
     return [methods, ranks, fractions, joint, lrs, alphas, quotients], runs
 
 
@@ -144,6 +145,7 @@ def plan(
         _numbers(choice.ranks, int, "ranks", "Type whole numbers: 2, 4, 8."),
         list(choice.fractions),
         range(spec.train.seed, spec.train.seed + preview.seed_count(seeds)),
+        _folds(choice.folds),
         lrs=_numbers(choice.lrs, float, "learning rates", "Type numbers: 0.0005, 0.002."),
         alphas=_numbers(choice.alphas, float, "alphas", "Type numbers: 16, 32."),
         alphas_over_rank=_numbers(
@@ -192,7 +194,8 @@ def summary(
     try:
         planned = plan(store, values, percent, seeds, choice)
     except CoreError as error:
-        return error_message(error), "Launch run"
+        field = "" if error.field in (None, "sweep") else form.element_id(error.field)
+        return error_message(error, field), "Launch run"
     needed = (
         memory.predict_together([spec.resolved() for spec in planned.new])
         if choice.joint and planned.new
@@ -207,6 +210,17 @@ def summary(
     )
     count = len(planned.new)
     return text, f"Launch {count} run{'s' * (count != 1)}"
+
+
+def _folds(text: str) -> int | None:
+    if not text.strip():
+        return None
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"“{text}” is not a number of folds.", "Type a whole number: 5.", field="folds"
+        ) from error
 
 
 def _numbers(text: str, kind: Callable[[str], Any], named: str, remedy: str) -> list[Any]:

@@ -23,6 +23,7 @@ from explorer.context import Context
 from explorer.pages.runs.detail import detail
 from explorer.pages.runs.export_panel import ExportPanel
 from explorer.pages.runs.score_panel import ScorePanel
+from explorer.pages.runs.tunings import Tunings
 from explorer.templates import error_message
 
 TITLE = "Runs"
@@ -39,30 +40,32 @@ _SEQUENTIAL: dict[str, Any] = {
 """Settings of the events that change the selection."""
 
 
-class Selection(TypedDict):
-    """The selected run, and whether the page follows the latest run."""
+class Selection(TypedDict, total=False):
+    """The selected run, whether the page follows the latest run, and the selected tuning."""
 
     run: str | None
     follow: bool
+    tuning: str | None
 
 
 def build(context: Context, tab: gr.Tab) -> None:
     """Lay out the table of runs and the selected run below it."""
     page = RunsPage(context)
-    selection = gr.State({"run": None, "follow": True})
+    selection = gr.State(Selection(run=None, follow=True, tuning=None))
     table = live(elem_id="runs-list")
+    tunings = live(elem_id="runs-tunings")
     export_panel = ExportPanel(context)
     selected = live(elem_id="runs-detail")
     score_panel = ScorePanel(context)
     scored = gr.State("")
-    shown = [selection, table, selected, scored]
+    shown = [selection, table, tunings, selected, scored]
 
     export_panel.listen(selected)
     inbox = context.inboxes["runs"]
     for event in (context.pulses["runs"].click, tab.select):
         event(page.show, selection, shown, trigger_mode="always_last", **_SEQUENTIAL)
     inbox.change(page.receive, [inbox, selection], shown, **_SEQUENTIAL)
-    for region in (table, selected):
+    for region in (table, tunings, selected):
         outputs = [*shown, *page.links.outputs]
         region.click(page.act, selection, outputs, trigger_mode="multiple", **_SEQUENTIAL)
     # The scores take a moment; the rest of the page does not wait for them.
@@ -75,10 +78,11 @@ class RunsPage:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._store = context.store
+        self._tunings = Tunings(context.store, context.workspace)
         self.links = PageLinks(context, ("launch", "compare", "saliency"))
 
     def show(self, selection: Selection) -> list[Any]:
-        """The valid selection, the table, the selected run, and what its scores depend on."""
+        """The valid selection, the tables, the selected run, and what its scores depend on."""
         runs = self._store.list(limit=MOST_ROWS)
         follow, name = selection["follow"], selection["run"]
         run, error = None, None
@@ -96,16 +100,19 @@ class RunsPage:
         elif error and runs:
             below = error_message(error)
         return [
-            Selection(run=selected, follow=follow),
+            Selection(run=selected, follow=follow, tuning=selection["tuning"]),
             run_table.table(self._store, runs, selected, follow),
+            self._tunings.panel(selection["tuning"]),
             below,
             f"{run.id} {run.state} {run.scores}" if run else "",
         ]
 
     def receive(self, request: dict[str, Any] | None, selection: Selection) -> list[Any]:
-        """Show the run that another page or the address asks for."""
-        if request:
-            selection = {"run": request["run"], "follow": False}
+        """Show the run or tuning that another page or the address asks for."""
+        if request and request.get("run"):
+            selection = selection | Selection(run=request["run"], follow=False)
+        if request and request.get("tuning"):
+            selection = selection | Selection(tuning=request["tuning"])
         return self.show(selection)
 
     def act(self, selection: Selection, event: gr.EventData) -> list[Any]:
@@ -114,7 +121,10 @@ class RunsPage:
         act, name = str(request.get("act")), str(request.get("run"))
         try:
             if act in _OPEN_PAGE:
-                return [gr.skip()] * 4 + self._open_page(act, self._store.get(name))
+                return [gr.skip()] * 5 + self._open_page(act, self._store.get(name))
+            if act == "tuning-compare":
+                runs = self._tunings.final_runs(str(request.get("tuning")))
+                return [gr.skip()] * 5 + self.links.open("compare", runs=runs)
             selection = self._change(act, name, request, selection)
         except CoreError as error:
             warn(error)
@@ -127,18 +137,30 @@ class RunsPage:
         if act == "example":
             example = queue.submit(self._store, RunSpec())
             gr.Info("The example takes about a minute.", title="Queued", duration=4)
-            return {"run": example.id, "follow": True}
+            return selection | Selection(run=example.id, follow=True)
         if act == "follow":
-            return {"run": selection["run"], "follow": not selection["follow"]}
+            return selection | Selection(follow=not selection["follow"])
         if act == "open":
-            return {"run": self._store.get(name).id, "follow": False}
+            return selection | Selection(run=self._store.get(name).id, follow=False)
+        if act.startswith("tuning"):
+            return self._change_tuning(act, str(request.get("tuning")), selection)
         if act == "move":
             self._store.move(self._store.get(name).id, str(request.get("where")))
         elif act in _CHANGE_RUN:
             _CHANGE_RUN[act](self._context, self._store.get(name))
             if act == "delete":
-                return {"run": None, "follow": selection["follow"]}
+                return selection | Selection(run=None)
         return selection
+
+    def _change_tuning(self, act: str, name: str, selection: Selection) -> Selection:
+        """Stop, continue, select or deselect a tuning."""
+        if act == "tuning-stop":
+            self._tunings.stop(name)
+        elif act == "tuning-continue":
+            self._tunings.resume(name)
+        elif selection["tuning"] == name:
+            return selection | Selection(tuning=None)
+        return selection | Selection(tuning=name)
 
     def _open_page(self, act: str, run: Run) -> list[Any]:
         page, request = _OPEN_PAGE[act]

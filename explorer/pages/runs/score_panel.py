@@ -8,6 +8,8 @@ from typing import Any
 import gradio as gr
 
 from core.errors import ConfigurationError, CoreError
+from core.evaluation.groups import Trial
+from core.experiments.folds import joined_trial
 from core.runs.run import Run
 from core.workspace import STYLES
 from explorer.components.live_region import QUIET, live
@@ -77,10 +79,11 @@ class ScorePanel:
             finding: Finding of the decision curve; the one with most positives if the run lacks it.
             prevalence: In percent; empty for that of the test split.
         """
-        run = self._run(selection)
-        findings = curve_findings(run, self._context.workspace) if run else []
+        run, workspace = self._run(selection), self._context.workspace
+        joined = self._joined(run) if run else None
+        findings = curve_findings(run, workspace, joined) if run else []
         if run is None or not findings:
-            html = scores(run, self._context.workspace) if run else ""
+            html = scores(run, workspace, joined=joined) if run else ""
             return [gr.Row(visible=False), gr.skip(), html]
         names = [each.finding for each in findings]
         if finding not in names:
@@ -93,12 +96,21 @@ class ScorePanel:
         return [
             gr.Row(visible=True),
             gr.Dropdown(choices=[(name.replace("_", " "), name) for name in names], value=finding),
-            scores(run, self._context.workspace, finding, share, problem),
+            scores(run, workspace, finding, share, problem, joined),
         ]
 
     def _run(self, selection: Mapping[str, Any]) -> Run | None:
         try:
             return self._context.store.get(selection["run"]) if selection["run"] else None
+        except CoreError:
+            return None
+
+    def _joined(self, run: Run) -> Trial | None:
+        """All folds of a run's cross-validation; None without one, or if folds are missing."""
+        if run.spec.data.fold is None:
+            return None
+        try:
+            return joined_trial(run.spec, self._context.store, self._context.workspace)
         except CoreError:
             return None
 

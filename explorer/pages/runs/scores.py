@@ -13,7 +13,8 @@ from core import formatting
 from core.errors import CoreError
 from core.evaluation import evaluate
 from core.evaluation.evaluate import FindingScore, Scores
-from core.evaluation.predictions import read_predictions
+from core.evaluation.groups import Trial
+from core.evaluation.predictions import read_joined
 from core.evaluation.subgroups import Subgroups
 from core.experiments.cells import is_scored
 from core.metrics import calibration
@@ -30,7 +31,11 @@ from explorer.templates import render
 COLUMNS = (
     ("AUROC", "95% interval over patients"),
     ("AP", "Average precision: area under the precision-recall curve; chance is the prevalence"),
-    ("Sens.", "Sensitivity at the threshold chosen on the validation split (Youden)"),
+    (
+        "Sens.",
+        "Sensitivity at the threshold that classifies as many validation studies as positive as "
+        "there are positives",
+    ),
     ("Spec.", "Specificity at the same threshold"),
     ("PPV", "Positive predictive value at this threshold, with its 95% interval over patients"),
     ("NPV", "Negative predictive value, likewise"),
@@ -44,12 +49,20 @@ KINDS = {"sex": "Sex", "age": "Age", "view": "View"}
 """Names of the kinds of subgroups."""
 
 
-def curve_findings(run: Run, workspace: Workspace) -> list[FindingScore]:
-    """Findings of a run that have a decision curve; none for a run without scores."""
+def curve_findings(
+    run: Run, workspace: Workspace, joined: Trial | None = None
+) -> list[FindingScore]:
+    """Findings of a run that have a decision curve; none for a run without scores.
+
+    Args:
+        run: The run.
+        workspace: Holds its predictions.
+        joined: As in ``scores``.
+    """
     if not is_scored(run, workspace):
         return []
     try:
-        scored, _ = _evaluate(workspace.run(run.id), run.finished_at, None)
+        scored, _ = _evaluate(_folders(run, workspace, joined), run.finished_at, None)
     except CoreError:
         return []  # ``scores`` shows the error
     return [finding for finding in scored.findings if finding.net_benefit]
@@ -61,6 +74,7 @@ def scores(
     finding: str | None = None,
     prevalence: float | None = None,
     problem: Markup | str = "",
+    joined: Trial | None = None,
 ) -> Markup:
     """HTML of a completed run's scores on the test split; empty for any other run.
 
@@ -71,11 +85,13 @@ def scores(
         prevalence: Prevalence for PPV, NPV and net benefit, in (0, 1); by default that of each
             finding in the test split.
         problem: Shown where the prevalence is not valid.
+        joined: All folds of its cross-validation, if they are completed; they are scored then.
     """
     if not is_scored(run, workspace):
         return Markup()
     try:
-        scored, bins = _evaluate(workspace.run(run.id), run.finished_at, prevalence)
+        folders = _folders(run, workspace, joined)
+        scored, bins = _evaluate(folders, run.finished_at, prevalence)
     except CoreError as error:
         return render("pages/runs/scores.html.j2", error=error)
     style = method_style(run.spec.adapter.method)
@@ -87,6 +103,7 @@ def scores(
         error=None,
         problem=problem,
         run=run,
+        folds=len(folders),
         scores=scored,
         prevalence=evaluate.prevalence_words(scored),
         columns=COLUMNS,
@@ -99,14 +116,22 @@ def scores(
     )
 
 
+def _folders(run: Run, workspace: Workspace, joined: Trial | None) -> tuple[Path, ...]:
+    return joined.folders if joined else (workspace.run(run.id),)
+
+
 @lru_cache(maxsize=32)
 def _evaluate(
-    folder: Path, finished_at: float | None, prevalence: float | None
+    folders: tuple[Path, ...], finished_at: float | None, prevalence: float | None
 ) -> tuple[Scores, tuple[calibration.ReliabilityBin, ...]]:
-    """Scores of a run and its reliability over all findings; ``finished_at`` is part of the key."""
-    predictions = read_predictions(folder, SPLIT)
+    """Scores of a run, or of all folds, and their reliability over all findings.
+
+    The time at which the run finished is part of the key.
+    """
+    predictions = read_joined(folders, SPLIT)
     pooled = calibration.reliability(predictions.labels.ravel(), predictions.scores.ravel())
-    return evaluate.evaluate_run(folder, SPLIT, prevalence=prevalence), pooled
+    result = evaluate.evaluate_run(folders[0], SPLIT, others=folders[1:], prevalence=prevalence)
+    return result, pooled
 
 
 def _reliability(bins: Sequence[calibration.ReliabilityBin], style: Style) -> Markup:

@@ -8,7 +8,7 @@ from core.config import tuned
 from core.config.run import RunSpec
 from core.experiments.tune import defaults
 from core.experiments.tune import result as results
-from core.experiments.tune.study import has_tunings, open_storage
+from core.experiments.tune.study import existing_storage, open_storage
 from core.experiments.tune.tune import Tuning
 from core.runs.store import Store
 from core.workspace import Workspace
@@ -57,7 +57,7 @@ def test_a_finished_tuning_becomes_the_default(
 
 def test_nothing_is_written_where_nothing_was_tuned(store: Store, workspace: Workspace) -> None:
     assert defaults.tunings_of(workspace, [BASE]) == {}
-    assert not has_tunings(workspace)
+    assert existing_storage(workspace) is None
     open_storage(workspace)
-    assert has_tunings(workspace)
+    assert existing_storage(workspace) is not None
     assert defaults.tunings_of(workspace, [BASE]) == {}

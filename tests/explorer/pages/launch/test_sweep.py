@@ -106,3 +106,33 @@ def test_incompatible_runs_cannot_be_trained_jointly(store: Store) -> None:
     with pytest.raises(ConfigurationError, match="cannot be trained together"):
         sweep.submit(store, filled(), None, 1, mixed)
     assert store.list() == []
+
+
+def test_each_fold_is_a_run(store: Store) -> None:
+    choice = SweepChoice((), folds="5")
+    assert choice
+    assert sweep.summary(store, filled(), None, 2, choice)[1] == "Launch 10 runs"
+    queued = sweep.submit(store, filled(), None, 1, choice)
+    assert [run.spec.data.fold for run in queued] == [f"{k}/5" for k in range(1, 6)]
+
+
+@pytest.mark.parametrize(
+    ("folds", "fold", "field", "message"),
+    [
+        ("five", "", "f-folds", "is not a number of folds"),
+        ("5", "1/5", "f-data-fold", "Both --fold and --folds"),
+        ("1", "", "f-folds", "1 folds are not possible"),
+        ("9999999999", "", "f-folds", "Give 3 to"),
+    ],
+)
+def test_wrong_folds_are_shown_at_their_field(
+    store: Store, folds: str, fold: str, field: str, message: str
+) -> None:
+    choice = SweepChoice((), folds=folds)
+    words, label = sweep.summary(store, filled(data__fold=fold), None, 1, choice)
+    assert message in words
+    assert (f'data-beside="{field}"' in words) == bool(field)
+    assert label == "Launch run"
+    with pytest.raises(ConfigurationError):
+        sweep.submit(store, filled(data__fold=fold), None, 1, choice)
+    assert store.list() == []

@@ -9,6 +9,7 @@ from core import formatting
 from core.config.run import RunSpec
 from core.errors import ConfigurationError
 from core.evaluation import evaluate
+from core.runs.run import Run
 from core.runs.store import Store
 from core.workspace import Workspace
 from explorer.context import Context
@@ -85,3 +86,24 @@ def test_without_scores_there_is_nothing_to_choose(
     row, _, html = panel.show({"run": run.id}, None, "2")
     assert not row.visible
     assert "cannot be read" in html
+
+
+def test_all_folds_are_scored_as_one_model(
+    panel: ScorePanel, store: Store, workspace: Workspace
+) -> None:
+    runs = [
+        completed(store, workspace, RunSpec.of(**{"data.fold": f"{k}/3"}), skill=float(k))
+        for k in (1, 2, 3)
+    ]
+
+    def shown(run: Run) -> str:
+        return panel.show({"run": run.id}, None, "")[-1]
+
+    expected = evaluate.evaluate_run(runs[0].folder, others=[run.folder for run in runs[1:]])
+    for run in runs:
+        assert "All 3 folds in detail" in shown(run)
+        assert "600 studies" in shown(run)
+        assert formatting.auroc(expected.macro.value) in shown(run)
+    store.delete(runs[1].id)
+    assert "Test split in detail" in shown(runs[0])
+    assert "Fold 1/3 alone." in shown(runs[0])
