@@ -18,6 +18,7 @@ from core.formatting import DISCLAIMER
 from core.runs.scheduler import Scheduler
 from core.runs.store import open_store
 from core.workspace import Workspace
+from explorer.components.model_cache import model_cache
 from explorer.context import Context
 from explorer.page import Page
 from explorer.pages.compare import page as compare
@@ -29,6 +30,7 @@ from explorer.pages.paper import page as paper
 from explorer.pages.runs import page as runs
 from explorer.pages.saliency import page as saliency
 from explorer.server import change_events, gradio_api, runs_json
+from explorer.server.hit_rates import BackgroundHitRates
 from explorer.server.store_version import StoreVersion
 from explorer.templates import render
 from explorer.theme import STYLE, theme
@@ -158,6 +160,8 @@ def serve(
     scheduler.start()
     tunings = BackgroundTunings(store, workspace)
     tunings.start()
+    rates = BackgroundHitRates(store, model_cache(workspace, store))
+    rates.start()
     try:
         version = StoreVersion(store)
         routes = [
@@ -173,6 +177,7 @@ def serve(
         )
         blocks.block_thread()
     finally:
+        rates.stop()
         tunings.stop()
         scheduler.stop()
         blocks.close(verbose=False)

@@ -48,7 +48,7 @@ INSIDE: dict[str, list[set[str]]] = {
     "core.models": [{"backbones"}, {"tuning"}, {"peft_files", "parity"}],
     "core.saliency": [
         {"methods"}, {"explain", "upsample", "dicom_export", "out_of_distribution"}, {"scores"},
-        {"request", "report"},
+        {"request", "report", "hit_rates"},
     ],
     "explorer": [
         {"formatting", "figures", "templates", "theme", "context", "page"}, {"components"},

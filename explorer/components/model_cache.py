@@ -30,6 +30,7 @@ from core.workspace import Workspace
 
 if TYPE_CHECKING:
     from core.classifier.trained import Trained
+    from core.saliency.hit_rates import HitRates
     from core.saliency.out_of_distribution import Reference, Score
     from core.saliency.request import ExplainedStudy
 
@@ -120,6 +121,7 @@ class ModelCache:
         self._radiographs = LruCache(RADIOGRAPHS)
         self._predictions = LruCache(PREDICTIONS)
         self._callers = LruCache(PREDICTIONS)
+        self._hit_rates = LruCache(PREDICTIONS)
         self._maps = LruCache(MAPS)
         self._references = LruCache(MODELS)
 
@@ -219,6 +221,32 @@ class ModelCache:
             return {name: caller for name, caller in fitted.items() if caller is not None}
 
         return self._callers.get((run.id, run.finished_at), fit)
+
+    def hit_rates(self, run_id: str) -> HitRates | None:
+        """Return how often a run's maps hit marked regions; None if that was not measured yet."""
+        from core.saliency import hit_rates
+
+        return hit_rates.read(self._workspace.run(run_id))
+
+    def measure_hit_rates(self, run_id: str) -> HitRates:
+        """Return a run's hit rates; they are measured if there are none, which takes some seconds.
+
+        Raises:
+            CoreError: As ``core.saliency.hit_rates.measure``, or the run has no weights.
+        """
+        from core.saliency import hit_rates
+
+        loaded = self.model(run_id)
+        folder = self._workspace.run(loaded.run.id)
+
+        def measured() -> HitRates:
+            known = hit_rates.read(folder)
+            if known is not None:
+                return known
+            dataset = self.dataset(loaded.run.spec.data)
+            return hit_rates.measure(loaded.trained, folder, dataset, lock=lambda: loaded.lock)
+
+        return self._hit_rates.get((loaded.run.id, loaded.run.finished_at), measured)
 
     def out_of_distribution(self, run_id: str, image: NDArray[np.uint8]) -> Score:
         """Return the distance of an image from a run's validation images.

@@ -53,6 +53,7 @@ class SaliencyPage:
                     elem_id="saliency-viewer", label="Where each model looks on the radiograph"
                 )
                 self._below = live(elem_id="saliency-below")
+                self._rates = live(elem_id="saliency-rates")
 
     # Events ------------------------------------------------------------------------------------
 
@@ -71,7 +72,9 @@ class SaliencyPage:
         ]  # fmt: skip
 
     def _then_show(self, event: Any) -> Any:
-        return event.then(self.show, self._controls.selection, self._shown, **QUIET)
+        shown = event.then(self.show, self._controls.selection, self._shown, **QUIET)
+        shown.then(self.rates, self._controls.run, self._rates, **QUIET)
+        return shown
 
     def _connect_opening(self, tab: gr.Tab) -> None:
         """The page is opened or requested by another page, or a run changed in the store."""
@@ -185,6 +188,10 @@ class SaliencyPage:
             empty = viewer.viewer_value([], empty=str(error))
             return [empty, "", error_message(error), *[gr.skip()] * 3, outdated]
         return [*view.show(self._context, self._models, selected), outdated]
+
+    def rates(self, run: str | None) -> str:
+        """How often the main run's maps hit marked regions."""
+        return view.hit_rates(self._models, run)
 
     def compare(self, request: gr.Request, *selection: Any) -> str:
         """Compare an uploaded image with the validation images of the main run."""

@@ -7,6 +7,7 @@ uploaded image is identified by a token (see ``explorer.pages.saliency.uploads``
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -94,7 +95,8 @@ def offer(
     others = [other for other in others or [] if other in by_id and other != run.id]
     try:
         dataset = models.dataset(run.spec.data)
-        finding = finding if finding in dataset.findings else dataset.findings[0]
+        if finding not in dataset.findings:
+            finding, study = _first_hit(models, run, dataset, study)
         order = order if others or order not in study_list.PAIRED else "listed"
         ids, decided = _studies(models, [run.id, *others], dataset, finding, which, order)
     except CoreError:
@@ -118,6 +120,33 @@ def offer(
         gr.Dropdown(choices=study_list.orders(names), value=order),
         ids,
     ]
+
+
+def _first_hit(
+    models: ModelCache, run: Run, dataset: ChestDataset, study: str | None
+) -> tuple[str, str | None]:
+    """The finding that a run places best and a study with a hit; else the first finding."""
+    rates = models.hit_rates(run.id)
+    best = rates.best if rates else None
+    if best is None or best.finding not in dataset.findings:
+        return dataset.findings[0], study
+    return best.finding, study or best.hits[0]
+
+
+def hit_rates(models: ModelCache, run_id: str | None) -> Markup:
+    """HTML of how often the main run's maps hit marked regions, measured if needed."""
+    if not run_id:
+        return Markup()
+    try:
+        rates = models.measure_hit_rates(run_id)
+    except CoreError:  # nothing is marked in its test split, or ``show`` reports the error
+        return Markup()
+    return render(
+        "pages/saliency/hit_rates.html.j2",
+        rates=rates,
+        method=SALIENCY_METHODS[rates.method].title,
+        isnan=math.isnan,
+    )
 
 
 def _main_run(context: Context, by_id: dict[str, Run], run_id: str | None) -> Run | None:

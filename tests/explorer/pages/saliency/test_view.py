@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from core.config.run import RunSpec
 from core.data.datasets import files
 from core.runs import queue, worker
 from core.runs.store import Store, open_store
+from core.saliency import hit_rates
+from core.saliency.hit_rates import HitRate
 from core.training.loop import fine_tune
 from core.workspace import BEST, Workspace, open_workspace
 from explorer.components import study_views
@@ -29,6 +31,7 @@ from explorer.context import Context
 from explorer.pages.saliency import download, view
 from explorer.pages.saliency.uploads import Upload, Uploads
 from explorer.pages.saliency.view import Selection
+from explorer.server.hit_rates import BackgroundHitRates
 from tests.support.layouts import save_dicom
 
 SIDE = 64
@@ -251,3 +254,59 @@ def test_maps_and_captures_are_downloaded(page: Page, tmp_path: Path) -> None:
         assert found.pixel_array.ndim == 3
         assert "Plate" in found.DerivationDescription
         assert not found.PatientName
+
+
+def write_rates(page: Page, low: float) -> None:
+    """Store hit rates as if measured: a hit on one study, of a finding that is not the first."""
+    finding = page.models.dataset(page.store.get(page.ids[0]).spec.data).findings[-1]
+    one = HitRate(finding, 6, 4 / 6, 0.0, low, 0.9, (STUDY,))
+    rates = {"method": "grad-cam", "findings": [asdict(one)], "mean": asdict(one)}
+    (page.workspace.run(page.ids[0]) / hit_rates.FILE).write_text(json.dumps(rates))
+
+
+@pytest.mark.filterwarnings("ignore:The value passed into gr.Dropdown")  # an update, not a field
+def test_the_page_opens_on_a_hit_and_leads_with_the_hit_rate(page: Page) -> None:
+    file = page.workspace.run(page.ids[0]) / hit_rates.FILE
+    assert view.hit_rates(page.models, page.ids[0]) == ""  # nothing is marked in this data set
+    assert not file.exists()
+    findings = page.models.dataset(page.store.get(page.ids[0]).spec.data).findings
+    offered = view.offer(page.context, page.models, page.ids[0], None, None, "all", "listed", None)
+    assert offered[2].value == findings[0]
+    write_rates(page, low=0.2)
+    try:
+        offered = view.offer(
+            page.context, page.models, page.ids[0], None, None, "all", "listed", None
+        )
+        assert (offered[2].value, offered[3].value) == (findings[-1], STUDY)
+        chosen = view.offer(
+            page.context, page.models, page.ids[0], None, findings[0], "all", "listed", None
+        )
+        assert chosen[2].value == findings[0]
+        page.models = ModelCache(page.workspace, page.store)
+        html = view.hit_rates(page.models, page.ids[0])
+        assert "inside the marked region in 67% of the test studies</b>" in html
+        assert "4 of 6" in html
+        write_rates(page, low=-0.2)
+        page.models = ModelCache(page.workspace, page.store)
+        html = view.hit_rates(page.models, page.ids[0])
+        assert "does not place its findings better" in html
+    finally:
+        file.unlink()
+
+
+def test_the_latest_run_is_measured_when_no_run_waits(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+    monkeypatch.setattr(page.models, "measure_hit_rates", measured.append)
+    background = BackgroundHitRates(page.store, page.models)
+    background.step()
+    assert measured == []  # its runs completed before the explorer was started
+    background._since = 0.0
+    waiting = queue.submit(page.store, RunSpec())
+    background.step()
+    assert measured == []
+    page.store.delete(waiting.id)
+    background.step()
+    background.step()
+    assert measured == [page.ids[1]]
