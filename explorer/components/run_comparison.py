@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from core.config.run import RunSpec
+from core.config.tuned import tuned_for
 from core.errors import CoreError
 from core.evaluation import evaluate
 from core.evaluation.evaluate import Scores
@@ -28,6 +29,7 @@ from core.evaluation.pixel_baseline import PIXELS, pixels_spec, sentence
 from core.evaluation.predictions import aligned, read_predictions
 from core.evaluation.verdict import Measured, Verdict, about_chance, decide, measure
 from core.experiments.cells import is_scored
+from core.experiments.tune.defaults import tuned_here
 from core.formatting import capitalized
 from core.metrics import intervals
 from core.metrics.auroc import per_finding
@@ -141,7 +143,7 @@ def compare(
         _compared_run(store, workspace, run, title, style)
         for run, title, style in zip(runs, titles(runs), styles, strict=True)
     )
-    groups = tuple(_groups(store, workspace, runs))
+    groups = _with_tunings(_groups(store, workspace, runs), workspace)
     first_styles = {same_but_seed(each.run.spec): each.style for each in reversed(compared)}
     reference = _baseline(groups, store, baseline)
     others = [group for group in groups if group is not reference] if reference else []
@@ -174,6 +176,12 @@ def compare(
         _best([each for each in compared if each.scores], workspace),
         _against_pixels(store, workspace, groups),
     )
+
+
+def _with_tunings(groups: Iterable[Group], workspace: Workspace) -> tuple[Group, ...]:
+    """The groups, marked where a tuning of this workspace chose the learning rate."""
+    known = tuned_here(workspace)
+    return tuple(replace(group, tuned=tuned_for(group.spec, known)) for group in groups)
 
 
 def titles(runs: Sequence[Run]) -> list[str]:

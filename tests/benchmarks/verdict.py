@@ -178,10 +178,11 @@ def _positives_row(positives: int, auroc: float, seed: int) -> bool:
 
 def rows(simulations: int, pool: ProcessPoolExecutor) -> Iterator[tuple[Any, ...]]:
     """Rows of the table, in the order of ``COLUMNS``; shares from 0 to 1."""
+    first = itertools.count(step=simulations)  # each row has its own cohorts
 
     def share(function: Any, *setting: Any) -> Floats:
-        one = functools.partial(function, *setting)
-        found = list(pool.map(one, range(simulations), chunksize=10))
+        one, start = functools.partial(function, *setting), next(first)
+        found = list(pool.map(one, range(start, start + simulations), chunksize=10))
         return np.atleast_1d(np.mean(np.array(found, dtype=float), axis=0))
 
     for name, seeds, variance in itertools.product(PREVALENCES, SEEDS, SEED_VARIANCES):

@@ -99,8 +99,9 @@ class Choice:
 
 def choices(workspace: Workspace) -> dict[tuple[str, str], Choice]:
     """The choices of all tunings in a workspace, by the names of tuning and method."""
-    storage = studies.open_storage(workspace)
-    chosen = {}
+    storage, chosen = studies.existing_storage(workspace), {}
+    if storage is None:
+        return {}
     for study in optuna.get_all_study_summaries(storage, include_best_trial=False):
         attributes = study.user_attrs
         if studies.WINNER not in attributes:

@@ -3,8 +3,8 @@
 A page writes the name of a value between double braces. The Help page and the documentation's site
 (``docs/site/hooks.py``) replace it:
 
-- ``{{ transfer-table }}``: a value of ``transfer_values``, ``verdict_values`` or
-  ``simulation_values``;
+- ``{{ transfer-table }}``: a value of ``transfer_values``, ``verdict_values``,
+  ``simulation_values`` or ``tuned_values``;
 - ``{{ cpu step/ViT-B/lora/64 ours .2f }}``: a field of a benchmark's row in ``cpu.json``, in one of
   Python's number formats, or ``MB`` for bytes.
 """
@@ -26,10 +26,11 @@ from core.formatting import percent, points
 from core.metrics.intervals import Interval
 from core.metrics.seed_tests import seeds_paired
 from core.models.backbones.registry import backbone_card
+from core.models.tuning.registry import TUNING_METHODS
 from core.workspace import ASSETS
 
 TRANSFER, VERDICT = ASSETS / "results" / "transfer.csv", ASSETS / "results" / "verdict.csv"
-SIMULATION = ASSETS / "results" / "simulation.csv"
+SIMULATION, TUNED = ASSETS / "results" / "simulation.csv", ASSETS / "results" / "tuned.csv"
 BENCHMARKS = ASSETS.parent / "tests" / "benchmarks" / "results" / "cpu.json"
 
 MARKER = re.compile(r"\{\{ ([^{}\n]+) \}\}")
@@ -53,7 +54,8 @@ def value(name: str) -> str:
     if name.startswith("cpu "):
         _, row, field, form = name.split()
         return _benchmark(row, field, form)
-    return (transfer_values() | verdict_values() | simulation_values() | _arithmetic())[name]
+    stored = transfer_values() | verdict_values() | simulation_values() | tuned_values()
+    return (stored | _arithmetic())[name]
 
 
 @lru_cache(maxsize=1)
@@ -148,6 +150,36 @@ def simulation_values() -> dict[str, str]:
         "simulation-table": "\n".join(lines),
         "simulation-coverage": "\n".join(covered),
     }
+
+
+@lru_cache(maxsize=1)
+def tuned_values() -> dict[str, str]:
+    """Values of ``tuned.csv``: methods at their default and at their tuned learning rates."""
+    with TUNED.open(encoding="utf-8", newline="") as stream:
+        runs = list(csv.DictReader(stream))
+    lines = [
+        "| Data | Method | default | tuned | learning rate, default | tuned |",
+        "|---|---|---|---|---|---|",
+    ]
+    cells: dict[tuple[str, str], dict[str, list[dict[str, str]]]] = {}
+    for run in runs:
+        title = f"{run['data']}, {_labels(float(run['label_fraction']))}"
+        row = cells.setdefault((title, TUNING_METHODS[run["method"]].title), {})
+        row.setdefault(run["settings"], []).append(run)
+    for (data, method), settings in cells.items():
+        texts = [_seeds_text(settings.get(name, [])) for name in ("default", "tuned")]
+        rates = [settings.get(name, [{"lr": ""}])[0]["lr"] or "–" for name in ("default", "tuned")]
+        lines.append(f"| {data} | {method} | {' | '.join([*texts, *rates])} |")
+    return {"tuned-table": "\n".join(lines), "tuned-runs": str(len({run["run"] for run in runs}))}
+
+
+def _seeds_text(runs: list[dict[str, str]]) -> str:
+    """Mean test AUROC over seeds and half the width of its 95% interval: ``0.701 ± 0.012 (5)``."""
+    if not runs:
+        return "–"
+    scores = [float(run["test_auroc"]) for run in runs]
+    mean = seeds_paired(scores, [0.0] * len(scores)).difference
+    return f"{mean.value:.3f} ± {mean.high - mean.value:.3f} ({len(scores)})"
 
 
 def _span(values: list[float] | None) -> str:

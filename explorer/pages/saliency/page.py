@@ -87,9 +87,11 @@ class SaliencyPage:
         filters = [inbox, *controls.filters]
         self._then_show(inbox.change(self.receive, filters, controls.choices, **QUIET))
         self._then_show(after([tab.select]).then(self.open, filters, controls.choices, **QUIET))
-        runs = [controls.run, controls.others]
         context.pulses["saliency"].click(
-            self.update_runs, runs, [self._no_runs, self._page, *runs], **QUIET
+            self.update_runs,
+            controls.run,
+            [self._no_runs, self._page, controls.run, controls.others],
+            **QUIET,
         )
 
     def _connect_choices(self) -> None:
@@ -139,9 +141,9 @@ class SaliencyPage:
         return ["" if has_runs else render("pages/saliency/no_runs.html.j2"),
                 gr.Row(visible=has_runs)]  # fmt: skip
 
-    def update_runs(self, run: str | None, others: list[str] | None) -> list[Any]:
-        """Update the lists of runs after a change in the store."""
-        return [*self.update_visibility(), *view.offer_runs(self._context, run, others)]
+    def update_runs(self, run: str | None) -> list[Any]:
+        """Update the choices of runs after a change in the store; the selected runs stay."""
+        return [*self.update_visibility(), *view.run_choices(self._context, run)]
 
     def start_example(self) -> list[Any]:
         """Queue the example run, and show it on the Runs page."""

@@ -63,8 +63,15 @@ def completed(context: Context) -> list[Run]:
     return context.store.list(states=[RunState.COMPLETED])
 
 
+def run_choices(context: Context, run: str | None) -> list[Any]:
+    """Update the choices of both lists of runs; what is selected stays."""
+    choices = study_views.names(completed(context))
+    others = [choice for choice in choices if choice[1] != run]
+    return [gr.Dropdown(choices=choices), gr.Dropdown(choices=others)]
+
+
 def offer_runs(context: Context, run: str | None, others: list[str] | None) -> list[Any]:
-    """Update both lists of runs, and keep the selected runs that still exist."""
+    """Update both lists of runs, and select those of these runs that still exist."""
     runs = completed(context)
     known = {each.id for each in runs}
     choices = study_views.names(runs)
