@@ -378,8 +378,9 @@
   });
   document.addEventListener("input", (event) => {
     const form = event.target instanceof Element && event.target.closest("[data-form], .cxr-form");
-    const grid = form && event.target.closest("#f-sweep, #f-tune");  // they do not change the run's cost
-    if (form && !grid) document.querySelectorAll("#launch-cost .cxr-live").forEach((one) => one.setAttribute("data-stale", ""));
+    // Fields of several runs do not change the cost of one.
+    const several = form && event.target.closest("#f-sweep, #f-tune, #f-folds, #f-repeats");
+    if (form && !several) document.querySelectorAll("#launch-cost .cxr-live").forEach((one) => one.setAttribute("data-stale", ""));
   });
   const start = () => {
     applyTheme();

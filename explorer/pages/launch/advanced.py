@@ -108,14 +108,14 @@ def group(fields: dict[str, Any], start: dict[str, Any]) -> gr.Textbox:
     )
     with gr.Row():
         folds = gr.Textbox(
-            label="Folds of a cross-validation over patients: one run for each",
-            info="Instead of the data set's splits. Scores and verdicts join all folds.",
+            label="Cross-validation: number of folds",
+            info="One run per fold of patients; scores join all.",
             placeholder="5",
             elem_id="f-folds",
         )
         fields["data.fold"] = gr.Textbox(
-            label="A single fold instead",
-            info="Fold 1 of 5 is scored, the next one selects the epoch.",
+            label="Or a single fold",
+            info="It is scored; the next one selects the epoch.",
             placeholder="1/5",
             elem_id=form.element_id("data.fold"),
         )

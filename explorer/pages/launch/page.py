@@ -65,7 +65,7 @@ class LaunchPage:
                 self.data_note, self.percent = datasets.group(context.workspace, self.fields, start)
                 self.backbone_card = backbones.group(self.fields, start)
                 self.tuning = tuning.group(self.fields, start)
-                sweep_fields, self.sweep_summary = sweep.group()
+                sweep_fields = sweep.group()
                 self.tune = method_tuning.group()
                 self.tune_opened = gr.State(False)
                 with gr.Accordion(
@@ -78,6 +78,7 @@ class LaunchPage:
                 self.button = gr.Button(
                     "Launch run", variant="primary", size="lg", elem_id="launch-button"
                 )
+                self.sweep_summary = sweep.summary_region()
                 self.cost = live(preview.waiting(), elem_id="launch-cost")
         self.inputs = [*(self.fields[path] for path in form.PATHS), self.percent]
         self.with_recipe = [*self.inputs, self.tuning.recipe]

@@ -63,12 +63,8 @@ class SweepChoice:
         return cls(tuple(methods or ()), ranks or "", tuple(fractions or ()), bool(joint), *texts)
 
 
-def group() -> tuple[list[Any], gr.HTML]:
-    """Lay out the sweep's fields, folded.
-
-    Returns:
-        The fields, and the summary of the runs.
-    """
+def group() -> list[Any]:
+    """Lay out the sweep's fields, folded, and return them."""
     with gr.Accordion(
         "Sweep: several methods, label fractions, ranks or learning rates, instead of the single "
         "values above",
@@ -112,8 +108,12 @@ def group() -> tuple[list[Any], gr.HTML]:
             "and LoRA+)",
             elem_id="f-sweep-together",
         )
-        runs = live(render_macro(TEMPLATE, "nothing"), elem_id="f-sweep-sentence")
-    return [methods, ranks, fractions, joint, lrs, alphas, quotients], runs
+    return [methods, ranks, fractions, joint, lrs, alphas, quotients]
+
+
+def summary_region() -> gr.HTML:
+    """The region of the summary; not in a fold, since Gradio draws nothing in closed ones."""
+    return live(render_macro(TEMPLATE, "nothing"), elem_id="f-sweep-sentence")
 
 
 def plan(
