@@ -57,7 +57,8 @@ def write_defaults(result: Result, plan: Plan, file: Path) -> int:
         file: The file, such as ``core.config.tuned.FILE``.
 
     Returns:
-        Number of methods that were written; those without final runs are left out.
+        Number of methods that were written; those without final runs, and those that have nothing
+        to tune, are left out.
 
     Raises:
         ConfigurationError: The file is damaged, or its folder cannot be created.
@@ -66,7 +67,7 @@ def write_defaults(result: Result, plan: Plan, file: Path) -> int:
     new = [
         tuned_default(each.finals[0].spec, _evidence(each, result, plan))
         for each in result.methods
-        if not each.problem
+        if not each.problem and TUNING_METHODS[each.method].searches
     ]
     replaced = {entry.key for entry in new}
     kept = [entry for entry in read(file) if entry.key not in replaced]

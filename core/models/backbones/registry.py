@@ -100,23 +100,29 @@ _EMBEDDED_LEAKS = (
     "software."
 )
 
+_NORMAL_LEAKS = (
+    " It has also seen, without labels, 8,773 images of the class Normal of RSNA's challenge, which "
+    "are images of NIH; an unknown part of them is in NIH's official test list."
+)
+
 BACKBONES: dict[str, BackboneCard] = {
     "embedded-mae": BackboneCard(
         name="embedded-mae",
         title="ViT-Tiny MAE, embedded",
-        pretraining="Masked autoencoding with this software: first on phantoms, then on phantoms "
-        "and training images of Kermany et al. 2018 and NIH ChestX-ray14. Data, steps and command "
-        "are in embedded-mae.json next to the weights.",
+        pretraining="Masked autoencoding with this software on phantoms and training images of "
+        "Kermany et al. 2018, NIH ChestX-ray14 and RSNA's class Normal; on phantoms, the tokens "
+        "also learnt where they differ from the healthy patient, and where lungs, heart and tubes "
+        "are. Edition 2; data, steps and command are in embedded-mae.json next to the weights.",
         paper="He et al. 2022, Masked Autoencoders Are Scalable Vision Learners (arXiv 2111.06377)",
         weights="embedded-mae.safetensors",
-        leaks=_EMBEDDED_LEAKS,
+        leaks=_EMBEDDED_LEAKS + _NORMAL_LEAKS,
         **_EMBEDDED,
     ),
     "embedded-mrm": BackboneCard(
         name="embedded-mrm",
         title="ViT-Tiny MRM, embedded",
-        pretraining="Masked record modelling, starting from embedded-mae: the same images, and the "
-        "reports of the phantoms. Data, steps and command are in embedded-mrm.json next to the "
+        pretraining="Masked record modelling, starting from edition 1 of embedded-mae: phantoms "
+        "with their reports, and training images of Kermany et al. 2018 and NIH ChestX-ray14. Data, steps and command are in embedded-mrm.json next to the "
         "weights.",
         paper="Zhou et al. 2023, Advancing Radiograph Representation Learning with Masked Record "
         "Modeling (arXiv 2301.13155)",
