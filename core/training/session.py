@@ -20,7 +20,7 @@ from core.data.cache.image_cache import ImageCache
 from core.errors import DataError
 from core.hardware.distributed import Processes
 from core.metrics.auroc import per_finding
-from core.models.tuning.registry import TrainingHook
+from core.models.tuning.method import TrainingHook
 from core.reporter import Reporter
 from core.training.inputs import InputSource
 

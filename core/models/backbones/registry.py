@@ -101,8 +101,8 @@ _EMBEDDED_LEAKS = (
 )
 
 _NORMAL_LEAKS = (
-    " It has also seen, without labels, 8,773 images of the class Normal of RSNA's challenge, which "
-    "are images of NIH; an unknown part of them is in NIH's official test list."
+    " It has also seen, without labels, 8,773 images of the class Normal of RSNA's challenge, "
+    "which are images of NIH; an unknown part of them is in NIH's official test list."
 )
 
 BACKBONES: dict[str, BackboneCard] = {
@@ -122,8 +122,8 @@ BACKBONES: dict[str, BackboneCard] = {
         name="embedded-mrm",
         title="ViT-Tiny MRM, embedded",
         pretraining="Masked record modelling, starting from edition 1 of embedded-mae: phantoms "
-        "with their reports, and training images of Kermany et al. 2018 and NIH ChestX-ray14. Data, steps and command are in embedded-mrm.json next to the "
-        "weights.",
+        "with their reports, and training images of Kermany et al. 2018 and NIH ChestX-ray14. "
+        "Data, steps and command are in embedded-mrm.json next to the weights.",
         paper="Zhou et al. 2023, Advancing Radiograph Representation Learning with Masked Record "
         "Modeling (arXiv 2301.13155)",
         weights="embedded-mrm.safetensors",

@@ -10,7 +10,8 @@ from core.config.run import AdapterSpec
 from core.errors import ConfigurationError
 from core.models.tuning import precomputed
 from core.models.tuning.apply import ParameterCount, count_parameters
-from core.models.tuning.registry import TUNING_METHODS, LayerKind, Method
+from core.models.tuning.method import LayerKind, Method
+from core.models.tuning.registry import TUNING_METHODS
 
 if TYPE_CHECKING:
     from core.models.backbones.card import BackboneCard

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from core.config.run import AdapterSpec
 from core.errors import ConfigurationError, ModelError
 from core.models.tuning import precomputed
-from core.models.tuning.registry import Method, TrainingHook, tuning_method
+from core.models.tuning.method import Method, TrainingHook
+from core.models.tuning.registry import tuning_method
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -12,7 +12,7 @@ from core.errors import ConfigurationError
 from core.models.backbones import qkv
 from core.models.backbones.blocks import parse_blocks
 from core.models.backbones.model_map import ModelMap, is_dense, is_pointwise
-from core.models.tuning.registry import LayerKind, Method
+from core.models.tuning.method import LayerKind, Method
 
 PARTS: dict[str, tuple[str, ...]] = {
     "qv": ("q", "v"),
