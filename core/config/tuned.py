@@ -60,6 +60,7 @@ class TunedDefault:
         drawn = spec.data.split_file is None and not spec.data.shuffle_labels
         return (
             drawn
+            and spec.model.weights is None
             and source_of(spec.data) == self.data
             and all(value_of(spec, path) == value for path, value in self.same.items())
         )

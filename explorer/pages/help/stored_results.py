@@ -158,18 +158,19 @@ def tuned_values() -> dict[str, str]:
     with TUNED.open(encoding="utf-8", newline="") as stream:
         runs = list(csv.DictReader(stream))
     lines = [
-        "| Data | Method | default | tuned | learning rate, default | tuned |",
-        "|---|---|---|---|---|---|",
+        "| Data | Backbone | Method | default | tuned | learning rate, default | tuned |",
+        "|---|---|---|---|---|---|---|",
     ]
-    cells: dict[tuple[str, str], dict[str, list[dict[str, str]]]] = {}
+    cells: dict[tuple[str, ...], dict[str, list[dict[str, str]]]] = {}
     for run in runs:
         title = f"{run['data']}, {_labels(float(run['label_fraction']))}"
-        row = cells.setdefault((title, TUNING_METHODS[run["method"]].title), {})
+        names = (title, run["backbone"], TUNING_METHODS[run["method"]].title)
+        row = cells.setdefault(names, {})
         row.setdefault(run["settings"], []).append(run)
-    for (data, method), settings in cells.items():
+    for names, settings in cells.items():
         texts = [_seeds_text(settings.get(name, [])) for name in ("default", "tuned")]
         rates = [settings.get(name, [{"lr": ""}])[0]["lr"] or "–" for name in ("default", "tuned")]
-        lines.append(f"| {data} | {method} | {' | '.join([*texts, *rates])} |")
+        lines.append(f"| {' | '.join([*names, *texts, *rates])} |")
     return {"tuned-table": "\n".join(lines), "tuned-runs": str(len({run["run"] for run in runs}))}
 
 
