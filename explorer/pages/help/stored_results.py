@@ -167,10 +167,10 @@ def tuned_values() -> dict[str, str]:
         names = (title, run["backbone"], TUNING_METHODS[run["method"]].title)
         row = cells.setdefault(names, {})
         row.setdefault(run["settings"], []).append(run)
-    for names, settings in cells.items():
+    for row_names, settings in cells.items():
         texts = [_seeds_text(settings.get(name, [])) for name in ("default", "tuned")]
         rates = [settings.get(name, [{"lr": ""}])[0]["lr"] or "–" for name in ("default", "tuned")]
-        lines.append(f"| {' | '.join([*names, *texts, *rates])} |")
+        lines.append(f"| {' | '.join([*row_names, *texts, *rates])} |")
     return {"tuned-table": "\n".join(lines), "tuned-runs": str(len({run["run"] for run in runs}))}
 
 
