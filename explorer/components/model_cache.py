@@ -228,23 +228,29 @@ class ModelCache:
 
         return hit_rates.read(self._workspace.run(run_id))
 
-    def measure_hit_rates(self, run_id: str) -> HitRates:
+    def measure_hit_rates(self, run_id: str) -> HitRates | None:
         """Return a run's hit rates; they are measured if there are none, which takes some seconds.
 
+        None if nothing is marked in the test split; this is looked up once.
+
         Raises:
-            CoreError: As ``core.saliency.hit_rates.measure``, or the run has no weights.
+            CoreError: The run has no weights, the data set is missing, or the file cannot be
+                written.
         """
         from core.saliency import hit_rates
 
         loaded = self.model(run_id)
         folder = self._workspace.run(loaded.run.id)
 
-        def measured() -> HitRates:
+        def measured() -> HitRates | None:
             known = hit_rates.read(folder)
             if known is not None:
                 return known
             dataset = self.dataset(loaded.run.spec.data)
-            return hit_rates.measure(loaded.trained, folder, dataset, lock=lambda: loaded.lock)
+            try:
+                return hit_rates.measure(loaded.trained, folder, dataset, lock=lambda: loaded.lock)
+            except DataError:  # nothing is marked
+                return None
 
         return self._hit_rates.get((loaded.run.id, loaded.run.finished_at), measured)
 

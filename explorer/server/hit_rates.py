@@ -56,7 +56,7 @@ class BackgroundHitRates:
         self._tried.add((run.id, run.finished_at))
         try:
             self._models.measure_hit_rates(run.id)
-        except CoreError as error:  # nothing is marked, or the run was deleted
+        except CoreError as error:  # the run was deleted, or its data set is missing
             _logger.debug("No hit rates of run %s: %s", run.id, error)
 
     def _next(self) -> Run | None:

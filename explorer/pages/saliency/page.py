@@ -52,8 +52,8 @@ class SaliencyPage:
                 self._viewer = viewer.radiographs(
                     elem_id="saliency-viewer", label="Where each model looks on the radiograph"
                 )
-                self._below = live(elem_id="saliency-below")
                 self._rates = live(elem_id="saliency-rates")
+                self._below = live(elem_id="saliency-below")
 
     # Events ------------------------------------------------------------------------------------
 

@@ -146,7 +146,9 @@ def hit_rates(models: ModelCache, run_id: str | None) -> Markup:
         return Markup()
     try:
         rates = models.measure_hit_rates(run_id)
-    except CoreError:  # nothing is marked in its test split, or ``show`` reports the error
+    except CoreError:  # ``show`` reports the error
+        return Markup()
+    if rates is None:  # nothing is marked in its test split
         return Markup()
     return render(
         "pages/saliency/hit_rates.html.j2",
