@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from core.config.run import RunSpec
-from core.config.tuned import tuned_for
+from core.config.tuned import TunedDefault, tuned_for
 from core.errors import CoreError
 from core.evaluation import evaluate
 from core.evaluation.evaluate import Scores
@@ -143,7 +143,11 @@ def compare(
         _compared_run(store, workspace, run, title, style)
         for run, title, style in zip(runs, titles(runs), styles, strict=True)
     )
-    groups = _with_tunings(_groups(store, workspace, runs), workspace)
+    tuned = _tuned(workspace, store.version())
+    groups = tuple(
+        replace(group, tuned=tuned_for(group.spec, tuned))
+        for group in _groups(store, workspace, runs)
+    )
     first_styles = {same_but_seed(each.run.spec): each.style for each in reversed(compared)}
     reference = _baseline(groups, store, baseline)
     others = [group for group in groups if group is not reference] if reference else []
@@ -178,10 +182,10 @@ def compare(
     )
 
 
-def _with_tunings(groups: Iterable[Group], workspace: Workspace) -> tuple[Group, ...]:
-    """The groups, marked where a tuning of this workspace chose the learning rate."""
-    known = tuned_here(workspace)
-    return tuple(replace(group, tuned=tuned_for(group.spec, known)) for group in groups)
+@lru_cache(maxsize=4)
+def _tuned(workspace: Workspace, version: int) -> tuple[TunedDefault, ...]:
+    """What the tunings of a workspace chose; the version of the store is part of the key."""
+    return tuned_here(workspace)
 
 
 def titles(runs: Sequence[Run]) -> list[str]:
